@@ -1,0 +1,31 @@
+"""Turns trained residual networks into spiking ones, simulates them exactly, and measures them."""
+
+from spiking_resnet import methods
+from spiking_resnet.convert import convert
+from spiking_resnet.evaluate import as_module, evaluate
+from spiking_resnet.graph import Graph, GraphError
+from spiking_resnet.records import Calibration, Curve, InputError, LayerCount, Point, Run
+from spiking_resnet.simulate import simulate
+from spiking_resnet.store import StoreError, load, save
+from spiking_resnet.trace import TraceError, trace
+
+__all__ = [
+    "Calibration",
+    "Curve",
+    "Graph",
+    "GraphError",
+    "InputError",
+    "LayerCount",
+    "Point",
+    "Run",
+    "StoreError",
+    "TraceError",
+    "as_module",
+    "convert",
+    "evaluate",
+    "load",
+    "methods",
+    "save",
+    "simulate",
+    "trace",
+]

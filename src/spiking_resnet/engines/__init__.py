@@ -1,0 +1,1 @@
+"""Engines: ways to run a spiking network that give the spikes `interpret` defines."""

@@ -1,0 +1,126 @@
+"""Layer by layer, many time steps at once, in plain PyTorch: on a CPU or a CUDA device.
+
+A network is feed-forward within a time step, so the input of a layer is known for a whole window of
+steps before the layer runs. Convolutions then see window x N images in one call, in channels-last
+layout; only the neurons themselves go step by step, in place. Membrane potentials are carried from
+window to window, so memory does not grow with the number of steps.
+"""
+
+import torch
+from torch import Tensor
+
+from spiking_resnet import interpret, neurons
+from spiking_resnet.engines.plan import Plan, Result, peak
+from spiking_resnet.graph import Fire, Graph, Input, MaxPool, Node, Output
+
+CHUNK = 128  # images x steps in one convolution: enough to be efficient, few enough for the cache
+
+
+def unsupported(graph: Graph) -> list[str]:
+    """Why this engine cannot run `graph`: it always can."""
+    return []
+
+
+def run(graph: Graph, plan: Plan) -> Result:
+    """The simulation that `plan` asks for; snapped, the interpreter's spikes bit for bit."""
+    images = plan.images.contiguous(memory_format=torch.channels_last)
+    given = interpret.constant_values(graph, images)
+    work = _Work(graph, plan, images, given)
+    for start, stop in windows(plan.record, min(plan.window, max(1, CHUNK // len(images)))):
+        work.advance(start, stop)
+        if stop in plan.record:
+            state = interpret.State(stop, work.memory)
+            work.result.read(interpret.readout(graph, state))
+    return work.result
+
+
+def windows(record: tuple[int, ...], length: int) -> list[tuple[int, int]]:
+    """Windows (first step, step after the last) of at most `length` that end at every record."""
+    found, start = [], 0
+    for stop in record:
+        while start < stop:
+            end = min(start + length, stop)
+            found.append((start, end))
+            start = end
+    return found
+
+
+class _Work:
+    """One simulation under way: what it carries from window to window."""
+
+    def __init__(self, graph: Graph, plan: Plan, images: Tensor, given: dict[str, Tensor]) -> None:
+        self.plan, self.images, self.given = plan, images, given
+        self.nodes = interpret.varying(graph, given)
+        self.last = interpret.last_readers(self.nodes)
+        self.memory: dict[str, Tensor] = {}
+        self.result = Result.empty(graph, plan)
+
+    def advance(self, start: int, stop: int) -> None:
+        """Runs every layer over the steps start … stop - 1."""
+        values: dict[str, Tensor] = {}  # [window, N, ...]; [1, N, ...] where constant in time
+        for node in self.nodes:
+            if node.name in self.given:
+                value = self.given[node.name][None]
+            elif isinstance(node, Input):
+                frames = [interpret.present(node, self.images, t) for t in range(start, stop)]
+                value = torch.stack(frames)
+            else:
+                value = self._value(node, [values[name] for name in node.inputs], stop - start)
+            values[node.name] = value
+            for name in set(node.inputs) & values.keys():
+                if self.last[name] == node.name:
+                    del values[name]
+
+    def _value(self, node: Node, inputs: list[Tensor], steps: int) -> Tensor:
+        if isinstance(node, Fire):
+            return self._fire(node, inputs[0], steps)
+        if isinstance(node, Output):
+            self._sum_up(node, inputs[0], steps)
+            return inputs[0]
+        if isinstance(node, MaxPool):
+            return self._max_pool(node, inputs[0], steps)
+        widest = max(len(value) for value in inputs)
+        flat = [value.expand(widest, *value.shape[1:]).flatten(0, 1) for value in inputs]
+        value = interpret.STATELESS[type(node)](node, *flat)
+        return value.unflatten(0, (widest, -1))
+
+    def _fire(self, node: Fire, current: Tensor, steps: int) -> Tensor:
+        """The spikes [window, N, ...] of a population, and its potentials brought up to date."""
+        neuron = node.neuron
+        if node.name not in self.memory:
+            self.memory[node.name] = neurons.start(neuron, current[0])
+        potential = self.memory[node.name]
+        spikes = torch.empty_like(potential[None].expand(steps, *potential.shape).flatten(0, 1))
+        spikes = spikes.unflatten(0, (steps, -1))  # [window, N, ...], laid out as the current is
+        plain = neuron.threshold.numel() == 1 and neuron.reset == "subtract"
+        plain = plain and bool((neuron.amplitude == neuron.threshold).all())
+        for t in range(steps):
+            now = current[t if len(current) > 1 else 0]
+            if plain:  # the same as neurons.step, in place: v += I; s = [v >= 1]; v -= s
+                potential += now
+                torch.ge(potential, neuron.threshold, out=spikes[t])
+                potential -= spikes[t]
+            else:
+                spikes[t], potential = neurons.step(neuron, potential, now)
+            if node.name in self.plan.watch:
+                self.result.note_peak(node.name, peak(node, potential))
+        self.memory[node.name] = potential
+        self.result.count(node.name, spikes if plain else spikes != 0)
+        return spikes
+
+    def _sum_up(self, node: Output, value: Tensor, steps: int) -> None:
+        total = value.sum(0) if len(value) > 1 else value[0] * steps
+        self.memory[node.name] = self.memory.get(node.name, 0) + total
+        if node.name in self.plan.watch:
+            self.result.note_peak(node.name, peak(node, self.memory[node.name]))
+
+    def _max_pool(self, node: MaxPool, value: Tensor, steps: int) -> Tensor:
+        """Pooled values; cumulative pools as the growth of the pooled sums from step to step."""
+        if node.rule == "instant":
+            return interpret.max_pool(node, value.flatten(0, 1)).unflatten(0, (len(value), -1))
+        value = value.expand(steps, *value.shape[1:])
+        before = self.memory.get(node.name, torch.zeros_like(value[0]))
+        sums = torch.cat([before[None], before + value.cumsum(0)])  # [window + 1, N, C, H, W]
+        self.memory[node.name] = sums[-1]
+        pooled = interpret.max_pool(node, sums.flatten(0, 1)).unflatten(0, (steps + 1, -1))
+        return pooled[1:] - pooled[:-1]

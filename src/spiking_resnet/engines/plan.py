@@ -1,0 +1,75 @@
+"""What every engine is asked for, and what it gives back."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from spiking_resnet.graph import Fire, Graph, Output
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """One simulation.
+
+    images: [N, C, H, W]. record: the steps to read out at, ascending; the last ends the run.
+    trains: layers whose spike trains are kept. watch: Fire and Output nodes whose largest
+    |potential| must be followed. window: how many time steps an engine may hold at once.
+    """
+
+    images: Tensor
+    record: tuple[int, ...]
+    trains: Collection[str] = ()
+    watch: Collection[str] = ()
+    window: int = 16
+
+
+@dataclass(eq=False)
+class Result:
+    """What an engine found, filled in as it goes.
+
+    logits: one [N, K] for each recorded step. counts: cumulative spikes [N] (int64) by layer, now,
+    and in `recorded` at each recorded step. trains: [t, N, ...] pieces. peaks: by watched node.
+    """
+
+    counts: dict[str, Tensor]
+    trains: dict[str, list[Tensor]]
+    logits: list[Tensor] = field(default_factory=list)
+    recorded: dict[str, list[Tensor]] = field(default_factory=dict)
+    peaks: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def empty(cls, graph: Graph, plan: Plan) -> "Result":
+        """A result before the first step."""
+        zero = torch.zeros(len(plan.images), dtype=torch.int64, device=plan.images.device)
+        names = [node.name for node in graph.of(Fire)]
+        return cls({name: zero for name in names}, {name: [] for name in plan.trains})
+
+    def count(self, name: str, spikes: Tensor) -> None:
+        """Adds the spikes of one layer, [t, N, ...], each entry 0 or 1."""
+        per_step = spikes.flatten(2).sum(2, dtype=torch.float32)  # exact below 2^24 neurons
+        self.counts[name] = self.counts[name] + per_step.sum(0, dtype=torch.float64).long()
+        if name in self.trains:
+            self.trains[name].append(spikes.to("cpu", torch.uint8))
+
+    def note_peak(self, name: str, value: float) -> None:
+        """Keeps the largest |potential| of a watched node."""
+        self.peaks[name] = max(self.peaks.get(name, 0.0), value)
+
+    def read(self, logits: Tensor) -> None:
+        """Records the logits, and the counts as they stand."""
+        self.logits.append(logits)
+        for name, count in self.counts.items():
+            self.recorded.setdefault(name, []).append(count)
+
+
+def peak(node: Fire | Output, memory: Tensor) -> float:
+    """The largest |sum| a population or read-out can have held in the step that left `memory`.
+
+    Before a reset by subtraction a potential was at most one threshold higher.
+    """
+    largest = float(memory.abs().max())
+    if isinstance(node, Output):
+        return largest
+    return largest + max(float(node.neuron.threshold.max()), node.step_bound)

@@ -1,0 +1,61 @@
+"""What a spiking neuron is: its frozen parameters, and the pure function that advances it one step.
+
+The equation of the integrate-and-fire neuron stands here and nowhere else (Hu, Tang, Pan,
+"Spiking Deep Residual Network", arXiv 1805.01352, and Rueckauer et al. 2017 for the reset by
+subtraction):
+
+    v <- v + I;   s = [v >= threshold];   v <- v - threshold * s     (reset by subtraction)
+                                          v <- v * (1 - s)           (reset to zero)
+
+There is no leak and no refractory period; at v = threshold exactly the neuron fires.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Reset = Literal["subtract", "zero"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class IntegrateAndFire:
+    """A population of integrate-and-fire neurons.
+
+    threshold: firing threshold, [] or [C], positive, in the unit of the input current.
+    initial_potential: membrane potential before the first step, [], [C] or [C, H, W].
+    amplitude: height of the emitted spikes, [] or [C]. While a method works on a network, a spike
+        carries its threshold; after `normalise` it is 1.
+    reset: "subtract" (the remainder above the threshold is kept) or "zero" (it is lost).
+    """
+
+    threshold: Tensor
+    initial_potential: Tensor
+    amplitude: Tensor
+    reset: Reset = "subtract"
+
+
+def per_channel(values: Tensor, like: Tensor) -> Tensor:
+    """`values` ([], [C] or [C, H, W]) shaped to broadcast against `like` [N, C, ...]."""
+    if values.ndim == 1:
+        return values.view(-1, *([1] * (like.ndim - 2)))
+    return values
+
+
+def start(neuron: IntegrateAndFire, current: Tensor) -> Tensor:
+    """The membrane potentials before the first step, [N, C, ...] like `current`."""
+    initial = per_channel(neuron.initial_potential, current)
+    return torch.empty_like(current).copy_(initial.expand_as(current))
+
+
+def step(neuron: IntegrateAndFire, potential: Tensor, current: Tensor) -> tuple[Tensor, Tensor]:
+    """(spikes, membrane potential after the step).
+
+    potential, current: [N, C, ...]. A spike is `amplitude` where a neuron fired, 0 elsewhere.
+    """
+    threshold = per_channel(neuron.threshold, current)
+    charged = potential + current
+    fired = (charged >= threshold).to(charged.dtype)
+    rest = charged - threshold * fired if neuron.reset == "subtract" else charged * (1 - fired)
+    return per_channel(neuron.amplitude, current) * fired, rest

@@ -1,0 +1,89 @@
+"""Spiking neurons in the place of ReLUs; values stay in the artificial network's units.
+
+A spike of a layer carries the layer's threshold, x(t) = theta * s(t). Branch, identity and
+projection currents of a residual block then add correctly without any gains (METHODS: "the same
+thing, simpler"); the paper's gains appear when `normalise` divides every layer by its threshold.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from spiking_resnet.graph import AvgPool, Fire, Graph, MaxPool, Node, ReLU
+from spiking_resnet.neurons import IntegrateAndFire, Reset
+
+
+def fire(
+    graph: Graph, thresholds: Mapping[str, Tensor], initial_potential: float, reset: Reset
+) -> Graph:
+    """`graph` with every ReLU replaced by a population of integrate-and-fire neurons.
+
+    thresholds: by ReLU name, [] or [C]. initial_potential: as a fraction of the threshold.
+    """
+
+    def spiking(node: Node) -> Node:
+        if not isinstance(node, ReLU):
+            return node
+        neuron = population(thresholds[node.name], initial_potential, reset)
+        return Fire(
+            name=node.name, inputs=node.inputs, shape=node.shape, source=node.source, neuron=neuron
+        )
+
+    return graph.with_nodes(spiking(node) for node in graph.nodes)
+
+
+def population(threshold: Tensor, initial_potential: float, reset: Reset) -> IntegrateAndFire:
+    """Neurons whose spikes carry their threshold."""
+    return IntegrateAndFire(
+        threshold=threshold,
+        initial_potential=threshold * initial_potential,
+        amplitude=threshold,
+        reset=reset,
+    )
+
+
+def fire_after_pools(graph: Graph, initial_potential: float, reset: Reset) -> Graph:
+    """`graph` with a population of its own after every average pool that reads spikes.
+
+    Its threshold is that of the spikes it pools (the paper; threshold unchanged), so it stands for
+    the identity on [0, theta].
+    """
+    nodes: list[Node] = []
+    renamed: dict[str, str] = {}
+    heights: dict[str, Tensor] = {}
+    for node in graph.nodes:
+        node = replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))
+        nodes.append(node)
+        if isinstance(node, Fire):
+            heights[node.name] = node.neuron.amplitude
+        elif isinstance(node, MaxPool) and node.inputs[0] in heights:
+            heights[node.name] = heights[node.inputs[0]]
+        elif isinstance(node, AvgPool) and node.inputs[0] in heights:
+            neuron = population(heights[node.inputs[0]], initial_potential, reset)
+            name = f"{node.name}.fire"
+            nodes.append(Fire(name=name, inputs=(node.name,), shape=node.shape, neuron=neuron))
+            renamed[node.name] = name
+            heights[name] = neuron.amplitude
+    return graph.with_nodes(nodes)
+
+
+def fire_at_output(
+    graph: Graph, thresholds: Mapping[str, Tensor], initial_potential: float, reset: Reset
+) -> Graph:
+    """`graph` with neurons on the logits, read out as spike count + softmax(membrane)."""
+    *inner, output = graph.nodes
+    threshold = thresholds[output.name]
+    neuron = population(threshold, initial_potential, reset)
+    neuron = replace(neuron, amplitude=torch.ones(()))
+    population_node = Fire(
+        name="output.fire", inputs=output.inputs, shape=output.shape, neuron=neuron
+    )
+    read = replace(
+        graph.output,
+        inputs=(population_node.name,),
+        readout="spikes+membrane",
+        scale=float(threshold),
+    )
+    return graph.with_nodes([*inner, population_node, read])

@@ -1,0 +1,245 @@
+"""Weights, biases, gains and thresholds on a grid 2^-k, so that simulation is exact.
+
+Sums of multiples of 2^-k below 2^24 of them are exact in float32 in whatever order they are added.
+The interpreter, every engine, any number of threads, any batch size and any device then give the
+same spikes, bit for bit, over all time steps. k is chosen for every population from the bounds of
+its currents (interval arithmetic) over the number of steps the network is made for.
+
+What reads spikes is computed in float32 on the grid. What reads anything else (the image; a signed
+residual stream) is computed in float64, where its sums are exact too, and rounded back to the grid.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import floor, log2
+
+import torch
+from torch import Tensor
+
+from spiking_resnet.graph import (
+    Add,
+    Affine,
+    AvgPool,
+    Concat,
+    Conv2d,
+    Fire,
+    Flatten,
+    Graph,
+    Input,
+    Linear,
+    Node,
+    Output,
+    Pad,
+    Round,
+    Slice,
+    tensors,
+    with_tensors,
+)
+from spiking_resnet.structure import PASSING, carries_spikes
+
+MANTISSA = 24  # bits: integers up to 2^24 are exact in float32
+INPUT_GRID = 20  # pixels are rounded to 2^-20
+WEIGHT_GRID = 24  # weights computed with in float64: 2^-24, so that products with pixels are exact
+FEWEST_BITS = 10  # accuracy suffers below; longer runs are watched instead
+
+Weighted = Conv2d | Linear | Affine
+Bounds = tuple[Tensor, Tensor]  # lowest and highest value, [] or [C], float64
+
+
+def single(graph: Graph) -> Graph:
+    """`graph` off the grid, with float32 tensors: what simulation is without exactness."""
+    return graph.with_nodes(
+        with_tensors(node, {name: t.float() for name, t in tensors(node).items()})
+        for node in graph.nodes
+    )
+
+
+def snap(graph: Graph, steps: int, bits: int = 14) -> Graph:
+    """A normalised `graph` on grids of at most `bits` bits, exact for `steps` time steps.
+
+    Where `steps` would leave fewer than 10 bits (or `bits`, if smaller) the grid has those, and
+    `exact_steps` says how far exactness is certain; a longer run is watched by its engine.
+    """
+    if not 1 <= bits <= 20 or steps < 1:
+        raise ValueError(
+            f"a grid of {bits} bits for {steps} steps: need 1..20 bits, 1 step or more"
+        )
+    spikes, bounds = carries_spikes(graph), _bounds(graph)
+    grids = _grids(graph, spikes, bounds, steps, bits)
+    nodes: dict[str, Node] = {}
+    renamed: dict[str, str] = {}
+    for original in graph.nodes:
+        node = original
+        if not (isinstance(node, Weighted) and node.inputs == (graph.input.name,)):
+            node = replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))
+        fed_by_spikes = all(spikes[name] for name in original.inputs)
+        nodes[node.name] = _snapped(node, grids.get(node.name, 0), fed_by_spikes, bounds)
+        if _leaves_grid(graph, original, fed_by_spikes):
+            name = f"{node.name}.round"
+            grid = grids[node.name]
+            nodes[name] = Round(name=name, inputs=(node.name,), shape=node.shape, bits=grid)
+            renamed[node.name] = name
+    return graph.with_nodes(nodes.values())
+
+
+def exact_steps(graph: Graph) -> int:
+    """For how many steps every sum of a snapped graph is certain to stay exact; 0 off the grid."""
+    steps = 2.0**31
+    for node in graph.integrators:
+        if isinstance(node, Output) and node.readout != "mean":
+            continue
+        if node.grid is None:
+            return 0
+        room = 2.0 ** (MANTISSA - node.grid) - _offset(node)
+        steps = min(steps, room / max(node.step_bound, 2.0**-30))
+    return int(max(steps, 0))
+
+
+def _offset(node: Fire | Output) -> float:
+    """What a potential can hold beside its summed currents: its start, and one threshold."""
+    if isinstance(node, Output):
+        return 0.0
+    neuron = node.neuron
+    return float(neuron.threshold.max()) + float(neuron.initial_potential.abs().max())
+
+
+def _leaves_grid(graph: Graph, node: Node, fed_by_spikes: bool) -> bool:
+    """Whether a node's values must be rounded to the grid before others read them."""
+    if isinstance(node, Input):
+        readers = graph.consumers[node.name]
+        return node.encoding == "constant" and not all(isinstance(r, Weighted) for r in readers)
+    return isinstance(node, Weighted | AvgPool) and not fed_by_spikes
+
+
+def _to_grid(values: Tensor, bits: int) -> Tensor:
+    """Float64 values rounded to multiples of 2^-bits."""
+    return torch.round(values.double() * 2.0**bits) * 2.0**-bits
+
+
+def _snapped(node: Node, grid: int, fed_by_spikes: bool, bounds: Mapping[str, Bounds]) -> Node:
+    """One node with its tensors on the grid, in the dtype it computes in."""
+    if isinstance(node, Input):
+        return replace(node, grid=INPUT_GRID) if node.encoding == "constant" else node
+    if isinstance(node, Weighted):
+        bits = grid if fed_by_spikes else WEIGHT_GRID
+        new = {name: _to_grid(tensor, bits) for name, tensor in tensors(node).items()}
+        if not fed_by_spikes:
+            return with_tensors(node, new)
+        return replace(with_tensors(node, {k: t.float() for k, t in new.items()}), grid=grid)
+    if isinstance(node, Fire):
+        new = {name: _to_grid(tensor, grid).float() for name, tensor in tensors(node).items()}
+        bound = _largest(bounds[node.inputs[0].removesuffix(".round")])
+        return replace(with_tensors(node, new), grid=grid, step_bound=bound)
+    if isinstance(node, Output):
+        bound = _largest(bounds[node.inputs[0].removesuffix(".round")])
+        return replace(node, grid=grid, step_bound=bound)
+    return node
+
+
+def _largest(bound: Bounds) -> float:
+    return max(float(bound[0].abs().max()), float(bound[1].abs().max()))
+
+
+def _grids(
+    graph: Graph, spikes: Mapping[str, bool], bounds: Mapping[str, Bounds], steps: int, bits: int
+) -> dict[str, int]:
+    """The grid of every current, population and read-out.
+
+    Currents that are added up, or handed on unweighted, share a grid: the coarsest that the
+    populations and the read-out they reach need for `steps` steps.
+    """
+    group: dict[str, str] = {}  # union-find over the names of currents
+    allowed: dict[str, int] = {}  # bits, by the group's first name
+
+    def root(name: str) -> str:
+        while group[name] != name:
+            name = group[name]
+        return name
+
+    def limit(name: str, most: int) -> None:
+        allowed[root(name)] = min(allowed[root(name)], most)
+
+    for node in graph.nodes:
+        currents = [name for name in node.inputs if not spikes[name]]
+        if isinstance(node, Fire | Output):
+            total = steps * _largest(bounds[node.inputs[0]]) + _offset(node)
+            fitting = floor(MANTISSA - log2(max(total, 1.0)))
+            if currents:
+                limit(currents[0], max(fitting, min(bits, FEWEST_BITS)))
+        elif not spikes[node.name]:
+            group[node.name] = node.name
+            allowed[node.name] = bits
+            if isinstance(node, (Add, Concat, *PASSING)):
+                for name in currents:
+                    other = root(name)
+                    allowed[root(node.name)] = min(allowed[root(node.name)], allowed[other])
+                    group[other] = root(node.name)
+            limit(node.name, floor(MANTISSA - log2(max(_largest(bounds[node.name]), 1.0))))
+    grids = {name: allowed[root(name)] for name in group}
+    for node in graph.integrators:
+        source = node.inputs[0]
+        grids[node.name] = grids[source] if source in grids else _own_grid(node, bits)
+    return grids
+
+
+def _own_grid(node: Fire | Output, bits: int) -> int:
+    """The coarsest grid of a population that reads whole spikes: that of its own parameters."""
+    if isinstance(node, Output):
+        return 0
+    parameters = (node.neuron.threshold, node.neuron.initial_potential)
+    for grid in range(bits):
+        if all(bool((t == _to_grid(t, grid)).all()) for t in parameters):
+            return grid
+    return bits
+
+
+def _bounds(graph: Graph) -> dict[str, Bounds]:
+    """Interval arithmetic: the lowest and highest value of every node in one step, per channel."""
+    found: dict[str, Bounds] = {}
+    for node in graph.nodes:
+        found[node.name] = _bound(node, [found[name] for name in node.inputs], graph)
+    return found
+
+
+def _bound(node: Node, inputs: list[Bounds], graph: Graph) -> Bounds:
+    zero = torch.zeros((), dtype=torch.float64)
+    if isinstance(node, Input):
+        size = zero + (node.limit if node.encoding == "constant" else node.amplitude)
+        return -size, size
+    if isinstance(node, Fire):
+        return zero, node.neuron.amplitude.double()
+    if isinstance(node, Add):
+        return sum((b[0] for b in inputs), zero), sum((b[1] for b in inputs), zero)
+    if isinstance(node, Concat):
+        sizes = [graph[name].shape[0] for name in node.inputs]
+        parts = [[b[end].expand(n) for b, n in zip(inputs, sizes, strict=True)] for end in (0, 1)]
+        return torch.cat(parts[0]), torch.cat(parts[1])
+    low, high = inputs[0]
+    if isinstance(node, Conv2d | Linear):
+        return _weighted_bound(node, low, high)
+    if isinstance(node, Affine):
+        ends = torch.stack([node.scale.double() * low, node.scale.double() * high])
+        shift = 0.0 if node.shift is None else node.shift.double()
+        return ends.amin(0) + shift, ends.amax(0) + shift
+    if isinstance(node, AvgPool):
+        share = node.kernel[0] * node.kernel[1] / node.divisor
+        return low.clamp(max=0) * share, high.clamp(min=0) * share
+    if isinstance(node, Slice | Pad | Flatten):
+        return low.amin().clamp(max=0), high.amax().clamp(min=0)
+    return low, high
+
+
+def _weighted_bound(node: Conv2d | Linear, low: Tensor, high: Tensor) -> Bounds:
+    """The least and the greatest sum of weights times inputs within their bounds, plus bias."""
+    weight = node.weight.double()
+    groups = node.groups if isinstance(node, Conv2d) else 1
+    inner = weight.shape[1] * groups
+    low, high = (
+        end.expand(inner).view(groups, -1) for end in (low.clamp(max=0), high.clamp(min=0))
+    )
+    rows = weight.shape[0] // groups
+    low, high = low.repeat_interleave(rows, 0), high.repeat_interleave(rows, 0)
+    up = weight.clamp(min=0).flatten(2).sum(2) if weight.ndim == 4 else weight.clamp(min=0)
+    down = weight.clamp(max=0).flatten(2).sum(2) if weight.ndim == 4 else weight.clamp(max=0)
+    bias = 0.0 if node.bias is None else node.bias.double()
+    return (up * low + down * high).sum(1) + bias, (up * high + down * low).sum(1) + bias

@@ -1,0 +1,197 @@
+"""What goes in and what was measured: plain frozen records without behaviour of their own."""
+
+import heapq
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class InputError(ValueError):
+    """Images, batches or numbers that cannot be used; the message says which and what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class LayerCount:
+    """The spikes of one population.
+
+    neurons: their number per image. spikes: int64 [R, N], up to each of R recorded steps, for each
+    of N images.
+    """
+
+    neurons: int
+    spikes: Tensor
+
+    def rate(self, steps: Iterable[int]) -> Tensor:
+        """Spikes per neuron and step, [R], up to each of the recorded `steps`."""
+        return self.spikes.double().mean(1) / (self.neurons * torch.tensor(list(steps)))
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One simulation of N images.
+
+    record: the steps T at which it was read out. logits: [len(record), N, K], in the artificial
+    network's units. spikes: by layer name. engine, seconds: which engine ran, and for how long.
+    exact: whether every sum stayed in the range where any engine gives the same spikes; if not,
+    remark says where it left it. trains: spike trains [T, N, ...] (uint8) of the layers asked for.
+    """
+
+    record: tuple[int, ...]
+    logits: Tensor
+    spikes: Mapping[str, LayerCount]
+    engine: str
+    seconds: float
+    exact: bool = True
+    remark: str = ""
+    trains: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A spiking network's results after `steps` time steps, over all images.
+
+    accuracy and agreement (with the artificial network's decisions) are fractions; interval is
+    accuracy's 95 % Wilson interval. firing_rate: spikes per neuron and step; layers: by layer.
+    """
+
+    steps: int
+    accuracy: float
+    interval: tuple[float, float]
+    agreement: float | None
+    spikes_per_image: float
+    firing_rate: float
+    layers: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy against time steps: one Point per recorded T, and the artificial network's own."""
+
+    images: int
+    points: tuple[Point, ...]
+    ann_accuracy: float | None
+    ann_interval: tuple[float, float] | None
+    engine: str
+    seconds: float
+    exact: bool
+    remark: str = ""
+    hardware: str = ""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dictionary with the keys ann, images, engine, seconds, snn and more."""
+        return {
+            "images": self.images,
+            "engine": self.engine,
+            "seconds": self.seconds,
+            "hardware": self.hardware,
+            "exact": self.exact,
+            "remark": self.remark,
+            "ann": {"accuracy": self.ann_accuracy, "interval": self.ann_interval},
+            "snn": [asdict(point) for point in self.points],
+            "notes": dict(self.notes),
+        }
+
+
+def wilson(correct: int, total: int) -> tuple[float, float]:
+    """The 95 % confidence interval of a fraction correct / total (Wilson 1927)."""
+    z = 1.959964
+    share = correct / total
+    centre = share + z * z / (2 * total)
+    spread = z * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return (max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale))
+
+
+class Calibration:
+    """The images a method may look at, as one stream of batches of one fixed size.
+
+    source: a tensor [N, C, H, W], or any iterable of batches: a tensor, (images, labels), or a
+    dictionary with one image entry [N, C, H, W]. It is read once. Batches are cut anew, all of one
+    size, so that what is measured does not depend on how the source was batched.
+    first: the source's first batch. shape: (C, H, W) of every image.
+    """
+
+    BATCH = 50
+
+    def __init__(self, source: Tensor | Iterable[Any]) -> None:
+        parts: Iterable[Any] = source.split(500) if isinstance(source, Tensor) else source
+        stream = (images_of(part) for part in parts)
+        first = next(stream, None)
+        if first is None or len(first) == 0:
+            raise InputError("the calibration set is empty: give it some training images")
+        self.first = first
+        self.shape: tuple[int, ...] = tuple(first.shape[1:])
+        self._stream = itertools.chain([first], stream)
+
+    def batches(self) -> Iterator[tuple[Tensor, int]]:
+        """(images [BATCH, C, H, W], how many of them are real): the last batch ends in zeros."""
+        waiting: list[Tensor] = []
+        count = 0
+        for images in self._stream:
+            if tuple(images.shape[1:]) != self.shape:
+                raise InputError(
+                    f"calibration images change shape from {self.shape} to "
+                    f"{tuple(images.shape[1:])}: resize or crop them to one size"
+                )
+            waiting.append(images)
+            count += len(images)
+            if count >= self.BATCH:
+                joined = torch.cat(waiting)
+                whole = count - count % self.BATCH
+                for start in range(0, whole, self.BATCH):
+                    yield joined[start : start + self.BATCH], self.BATCH
+                waiting, count = [joined[whole:]], count - whole
+        if count:
+            zeros = torch.zeros(self.BATCH - count, *self.shape)
+            yield torch.cat([*waiting, zeros]), count
+
+
+def images_of(batch: Any) -> Tensor:
+    """The float32 images [N, C, H, W] of one batch (a tensor, a pair, or a dictionary)."""
+    if isinstance(batch, Mapping):
+        found = [v for v in batch.values() if isinstance(v, Tensor) and v.ndim == 4]
+        if len(found) != 1:
+            raise InputError(f"a batch's dictionary has {len(found)} image entries instead of one")
+        batch = found[0]
+    elif isinstance(batch, tuple | list) and batch:
+        batch = batch[0]
+    if not isinstance(batch, Tensor):
+        raise InputError(f"a batch is a {type(batch).__name__}, not a tensor of images")
+    if batch.ndim != 4:
+        raise InputError(f"a batch has shape {tuple(batch.shape)}, not [N, C, H, W]")
+    if not batch.dtype.is_floating_point:
+        raise InputError(f"images are {batch.dtype}: normalise them to float as for the network")
+    batch = batch.detach().to("cpu", torch.float32)
+    if not bool(torch.isfinite(batch).all()):
+        raise InputError("a batch of images holds NaN or infinite pixels")
+    return batch
+
+
+class Sample:
+    """The `size` images of a stream whose content hashes are smallest: a choice without order."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._heap: list[tuple[int, int, Tensor]] = []
+        self._count = itertools.count()
+
+    def add(self, images: Tensor) -> None:
+        """Offers images [N, C, H, W] to the sample."""
+        for image in images:
+            digest = blake2b(image.contiguous().numpy().tobytes(), digest_size=8).digest()
+            entry = (-int.from_bytes(digest, "big"), next(self._count), image)
+            if len(self._heap) < self.size:
+                heapq.heappush(self._heap, entry)
+            else:
+                heapq.heappushpop(self._heap, entry)
+
+    def images(self) -> Tensor:
+        """The images chosen so far, [n, C, H, W], ordered by their hash."""
+        return torch.stack([image.clone() for *_, image in sorted(self._heap, key=lambda e: -e[0])])

@@ -1,0 +1,137 @@
+"""Runs a spiking network on the fastest engine that fits, and says what it found."""
+
+import time
+from collections.abc import Collection, Sequence
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from spiking_resnet.engines import interpreter, layerwise
+from spiking_resnet.engines.plan import Plan, Result
+from spiking_resnet.graph import Fire, Graph
+from spiking_resnet.passes.snap import MANTISSA, exact_steps
+from spiking_resnet.records import InputError, LayerCount, Run, images_of
+
+ENGINES: dict[str, ModuleType] = {"layerwise": layerwise, "interpreter": interpreter}
+
+
+def simulate(
+    graph: Graph,
+    images: Tensor,
+    steps: int = 350,
+    record: Sequence[int] = (),
+    engine: str = "auto",
+    trains: Collection[str] = (),
+    window: int = 16,
+) -> Run:
+    """The run of a spiking network over `steps` time steps, read out at every step of `record`.
+
+    images: float [N, C, H, W], normalised as for the artificial network, on the device to run on.
+    record: ascending steps; `steps` itself is always the last. engine: a name from ENGINES or
+    "auto". trains: layers whose spikes [T, N, ...] are kept. window: time steps held in memory at
+    once. Nothing is carried from one call to the next. Raises InputError.
+    """
+    record = _check(graph, images, steps, record, trains, window)
+    name, module = choose(graph, engine)
+    images = images.detach().float()
+    watch = _to_watch(graph, images, record[-1])
+    plan = Plan(images, record, tuple(trains), watch, window)
+    begin = time.perf_counter()
+    with torch.inference_mode(), _exact_arithmetic():
+        result = module.run(graph.to(images.device), plan)
+    seconds = time.perf_counter() - begin
+    remark = _inexact(graph, watch, result)
+    return Run(
+        record=record,
+        logits=torch.stack(result.logits),
+        spikes={
+            name: LayerCount(neurons, torch.stack(result.recorded[name]))
+            for name, neurons in graph.neurons.items()
+        },
+        engine=name,
+        seconds=seconds,
+        exact=not remark,
+        remark=remark,
+        trains={name: torch.cat(parts) for name, parts in result.trains.items()},
+    )
+
+
+def choose(graph: Graph, engine: str = "auto") -> tuple[str, ModuleType]:
+    """The name and module of the engine that will run `graph`; InputError if none can."""
+    if engine != "auto" and engine not in ENGINES:
+        raise InputError(f"there is no engine {engine!r}: use auto or one of {', '.join(ENGINES)}")
+    reasons = []
+    for name in ENGINES if engine == "auto" else (engine,):
+        problems = ENGINES[name].unsupported(graph)
+        if not problems:
+            return name, ENGINES[name]
+        reasons.append(f"{name}: {'; '.join(problems)}")
+    raise InputError("no engine can run this network:\n  " + "\n  ".join(reasons))
+
+
+def _check(
+    graph: Graph,
+    images: Tensor,
+    steps: int,
+    record: Sequence[int],
+    trains: Collection[str],
+    window: int,
+) -> tuple[int, ...]:
+    """The recorded steps; InputError for anything that cannot be simulated."""
+    images_of(images)
+    if len(images) == 0:
+        raise InputError("there are no images to simulate")
+    if tuple(images.shape[1:]) != graph.input.shape:
+        raise InputError(
+            f"images have shape {tuple(images.shape[1:])}; the network was made for "
+            f"{graph.input.shape}"
+        )
+    if steps < 1 or window < 1:
+        raise InputError(f"steps is {steps} and window {window}: both must be at least 1")
+    if any(not 1 <= step <= steps for step in record):
+        raise InputError(f"record is {tuple(record)}: every entry must lie in 1..{steps}")
+    if not graph.of(Fire):
+        raise InputError("the network has no spiking neurons: convert it first")
+    if unknown := sorted(set(trains) - graph.neurons.keys()):
+        raise InputError(f"no population is called {unknown[0]!r}: see graph.neurons")
+    return tuple(sorted({*record, steps}))
+
+
+def _to_watch(graph: Graph, images: Tensor, steps: int) -> tuple[str, ...]:
+    """The populations whose potentials must be followed: none where exactness is certain."""
+    if graph.input.grid is None and graph.input.encoding == "constant":
+        return ()
+    within = float(images.abs().max()) <= graph.input.limit or graph.input.encoding == "poisson"
+    if within and steps <= exact_steps(graph):
+        return ()
+    return tuple(node.name for node in graph.integrators if node.grid is not None)
+
+
+def _inexact(graph: Graph, watch: Collection[str], result: Result) -> str:
+    """Why a run is outside the exact range, or an empty text."""
+    if any(node.grid is None for node in graph.integrators):
+        return "weights are not on a grid: engines and batch sizes may differ in single spikes"
+    for node in graph.integrators:
+        bits = node.grid or 0
+        if node.name in watch and result.peaks.get(node.name, 0.0) >= 2.0 ** (MANTISSA - bits):
+            return (
+                f"the potentials of {node.name!r} reached {result.peaks[node.name]:.0f}, beyond "
+                f"{2.0 ** (MANTISSA - bits):.0f}, where sums on its grid 2^-{bits} are exact: "
+                "engines may differ in single spikes; convert with fewer grid bits"
+            )
+    return ""
+
+
+class _exact_arithmetic:
+    """Full float32 in convolutions and matrix products while it is open."""
+
+    def __enter__(self) -> None:
+        self.matmul = torch.get_float32_matmul_precision()
+        self.cudnn = torch.backends.cudnn.allow_tf32
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_float32_matmul_precision(self.matmul)
+        torch.backends.cudnn.allow_tf32 = self.cudnn

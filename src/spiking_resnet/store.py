@@ -1,0 +1,125 @@
+"""A network in one .safetensors file: tensors as they are, everything else as JSON in its metadata.
+
+Nothing is pickled. Files are written whole: to a temporary name beside the target, then renamed.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from spiking_resnet.graph import KINDS, Fire, Graph, Node, tensors
+from spiking_resnet.neurons import IntegrateAndFire
+
+VERSION = 1
+KEY = "spiking_resnet"
+
+
+class StoreError(ValueError):
+    """A file that does not hold a network this version can read; the message names the file."""
+
+
+def save(graph: Graph, path: str | Path) -> None:
+    """Writes `graph`, and the artificial network it came from, to one .safetensors file.
+
+    Raises OSError (a full disk, a missing folder) without leaving a file behind; a file that was at
+    `path` stays as it was until the new one is complete.
+    """
+    path = Path(path)
+    description = {"version": VERSION, "snn": _describe(graph)}
+    if graph.ann is not None:
+        description["ann"] = _describe(graph.ann)
+    arrays = {f"snn/{name}": tensor for name, tensor in _arrays(graph).items()}
+    if graph.ann is not None:
+        arrays |= {f"ann/{name}": tensor for name, tensor in _arrays(graph.ann).items()}
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        save_file(arrays, partial, metadata={KEY: json.dumps(description)})
+        os.replace(partial, path)
+    except SafetensorError as error:  # safetensors reports what the system said as its own
+        raise OSError(f"cannot write {path}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(path: str | Path) -> Graph:
+    """The network in a file that `save` wrote. Raises StoreError, or FileNotFoundError."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: make it with `spiking-resnet convert`")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise StoreError(
+            f"{path} is not a complete .safetensors file ({error}): convert the network again"
+        ) from error
+    if KEY not in metadata:
+        raise StoreError(
+            f"{path} holds no spiking network: was it written by `spiking-resnet convert`?"
+        )
+    description = json.loads(metadata[KEY])
+    if description.get("version") != VERSION:
+        raise StoreError(
+            f"{path} has format version {description.get('version')}; this one reads {VERSION}: "
+            "convert the network again, or install the version that wrote the file"
+        )
+    try:
+        ann = _build(description["ann"], arrays, "ann/", None) if "ann" in description else None
+        return _build(description["snn"], arrays, "snn/", ann)
+    except (KeyError, TypeError) as error:
+        raise StoreError(f"{path} is damaged ({error}): convert the network again") from error
+
+
+def _arrays(graph: Graph) -> dict[str, Tensor]:
+    return {
+        f"{node.name}/{name}": tensor.detach().cpu().contiguous().clone()
+        for node in graph.nodes
+        for name, tensor in tensors(node).items()
+    }
+
+
+def _describe(graph: Graph) -> dict[str, Any]:
+    """Everything of a graph that is not a tensor."""
+    nodes = []
+    for node in graph.nodes:
+        plain = {
+            entry.name: value
+            for entry in fields(node)
+            if not isinstance(value := getattr(node, entry.name), Tensor | IntegrateAndFire)
+        }
+        if isinstance(node, Fire):
+            plain["neuron"] = {"reset": node.neuron.reset}
+        nodes.append({"kind": type(node).__name__, **plain})
+    return {"nodes": nodes, "notes": dict(graph.notes)}
+
+
+def _build(
+    description: Mapping[str, Any], arrays: Mapping[str, Tensor], prefix: str, ann: Graph | None
+) -> Graph:
+    nodes = tuple(_node(entry, arrays, prefix) for entry in description["nodes"])
+    return Graph(nodes, description["notes"], ann)
+
+
+def _node(entry: Mapping[str, Any], arrays: Mapping[str, Tensor], prefix: str) -> Node:
+    """One node from its description and its tensors."""
+    start = f"{prefix}{entry['name']}/"
+    own = {name.removeprefix(start): t for name, t in arrays.items() if name.startswith(start)}
+    values = {name: _tuples(value) for name, value in entry.items() if name != "kind"}
+    if "neuron" in values:
+        parts = {name.removeprefix("neuron."): tensor for name, tensor in own.items()}
+        own = {}
+        values["neuron"] = IntegrateAndFire(**parts, **entry["neuron"])
+    return KINDS[entry["kind"]](**{**values, **own})
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as the tuples they were."""
+    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value

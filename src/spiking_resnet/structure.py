@@ -1,0 +1,87 @@
+"""What the shape of a graph says: which values are spikes, which inputs of a sum are shortcuts."""
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from spiking_resnet.graph import (
+    Add,
+    Affine,
+    AvgPool,
+    Concat,
+    Conv2d,
+    Fire,
+    Flatten,
+    Graph,
+    Input,
+    Linear,
+    MaxPool,
+    Node,
+    Pad,
+    Slice,
+)
+
+# What hands its input's values on, moved or pooled, without weights of its own.
+PASSING = (AvgPool, MaxPool, Pad, Slice, Flatten)
+
+
+def carries_spikes(graph: Graph) -> dict[str, bool]:
+    """For every node: whether its values are spikes, or sums of spikes, with no weights between.
+
+    Divided by the height of one spike they are integers.
+    """
+    spikes: dict[str, bool] = {}
+    for node in graph.nodes:
+        if isinstance(node, Input):
+            spikes[node.name] = node.encoding == "poisson"
+        elif isinstance(node, (*PASSING, Concat)):
+            spikes[node.name] = all(spikes[name] for name in node.inputs)
+        else:
+            spikes[node.name] = isinstance(node, Fire)
+    return spikes
+
+
+def spiking_depth(graph: Graph) -> dict[str, int]:
+    """For every node: the number of populations on the longest way to it from the image."""
+    depth: dict[str, int] = {}
+    for node in graph.nodes:
+        before = max((depth[name] for name in node.inputs), default=0)
+        depth[node.name] = before + isinstance(node, Fire)
+    return depth
+
+
+def weighted(graph: Graph) -> dict[str, bool]:
+    """For every node: whether a Conv2d or Linear lies between it and the neurons it reads."""
+    found: dict[str, bool] = {}
+    for node in graph.nodes:
+        own = isinstance(node, Conv2d | Linear)
+        before = not isinstance(node, Fire) and any(found[name] for name in node.inputs)
+        found[node.name] = own or before
+    return found
+
+
+def shortcuts(graph: Graph) -> dict[str, list[int]]:
+    """For every Add: the positions of its shortcut inputs.
+
+    A shortcut is an input with fewer populations behind it than another, or one without weights.
+    """
+    depth, has_weights = spiking_depth(graph), weighted(graph)
+    found: dict[str, list[int]] = {}
+    for node in graph.of(Add):
+        deepest = max(depth[name] for name in node.inputs)
+        found[node.name] = [
+            position
+            for position, name in enumerate(node.inputs)
+            if depth[name] < deepest or not has_weights[name]
+        ]
+    return found
+
+
+def scale_input(
+    nodes: dict[str, Node], node: Node, position: int, gain: Tensor, suffix: str
+) -> Node:
+    """`node` reading input `position` through a new Affine of this gain, put into `nodes`."""
+    source = nodes[node.inputs[position]]
+    name = f"{node.name}.{suffix}{position}"
+    nodes[name] = Affine(name=name, inputs=(source.name,), shape=source.shape, scale=gain)
+    return replace(node, inputs=(*node.inputs[:position], name, *node.inputs[position + 1 :]))
