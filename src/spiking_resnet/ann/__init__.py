@@ -1,0 +1,42 @@
+"""The source networks: residual networks for small images, their data, their training."""
+
+from spiking_resnet.ann.checkpoint import (
+    CheckpointError,
+    LoadedNetwork,
+    load,
+    load_into,
+    pretrained,
+    pretrained_names,
+)
+from spiking_resnet.ann.data import (
+    DATASETS,
+    NORMALISATIONS,
+    Augmentation,
+    DataError,
+    ImageData,
+    MissingDataError,
+    Normalisation,
+    load_dataset,
+)
+from spiking_resnet.ann.resnet import ResNet, ResNetConfig, build, infer_config
+
+__all__ = [
+    "DATASETS",
+    "NORMALISATIONS",
+    "Augmentation",
+    "CheckpointError",
+    "DataError",
+    "ImageData",
+    "LoadedNetwork",
+    "MissingDataError",
+    "Normalisation",
+    "ResNet",
+    "ResNetConfig",
+    "build",
+    "infer_config",
+    "load",
+    "load_dataset",
+    "load_into",
+    "pretrained",
+    "pretrained_names",
+]

@@ -1,0 +1,249 @@
+"""Data sets by name or path: digits, `.npz` files, torchvision's layouts, folders of images."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from spiking_resnet.ann.augment import Augmentation
+from spiking_resnet.ann.images import (
+    NORMALISATIONS,
+    Batches,
+    DataError,
+    ImageData,
+    MissingDataError,
+    Normalisation,
+    PixelsInFiles,
+    in_memory,
+    normalisation_named,
+)
+
+__all__ = [
+    "DATASETS",
+    "DATA_VARIABLE",
+    "NORMALISATIONS",
+    "Augmentation",
+    "Batches",
+    "DataError",
+    "ImageData",
+    "MissingDataError",
+    "Normalisation",
+    "load_dataset",
+    "normalisation_named",
+]
+
+DATA_VARIABLE = "SPIKING_RESNET_DATA"
+DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "imagenet")
+
+_CLASSES = {"mnist": 10, "fashion_mnist": 10, "cifar10": 10, "cifar100": 100}
+# torchvision's class, and the folder it makes under its root.
+_TORCHVISION = {
+    "mnist": ("MNIST", "MNIST/raw"),
+    "fashion_mnist": ("FashionMNIST", "FashionMNIST/raw"),
+    "cifar10": ("CIFAR10", "cifar-10-batches-py"),
+    "cifar100": ("CIFAR100", "cifar-100-python"),
+}
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
+_SMALL = 64  # images of folders up to this size keep it; larger ones are cut as for ImageNet
+_IMAGENET_RESIZE, _IMAGENET_CROP = 256, 224
+
+
+def load_dataset(
+    name: str, split: str, data: str | Path | None = None, download: bool = False
+) -> ImageData:
+    """The images and labels of one split ("train", "test") of a data set.
+
+    `name` is one of `DATASETS`, or the path of an `.npz` file (`images` uint8 [N, H, W] or
+    [N, H, W, C], `labels` integers; it is the split, whichever is asked for), or of a folder that
+    holds `{split}.npz`, `{split}/CLASS/*` or `CLASS/*`. `data` (or the environment variable
+    SPIKING_RESNET_DATA) is the directory of the named sets: `NAME/{train,test}.npz`, torchvision's
+    own layout, or `imagenet/SPLIT/CLASS/*`. `download` lets torchvision fetch what is missing.
+
+    Raises MissingDataError, naming the places looked at, and DataError for unusable contents.
+    """
+    if name == "digits":
+        return _digits(split)
+    if name in DATASETS:
+        root = _root(name, data)
+        if name == "imagenet":
+            return _imagenet(root, split, download)
+        return _small_images(name, split, root, download)
+    path = Path(name)
+    if path.suffix == ".npz":
+        return _from_npz(path, path.stem, split, None, NORMALISATIONS["none"])
+    if path.is_dir():
+        if (path / f"{split}.npz").is_file():
+            file = path / f"{split}.npz"
+            return _from_npz(file, path.name, split, None, NORMALISATIONS["none"])
+        inner = path / split
+        return _from_folder(inner if inner.is_dir() else path, path.name, split)
+    raise MissingDataError(
+        f"{name!r} is neither a data set ({', '.join(DATASETS)}) nor a folder that exists; "
+        "check the name, or give the path of an .npz file or a folder"
+    )
+
+
+def _root(name: str, data: str | Path | None) -> Path:
+    """The directory of the named sets."""
+    chosen = data or os.environ.get(DATA_VARIABLE)
+    if not chosen:
+        raise MissingDataError(
+            f"{name}: no data directory given; use --data DIRECTORY (`data=`) or set "
+            f"{DATA_VARIABLE}, with download if the set is not there yet"
+        )
+    return Path(chosen)
+
+
+def _digits(split: str) -> ImageData:
+    """scikit-learn's 8x8 digits: a fixed stratified split, 1300 images to train, 497 to test."""
+    from sklearn.datasets import load_digits
+
+    if split not in ("train", "test"):
+        raise DataError(f"digits has the splits train and test, not {split!r}")
+    digits = load_digits()
+    # RandomState's stream is frozen by numpy's policy, so the split never changes.
+    order = np.random.RandomState(0).permutation(len(digits.target))
+    test = np.concatenate(
+        [(chosen := order[digits.target[order] == digit])[: round(len(chosen) * 497 / 1797)]
+         for digit in range(10)]
+    )  # fmt: skip
+    is_test = np.isin(np.arange(len(digits.target)), test)
+    wanted = is_test if split == "test" else ~is_test
+    pixels = np.round(digits.images[wanted] * (255 / 16)).astype(np.uint8)  # values were 0..16
+    return in_memory(
+        "digits", split, torch.from_numpy(pixels).unsqueeze(1),
+        torch.from_numpy(digits.target[wanted]), 10, NORMALISATIONS["digits"],
+    )  # fmt: skip
+
+
+def _small_images(name: str, split: str, root: Path, download: bool) -> ImageData:
+    """A CIFAR or MNIST set from `NAME/SPLIT.npz` or torchvision's files."""
+    import torchvision
+
+    if split not in ("train", "test"):
+        raise DataError(f"{name} has the splits train and test, not {split!r}")
+    packed = root / name / f"{split}.npz"
+    if packed.is_file():
+        return _from_npz(packed, name, split, _CLASSES[name], NORMALISATIONS[name])
+    class_name, folder = _TORCHVISION[name]
+    base = root / name if (root / name / folder).is_dir() else root
+    if not download and not (base / folder).is_dir():
+        raise MissingDataError(
+            f"{name}: neither {packed} nor {root / folder} nor {root / name / folder} is there; "
+            f"point --data (or {DATA_VARIABLE}) at the directory that holds them, or ask for a "
+            "download"
+        )
+    try:
+        found = getattr(torchvision.datasets, class_name)(
+            str(base), train=split == "train", download=download
+        )
+    except (RuntimeError, OSError) as error:
+        raise DataError(
+            f"{name}: {base / folder} could not be read or downloaded ({error}); "
+            "delete it and ask for a download"
+        ) from error
+    pixels = torch.as_tensor(found.data)  # uint8 [N, H, W] or [N, H, W, C]
+    pixels = pixels.unsqueeze(1) if pixels.dim() == 3 else pixels.permute(0, 3, 1, 2).contiguous()
+    return in_memory(
+        name, split, pixels, torch.as_tensor(found.targets), _CLASSES[name], NORMALISATIONS[name]
+    )
+
+
+def _imagenet(root: Path, split: str, download: bool) -> ImageData:
+    """ImageNet from `imagenet/SPLIT/CLASS/*`; torchvision unpacks the archives when asked to."""
+    import torchvision
+
+    folder = "val" if split == "test" else split
+    places = [root / "imagenet" / folder, root / folder]
+    for place in places:
+        if place.is_dir():
+            return _from_folder(place, "imagenet", split)
+    if download:  # torchvision cannot fetch ImageNet, but unpacks archives that lie here
+        base = root / "imagenet" if (root / "imagenet").is_dir() else root
+        try:
+            torchvision.datasets.ImageNet(str(base), split=folder)
+        except (RuntimeError, OSError, ValueError) as error:
+            raise DataError(
+                f"imagenet: {base} has no archives that torchvision can unpack ({error}); get them "
+                "from image-net.org (an account is needed)"
+            ) from error
+        return _from_folder(base / folder, "imagenet", split)
+    raise MissingDataError(
+        f"imagenet: neither {places[0]} nor {places[1]} is there; point --data (or "
+        f"{DATA_VARIABLE}) at the directory that holds them, or put the archives of image-net.org "
+        "there and ask for a download to have them unpacked"
+    )
+
+
+def _from_npz(
+    path: Path, name: str, split: str, classes: int | None, normalisation: Normalisation
+) -> ImageData:
+    """The set in a file of `images` and `labels`; pickled (object) arrays are refused."""
+    if not path.is_file():
+        raise MissingDataError(f"{path}: no such file; give the path of an .npz file")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            images, labels = arrays["images"], arrays["labels"]
+    except KeyError as error:
+        raise DataError(f"{path}: an array is missing: {error}; save images and labels") from error
+    except Exception as error:  # numpy raises many types for damaged files and object arrays
+        raise DataError(
+            f"{path}: cannot be read ({error}); save plain arrays with "
+            "numpy.savez(path, images=uint8, labels=integers)"
+        ) from error
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        raise DataError(
+            f"{path}: images must be uint8 [N, H, W] or [N, H, W, C], "
+            f"got {images.dtype} {list(images.shape)}"
+        )
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(
+            f"{path}: labels must be integers [N], got {labels.dtype} {list(labels.shape)}"
+        )
+    if len(images) != len(labels):
+        raise DataError(f"{path}: {len(images)} images but {len(labels)} labels")
+    if not len(images):
+        raise DataError(f"{path}: there are no images in it")
+    pixels = torch.from_numpy(images[..., None] if images.ndim == 3 else images)
+    if pixels.shape[3] > 4:
+        raise DataError(f"{path}: images must be [N, H, W, C], got {list(images.shape)}")
+    wanted: Tensor = torch.from_numpy(labels.astype(np.int64))
+    return in_memory(
+        name, split, pixels.permute(0, 3, 1, 2).contiguous(), wanted,
+        classes or max(2, int(wanted.max()) + 1), normalisation,
+    )  # fmt: skip
+
+
+def _from_folder(path: Path, name: str, split: str) -> ImageData:
+    """The set of `CLASS/*` image files; sorted folder names are the classes, empty ones count too.
+
+    Images of up to 64 pixels a side keep the size of the first; larger ones are resized to 256 and
+    cropped to 224, as torchvision's ImageNet networks expect.
+    """
+    classes = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+    paths: list[Path] = []
+    labels: list[int] = []
+    for label, folder in enumerate(classes):
+        files = sorted(
+            file for file in (path / folder).rglob("*") if file.suffix.lower() in _IMAGE_SUFFIXES
+        )
+        paths += files
+        labels += [label] * len(files)
+    if not paths:
+        raise DataError(
+            f"{path}: no image files in folders of classes; expected {path}/CLASS/IMAGE.jpg"
+        )
+    try:
+        with Image.open(paths[0]) as first:
+            width, height = first.size
+    except OSError as error:
+        raise DataError(f"{paths[0]}: cannot be read as an image ({error})") from error
+    small = max(width, height) <= _SMALL
+    resize, crop = (min(width, height),) * 2 if small else (_IMAGENET_RESIZE, _IMAGENET_CROP)
+    return ImageData(
+        name, split, PixelsInFiles(tuple(paths), resize, crop),
+        torch.tensor(labels, dtype=torch.int64), len(classes), NORMALISATIONS["imagenet"],
+    )  # fmt: skip

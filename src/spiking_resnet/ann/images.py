@@ -1,0 +1,276 @@
+"""What a set of labelled images is: pixels as uint8, and normalised batches of them."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from spiking_resnet.ann.augment import Augmentation, generator_for
+
+_READING_THREADS = 4  # decoding releases Python's lock
+
+
+class DataError(ValueError):
+    """A data set that cannot be used; the message says which, why, and what to do."""
+
+
+class MissingDataError(DataError, FileNotFoundError):
+    """A data set that is not where it was looked for."""
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """(pixel / 255 - mean) / std, per channel; a single value serves any number of channels."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.mean or len(self.mean) != len(self.std) or min(self.std) <= 0:
+            raise DataError(
+                f"normalisation needs as many means as positive stds, got {self.mean}, {self.std}"
+            )
+
+    def apply(self, pixels: Tensor) -> Tensor:
+        """float32 [N, C, H, W] of pixels [N, C, H, W] in 0..255."""
+        channels = pixels.shape[1]
+        if len(self.mean) not in (1, channels):
+            raise DataError(
+                f"a normalisation of {len(self.mean)} channels does not fit images of {channels}; "
+                f"choose another of {', '.join(NORMALISATIONS)}"
+            )
+        mean, std = (
+            torch.tensor(values, device=pixels.device).view(1, -1, 1, 1)
+            for values in (self.mean, self.std)
+        )
+        return (pixels.float() / 255 - mean) / std
+
+    def to_json(self) -> dict[str, list[float]]:
+        """The two lists, for JSON."""
+        return {"mean": list(self.mean), "std": list(self.std)}
+
+
+NORMALISATIONS = {
+    "imagenet": Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar10": Normalisation((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100": Normalisation((0.507, 0.487, 0.441), (0.267, 0.256, 0.276)),
+    "mnist": Normalisation((0.1307,), (0.3081,)),
+    "fashion_mnist": Normalisation((0.2860,), (0.3530,)),
+    "digits": Normalisation((0.3057,), (0.3763,)),
+    "none": Normalisation((0.0,), (1.0,)),
+}
+
+
+def normalisation_named(name: str) -> Normalisation:
+    """The preset of this name; DataError listing the presets for any other name."""
+    if name not in NORMALISATIONS:
+        raise DataError(
+            f"no normalisation is called {name!r}: choose one of {', '.join(NORMALISATIONS)}"
+        )
+    return NORMALISATIONS[name]
+
+
+class PixelSource(Protocol):
+    """Where the pixels of a set are."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of every image."""
+        ...
+
+    def read(self, indices: Tensor) -> Tensor:
+        """uint8 [len(indices), C, H, W]."""
+        ...
+
+
+@dataclass(frozen=True)
+class PixelsInMemory:
+    """Pixels uint8 [N, C, H, W]."""
+
+    pixels: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of every image."""
+        return self.pixels.shape[1], self.pixels.shape[2], self.pixels.shape[3]
+
+    def read(self, indices: Tensor) -> Tensor:
+        """uint8 [len(indices), C, H, W], on the device of the pixels."""
+        return self.pixels[indices.to(self.pixels.device)]
+
+
+@dataclass(frozen=True)
+class PixelsInFiles:
+    """RGB pixels of image files: shortest side to `resize`, then the central `crop` squared."""
+
+    paths: tuple[Path, ...]
+    resize: int
+    crop: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of every image."""
+        return 3, self.crop, self.crop
+
+    def read(self, indices: Tensor) -> Tensor:
+        """uint8 [len(indices), 3, crop, crop]."""
+        paths = [self.paths[index] for index in indices.tolist()]
+        with ThreadPoolExecutor(_READING_THREADS) as threads:
+            return torch.stack(list(threads.map(self._read_one, paths)))
+
+    def _read_one(self, path: Path) -> Tensor:
+        try:
+            with Image.open(path) as opened:
+                image = opened.convert("RGB")
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read as an image ({error}); remove it") from error
+        width, height = image.size
+        shortest = min(width, height)
+        # As torchvision's Resize and CenterCrop: rounds the longer side down, the corner to even.
+        size = (self.resize * width // shortest, self.resize * height // shortest)
+        if size != image.size:
+            image = image.resize(size, Image.Resampling.BILINEAR)
+        left, top = round((size[0] - self.crop) / 2.0), round((size[1] - self.crop) / 2.0)
+        image = image.crop((left, top, left + self.crop, top + self.crop))
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """A set of labelled images, pixels uint8; `len()` is their number.
+
+    Raises DataError for an empty set, or labels that do not fit the images or the classes.
+    """
+
+    name: str
+    split: str
+    source: PixelSource
+    labels: Tensor  # int64 [N], on the CPU
+    classes: int
+    normalisation: Normalisation
+
+    def __post_init__(self) -> None:
+        if not len(self.labels):
+            raise DataError(f"{self.name} ({self.split}): there are no images in it")
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if low < 0 or high >= self.classes:
+            raise DataError(
+                f"{self.name} ({self.split}): labels run from {low} to {high}, outside "
+                f"0..{self.classes - 1}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def count(self) -> int:
+        """The number of images."""
+        return len(self.labels)
+
+    @property
+    def channels(self) -> int:
+        """Channels of every image."""
+        return self.source.shape[0]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of every image."""
+        return self.source.shape[1:]
+
+    def pixels(self, indices: Tensor) -> Tensor:
+        """uint8 [len(indices), C, H, W] of these images."""
+        return self.source.read(indices)
+
+    def select(self, indices: Tensor) -> "ImageData":
+        """The set of these images, in this order."""
+        source = self.source
+        if isinstance(source, PixelsInFiles):
+            paths = tuple(source.paths[index] for index in indices.tolist())
+            return replace(self, source=replace(source, paths=paths), labels=self.labels[indices])
+        return replace(
+            self, source=PixelsInMemory(source.read(indices)), labels=self.labels[indices]
+        )
+
+    def subset(self, limit: int | None, seed: int | None = 0) -> "ImageData":
+        """The set of `limit` images chosen by the seed, in the order of the full set.
+
+        The same seed always chooses the same images, and a larger limit keeps those of a smaller
+        one. Seed None takes the first ones; limit None, or more than there are, takes all.
+        """
+        if limit is not None and limit < 1:
+            raise DataError(f"limit must be at least 1, got {limit}; leave it out to take all")
+        if limit is None or limit >= len(self):
+            return self
+        if seed is None:
+            return self.select(torch.arange(limit))
+        chosen = torch.randperm(len(self), generator=generator_for(seed))[:limit]
+        return self.select(chosen.sort().values)
+
+    def loader(
+        self,
+        batch_size: int,
+        limit: int | None = None,
+        normalisation: Normalisation | str | None = None,
+        seed: int | None = 0,
+        augment: Augmentation | None = None,
+    ) -> "Batches":
+        """Batches (images float32 [N, C, H, W] normalised, labels int64 [N]), as often as wanted.
+
+        Every pass gives the same batches in the set's own order. `limit` and `seed` choose images
+        as `subset` does; `normalisation` None is the set's own, a string names a preset.
+        """
+        if batch_size < 1:
+            raise DataError(f"batch_size must be at least 1, got {batch_size}")
+        if isinstance(normalisation, str):
+            normalisation = normalisation_named(normalisation)
+        chosen = normalisation or self.normalisation
+        if len(chosen.mean) not in (1, self.channels):
+            raise DataError(
+                f"{self.name}: a normalisation of {len(chosen.mean)} channels does not fit images "
+                f"of {self.channels}; choose another of {', '.join(NORMALISATIONS)}"
+            )
+        return Batches(self.subset(limit, seed), batch_size, chosen, augment, seed or 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """An iterable of (images float32 [N, C, H, W], labels int64 [N]); `len()` counts batches."""
+
+    data: ImageData
+    batch_size: int
+    normalisation: Normalisation
+    augment: Augmentation | None
+    seed: int
+
+    def __len__(self) -> int:
+        return -(-len(self.data) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for step, start in enumerate(range(0, len(self.data), self.batch_size)):
+            indices = torch.arange(start, min(start + self.batch_size, len(self.data)))
+            pixels = self.data.pixels(indices)
+            if self.augment is not None:
+                pixels = self.augment.apply(pixels, generator_for(self.seed, 0, step))
+            yield self.normalisation.apply(pixels), self.data.labels[indices]
+
+
+def in_memory(
+    name: str, split: str, pixels: Tensor, labels: Sequence[int] | Tensor, classes: int,
+    normalisation: Normalisation,
+) -> ImageData:  # fmt: skip
+    """The set of pixels uint8 [N, C, H, W] and their labels; DataError where they do not fit."""
+    wanted = torch.as_tensor(labels, dtype=torch.int64)
+    if pixels.dim() != 4 or pixels.dtype != torch.uint8:
+        raise DataError(
+            f"{name} ({split}): pixels must be uint8 [N, C, H, W], "
+            f"got {pixels.dtype} {list(pixels.shape)}"
+        )
+    if len(pixels) != len(wanted):
+        raise DataError(f"{name} ({split}): {len(pixels)} images but {len(wanted)} labels")
+    return ImageData(name, split, PixelsInMemory(pixels), wanted, classes, normalisation)

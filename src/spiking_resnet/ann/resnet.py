@@ -1,0 +1,302 @@
+"""The 6n+2 (basic) and 9n+2 (bottleneck) residual networks for small images.
+
+Sources: He et al. 2015 (arXiv 1512.03385, section 4.2) for the family and the option A and B
+shortcuts; Hu, Tang, Pan (arXiv 1805.01352) for the "paper" shortcuts.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Block = Literal["basic", "bottleneck"]
+Shortcut = Literal["paper", "A", "B"]
+ReluAfterSum = Literal["every", "stage"]
+
+NAMES = ("resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
+STAGES = 3
+BOTTLENECK_EXPANSION = 4
+_CONVOLUTIONS_PER_BLOCK = {"basic": 2, "bottleneck": 3}
+
+
+@dataclass(frozen=True)
+class ResNetConfig:
+    """Everything a `ResNet` is rebuilt from; plain values, so it goes into JSON and back.
+
+    Raises ValueError, naming the field, for values that describe no network.
+    """
+
+    depth: int = 20  # layers with weights: 6n+2 (basic) or 9n+2 (bottleneck)
+    classes: int = 10
+    in_channels: int = 3
+    width: int = 16  # channels of the first stage; the others have 2 and 4 times as many
+    block: Block = "basic"
+    shortcut: Shortcut = "paper"
+    stem_width: int = 0  # channels of the first convolution; 0 becomes `width`
+    relu_after_sum: ReluAfterSum = "every"  # "stage": only after the last sum of a stage
+    pool_grid: int = 1  # the last map is averaged to this many cells a side; 1 is global
+
+    def __post_init__(self) -> None:
+        if self.stem_width == 0:
+            object.__setattr__(self, "stem_width", self.width)
+        for field, least in (("classes", 1), ("in_channels", 1), ("width", 1),
+                             ("stem_width", 1), ("pool_grid", 1)):  # fmt: skip
+            if getattr(self, field) < least:
+                raise ValueError(f"{field} must be at least {least}, got {getattr(self, field)}")
+        for field, kinds in (("block", Block), ("shortcut", Shortcut),
+                             ("relu_after_sum", ReluAfterSum)):  # fmt: skip
+            choices = get_args(kinds)
+            if getattr(self, field) not in choices:
+                raise ValueError(
+                    f"{field} must be one of {', '.join(choices)}, got {getattr(self, field)!r}"
+                )
+        per_unit = STAGES * _CONVOLUTIONS_PER_BLOCK[self.block]
+        if self.depth < per_unit + 2 or (self.depth - 2) % per_unit:
+            raise ValueError(
+                f"depth of a {self.block} network is {per_unit}n+2 "
+                f"({per_unit + 2}, {2 * per_unit + 2}, ...), got {self.depth}"
+            )
+        if self.shortcut == "A" and self.stem_width > self.width * self.expansion:
+            raise ValueError(
+                f"shortcut A can add channels but not drop them: stem_width {self.stem_width} is "
+                f"more than the first stage's {self.width * self.expansion}; use shortcut B"
+            )
+
+    @property
+    def expansion(self) -> int:
+        """Output channels of a block over the stage's width."""
+        return BOTTLENECK_EXPANSION if self.block == "bottleneck" else 1
+
+    @property
+    def blocks_per_stage(self) -> int:
+        """The n of 6n+2 or 9n+2."""
+        return (self.depth - 2) // (STAGES * _CONVOLUTIONS_PER_BLOCK[self.block])
+
+    @property
+    def features(self) -> int:
+        """Inputs of the classifier."""
+        return 4 * self.width * self.expansion * self.pool_grid**2
+
+    def to_json(self) -> dict[str, int | str]:
+        """The fields as a JSON-able dict."""
+        return asdict(self)
+
+
+class PadShortcut(nn.Module):
+    """He's option A: every `stride`-th pixel, and zero channels around the old ones; no weights."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.before = (out_channels - in_channels) // 2
+        self.after = out_channels - in_channels - self.before
+
+    def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W]
+        """[N, more C, H / stride, W / stride]."""
+        sampled = x[:, :, :: self.stride, :: self.stride]
+        return functional.pad(sampled, (0, 0, 0, 0, self.before, self.after))
+
+
+def _shortcut(
+    kind: Shortcut, in_channels: int, out_channels: int, stride: int, first: bool
+) -> nn.Module:
+    """The module beside a block's convolutions; `first` marks the first block of a stage."""
+    changes_shape = stride != 1 or in_channels != out_channels
+    if kind == "A" and changes_shape:
+        return PadShortcut(in_channels, out_channels, stride)
+    if kind != "A" and (changes_shape or (kind == "paper" and first)):
+        return nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
+            nn.BatchNorm2d(out_channels),
+        )
+    return nn.Sequential()
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut."""
+
+    def __init__(
+        self, in_channels: int, width: int, stride: int, shortcut: Shortcut, *,
+        first: bool, relu: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, width, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.shortcut = _shortcut(shortcut, in_channels, width, stride, first)
+        self.relu = nn.ReLU() if relu else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W]
+        """[N, width, H / stride, W / stride]."""
+        branch = self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x)))))
+        out: Tensor = self.relu(branch + self.shortcut(x))
+        return out
+
+
+class BottleneckBlock(nn.Module):
+    """A 1x1, a 3x3 (with the stride) and a widening 1x1 convolution beside a shortcut."""
+
+    def __init__(
+        self, in_channels: int, width: int, stride: int, shortcut: Shortcut, *,
+        first: bool, relu: bool,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        out_channels = BOTTLENECK_EXPANSION * width
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.relu2 = nn.ReLU()
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.shortcut = _shortcut(shortcut, in_channels, out_channels, stride, first)
+        self.relu = nn.ReLU() if relu else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W]
+        """[N, 4 width, H / stride, W / stride]."""
+        branch = self.relu1(self.bn1(self.conv1(x)))
+        branch = self.relu2(self.bn2(self.conv2(branch)))
+        out: Tensor = self.relu(self.bn3(self.conv3(branch)) + self.shortcut(x))
+        return out
+
+
+class ResNet(nn.Module):
+    """Logits [N, classes] of images [N, in_channels, H, W].
+
+    A stem, three stages of n blocks (the second and third halve the map), an average pool and a
+    linear classifier. Raises ValueError where the last map cannot be cut into the pool's cells.
+    """
+
+    def __init__(self, config: ResNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.conv1 = nn.Conv2d(config.in_channels, config.stem_width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(config.stem_width)
+        self.relu = nn.ReLU()
+        widths = [config.width * 2**stage for stage in range(STAGES)]
+        inputs = [config.stem_width] + [width * config.expansion for width in widths[:-1]]
+        self.layer1 = _stage(config, inputs[0], widths[0], 1)
+        self.layer2 = _stage(config, inputs[1], widths[1], 2)
+        self.layer3 = _stage(config, inputs[2], widths[2], 2)
+        self.linear = nn.Linear(config.features, config.classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W] -> [N, classes]
+        """The logits."""
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        logits: Tensor = self.linear(self._pool(x).flatten(1))
+        return logits
+
+    def _pool(self, x: Tensor) -> Tensor:  # [N, C, H, W] -> [N, C, grid, grid]
+        grid = self.config.pool_grid
+        if grid == 1:
+            return functional.adaptive_avg_pool2d(x, 1)
+        height, width = x.shape[2], x.shape[3]
+        if height % grid or width % grid:
+            raise ValueError(
+                f"a last map of {height}x{width} cannot be averaged to {grid}x{grid} cells; "
+                f"give images whose sides are multiples of {4 * grid}"
+            )
+        return functional.avg_pool2d(x, (height // grid, width // grid))
+
+
+def _stage(config: ResNetConfig, in_channels: int, width: int, stride: int) -> nn.Sequential:
+    """The n blocks of one stage; only the first strides and changes the channels."""
+    kind = BasicBlock if config.block == "basic" else BottleneckBlock
+    blocks: list[nn.Module] = []
+    for index in range(config.blocks_per_stage):
+        last = index == config.blocks_per_stage - 1
+        blocks.append(
+            kind(
+                in_channels if index == 0 else width * config.expansion,
+                width,
+                stride if index == 0 else 1,
+                config.shortcut,
+                first=index == 0,
+                relu=last or config.relu_after_sum == "every",
+            )
+        )
+    return nn.Sequential(*blocks)
+
+
+def depth_of(name: str) -> int:
+    """The depth in a name such as "resnet20"; ValueError for any other name."""
+    found = re.fullmatch(r"resnet(\d+)", name)
+    if not found:
+        raise ValueError(f"no network is called {name!r}: use {', '.join(NAMES)}, or resnetD")
+    return int(found.group(1))
+
+
+def build(
+    name: str,
+    classes: int = 10,
+    in_channels: int = 3,
+    width: int = 16,
+    block: Block = "basic",
+    shortcut: Shortcut = "paper",
+    stem_width: int = 0,
+    relu_after_sum: ReluAfterSum = "every",
+    pool_grid: int = 1,
+) -> ResNet:
+    """A freshly initialised network by name ("resnet8", "resnet20", ... any 6n+2 or 9n+2).
+
+    Weights come from torch's global random generator. See `ResNetConfig` for the arguments.
+    """
+    return ResNet(
+        ResNetConfig(
+            depth_of(name), classes, in_channels, width, block, shortcut,
+            stem_width, relu_after_sum, pool_grid,
+        )
+    )  # fmt: skip
+
+
+def infer_config(state: Mapping[str, Tensor]) -> ResNetConfig:
+    """The configuration whose network has these weights, read off their names and shapes.
+
+    Where "B" and "paper" describe the same network (the first block changes shape) the answer is
+    "paper". Shapes do not say where the ReLUs are: a stem wider than the first stage together with
+    a classifier on more than one cell is taken for karanchahal's family (`relu_after_sum` "stage").
+    Raises ValueError, naming the key, for weights of another kind of network.
+    """
+
+    def shape(key: str, axes: int) -> torch.Size:
+        if key not in state:
+            raise ValueError(f"key {key!r} is missing, so this is no 6n+2 or 9n+2 ResNet")
+        if state[key].dim() != axes:
+            raise ValueError(f"key {key!r} has shape {list(state[key].shape)}, not {axes} axes")
+        return state[key].shape
+
+    block: Block = "bottleneck" if "layer1.0.conv3.weight" in state else "basic"
+    stem, linear = shape("conv1.weight", 4), shape("linear.weight", 2)
+    width = shape("layer1.0.conv1.weight", 4)[0]
+    last_width = 4 * width * (BOTTLENECK_EXPANSION if block == "bottleneck" else 1)
+    pool_grid = max(1, round((linear[1] / last_width) ** 0.5))
+    if pool_grid**2 * last_width != linear[1]:
+        raise ValueError(
+            f"'linear.weight' takes {linear[1]} features, which is no square multiple of the "
+            f"{last_width} channels expected of a network whose first stage has {width}"
+        )
+    indices = {int(found.group(1)) for key in state if (found := re.match(r"layer1\.(\d+)\.", key))}
+    first_of_stages = [f"layer{stage}.0.shortcut.0.weight" in state for stage in (1, 2, 3)]
+    shortcut: Shortcut = "paper" if all(first_of_stages) else "B" if any(first_of_stages) else "A"
+    return ResNetConfig(
+        depth=STAGES * _CONVOLUTIONS_PER_BLOCK[block] * len(indices) + 2,
+        classes=linear[0],
+        in_channels=stem[1],
+        width=width,
+        block=block,
+        shortcut=shortcut,
+        stem_width=stem[0],
+        relu_after_sum="stage" if stem[0] > width and pool_grid > 1 else "every",
+        pool_grid=pool_grid,
+    )

@@ -1,0 +1,103 @@
+"""Training of source networks: resumed to the bit, and the test set chooses nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from spiking_resnet.ann.checkpoint import load, save
+from spiking_resnet.ann.images import DataError, ImageData
+from spiking_resnet.ann.recipe import RECIPES, Recipe, TrainConfig
+from spiking_resnet.ann.training_run import Run, TrainError, TrainProgress, accuracy
+from spiking_resnet.ann.training_state import read_state, state_path
+
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "TrainConfig",
+    "TrainError",
+    "TrainProgress",
+    "TrainResult",
+    "accuracy",
+    "train",
+]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training gave; accuracies in 0..1."""
+
+    path: Path
+    accuracy: float  # on the test set, of the weights in the file
+    held_out_accuracy: float | None
+    selection: str
+    epochs: int
+    seconds: float
+
+
+def train(
+    config: TrainConfig,
+    train_data: ImageData,
+    test_data: ImageData,
+    out: str | Path,
+    resume: bool = True,
+    progress: Callable[[TrainProgress], None] | None = None,
+) -> TrainResult:
+    """The accuracy of a newly trained network, whose weights and metadata are then in `out`.
+
+    While it runs, OUT.training beside `out` holds the whole state after every epoch (and minute).
+    Killed at any moment and called again with the same arguments, it goes on there and ends with
+    the same weights bit for bit (same device, same number of threads); `resume` False starts over.
+    The test set chooses nothing: it is looked at once, at the end. `progress` is called after
+    every step (on CUDA every 25).
+
+    Raises TrainError where the loss or a weight is no longer finite (`out` and OUT.training keep
+    the last good weights), DataError for unusable data, OSError where a file cannot be written.
+    """
+    out = Path(out)
+    if out.suffix != ".safetensors":
+        raise ValueError(f"out must end in .safetensors, got {out}")
+    _check(config, train_data, test_data)
+    run = Run(config, train_data, out)
+    path = state_path(out)
+    if not resume:
+        path.unlink(missing_ok=True)
+    elif path.is_file():
+        run.restore(read_state(path, run.identity))
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+        while run.state.epoch < config.total_epochs:
+            run.epoch(progress)
+    return _finish(run, test_data)
+
+
+def _check(config: TrainConfig, train_data: ImageData, test_data: ImageData) -> None:
+    model = config.model
+    if torch.device(config.device).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {config.device}: there is no CUDA device here; use cpu")
+    for data in (train_data, test_data):
+        if data.channels != model.in_channels or data.classes > model.classes:
+            raise DataError(
+                f"{data.name} ({data.split}) has {data.channels} channels and {data.classes} "
+                f"classes, the network takes {model.in_channels} and {model.classes}: build it for "
+                "this data set"
+            )
+    if config.held_out >= len(train_data):
+        raise DataError(
+            f"held_out {config.held_out} leaves nothing to train on of {len(train_data)} images"
+        )
+
+
+def _finish(run: Run, test_data: ImageData) -> TrainResult:
+    """The result of a run whose epochs are over; the file gets the test accuracy."""
+    if run.held_out is None:  # the last epoch's; else what was best lies in the file already
+        save(run.out, run.kept_model, run.metadata(None))
+    model = load(run.out).model.to(run.device)  # measured as a user will load it
+    measured = accuracy(model, test_data, run.device)
+    metadata = run.metadata(measured)
+    save(run.out, model, metadata)
+    state_path(run.out).unlink(missing_ok=True)
+    return TrainResult(
+        run.out, measured, run.state.best_held_out, metadata["selection"], run.state.epoch,
+        run.state.seconds,
+    )  # fmt: skip

@@ -1,0 +1,250 @@
+"""A training under way: its steps, its checks, and what it stores after every epoch."""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spiking_resnet.ann.augment import generator_for
+from spiking_resnet.ann.checkpoint import save
+from spiking_resnet.ann.images import ImageData, PixelsInMemory
+from spiking_resnet.ann.recipe import TrainConfig, augmentation_for, learning_rate_at
+from spiking_resnet.ann.resnet import ResNet
+from spiking_resnet.ann.training_state import TrainingState, describe, state_path, write_state
+
+_SECONDS_BETWEEN_SAVES = 60.0  # within an epoch; every epoch's end saves anyway
+_CUDA_STEPS_BETWEEN_CHECKS = 25  # reading a loss makes the host wait for the device
+_EVALUATION_BATCH = 500
+# Draws of different purposes never share a generator.
+_WEIGHTS, _ORDER, _AUGMENT, _HELD_OUT = range(4)
+
+
+class TrainError(RuntimeError):
+    """A training that cannot go on; the message names the step and the remedy."""
+
+
+@dataclass(frozen=True)
+class TrainProgress:
+    """Where a training is, after a step; `step` counts from 1 over all epochs."""
+
+    epoch: int  # from 1
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    accuracy: float  # of this epoch's training images so far, augmented, in 0..1
+    held_out_accuracy: float | None  # of the latest finished epoch
+
+
+class Run:
+    """A training under way: everything but `state` and the three modules follows from arguments."""
+
+    def __init__(self, config: TrainConfig, data: ImageData, out: Path) -> None:
+        self.config, self.out, self.rules = config, out, config.rules
+        self.device = torch.device(config.device)
+        order = torch.randperm(len(data), generator=generator_for(config.seed, _HELD_OUT))
+        held, kept = order[: config.held_out].sort().values, order[config.held_out :].sort().values
+        self.held_out = data.select(held) if config.held_out else None
+        self.data = data.select(kept) if config.held_out else data
+        source = self.data.source
+        self.pixels = source.pixels.to(self.device) if isinstance(source, PixelsInMemory) else None
+        self.labels = self.data.labels.to(self.device)
+        self.augment = augmentation_for(data)
+        self.steps_per_epoch = -(-len(self.data) // config.images_per_step)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator_for(config.seed, _WEIGHTS).initial_seed())
+            self.model = ResNet(config.model)
+        layout = torch.channels_last if self.rules.channels_last else torch.contiguous_format
+        self.model = self.model.to(self.device).to(memory_format=layout)
+        self.average = copy.deepcopy(self.model).eval() if self.rules.average else None
+        self.optimizer = _optimizer(self.model, config)
+        self.identity = {
+            **config.identity(),
+            "data": [data.name, len(data), int((data.labels * torch.arange(len(data))).sum())],
+        }
+        self.state = TrainingState()
+        self.latest_save = time.monotonic()
+
+    @property
+    def kept_model(self) -> ResNet:
+        """The network whose weights are evaluated and stored."""
+        return self.average if self.average is not None else self.model
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Go on from the content of a state file."""
+        self.model.load_state_dict(content["model"])
+        if self.average is not None:
+            self.average.load_state_dict(content["average"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.state = TrainingState(**content["state"])
+
+    def epoch(self, progress: Callable[[TrainProgress], None] | None) -> None:
+        """Run the rest of the current epoch, then choose and store."""
+        state, config = self.state, self.config
+        order = torch.randperm(
+            len(self.data), generator=generator_for(config.seed, _ORDER, state.epoch)
+        )
+        counted = torch.tensor([state.correct, state.seen], device=self.device)
+        interval = _CUDA_STEPS_BETWEEN_CHECKS if self.device.type == "cuda" else 1
+        unchecked: list[Tensor] = []
+        self.model.train()
+        while state.step < self.steps_per_epoch:
+            started = time.monotonic()
+            first = state.step * config.images_per_step
+            chosen = order[first : first + config.images_per_step]
+            unchecked.append(self._step(chosen, counted))
+            state.step += 1
+            last = state.step == self.steps_per_epoch
+            if last or len(unchecked) == interval:
+                loss = self._check(unchecked)
+                unchecked = []
+                state.correct, state.seen = counted.tolist()
+                state.seconds += time.monotonic() - started
+                if not last and time.monotonic() - self.latest_save > _SECONDS_BETWEEN_SAVES:
+                    self.store()
+                if progress is not None:
+                    progress(self._progress(loss))
+            else:
+                state.seconds += time.monotonic() - started
+        self._close_epoch()
+
+    def _step(self, chosen: Tensor, counted: Tensor) -> Tensor:
+        """The loss, not yet read, of one optimiser step; adds to the counted correct and seen."""
+        state, config, rules = self.state, self.config, self.rules
+        done = state.epoch * self.steps_per_epoch + state.step
+        total = config.total_epochs * self.steps_per_epoch
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(config, done, total)
+        if self.pixels is not None:
+            pixels = self.pixels[chosen.to(self.device)]
+        else:
+            pixels = self.data.pixels(chosen).to(self.device)
+        draws = generator_for(config.seed, _AUGMENT, state.epoch, state.step)
+        images = self.data.normalisation.apply(self.augment.apply(pixels, draws))
+        layout = torch.channels_last if rules.channels_last else torch.contiguous_format
+        images = images.contiguous(memory_format=layout)
+        labels = self.labels[chosen.to(self.device)]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.uses_bf16):
+            logits = self.model(images)
+        loss = functional.cross_entropy(
+            logits.float(), labels, label_smoothing=rules.label_smoothing
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        self.optimizer.step()
+        if self.average is not None:
+            _move_average(self.average, self.model, min(rules.average, (1 + done) / (10 + done)))
+        counted += torch.stack(
+            [(logits.argmax(1) == labels).sum(), counted.new_tensor(len(chosen))]
+        )
+        return loss.detach()
+
+    def _check(self, unchecked: list[Tensor]) -> float:
+        """The newest loss; TrainError where one of these is not finite."""
+        losses = torch.stack(unchecked).tolist()
+        for offset, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                step = self.state.step - len(losses) + offset + 1
+                self._diverged(f"the loss is {loss}", step)
+        return float(losses[-1])
+
+    def _diverged(self, what: str, step: int) -> None:
+        rate = self.optimizer.param_groups[0]["lr"]
+        raise TrainError(
+            f"{what} at step {step} of {self.steps_per_epoch} of epoch {self.state.epoch + 1} "
+            f"(learning rate {rate:g}): train with a smaller --lr (learning_rate), from the start "
+            f"with --no-resume (resume=False); the last good weights are in {self.out} if an epoch "
+            "was finished"
+        )
+
+    def _progress(self, loss: float) -> TrainProgress:
+        state, epochs = self.state, self.config.total_epochs
+        return TrainProgress(
+            state.epoch + 1, epochs, state.epoch * self.steps_per_epoch + state.step,
+            epochs * self.steps_per_epoch, loss, state.correct / max(1, state.seen),
+            state.latest_held_out,
+        )  # fmt: skip
+
+    def _close_epoch(self) -> None:
+        """Evaluate on the held-out images, store what is best, and count the epoch."""
+        state, started = self.state, time.monotonic()
+        self._check_weights()
+        better = True
+        if self.held_out is not None:
+            state.latest_held_out = accuracy(self.kept_model, self.held_out, self.device)
+            better = state.best_held_out is None or state.latest_held_out > state.best_held_out
+        if better:
+            state.best_held_out, state.best_epoch = state.latest_held_out, state.epoch + 1
+        state.epoch, state.step, state.correct, state.seen = state.epoch + 1, 0, 0, 0
+        state.seconds += time.monotonic() - started
+        # OUT first: killed in between, the epoch's last piece is run again and rewrites it.
+        if better:
+            save(self.out, self.kept_model, self.metadata(None))
+        self.store()
+
+    def _check_weights(self) -> None:
+        for key, value in self.model.state_dict().items():
+            if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                self._diverged(f"{key!r} has NaN or infinite values", self.state.step)
+
+    def store(self) -> None:
+        """Write the state file."""
+        content = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict() if self.average is not None else None,
+            "optimizer": self.optimizer.state_dict(),
+            "state": asdict(self.state),
+        }
+        self._check_weights()
+        write_state(state_path(self.out), self.identity, content)
+        self.latest_save = time.monotonic()
+
+    def metadata(self, test_accuracy: float | None) -> dict[str, Any]:
+        """What the file of weights says about itself."""
+        return describe(self.config, self.data, self.state, self.device, test_accuracy)
+
+
+def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
+    rules = config.rules
+    matrices = [value for value in model.parameters() if value.dim() > 1]
+    vectors = [value for value in model.parameters() if value.dim() <= 1]
+    return torch.optim.SGD(
+        [
+            {"params": matrices, "weight_decay": rules.weight_decay},
+            {"params": vectors, "weight_decay": rules.weight_decay if rules.decay_norms else 0.0},
+        ],
+        lr=config.learning_rate or rules.learning_rate,
+        momentum=rules.momentum,
+        nesterov=rules.nesterov,
+    )
+
+
+@torch.no_grad()
+def _move_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move `average`, running statistics included, by 1 - decay towards the model."""
+    new = model.state_dict()
+    for key, value in average.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(new[key], 1 - decay)
+        else:
+            value.copy_(new[key])
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, data: ImageData, device: torch.device) -> float:
+    """The share of images, in 0..1, whose largest logit is their label; the mode is put back."""
+    was_training = model.training
+    model.eval()
+    correct = sum(
+        int((model(images.to(device)).argmax(1) == labels.to(device)).sum())
+        for images, labels in data.loader(_EVALUATION_BATCH)
+    )
+    model.train(was_training)
+    return correct / len(data)

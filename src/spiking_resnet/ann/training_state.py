@@ -1,0 +1,112 @@
+"""What a training writes: the state it goes on from, and what the weights' file says of it."""
+
+import io
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spiking_resnet.ann.checkpoint import CheckpointError, write_atomically
+from spiking_resnet.ann.images import ImageData
+from spiking_resnet.ann.recipe import TrainConfig
+
+
+@dataclass
+class TrainingState:
+    """How far a training is. No generators: all draws are functions of (seed, epoch, step)."""
+
+    epoch: int = 0  # finished epochs
+    step: int = 0  # finished steps of the current one
+    correct: int = 0  # of its images so far
+    seen: int = 0
+    latest_held_out: float | None = None
+    best_held_out: float | None = None
+    best_epoch: int = 0
+    seconds: float = 0.0  # of training, over all resumptions
+
+
+def state_path(out: Path) -> Path:
+    """OUT.training: where the state of the training that makes `out` lies."""
+    return out.with_name(out.name + ".training")
+
+
+def write_state(path: Path, identity: dict[str, Any], content: dict[str, Any]) -> None:
+    """Nothing; the file holds the content and the identity of the training."""
+    whole = {"identity": json.dumps(identity, sort_keys=True), **content}
+    # Through memory: torch's own file writer reports a full disk as a RuntimeError.
+    buffer = io.BytesIO()
+    torch.save(whole, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def read_state(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    """The content written by `write_state` for a training of the same identity.
+
+    Raises CheckpointError for a damaged file and for one of another training.
+    """
+    start_over = "start over with --no-resume (resume=False), or choose another --out"
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        stored = json.loads(content["identity"])
+    except Exception as error:  # torch raises many types for damaged files
+        raise CheckpointError(f"{path}: damaged state of a training; {start_over}") from error
+    wanted = json.loads(json.dumps(identity, sort_keys=True))
+    if stored != wanted:
+        different = ", ".join(
+            f"{key} {stored.get(key)!r} (now {wanted.get(key)!r})"
+            for key in sorted({*stored, *wanted})
+            if stored.get(key) != wanted.get(key)
+        )
+        raise CheckpointError(
+            f"{path}: the state of a training with other settings: {different}; repeat those "
+            f"settings to go on, or {start_over}"
+        )
+    return content
+
+
+def describe(
+    config: TrainConfig,
+    data: ImageData,
+    state: TrainingState,
+    device: torch.device,
+    test_accuracy: float | None,
+) -> dict[str, Any]:
+    """What a file of weights says about its training; test accuracy None means unfinished."""
+    kept = "running average of weights" if config.rules.average else "weights"
+    how = f"best on {config.held_out} held-out training images" if config.held_out else "last epoch"
+    return {
+        "dataset": data.name,
+        "normalisation": data.normalisation.to_json(),
+        "recipe": config.recipe,
+        "training": config.identity(),
+        "command": config.command or "spiking_resnet.ann.train, see training",
+        "seed": config.seed,
+        "accuracy": test_accuracy,
+        "held_out_accuracy": state.best_held_out,
+        "selection": f"{kept}, {how}; never the test set",
+        "epoch": state.best_epoch,
+        "finished": test_accuracy is not None,
+        "versions": _versions(),
+        "hardware": _hardware(device),
+        "seconds": round(state.seconds, 1),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    for package in ("spiking-resnet", "torchvision"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # used from a source tree
+            found[package] = "not installed"
+    return found
+
+
+def _hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
