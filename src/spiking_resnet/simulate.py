@@ -7,13 +7,17 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from spiking_resnet.engines import interpreter, layerwise
+from spiking_resnet.engines import cpu, interpreter, layerwise
 from spiking_resnet.engines.plan import Plan, Result
 from spiking_resnet.graph import Fire, Graph
 from spiking_resnet.passes.snap import MANTISSA, exact_steps
 from spiking_resnet.records import InputError, LayerCount, Run, images_of
 
-ENGINES: dict[str, ModuleType] = {"layerwise": layerwise, "interpreter": interpreter}
+ENGINES: dict[str, ModuleType] = {
+    "cpu": cpu,
+    "layerwise": layerwise,
+    "interpreter": interpreter,
+}
 
 
 def simulate(

@@ -70,7 +70,7 @@ class Histogram:
 class Statistics:
     """What `measure` found.
 
-    layers: a Histogram for every ReLU, for the Output's logits, and for the probes. images: their number.
+    layers: a Histogram for every ReLU, for the Output's logits, for the probes. images: how many.
     input_limit: the largest |pixel|. sample: some of the images, [n, C, H, W], chosen by content.
     """
 

@@ -116,7 +116,7 @@ def _node(entry: Mapping[str, Any], arrays: Mapping[str, Tensor], prefix: str) -
     if "neuron" in values:
         parts = {name.removeprefix("neuron."): tensor for name, tensor in own.items()}
         own = {}
-        values["neuron"] = IntegrateAndFire(**parts, **entry["neuron"])
+        values["neuron"] = IntegrateAndFire(**parts, reset=entry["neuron"]["reset"])
     return KINDS[entry["kind"]](**{**values, **own})
 
 

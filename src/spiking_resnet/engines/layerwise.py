@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from spiking_resnet import interpret, neurons
-from spiking_resnet.engines.plan import Plan, Result, peak
+from spiking_resnet.engines.plan import Plan, Result, peak, pool_window, windows
 from spiking_resnet.graph import Fire, Graph, Input, MaxPool, Node, Output
 
-CHUNK = 128  # images x steps in one convolution: enough to be efficient, few enough for the cache
+CHUNK = 64  # images x steps in one convolution: enough to be efficient, few enough for the cache
 
 
 def unsupported(graph: Graph) -> list[str]:
@@ -32,17 +32,6 @@ def run(graph: Graph, plan: Plan) -> Result:
             state = interpret.State(stop, work.memory)
             work.result.read(interpret.readout(graph, state))
     return work.result
-
-
-def windows(record: tuple[int, ...], length: int) -> list[tuple[int, int]]:
-    """Windows (first step, step after the last) of at most `length` that end at every record."""
-    found, start = [], 0
-    for stop in record:
-        while start < stop:
-            end = min(start + length, stop)
-            found.append((start, end))
-            start = end
-    return found
 
 
 class _Work:
@@ -78,7 +67,10 @@ class _Work:
             self._sum_up(node, inputs[0], steps)
             return inputs[0]
         if isinstance(node, MaxPool):
-            return self._max_pool(node, inputs[0], steps)
+            pooled, memory = pool_window(node, inputs[0], self.memory.get(node.name), steps)
+            if memory is not None:
+                self.memory[node.name] = memory
+            return pooled
         widest = max(len(value) for value in inputs)
         flat = [value.expand(widest, *value.shape[1:]).flatten(0, 1) for value in inputs]
         value = interpret.STATELESS[type(node)](node, *flat)
@@ -113,14 +105,3 @@ class _Work:
         self.memory[node.name] = self.memory.get(node.name, 0) + total
         if node.name in self.plan.watch:
             self.result.note_peak(node.name, peak(node, self.memory[node.name]))
-
-    def _max_pool(self, node: MaxPool, value: Tensor, steps: int) -> Tensor:
-        """Pooled values; cumulative pools as the growth of the pooled sums from step to step."""
-        if node.rule == "instant":
-            return interpret.max_pool(node, value.flatten(0, 1)).unflatten(0, (len(value), -1))
-        value = value.expand(steps, *value.shape[1:])
-        before = self.memory.get(node.name, torch.zeros_like(value[0]))
-        sums = torch.cat([before[None], before + value.cumsum(0)])  # [window + 1, N, C, H, W]
-        self.memory[node.name] = sums[-1]
-        pooled = interpret.max_pool(node, sums.flatten(0, 1)).unflatten(0, (steps + 1, -1))
-        return pooled[1:] - pooled[:-1]

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from spiking_resnet.graph import Fire, Graph, Output
+from spiking_resnet import interpret
+from spiking_resnet.graph import Fire, Graph, MaxPool, Output
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +49,13 @@ class Result:
 
     def count(self, name: str, spikes: Tensor) -> None:
         """Adds the spikes of one layer, [t, N, ...], each entry 0 or 1."""
-        per_step = spikes.flatten(2).sum(2, dtype=torch.float32)  # exact below 2^24 neurons
-        self.counts[name] = self.counts[name] + per_step.sum(0, dtype=torch.float64).long()
+        axes = tuple(range(2, spikes.ndim))
+        per_step = spikes.sum(axes, dtype=torch.float32)  # exact below 2^24 neurons
+        self.add(name, per_step.sum(0, dtype=torch.float64).long(), spikes)
+
+    def add(self, name: str, counts: Tensor, spikes: Tensor) -> None:
+        """Adds counts [N] of spikes [t, N, ...] of one layer."""
+        self.counts[name] = self.counts[name] + counts
         if name in self.trains:
             self.trains[name].append(spikes.to("cpu", torch.uint8))
 
@@ -73,3 +79,31 @@ def peak(node: Fire | Output, memory: Tensor) -> float:
     if isinstance(node, Output):
         return largest
     return largest + max(float(node.neuron.threshold.max()), node.step_bound)
+
+
+def windows(record: tuple[int, ...], length: int) -> list[tuple[int, int]]:
+    """Windows (first step, step after the last) of at most `length` that end at every record."""
+    found, start = [], 0
+    for stop in record:
+        while start < stop:
+            end = min(start + length, stop)
+            found.append((start, end))
+            start = end
+    return found
+
+
+def pool_window(
+    node: MaxPool, value: Tensor, before: Tensor | None, steps: int
+) -> tuple[Tensor, Tensor | None]:
+    """(pooled values [window, N, ...], the sums to carry on) of a max pool over a window of steps.
+
+    value: [window, N, C, H, W], or [1, ...] where constant in time. before: the sums carried so
+    far. A cumulative pool hands on the growth of the pooled sums from step to step.
+    """
+    if node.rule == "instant":
+        return interpret.max_pool(node, value.flatten(0, 1)).unflatten(0, (len(value), -1)), None
+    value = value.expand(steps, *value.shape[1:])
+    before = torch.zeros_like(value[0]) if before is None else before
+    sums = torch.cat([before[None], before + value.cumsum(0)])  # [window + 1, N, C, H, W]
+    pooled = interpret.max_pool(node, sums.flatten(0, 1)).unflatten(0, (steps + 1, -1))
+    return pooled[1:] - pooled[:-1], sums[-1]

@@ -1,0 +1,21 @@
+"""Builds the CPU engine's kernels; without a C++ compiler the package installs without them."""
+
+import sys
+
+from setuptools import Extension, setup
+
+FLAGS = ["/O2", "/std:c++17"] if sys.platform == "win32" else ["-O3", "-std=c++17"]
+EXACT = [] if sys.platform == "win32" else ["-ffp-contract=off", "-pthread"]
+
+setup(
+    ext_modules=[
+        Extension(
+            "spiking_resnet.engines._cpu_kernels",
+            ["src/spiking_resnet/engines/cpu_kernels.cpp"],
+            extra_compile_args=FLAGS + EXACT,
+            extra_link_args=[] if sys.platform == "win32" else ["-pthread"],
+            language="c++",
+            optional=True,
+        )
+    ]
+)

@@ -1,0 +1,57 @@
+"""The command line: `spiking-resnet demo | train | convert | evaluate | info`."""
+
+from typing import Annotated
+
+import typer
+
+from spiking_resnet.cli import convert, demo, evaluate, info, train
+from spiking_resnet.cli.facts import own_version
+from spiking_resnet.cli.terminal import Commands, keep_tracebacks, say
+
+EPILOG = """
+Start with:  spiking-resnet demo
+
+Then:
+
+  spiking-resnet train --model resnet20 --dataset cifar10 --download --data DIR
+  --out resnet20.safetensors
+
+  spiking-resnet convert resnet20 --weights resnet20.safetensors --data DIR --out snn.safetensors
+
+  spiking-resnet evaluate snn.safetensors --data DIR --json results.json --plot accuracy.png
+"""
+
+app = typer.Typer(
+    cls=Commands,
+    epilog=EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command(epilog=demo.EPILOG)(demo.demo)
+app.command(epilog=train.EPILOG)(train.train)
+app.command(epilog=convert.EPILOG)(convert.convert)
+app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
+app.command(epilog=info.EPILOG)(info.info)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"spiking-resnet {own_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks of expected errors too.")
+    ] = False,
+) -> None:
+    """Turn trained residual networks into spiking ones, simulate them exactly, measure them."""
+    if debug:
+        keep_tracebacks(ctx)

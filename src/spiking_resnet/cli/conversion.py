@@ -1,0 +1,156 @@
+"""From a network and training images to a spiking network with all facts of its making."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import spiking_resnet as sr
+from spiking_resnet import interpret
+from spiking_resnet.ann.images import ImageData
+from spiking_resnet.cli.facts import file_facts, fingerprint, versions
+from spiking_resnet.cli.networks import Network
+from spiking_resnet.cli.terminal import err, out, say, warn
+from spiking_resnet.graph import Graph
+from spiking_resnet.methods import METHODS, hu2021
+from spiking_resnet.records import InputError, wilson
+from spiking_resnet.report.network import render, totals
+
+BATCH = 50
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which images calibrate: how many, by which seed, of which split."""
+
+    images: int = 500
+    seed: int = 0
+    split: str = "train"
+
+
+def chosen_method(name: str, given: Mapping[str, Any], seed: int, dataset: str | None) -> hu2021:
+    """The method of this name with the options given; InputError for those it does not have."""
+    if name not in METHODS:
+        raise InputError(f"there is no method {name!r}: use one of {', '.join(METHODS)}")
+    kind = METHODS[name]
+    own = {entry.name for entry in fields(kind)}
+    if foreign := sorted(given.keys() - own):
+        option = foreign[0].replace("_", "-")
+        raise InputError(f"the method {name} has no option --{option}: leave it out")
+    usual: dict[str, Any] = {"seed": seed}
+    if dataset == "imagenet":
+        usual["percentile"] = 99.99  # the paper's
+    return kind(**{key: value for key, value in {**usual, **given}.items() if key in own})
+
+
+def refuse_test_images(name: str, split: str) -> None:
+    """Nothing; InputError for a file that is called after a test set but taken for training."""
+    stem = Path(name).stem.lower()
+    if split == "train" and name.endswith(".npz") and stem.startswith(("test", "val")):
+        raise InputError(
+            f"{name} looks like test images: calibrate on training images, or say --split {stem} "
+            "if that is what you want"
+        )
+
+
+def converted(
+    source: Network, name: str, data: ImageData, method: hu2021, choice: Choice, command: str
+) -> Graph:
+    """The spiking network, calibrated on images of `data`, with notes of how it was made.
+
+    name: what the data set is to be loaded by again.
+    """
+    chosen = data.subset(choice.images, choice.seed)
+    with err.status("") as status:
+
+        def batches() -> Iterator[Tensor]:
+            done = 0
+            for images, _ in chosen.loader(BATCH):
+                status.update(f"calibrating: {done} of {len(chosen)} images")
+                yield images
+                done += len(images)
+            searching = method.compensation == "search"
+            status.update("searching the compensation" if searching else "converting")
+
+        graph = sr.convert(source.model, batches(), method)
+        status.update("measuring the artificial network on the calibration images")
+        accuracy = calibration_accuracy(graph, chosen)
+    return graph.with_notes(
+        {
+            "model": source.spec,
+            "weights": None if source.weights is None else file_facts(source.weights),
+            "dataset": name,
+            "normalisation": data.normalisation.to_json(),
+            "calibration": {
+                "images": len(chosen),
+                "seed": choice.seed,
+                "split": choice.split,
+                "data": fingerprint(data),
+                "ann_accuracy": accuracy,
+            },
+            "command": command,
+            "versions": versions(),
+        }
+    )
+
+
+def calibration_accuracy(graph: Graph, data: ImageData) -> float:
+    """The accuracy, in 0..1, of the network that `graph` came from; warns where it guesses."""
+    if graph.ann is None:
+        raise InputError("the graph does not know the network it came from: convert it again")
+    classes = graph.output.shape[0]
+    if classes < data.classes:
+        raise InputError(
+            f"the network knows {classes} classes, {data.name} has {data.classes}: choose the data "
+            "set that it was trained on"
+        )
+    with torch.inference_mode():
+        right = sum(
+            int((interpret.logits(graph.ann, images).argmax(1) == labels).sum())
+            for images, labels in data.loader(BATCH)
+        )
+    if wilson(right, len(data))[0] <= 1.5 / data.classes:
+        warn(
+            f"the artificial network is right on {right} of {len(data)} calibration images, which "
+            "is near chance: are the weights trained, and --normalisation and --dataset right?"
+        )
+    return right / len(data)
+
+
+def store(graph: Graph, path: Path) -> None:
+    """Nothing; the file holds the network, in a folder that is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sr.save(graph, path)
+
+
+def summarise(graph: Graph) -> None:
+    """Nothing; prints what was made."""
+    out.print(render(graph))
+    found = totals(graph)
+    notes = graph.notes
+    trials = notes["compensation"].get("trials", ())
+    if trials:
+        say("compensation, on calibration images only (best: smallest distance):")
+    for trial in trials:
+        say(
+            f"  factor {trial['factor']:<7} agreement {100 * trial['agreement']:6.2f} %"
+            f"  distance {trial['distance']:.6f}"
+        )
+    accuracy = notes["calibration"]["ann_accuracy"]
+    say(f"ANN on the {notes['calibration']['images']} calibration images: {100 * accuracy:.2f} %")
+    say(f"compensation factor: {notes['compensation']['factor']}")
+    say(f"{found.neurons:,} neurons in {found.populations} populations; {exactness(graph)}")
+
+
+def exactness(graph: Graph) -> str:
+    """How far simulation is exact, in words."""
+    found = totals(graph)
+    if found.grid is None:
+        return "not on a grid: simulation is not exact"
+    return (
+        f"weights on grids of 2^-{found.grid[1]} or coarser, on which simulation is exact for "
+        f"{found.exact_steps:,} steps"
+    )

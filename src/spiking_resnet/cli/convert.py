@@ -1,0 +1,158 @@
+"""The command `convert`: from a trained network to a file with a spiking one."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spiking_resnet.ann.data import load_dataset
+from spiking_resnet.cli import options
+from spiking_resnet.cli.conversion import (
+    Choice,
+    chosen_method,
+    converted,
+    refuse_test_images,
+    store,
+    summarise,
+)
+from spiking_resnet.cli.facts import check_writable, command_line
+from spiking_resnet.cli.networks import PUBLISHED, network
+from spiking_resnet.cli.terminal import say, warn
+from spiking_resnet.methods import METHODS, hu2021
+from spiking_resnet.records import InputError
+
+EPILOG = """
+Examples:
+
+  spiking-resnet convert digits_resnet8 --out snn.safetensors
+
+  spiking-resnet convert resnet20 --weights resnet20.safetensors --data DIR --out snn.safetensors
+
+  spiking-resnet convert torchvision:resnet34 --weights default --dataset imagenet --data DIR
+
+  spiking-resnet convert my_network.py:build --weights mine.pt --dataset train.npz
+  --normalisation 0.5/0.25
+
+  spiking-resnet convert resnet20 --weights r20.pt --dataset cifar10 --compensation search
+
+Next: spiking-resnet evaluate snn.safetensors
+"""
+_METHOD, _DATA = "Method", "Calibration images"
+
+
+def _option(name: str, text: str, *flags: str) -> Any:
+    """A typer option of the method, with the method's own default shown."""
+    default = str(getattr(hu2021, name))
+    return typer.Option(*flags, help=text, rich_help_panel=_METHOD, show_default=default)
+
+
+def convert(
+    ctx: typer.Context,
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="resnet20 (8, 32, 44, 56, 110), a shipped network (digits_resnet8), "
+            "torchvision:NAME, timm:NAME, or path/to/file.py:function.",
+        ),
+    ],
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            show_default=False,
+            help=f"File of weights, or {PUBLISHED!r}: what torchvision or timm publish.",
+        ),
+    ] = None,
+    out_path: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path(
+        "snn.safetensors"
+    ),
+    dataset: options.DatasetOption = None,
+    data: options.DataOption = None,
+    download: options.DownloadOption = False,
+    split: Annotated[
+        str, typer.Option(help="Split to calibrate on.", rich_help_panel=_DATA)
+    ] = "train",
+    calibration_images: Annotated[
+        int, typer.Option(help="How many, chosen by --seed.", rich_help_panel=_DATA)
+    ] = 500,
+    normalisation: options.NormalisationOption = None,
+    seed: options.SeedOption = 0,
+    method: Annotated[
+        str, typer.Option(help=f"One of {', '.join(METHODS)}.", rich_help_panel=_METHOD)
+    ] = "hu2021",
+    percentile: Annotated[
+        float | None,
+        _option("percentile", "Of a layer's activations: its threshold (imagenet: 99.99)."),
+    ] = None,
+    per_channel: Annotated[
+        bool | None,
+        _option("per_channel", "Thresholds for each channel.", "--per-channel/--per-layer"),
+    ] = None,
+    initial_potential: Annotated[
+        float | None, _option("initial_potential", "Before the first step, in thresholds.")
+    ] = None,
+    reset: Annotated[str | None, _option("reset", "subtract or zero.")] = None,
+    shortcut_conversion: Annotated[
+        bool | None,
+        _option(
+            "shortcut_conversion",
+            "The paper's model of shortcuts; --no-shortcut-conversion is its ablation.",
+        ),
+    ] = None,
+    compensation: Annotated[
+        str | None, _option("compensation", "A factor on all synapses, or search.")
+    ] = None,
+    compensation_steps: Annotated[
+        int | None, _option("compensation_steps", "Time steps of that search.")
+    ] = None,
+    pool_neurons: Annotated[
+        bool | None, _option("pool_neurons", "Neurons of their own after average pools.")
+    ] = None,
+    max_pooling: Annotated[
+        str | None, _option("max_pooling", "cumulative, or instant (wrong on spikes).")
+    ] = None,
+    readout: Annotated[str | None, _option("readout", "spikes+membrane or membrane.")] = None,
+    input_coding: Annotated[str | None, _option("input_coding", "constant or poisson.")] = None,
+    steps: Annotated[
+        int | None, _option("steps", "The longest simulation it is made for: exact that far.")
+    ] = None,
+    grid: Annotated[str | None, _option("grid", "Most bits of the weights' grid, or none.")] = None,
+) -> None:
+    """Turn a trained network into a spiking one, calibrated on training images.
+
+    MODEL is never changed. The file holds the spiking network, the network
+    it came from, and what `evaluate` needs to know (data set, normalisation).
+    """
+    options_given = {
+        "percentile": percentile,
+        "per_channel": per_channel,
+        "initial_potential": initial_potential,
+        "reset": reset,
+        "shortcut_conversion": shortcut_conversion,
+        "compensation": options.parse_compensation(compensation),
+        "compensation_steps": compensation_steps,
+        "pool_neurons": pool_neurons,
+        "max_pooling": max_pooling,
+        "readout": readout,
+        "input_coding": input_coding,
+        "steps": steps,
+    }
+    given = {name: value for name, value in options_given.items() if value is not None}
+    chosen = chosen_method(method, {**given, **options.parse_grid(grid)}, seed, dataset)
+    wanted = options.parse_normalisation(normalisation)
+    check_writable(out_path)
+    source = network(model, weights, seed)
+    if source.remark:
+        warn(source.remark)
+    name = dataset or source.dataset
+    if name is None:
+        raise InputError("--dataset is missing: name the training images to calibrate on")
+    refuse_test_images(name, split)
+    choice = Choice(calibration_images, seed, split)
+    images = load_dataset(name, split, data, download)
+    images = replace(images, normalisation=wanted or source.normalisation or images.normalisation)
+    graph = converted(source, name, images, chosen, choice, command_line(ctx))
+    store(graph, out_path)
+    summarise(graph)
+    where = "" if data is None else f" --data {data}"
+    say(f"wrote {out_path}; next: spiking-resnet evaluate {out_path}{where}")

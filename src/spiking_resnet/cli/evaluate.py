@@ -1,0 +1,190 @@
+"""The command `evaluate`: accuracy, agreement and spikes of a spiking network at every T."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+import spiking_resnet as sr
+from spiking_resnet.ann.data import load_dataset
+from spiking_resnet.ann.images import ImageData, Normalisation
+from spiking_resnet.cli import options
+from spiking_resnet.cli.facts import (
+    check_writable,
+    command_line,
+    file_facts,
+    fingerprint,
+    versions,
+    write_json,
+)
+from spiking_resnet.cli.terminal import evaluation_bar, out, say, warn
+from spiking_resnet.graph import Graph
+from spiking_resnet.records import Curve, InputError
+from spiking_resnet.report import plot as figure
+from spiking_resnet.report import table
+from spiking_resnet.simulate import ENGINES, choose
+
+SMALL, LARGE = 64, 8  # images a batch: measured best for 32 x 32, and what memory allows for 224
+EPILOG = """
+Examples:
+
+  spiking-resnet evaluate snn.safetensors --limit 200
+
+  spiking-resnet evaluate snn.safetensors --data DIR --json results.json --plot accuracy.pdf
+
+  spiking-resnet evaluate snn.safetensors --dataset test.npz --steps 16,64 --engine interpreter
+
+All T of --steps come from one simulation. Data set and normalisation are the file's own.
+"""
+
+
+@dataclass(frozen=True)
+class Test:
+    """Which images, how many of them, and how they are simulated."""
+
+    data: ImageData
+    steps: tuple[int, ...]
+    batch_size: int
+    engine: str = "auto"
+    device: str = "cpu"
+
+
+def evaluate(
+    ctx: typer.Context,
+    snn: Annotated[Path, typer.Argument(help="A file that `convert` wrote.")],
+    dataset: options.DatasetOption = None,
+    data: options.DataOption = None,
+    download: options.DownloadOption = False,
+    split: Annotated[str, typer.Option(help="train must be asked for.")] = "test",
+    normalisation: options.NormalisationOption = None,
+    steps: options.StepsOption = options.DEFAULT_STEPS,
+    limit: Annotated[
+        int | None, typer.Option(help="Only so many images, chosen by --seed.", show_default=False)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images at once.", show_default=f"{SMALL}, large: {LARGE}")
+    ] = None,
+    engine: Annotated[str, typer.Option(help=f"auto, {', '.join(ENGINES)}.")] = "auto",
+    seed: options.SeedOption = 0,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads.", show_default="all")
+    ] = None,
+    device: options.DeviceOption = "cpu",
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Results with all facts.", show_default=False)
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Accuracy over T: .png, .svg or .pdf.", show_default=False),
+    ] = None,
+) -> None:  # fmt: skip
+    """Measure a spiking network on test images: accuracy, agreement, spikes at every T."""
+    wanted = options.parse_steps(steps)
+    chosen_normalisation = options.parse_normalisation(normalisation)
+    options.check_device(device)
+    if threads is not None:
+        set_threads(threads)
+    if plot is not None:
+        figure.check_path(plot)
+    for path in (json_path, plot):
+        if path is not None:
+            check_writable(path)
+    graph = sr.load(snn)
+    choose(graph, engine)
+    name = dataset or graph.notes.get("dataset")
+    if name is None:
+        raise InputError(f"{snn} names no data set: use --dataset")
+    images = load_dataset(name, split, data, download)
+    refuse_training_images(graph, name, images, split)
+    images = _normalised(graph, images, chosen_normalisation).subset(limit, seed)
+    size = usual_batch(images) if batch_size is None else batch_size
+    test = Test(images, wanted, size, engine, device)
+    curve = measured(graph, test)
+    show(curve, title=f"{snn.name} on {name} ({split})")
+    facts = {
+        "file": file_facts(snn), "dataset": name, "split": split, "limit": limit, "seed": seed,
+        "command": command_line(ctx),
+    }  # fmt: skip
+    write_results(curve, test, facts, json_path, plot)
+
+
+def measured(graph: Graph, test: Test) -> Curve:
+    """The curve of a spiking network on the test's images, with progress on the terminal."""
+    classes = graph.output.shape[0]
+    if classes < test.data.classes:
+        raise InputError(
+            f"the network knows {classes} classes, {test.data.name} has {test.data.classes}: "
+            "evaluate it on the data set that it was made for"
+        )
+    if classes > test.data.classes:
+        warn(f"the network knows {classes} classes, {test.data.name} has {test.data.classes}")
+    with evaluation_bar(len(test.data)) as progress:
+        loader = test.data.loader(test.batch_size)
+        return sr.evaluate(
+            graph, loader, test.steps, engine=test.engine, progress=progress, device=test.device
+        )
+
+
+def show(curve: Curve, title: str = "") -> None:
+    """Nothing; prints the table of a curve, and whether it is exact."""
+    out.print(table.render(curve, title))
+    if curve.remark:
+        warn(curve.remark)
+
+
+def write_results(
+    curve: Curve, test: Test, facts: dict[str, Any], json_path: Path | None, plot: Path | None
+) -> None:
+    """Nothing; the files that were asked for hold the results and the figure."""
+    if json_path is not None:
+        conditions = {
+            "normalisation": test.data.normalisation.to_json(),
+            "batch_size": test.batch_size,
+            "device": test.device,
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+        }
+        write_json(json_path, {**curve.to_json(), **facts, **conditions})
+        say(f"wrote {json_path}")
+    if plot is not None:
+        label = f"SNN, {curve.notes.get('method', 'spiking')}"
+        title = f"{curve.notes.get('model', 'network')}, {facts['dataset']}, n = {curve.images:,}"
+        plot.parent.mkdir(parents=True, exist_ok=True)
+        figure.plot({label: curve}, plot, title)
+        say(f"wrote {plot}")
+
+
+def refuse_training_images(graph: Graph, name: str, data: ImageData, split: str) -> None:
+    """Nothing; InputError for images that the network was made with, unless train is asked for."""
+    if split == "train":
+        return
+    calibration = graph.notes.get("calibration", {})
+    same = calibration.get("data") == fingerprint(data)
+    if same or (name.endswith(".npz") and Path(name).stem.lower().startswith("train")):
+        why = "holds the images it was calibrated on" if same else "looks like training images"
+        raise InputError(
+            f"{name} {why}, and accuracy on training images says little: name test images with "
+            "--dataset, or say --split train if that is what you want"
+        )
+
+
+def usual_batch(data: ImageData) -> int:
+    """How many images are simulated at once where the user does not say."""
+    return SMALL if max(data.size) <= 64 else LARGE
+
+
+def set_threads(threads: int) -> None:
+    """Nothing; from now on torch uses so many CPU threads."""
+    if threads < 1:
+        raise InputError(f"--threads is {threads}: at least 1")
+    torch.set_num_threads(threads)
+
+
+def _normalised(graph: Graph, data: ImageData, chosen: Normalisation | None) -> ImageData:
+    """`data` normalised as asked for, else as for the calibration, else in its own way."""
+    found = graph.notes.get("normalisation")
+    if chosen is None and found is not None:
+        chosen = Normalisation(tuple(found["mean"]), tuple(found["std"]))
+    return data if chosen is None else replace(data, normalisation=chosen)

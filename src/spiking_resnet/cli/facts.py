@@ -1,0 +1,74 @@
+"""What results say about their making: command line, versions, files; and how they are written."""
+
+import hashlib
+import json
+import platform
+import shlex
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import typer
+
+from spiking_resnet.ann.checkpoint import write_atomically
+from spiking_resnet.ann.images import ImageData
+from spiking_resnet.cli.terminal import arguments
+from spiking_resnet.records import InputError
+
+
+def command_line(ctx: typer.Context) -> str:
+    """What the user typed, ready to be typed again."""
+    return shlex.join(["spiking-resnet", *arguments(ctx)])
+
+
+def own_version() -> str:
+    """This package's version."""
+    try:
+        return version("spiking-resnet")
+    except PackageNotFoundError:  # used from a source tree
+        return "not installed"
+
+
+def versions() -> dict[str, str]:
+    """The versions that results may depend on."""
+    return {
+        "spiking-resnet": own_version(),
+        "torch": torch.__version__,
+        "torchvision": version("torchvision"),
+        "numpy": version("numpy"),
+        "python": platform.python_version(),
+    }
+
+
+def file_facts(path: Path) -> dict[str, str]:
+    """A file's base name and SHA-256."""
+    with open(path, "rb") as file:
+        return {"file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def fingerprint(data: ImageData) -> str:
+    """A hash of a set's labels and of some of its images: the same for the same images only."""
+    some = torch.linspace(0, len(data) - 1, 16).long().unique()
+    content = hashlib.sha256(data.labels.numpy().tobytes())
+    content.update(data.pixels(some).contiguous().numpy().tobytes())
+    return content.hexdigest()
+
+
+def check_writable(path: Path) -> None:
+    """Nothing; raises before any work where a file could not be written at its end."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name a file in it")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {folder}: {error.strerror}") from error
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Nothing; `path` holds the whole content, or is as it was (OSError)."""
+    write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())

@@ -1,0 +1,170 @@
+"""From the word MODEL on a command line to a trained network."""
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from spiking_resnet import ann
+from spiking_resnet.ann.images import Normalisation
+from spiking_resnet.ann.resnet import NAMES, depth_of
+from spiking_resnet.records import InputError
+
+PUBLISHED = "default"  # as --weights: what torchvision or timm publish
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network and what is known of it.
+
+    weights: the file they came from. normalisation, dataset: what file or library say about them.
+    remark: a warning for the user, or an empty text.
+    """
+
+    model: nn.Module
+    spec: str
+    weights: Path | None = None
+    normalisation: Normalisation | None = None
+    dataset: str | None = None
+    remark: str = ""
+
+
+def network(spec: str, weights: str | None, seed: int = 0) -> Network:
+    """The network that MODEL and --weights name; random weights are drawn from the seed.
+
+    Raises InputError for unknown names, CheckpointError for files that do not fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if spec.startswith("torchvision:"):
+            return _library(spec, weights, _torchvision)
+        if spec.startswith("timm:"):
+            return _library(spec, weights, _timm)
+        if ".py" in spec:
+            return _from_file(spec, weights)
+        return _own(spec, weights)
+
+
+def _own(spec: str, weights: str | None) -> Network:
+    """A shipped network, or one of this package's ResNets with weights from a file."""
+    if spec in ann.pretrained_names():
+        if weights is not None:
+            raise InputError(f"{spec} comes with its own weights: leave out --weights")
+        return _described(spec, None, ann.pretrained(spec))
+    try:
+        depth = depth_of(spec)
+    except ValueError:
+        raise InputError(
+            f"there is no model {spec!r}: use one of {', '.join(NAMES)} with --weights, "
+            f"{', '.join(ann.pretrained_names())} (shipped), torchvision:NAME, timm:NAME, or "
+            "path/to/file.py:function"
+        ) from None
+    if weights is None:
+        raise InputError(
+            f"{spec} needs --weights FILE: train it with `spiking-resnet train --model {spec}`, or "
+            f"use {', '.join(ann.pretrained_names())}, which is shipped"
+        )
+    loaded = ann.load(weights)
+    if loaded.config.depth != depth:
+        raise InputError(f"{weights} holds a resnet{loaded.config.depth}, not a {spec}")
+    return _described(spec, Path(weights), loaded)
+
+
+def _described(spec: str, path: Path | None, loaded: ann.LoadedNetwork) -> Network:
+    name = loaded.metadata.get("dataset")
+    return Network(loaded.model, spec, path, loaded.normalisation, name)
+
+
+def _library(spec: str, weights: str | None, build: Any) -> Network:
+    """A network of torchvision or timm, with a file's, the published or random weights."""
+    model, normalisation = build(spec.partition(":")[2], weights == PUBLISHED)
+    if weights is None:
+        remark = (
+            f"{spec} has RANDOM weights, so nothing it says means anything: give --weights FILE, "
+            f"or --weights {PUBLISHED} to download the published ones"
+        )
+        return Network(model, spec, None, normalisation, remark=remark)
+    if weights == PUBLISHED:
+        return Network(model, spec, None, normalisation)
+    ann.load_into(model, weights)
+    return Network(model, spec, Path(weights), normalisation)
+
+
+def _torchvision(name: str, published: bool) -> tuple[nn.Module, Normalisation]:
+    import torchvision
+
+    if name not in torchvision.models.list_models(torchvision.models):
+        raise InputError(f"torchvision has no classifier {name!r}: use a name such as resnet34")
+    model = torchvision.models.get_model(name, weights="DEFAULT" if published else None)
+    return model, ann.NORMALISATIONS["imagenet"]
+
+
+def _timm(name: str, published: bool) -> tuple[nn.Module, Normalisation]:
+    try:
+        timm = importlib.import_module("timm")
+    except ImportError:
+        raise InputError(
+            f"timm:{name} needs timm, which is not installed: pip install 'spiking-resnet[timm]'"
+        ) from None
+    if not timm.is_model(name):
+        raise InputError(f"timm has no model {name!r}: see timm.list_models('*resnet*')")
+    model = timm.create_model(name, pretrained=published)
+    found = model.pretrained_cfg
+    return model, Normalisation(tuple(found["mean"]), tuple(found["std"]))
+
+
+def _from_file(spec: str, weights: str | None) -> Network:
+    """What a function without arguments in the user's file returns."""
+    path, _, name = spec.rpartition(":")
+    if not path.endswith(".py") or not name:
+        raise InputError(f"{spec!r}: write path/to/file.py:function, with the function's name")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file; check the path in {spec!r}")
+    function = getattr(_imported(Path(path)), name, None)
+    if not callable(function):
+        raise InputError(f"{path} defines no function {name!r}")
+    try:
+        model = function()
+    except Exception as error:
+        raise InputError(f"{name}() failed: {_where(Path(path), error)}") from error
+    if not isinstance(model, nn.Module):
+        raise InputError(f"{name}() returned a {type(model).__name__}, not a torch.nn.Module")
+    if weights is not None:
+        ann.load_into(model, weights)
+        return Network(model, spec, Path(weights))
+    remark = f"no --weights: {spec} is taken with the weights that its function gave it"
+    return Network(model, spec, remark=remark)
+
+
+def _imported(path: Path) -> Any:
+    """The module in a file; its folder is where it finds its neighbours."""
+    found = importlib.util.spec_from_file_location(f"_user_{path.stem}", path)
+    if found is None or found.loader is None:
+        raise InputError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(found)
+    sys.modules[found.name] = module  # dataclasses look their module up there
+    sys.path.insert(0, str(path.parent.resolve()))
+    try:
+        found.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"importing {path} failed: {_where(path, error)}") from error
+    finally:
+        sys.path.remove(str(path.parent.resolve()))
+    return module
+
+
+def _where(path: Path, error: Exception) -> str:
+    """An error's kind and text, and its last line in the user's file."""
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename) == path
+    ]
+    place = f" (line {lines[-1]})" if lines else ""
+    return f"{type(error).__name__}: {error}{place}"

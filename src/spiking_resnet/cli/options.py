@@ -1,0 +1,112 @@
+"""The options that several commands share, and what their texts mean."""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from spiking_resnet.ann.data import DATASETS, NORMALISATIONS, normalisation_named
+from spiking_resnet.ann.images import Normalisation
+from spiking_resnet.evaluate import STEPS
+from spiking_resnet.records import InputError
+
+DEFAULT_STEPS = ",".join(str(step) for step in STEPS)
+PATH_OF_SET = "or the path of an .npz file or a folder of images"
+
+DatasetOption = Annotated[
+    str | None,
+    typer.Option("--dataset", help=f"{', '.join(DATASETS)}, {PATH_OF_SET}.", show_default=False),
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", help="Folder of the named data sets (or set SPIKING_RESNET_DATA).",
+        show_default=False,
+    ),
+]  # fmt: skip
+DownloadOption = Annotated[bool, typer.Option(help="Let torchvision download a missing data set.")]
+NormalisationOption = Annotated[
+    str | None,
+    typer.Option(
+        "--normalisation", show_default=False,
+        help=f"{', '.join(NORMALISATIONS)}, or mean,mean,mean/std,std,std of pixels in 0..1.",
+    ),
+]  # fmt: skip
+StepsOption = Annotated[
+    str, typer.Option("--steps", help="Time steps at which accuracy is read out.")
+]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or cuda:N.")]
+SeedOption = Annotated[int, typer.Option(help="Chooses the images, and all random draws.")]
+
+
+def parse_steps(text: str) -> tuple[int, ...]:
+    """The ascending numbers of time steps in a list such as "8,16,32"."""
+    try:
+        steps = {int(part) for part in text.split(",")}
+    except ValueError:
+        raise InputError(
+            f"--steps {text!r} is no list of numbers: write it like {DEFAULT_STEPS}"
+        ) from None
+    if min(steps) < 1:
+        raise InputError(f"--steps {text!r}: every number of time steps is at least 1")
+    return tuple(sorted(steps))
+
+
+def parse_normalisation(text: str | None) -> Normalisation | None:
+    """The normalisation of a preset's name or of "mean,mean,mean/std,std,std"."""
+    if text is None:
+        return None
+    if "/" not in text:
+        return normalisation_named(text)
+    try:
+        mean, std = (tuple(float(part) for part in side.split(",")) for side in text.split("/"))
+    except ValueError:
+        raise InputError(
+            f"--normalisation {text!r}: write a preset ({', '.join(NORMALISATIONS)}) or numbers "
+            "like 0.49,0.48,0.45/0.20,0.20,0.20"
+        ) from None
+    return Normalisation(mean, std)
+
+
+def parse_grid(text: str | None) -> dict[str, int | None]:
+    """The method option that "14" or "none" stands for; no option where nothing was typed."""
+    if text is None:
+        return {}
+    if text == "none":
+        return {"grid": None}
+    try:
+        bits = int(text)
+    except ValueError:
+        bits = 0
+    if not 1 <= bits <= 20:
+        raise InputError(f"--grid {text!r}: a number of bits in 1..20, or none")
+    return {"grid": bits}
+
+
+def parse_compensation(text: str | None) -> float | str | None:
+    """A positive factor, "search", or None where nothing was typed."""
+    if text is None or text == "search":
+        return text
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not 0 < factor < float("inf"):
+        raise InputError(f"--compensation {text!r}: a factor such as 1.01, or search")
+    return factor
+
+
+def check_device(name: str) -> torch.device:
+    """The device of this name; InputError where there is none."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"--device {name!r}: use cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"--device {name!r}: use cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"--device {name}: there are {torch.cuda.device_count()} CUDA devices here; use cpu"
+        )
+    return device

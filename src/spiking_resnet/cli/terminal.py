@@ -1,0 +1,105 @@
+"""What the commands say: results, warnings, progress, and expected errors in one message."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+from typer.core import TyperGroup
+
+from spiking_resnet.ann.train import TrainError
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+EXIT_SYSTEM, EXIT_USER = 1, 2
+_EXPECTED = (ValueError, TrainError, OSError, MemoryError, torch.OutOfMemoryError)
+_PLAIN = str.maketrans({"█": "#", "┃": "|"})
+_DEBUG = "spiking_resnet.debug"
+_ARGUMENTS = "spiking_resnet.arguments"
+
+
+class Commands(TyperGroup):
+    """A group of commands that prints expected errors in red, without a traceback.
+
+    The exit code is 2 for what the user can put right (bad options, files, networks, data) and 1
+    where the system refuses (full disk, no permission, no memory). Anything else is a defect of
+    this package and keeps its traceback.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The remaining arguments; all of them are kept for `command_line`."""
+        ctx.meta[_ARGUMENTS] = list(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """What the command returns."""
+        try:
+            return super().invoke(ctx)
+        except _EXPECTED as error:
+            if ctx.meta.get(_DEBUG):
+                raise
+            say_error(_message(error))
+            user = isinstance(error, ValueError | FileNotFoundError | TrainError)
+            raise typer.Exit(EXIT_USER if user else EXIT_SYSTEM) from error
+
+
+def arguments(ctx: typer.Context) -> list[str]:
+    """The arguments the user typed after `spiking-resnet`."""
+    return list(ctx.meta.get(_ARGUMENTS, ()))
+
+
+def keep_tracebacks(ctx: typer.Context) -> None:
+    """Nothing; expected errors are shown with their tracebacks (--debug)."""
+    ctx.meta[_DEBUG] = True
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return f"out of memory ({error}): use a smaller --batch-size"
+    return str(error) or type(error).__name__
+
+
+def say(text: str = "") -> None:
+    """Nothing; prints lines as they are, in what characters the terminal has."""
+    if not out.encoding.lower().startswith("utf"):
+        text = text.translate(_PLAIN)
+    out.print(Text(text), soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Nothing; prints a warning to standard error."""
+    err.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
+
+
+def say_error(text: str) -> None:
+    """Nothing; prints an error to standard error."""
+    err.print(Text(f"error: {text}", style="bold red"), soft_wrap=True)
+
+
+@contextmanager
+def evaluation_bar(images: int) -> Iterator[Callable[[int, int], None]]:
+    """A function of (images done, images right) that draws progress, accuracy and time left."""
+    columns = (
+        TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TextColumn("images"),
+        TextColumn("{task.fields[measured]}"), TimeElapsedColumn(), TextColumn("left:"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("", total=images, measured="")
+
+        def show(done: int, right: int) -> None:
+            bar.update(task, completed=done, measured=f"accuracy {100 * right / done:.1f} %")
+
+        yield show

@@ -1,0 +1,84 @@
+"""The command `train`: a source network for conversion."""
+
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import typer
+
+from spiking_resnet.ann.data import load_dataset
+from spiking_resnet.ann.progress import progress_bar
+from spiking_resnet.ann.recipe import RECIPES, TrainConfig
+from spiking_resnet.ann.resnet import Block, ResNetConfig, Shortcut, depth_of
+from spiking_resnet.ann.train import train as train_network
+from spiking_resnet.ann.training_state import state_path
+from spiking_resnet.cli import options
+from spiking_resnet.cli.facts import check_writable, command_line
+from spiking_resnet.cli.terminal import err, say, warn
+
+EPILOG = """
+Examples:
+
+  spiking-resnet train --model resnet8 --dataset digits --out resnet8.safetensors
+
+  spiking-resnet train --model resnet20 --dataset cifar10 --data DIR --out resnet20.safetensors
+  --device cuda
+
+  spiking-resnet train --model resnet20 --dataset cifar10 --recipe paper --out paper.safetensors
+
+Stopped at any moment, the same command goes on where it was. The test set chooses nothing.
+"""
+
+
+def train(
+    ctx: typer.Context,
+    out_path: Annotated[
+        Path, typer.Option("--out", help="The .safetensors file to write.", show_default=False)
+    ],
+    model: Annotated[str, typer.Option(help="resnetD, D = 6n+2 (bottleneck: 9n+2).")] = "resnet20",
+    dataset: Annotated[
+        str, typer.Option(help=f"{', '.join(options.DATASETS)}, {options.PATH_OF_SET}.")
+    ] = "cifar10",
+    data: options.DataOption = None,
+    download: options.DownloadOption = False,
+    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "modern",
+    epochs: Annotated[int | None, typer.Option(show_default="the recipe's")] = None,
+    batch_size: Annotated[int | None, typer.Option(show_default="the recipe's")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--lr", help="The highest.", show_default="the recipe's")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
+    width: Annotated[int, typer.Option(help="Channels of the first stage.")] = 16,
+    shortcut: Annotated[str, typer.Option(help="A, B or paper.")] = "paper",
+    block: Annotated[str, typer.Option(help="basic or bottleneck.")] = "basic",
+    device: options.DeviceOption = "cpu",
+    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    held_out: Annotated[
+        int, typer.Option(help="Training images kept aside to choose the best epoch.")
+    ] = 0,
+    resume: Annotated[bool, typer.Option(help="Go on with a training that was stopped.")] = True,
+) -> None:
+    """Train a residual network for small images, and save it with all facts of its making."""
+    depth = depth_of(model)
+    options.check_device(device)
+    check_writable(out_path)
+    images, test = (load_dataset(dataset, split, data, download) for split in ("train", "test"))
+    config = TrainConfig(
+        model=ResNetConfig(
+            depth, images.classes, images.channels, width, cast(Block, block),
+            cast(Shortcut, shortcut),
+        ),
+        recipe=recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
+        seed=seed, device=device, precision=cast(Literal["auto", "fp32", "bf16"], precision),
+        held_out=held_out, command=command_line(ctx),
+    )  # fmt: skip
+    if state_path(out_path).is_file() and resume:
+        say(f"going on with the training in {state_path(out_path)}")
+    try:
+        with progress_bar(err) as progress:
+            result = train_network(config, images, test, out_path, resume, progress)
+    except KeyboardInterrupt:
+        warn("stopped; the same command goes on where it was")
+        raise
+    say(f"{model} on {dataset}: {100 * result.accuracy:.2f} % of {len(test):,} test images")
+    say(f"{result.epochs} epochs in {result.seconds:.0f} s; {result.selection}")
+    say(f"wrote {out_path}; next: spiking-resnet convert {model} --weights {out_path}")

@@ -1,0 +1,1 @@
+"""What a reader sees of measurements: tables and figures."""

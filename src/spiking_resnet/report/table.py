@@ -1,0 +1,106 @@
+"""Tables of a curve: for a terminal, and as Markdown."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from spiking_resnet.records import Curve, Point
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+HEADINGS = ("T", "accuracy", "95 % interval", "loss", "agreement", "spikes/image", "rate")
+EXPLANATION = (
+    "T: time steps. loss: points below the ANN. agreement: same class as the ANN. "
+    "rate: spikes per neuron and step."
+)
+
+
+def render(curve: Curve, title: str = "") -> "Table":
+    """A rich table of a curve: one row for each T, and one for the artificial network."""
+    from rich.table import Table
+
+    caption = f"{_conditions(curve)}\n{EXPLANATION}"
+    table = Table(title=title or None, caption=caption, caption_justify="left")
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows(curve):
+        table.add_row(*row)
+    if curve.ann_accuracy is not None:
+        table.add_section()
+        table.add_row(*_ann_row(curve), style="bold")
+    return table
+
+
+def markdown(curve: Curve) -> str:
+    """The same table as Markdown text, with the conditions in the line below."""
+    lines = [HEADINGS, ["---:"] * len(HEADINGS), *rows(curve)]
+    if curve.ann_accuracy is not None:
+        lines.append(_ann_row(curve))
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"{table}\n\n{_conditions(curve)} {EXPLANATION}\n"
+
+
+def rows(curve: Curve) -> list[list[str]]:
+    """One row of text for each T, in the order of HEADINGS; a dash where nothing was measured."""
+    return [_row(point, curve.ann_accuracy) for point in curve.points]
+
+
+def bars(curve: Curve, width: int = 40) -> str:
+    """Accuracy as one bar of text for each T, from 0 to 100 %, with the ANN's as a mark."""
+    lines = []
+    mark = None if curve.ann_accuracy is None else min(width - 1, int(curve.ann_accuracy * width))
+    for point in curve.points:
+        cells = ["█" if i < round(point.accuracy * width) else " " for i in range(width)]
+        if mark is not None:
+            cells[mark] = "┃"
+        lines.append(f"T = {point.steps:>4} {''.join(cells)} {_percent(point.accuracy)}")
+    if mark is not None:
+        lines.append(f"{' ' * (9 + mark)}┃ ANN {_percent(curve.ann_accuracy)}")
+    return "\n".join(lines)
+
+
+def _row(point: Point, ann_accuracy: float | None) -> list[str]:
+    loss = "-" if ann_accuracy is None else f"{100 * (ann_accuracy - point.accuracy):+.2f}"
+    return [
+        str(point.steps),
+        _percent(point.accuracy),
+        _interval(point.interval),
+        loss,
+        "-" if point.agreement is None else _percent(point.agreement),
+        count(point.spikes_per_image),
+        f"{100 * point.firing_rate:.2f} %",
+    ]
+
+
+def _ann_row(curve: Curve) -> Sequence[str]:
+    interval = "-" if curve.ann_interval is None else _interval(curve.ann_interval)
+    return ["ANN", _percent(curve.ann_accuracy or 0.0), interval, "", "", "", ""]
+
+
+def _conditions(curve: Curve) -> str:
+    exact = "exact" if curve.exact else "not exact"
+    return (
+        f"n = {curve.images:,} images; engine {curve.engine} ({exact}); "
+        f"{curve.seconds:.1f} s of simulation."
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f} %"
+
+
+def _interval(interval: tuple[float, float]) -> str:
+    return f"{100 * interval[0]:.1f} - {100 * interval[1]:.1f}"
+
+
+def count(number: float) -> str:
+    """A number of spikes, operations or bytes in three digits: "174 k", "7.19 M"."""
+    for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= 0.9995 * unit:
+            return f"{_three_digits(number / unit)}{name}"
+    return _three_digits(number)
+
+
+def _three_digits(number: float) -> str:
+    decimals = 0 if number >= 99.95 else 1 if number >= 9.995 else 2
+    return f"{number:.{decimals}f}"

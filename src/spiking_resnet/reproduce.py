@@ -1,0 +1,191 @@
+"""The project's own tables, each made again by one call, and resumed where it was stopped.
+
+A study is a list of cases: a trained network, the method's options, and the time steps to read out.
+Every case is converted on training images and judged on test images, and its curve is written to a
+JSON file of its own as soon as it is known; a case whose file is there already is not run again.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spiking_resnet import ann, methods
+from spiking_resnet.ann.checkpoint import write_atomically
+from spiking_resnet.convert import convert
+from spiking_resnet.evaluate import evaluate
+from spiking_resnet.records import InputError
+
+STEPS = (8, 16, 32, 64, 128, 256, 350)
+CALIBRATION_IMAGES = 500
+BATCH = 50
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network: its file below the data folder, its data set, and its normalisation."""
+
+    weights: str
+    dataset: str = "cifar10"
+    normalisation: str = "imagenet"
+
+
+NETWORKS = {
+    "resnet20": Network("weights/cifar10_resnet20_akamaster.pt"),
+    "resnet56": Network("weights/cifar10_resnet56_akamaster.pt"),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of a table: what it is called, and the options of `hu2021` it stands for."""
+
+    label: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    steps: tuple[int, ...] = STEPS
+
+
+def _shortcut_cases() -> tuple[Case, ...]:
+    return tuple(
+        Case(
+            f"{'converted' if converted else 'unconverted'} shortcuts, "
+            f"v0 = {'θ/2' if initial else '0'}, "
+            f"compensation {'searched' if compensation == 'search' else 'off'}",
+            {
+                "shortcut_conversion": converted,
+                "initial_potential": initial,
+                "compensation": compensation,
+            },
+        )
+        for converted in (True, False)
+        for initial in (0.5, 0.0)
+        for compensation in (1.0, "search")
+    )
+
+
+STUDIES: dict[str, tuple[Case, ...]] = {
+    # The paper's two ideas: shortcut conversion and compensation, and the initial potential.
+    "shortcuts": _shortcut_cases(),
+    # Every other choice the method leaves open, one changed at a time.
+    "choices": (
+        Case("defaults"),
+        Case("percentile 99", {"percentile": 99.0}),
+        Case("percentile 99.99", {"percentile": 99.99}),
+        Case("maximum", {"percentile": 100.0}),
+        Case("per channel", {"per_channel": True}),
+        Case("per channel, 99.99", {"per_channel": True, "percentile": 99.99}),
+        Case("reset to zero", {"reset": "zero"}),
+        Case("membrane read-out", {"readout": "membrane"}),
+        Case("no neurons after the pool", {"pool_neurons": False}),
+        Case("both of these", {"pool_neurons": False, "readout": "membrane"}),
+        Case(
+            "per channel, both of these",
+            {"per_channel": True, "pool_neurons": False, "readout": "membrane"},
+        ),
+        Case("poisson input", {"input_coding": "poisson"}),
+    ),
+    # What the grid that makes simulation exact does to accuracy.
+    "grid": (
+        Case("no grid", {"grid": None}),
+        *(Case(f"grid of at most {bits} bits", {"grid": bits}) for bits in (14, 12, 10, 8, 6)),
+    ),
+}
+
+
+def run(
+    study: str,
+    data: str | Path,
+    out: str | Path,
+    networks: Sequence[str] = tuple(NETWORKS),
+    images: int | None = None,
+    labels: Sequence[str] = (),
+    tell: Callable[[str], None] = print,
+    engine: str = "auto",
+) -> Iterator[dict[str, Any]]:
+    """Yields the result of every case of a study: {network, label, options, images, curve}.
+
+    data: the folder of data sets and weights. out: where the JSON files go. images: the number of
+    test images, a fixed random subset (None: all); a smaller run's images are among a larger one's.
+    labels: only these cases. tell: is given a line of progress now and then.
+    """
+    if study not in STUDIES:
+        raise InputError(f"there is no study {study!r}: one of {', '.join(STUDIES)}")
+    for name in networks:
+        if name not in NETWORKS:
+            raise InputError(f"there is no network {name!r}: one of {', '.join(NETWORKS)}")
+        for case in STUDIES[study]:
+            if labels and case.label not in labels:
+                continue
+            count = "all" if images is None else str(images)
+            path = Path(out) / f"{study}_{name}_{count}_{_slug(case.label)}.json"
+            if path.is_file():
+                result = json.loads(path.read_text())
+            else:
+                tell(f"{name}: {case.label}")
+                result = _run_case(NETWORKS[name], name, case, Path(data), images, tell, engine)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, json.dumps(result, indent=1).encode())
+            yield result
+
+
+def _run_case(
+    network: Network,
+    name: str,
+    case: Case,
+    data: Path,
+    images: int | None,
+    tell: Callable[[str], None],
+    engine: str,
+) -> dict[str, Any]:
+    """Converts one network on training images and evaluates it on test images."""
+    loaded = ann.load(data / network.weights)
+    norm = network.normalisation
+    training = ann.load_dataset(network.dataset, "train", data)
+    calibration = training.loader(BATCH, CALIBRATION_IMAGES, norm)
+    graph = convert(loaded.model, calibration, methods.hu2021(**case.options))
+    test = ann.load_dataset(network.dataset, "test", data)
+    loader = test.loader(BATCH, images, norm)
+    total = len(loader.data)
+
+    def progress(done: int, right: int) -> None:
+        if done % 500 == 0 or done == total:
+            tell(f"  {done} of {total} images, {100 * right / done:.2f} % right")
+
+    curve = evaluate(graph, loader, case.steps, engine=engine, progress=progress)
+    return {
+        "network": name,
+        "label": case.label,
+        "options": dict(case.options),
+        "images": total,
+        "curve": curve.to_json(),
+    }
+
+
+def _slug(label: str) -> str:
+    """A label as part of a file name."""
+    words = "".join(c if c.isalnum() or c == "." else " " for c in label.replace("θ", "theta"))
+    return "-".join(words.split())
+
+
+def markdown(results: Sequence[Mapping[str, Any]]) -> str:
+    """The results as one Markdown table: accuracy and, in brackets, agreement, at every T."""
+    steps = [point["steps"] for point in results[0]["curve"]["snn"]]
+    lines = [
+        "| network | case | images | ANN | " + " | ".join(f"T = {step}" for step in steps) + " |",
+        "|---" * (4 + len(steps)) + "|",
+    ]
+    for result in results:
+        curve = result["curve"]
+        cells = [
+            f"{100 * point['accuracy']:.2f} ({100 * point['agreement']:.1f})"
+            for point in curve["snn"]
+        ]
+        label = result["label"]
+        if "trials" in (found := curve["notes"].get("compensation", {})):
+            label += f" (c = {found['factor']:g})"
+        lines.append(
+            f"| {result['network']} | {label} | {result['images']} | "
+            f"{100 * curve['ann']['accuracy']:.2f} | " + " | ".join(cells) + " |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,89 @@
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from spiking_resnet.records import Curve, InputError, Point, wilson
+from spiking_resnet.report.plot import _apart, plot
+
+STEPS, RIGHT = (8, 16, 32, 64, 128, 350), (40, 65, 82, 86, 90, 91)
+CURVE = Curve(
+    images=100,
+    points=tuple(
+        Point(steps, right / 100, wilson(right, 100), 0.9, 1000.0, 0.1, {})
+        for steps, right in zip(STEPS, RIGHT, strict=True)
+    ),
+    ann_accuracy=0.92,
+    ann_interval=wilson(92, 100),
+    engine="interpreter",
+    seconds=1.0,
+    exact=True,
+)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "start"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml")]
+)
+def test_the_suffix_chooses_the_format(tmp_path, suffix, start):
+    path = tmp_path / f"curve{suffix}"
+    plot({"SNN": CURVE}, path, "a title")
+    assert path.read_bytes().startswith(start)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_figure_names_steps_curves_and_networks(tmp_path):
+    path = tmp_path / "curve.svg"
+    other = replace(CURVE, ann_accuracy=0.8, points=CURVE.points[2:])
+    plot({"first": CURVE, "second": other}, path, "a title")
+    text = path.read_text()
+    for expected in (*(f">{step}<" for step in STEPS), "a title", "first", "second",
+                     "ANN of first (92.0 %)", "ANN of second (80.0 %)", "95 % interval",
+                     "Time steps T", "Accuracy (%)"):  # fmt: skip
+        assert expected in text
+
+
+def test_curves_of_one_network_share_its_line(tmp_path):
+    path = tmp_path / "curve.svg"
+    plot({"first": CURVE, "second": CURVE}, path)
+    assert path.read_text().count("ANN (92.0 %)") == 1
+
+
+@pytest.mark.parametrize("fewer", [{"points": CURVE.points[:1]}, {"ann_accuracy": None}])
+def test_one_point_or_no_ann_are_enough(tmp_path, fewer):
+    plot({"SNN": replace(CURVE, **fewer)}, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").stat().st_size > 1000
+
+
+def test_bad_requests_name_the_remedy(tmp_path):
+    with pytest.raises(InputError, match=r"curve.txt.*\.png, \.svg, \.pdf"):
+        plot({"SNN": CURVE}, tmp_path / "curve.txt")
+    with pytest.raises(InputError, match="no curves"):
+        plot({}, tmp_path / "curve.png")
+
+
+def test_a_failed_save_leaves_nothing(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    def full(self, path, **_):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    with pytest.raises(OSError, match="No space"):
+        plot({"SNN": CURVE}, tmp_path / "curve.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_keep_their_distance():
+    assert _apart(list(STEPS)) == list(STEPS)
+    assert _apart([1, 2, 4, 300, 340, 350]) == [1, 2, 4, 350]
+
+
+def test_importing_the_package_loads_no_plotting():
+    code = (
+        "import sys, spiking_resnet, spiking_resnet.report.plot, spiking_resnet.report.table;"
+        "print([n for n in ('matplotlib', 'rich', 'typer') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,85 @@
+from rich.console import Console
+
+from spiking_resnet.records import Curve, Point, wilson
+from spiking_resnet.report import table
+
+POINTS = tuple(
+    Point(
+        steps=steps,
+        accuracy=correct / 100,
+        interval=wilson(correct, 100),
+        agreement=correct / 100,
+        spikes_per_image=steps * 1000.0,
+        firing_rate=0.1,
+        layers={},
+    )
+    for steps, correct in ((8, 50), (16, 80), (350, 91))
+)
+CURVE = Curve(
+    images=100,
+    points=POINTS,
+    ann_accuracy=0.9,
+    ann_interval=wilson(90, 100),
+    engine="interpreter",
+    seconds=1.5,
+    exact=True,
+)
+WITHOUT_ANN = Curve(
+    images=100,
+    points=(Point(8, 0.5, wilson(50, 100), None, 3.0, 0.1, {}),),
+    ann_accuracy=None,
+    ann_interval=None,
+    engine="interpreter",
+    seconds=1.5,
+    exact=False,
+)
+
+
+def printed(curve):
+    console = Console(width=80, record=True, file=None, quiet=False)
+    with console.capture() as capture:
+        console.print(table.render(curve, "a title"))
+    return capture.get()
+
+
+def test_rows_hold_every_measure():
+    assert table.rows(CURVE)[0] == [
+        "8", "50.00 %", "40.4 - 59.6", "+40.00", "50.00 %", "8.00 k", "10.00 %"
+    ]  # fmt: skip
+    assert table.rows(CURVE)[-1][3] == "-1.00"  # better than the ANN is a negative loss
+
+
+def test_terminal_table_fits_80_columns_and_states_its_conditions():
+    text = printed(CURVE)
+    assert max(len(line) for line in text.splitlines()) <= 80
+    for expected in ("a title", "ANN", "90.00 %", "350 k", "n = 100", "interpreter (exact)"):
+        assert expected in text
+
+
+def test_without_an_ann_there_is_a_dash_and_no_ann_row():
+    assert table.rows(WITHOUT_ANN)[0][3:5] == ["-", "-"]
+    assert "ANN  " not in printed(WITHOUT_ANN)
+    assert "not exact" in printed(WITHOUT_ANN)
+
+
+def test_markdown_has_a_line_for_each_row():
+    lines = table.markdown(CURVE).splitlines()
+    assert lines[0].startswith("| T | accuracy |")
+    assert lines[2].startswith("| 8 | 50.00 % |")
+    assert lines[5].startswith("| ANN | 90.00 % |")
+    assert len({line.count("|") for line in lines[:6]}) == 1
+    assert "n = 100" in lines[7]
+
+
+def test_bars_grow_with_accuracy_and_mark_the_ann():
+    lines = table.bars(CURVE, width=10).splitlines()
+    assert [line.count("█") for line in lines] == [5, 8, 9, 0]
+    assert all(line.count("┃") == 1 for line in lines)
+    assert len(table.bars(WITHOUT_ANN).splitlines()) == 1
+
+
+def test_counts_have_three_digits():
+    numbers = (3, 999, 999.6, 8150, 174337, 999_600, 7_187_486, 2.5e9)
+    assert [table.count(number) for number in numbers] == [
+        "3.00", "999", "1.00 k", "8.15 k", "174 k", "1.00 M", "7.19 M", "2.50 G"
+    ]  # fmt: skip

@@ -1,0 +1,562 @@
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import spiking_resnet as sr
+from spiking_resnet import ann
+from spiking_resnet.ann import checkpoint
+from spiking_resnet.cli import app
+from spiking_resnet.graph import Conv2d
+
+MODEL_FILE = """
+import torch
+from dataclasses import dataclass
+from torch import nn
+
+@dataclass
+class Options:
+    width: "int" = 4
+
+def build():
+    width = Options().width
+    first = nn.Conv2d(1, width, 3, 2)
+    return nn.Sequential(first, nn.ReLU(), nn.Flatten(), nn.Linear(9 * width, 10))
+
+def broken():
+    raise KeyError("width")
+
+def number():
+    return 3
+
+def nan():
+    model = build()
+    nn.init.constant_(model[0].weight, float("nan"))
+    return model
+"""
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def ok(*arguments):
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def refused(*arguments, code=2):
+    """The one message of a command that is expected to fail."""
+    result = run(*arguments)
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    errors = [line for line in result.output.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, result.output
+    return result.output[result.output.index("error: ") :]
+
+
+def convert_digits(path, *more):
+    return ok(
+        "convert", "digits_resnet8", "--out", path, "--calibration-images", 60, "--steps", 32, *more
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def snn(tmp_path_factory):
+    path = tmp_path_factory.mktemp("snn") / "snn.safetensors"
+    convert_digits(path)
+    return path
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    path = tmp_path / "networks.py"
+    path.write_text(MODEL_FILE)
+    return path
+
+
+@pytest.fixture
+def digits_npz(tmp_path):
+    """The first digits of either split as files a user might have."""
+    for split in ("train", "test"):
+        data = ann.load_dataset("digits", split).subset(40, None)
+        pixels = data.pixels(torch.arange(40)).squeeze(1).numpy()
+        np.savez(tmp_path / f"{split}.npz", images=pixels, labels=data.labels.numpy())
+    return tmp_path
+
+
+# What every command promises
+
+
+def test_version_and_help():
+    assert ok("--version").startswith("spiking-resnet ")
+    for command in ("demo", "train", "convert", "evaluate", "info"):
+        text = re.sub(r"\x1b\[[0-9;]*m", "", ok(command, "--help"))
+        assert f"spiking-resnet {command}" in text  # an example
+
+
+def test_demo_writes_its_three_files(tmp_path, monkeypatch):
+    monkeypatch.delenv("SPIKING_RESNET_DATA", raising=False)
+    text = ok("demo", "--out", tmp_path / "new" / "demo", "--steps", "8,16", "--limit", 50)
+    folder = tmp_path / "new" / "demo"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "accuracy.png", "results.json", "snn.safetensors"
+    ]  # fmt: skip
+    results = json.loads((folder / "results.json").read_text())
+    assert [point["steps"] for point in results["snn"]] == [8, 16]
+    assert results["images"] == 50
+    assert results["snn"][-1]["accuracy"] > 0.9
+    for expected in ("1. ", "2. ", "3. ", "4. ", "ANN", "n = 50", "Next: spiking-resnet"):
+        assert expected in text
+
+
+def test_convert_notes_what_evaluate_needs(snn):
+    notes = sr.load(snn).notes
+    assert (notes["dataset"], notes["model"], notes["weights"]) == (
+        "digits",
+        "digits_resnet8",
+        None,
+    )
+    assert notes["normalisation"] == {"mean": [0.3057], "std": [0.3763]}
+    calibration = notes["calibration"]
+    assert (calibration["images"], calibration["seed"], calibration["split"]) == (60, 0, "train")
+    assert calibration["ann_accuracy"] > 0.98
+    assert notes["command"].startswith("spiking-resnet convert digits_resnet8 --out")
+    assert notes["options"]["steps"] == 32
+
+
+def test_convert_prints_a_summary(tmp_path):
+    text = convert_digits(tmp_path / "snn.safetensors")
+    for expected in ("layer1.0.relu1", "16 x 8 x 8", "1,024", "4,682 neurons", "exact for",
+                     "60 calibration images", "next: spiking-resnet evaluate"):  # fmt: skip
+        assert expected in text
+
+
+def test_every_option_of_the_method_arrives(tmp_path):
+    path = tmp_path / "snn.safetensors"
+    convert_digits(
+        path, "--percentile", 99, "--per-channel", "--initial-potential", 0.25, "--reset", "zero",
+        "--compensation", 1.01, "--compensation-steps", 7, "--no-pool-neurons",
+        "--max-pooling", "instant", "--readout", "membrane", "--input-coding", "poisson",
+        "--seed", 3, "--grid", 12, "--shortcut-conversion",
+    )  # fmt: skip
+    options = sr.load(path).notes["options"]
+    assert options == {
+        "percentile": 99.0, "per_channel": True, "initial_potential": 0.25, "reset": "zero",
+        "shortcut_conversion": True, "compensation": 1.01, "compensation_steps": 7,
+        "compensation_images": 200, "pool_neurons": False, "max_pooling": "instant",
+        "readout": "membrane", "input_coding": "poisson", "seed": 3, "steps": 32, "grid": 12,
+    }  # fmt: skip
+
+
+def test_grid_none_and_the_ablation(tmp_path):
+    text = convert_digits(
+        tmp_path / "snn.safetensors", "--grid", "none", "--no-shortcut-conversion"
+    )
+    assert "not exact" in text
+    options = sr.load(tmp_path / "snn.safetensors").notes["options"]
+    assert (options["grid"], options["shortcut_conversion"]) == (None, False)
+
+
+def test_a_search_of_the_compensation_shows_its_trials(tmp_path):
+    path = tmp_path / "snn.safetensors"
+    text = convert_digits(path, "--compensation", "search", "--compensation-steps", 4)
+    trials = sr.load(path).notes["compensation"]["trials"]
+    assert text.count("agreement") == len(trials) > 1
+
+
+def test_two_conversions_are_the_same_but_for_the_command(tmp_path, snn):
+    convert_digits(tmp_path / "again.safetensors")
+    first, second = sr.load(snn), sr.load(tmp_path / "again.safetensors")
+    assert {**first.notes, "command": ""} == {**second.notes, "command": ""}
+    images, _ = next(iter(ann.load_dataset("digits", "test").loader(8)))
+    assert torch.equal(sr.simulate(first, images, 8).logits, sr.simulate(second, images, 8).logits)
+
+
+def test_evaluate_writes_all_facts(tmp_path, snn):
+    json_path, plot = tmp_path / "a" / "results.json", tmp_path / "a" / "curve.svg"
+    text = ok(
+        "evaluate", snn, "--limit", 40, "--steps", "16,4", "--json", json_path, "--plot", plot
+    )
+    results = json.loads(json_path.read_text())
+    assert {"ann", "images", "engine", "seconds", "snn", "hardware", "exact", "notes"} <= set(
+        results
+    )
+    assert (results["images"], results["limit"], results["seed"]) == (40, 40, 0)
+    assert 0.9 < results["ann"]["accuracy"] <= 1
+    assert [point["steps"] for point in results["snn"]] == [4, 16]
+    for point in results["snn"]:
+        keys = {"steps", "accuracy", "agreement", "spikes_per_image", "firing_rate"}
+        assert keys <= set(point)
+    assert results["command"].startswith(f"spiking-resnet evaluate {snn} --limit 40")
+    assert results["versions"]["torch"] == torch.__version__
+    assert (results["dataset"], results["split"]) == ("digits", "test")
+    assert len(results["file"]["sha256"]) == 64
+    assert plot.read_bytes().startswith(b"<?xml")
+    assert "n = 40 images" in text
+
+
+def test_batches_engines_and_threads_do_not_change_the_result(tmp_path, snn):
+    found = []
+    for more in (
+        ("--batch-size", 40),
+        ("--batch-size", 7, "--engine", "interpreter", "--threads", 1),
+    ):
+        path = tmp_path / "results.json"
+        ok("evaluate", snn, "--limit", 40, "--steps", "4,16", "--json", path, *more)
+        found.append(json.loads(path.read_text()))
+    assert found[0]["engine"] != found[1]["engine"]
+    assert found[0]["snn"] == found[1]["snn"]
+
+
+def test_info_tells_what_a_file_holds(snn):
+    text = ok("info", snn)
+    for expected in ("Conv2d", "layer3.0.relu", "4,682 neurons", '"percentile": 99.9', '"method"'):
+        assert expected in text
+
+
+def test_train_convert_and_evaluate(tmp_path):
+    weights, snn = tmp_path / "r8.safetensors", tmp_path / "snn.safetensors"
+    text = ok("train", "--model", "resnet8", "--dataset", "digits", "--epochs", 1, "--width", 4,
+              "--shortcut", "A", "--batch-size", 64, "--lr", 0.1, "--out", weights)  # fmt: skip
+    assert "497 test images" in text
+    assert f"next: spiking-resnet convert resnet8 --weights {weights}" in text
+    assert ann.load(weights).metadata["command"].startswith("spiking-resnet train --model resnet8")
+    ok("convert", "resnet8", "--weights", weights, "--out", snn, "--calibration-images", 40)
+    notes = sr.load(snn).notes
+    assert notes["weights"]["file"] == "r8.safetensors"
+    assert notes["dataset"] == "digits"  # as the weights say
+    ok("evaluate", snn, "--limit", 20, "--steps", "8")
+
+
+def test_a_network_from_the_users_file(tmp_path, model_file):
+    out = tmp_path / "snn.safetensors"
+    text = ok("convert", f"{model_file}:build", "--dataset", "digits", "--out", out,
+              "--calibration-images", 40, "--normalisation", "0.5/0.25")  # fmt: skip
+    assert "no --weights" in text
+    assert "near chance" in text  # untrained
+    assert sr.load(out).notes["normalisation"] == {"mean": [0.5], "std": [0.25]}
+
+
+def test_weights_for_a_network_from_the_users_file(tmp_path, model_file):
+    from torch import nn
+
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(36, 10))
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "mine.pt")
+    text = ok("convert", f"{model_file}:build", "--dataset", "digits", "--weights",
+              tmp_path / "mine.pt", "--out", tmp_path / "snn.safetensors",
+              "--calibration-images", 40)  # fmt: skip
+    assert "no --weights" not in text
+    stored = sr.load(tmp_path / "snn.safetensors").ann.of(Conv2d)[0]
+    assert torch.equal(stored.weight.float(), model[0].weight)
+
+
+@pytest.mark.parametrize("spec", ["torchvision:resnet18", "timm:resnet18"])
+def test_library_networks_with_random_weights_say_so_loudly(tmp_path, spec):
+    if spec.startswith("timm"):
+        pytest.importorskip("timm")
+    folder = tmp_path / "images"
+    for name in ("cat", "dog"):
+        (folder / "train" / name).mkdir(parents=True)
+        picture = np.random.default_rng(len(name)).integers(0, 255, (48, 48, 3), dtype=np.uint8)
+        from PIL import Image
+
+        Image.fromarray(picture).save(folder / "train" / name / "1.png")
+    out = tmp_path / "snn.safetensors"
+    text = ok("convert", spec, "--dataset", folder, "--out", out, "--calibration-images", 2)
+    assert "RANDOM weights" in text
+    assert sr.load(out).notes["normalisation"]["mean"] == [0.485, 0.456, 0.406]
+
+
+def test_npz_files_and_the_guard_of_training_images(tmp_path, digits_npz):
+    snn = tmp_path / "snn.safetensors"
+    common = ("convert", "digits_resnet8", "--out", snn)
+    ok(*common, "--dataset", digits_npz / "train.npz")
+    assert "test images" in refused(*common, "--dataset", digits_npz / "test.npz")
+    assert "--split train" in refused("evaluate", snn)  # its own data set is the calibration's
+    (digits_npz / "train.npz").rename(digits_npz / "renamed.npz")
+    assert "calibrated on" in refused("evaluate", snn, "--dataset", digits_npz / "renamed.npz")
+    ok("evaluate", snn, "--dataset", digits_npz / "renamed.npz", "--split", "train", "--steps", 4)
+    ok("evaluate", snn, "--dataset", digits_npz / "test.npz", "--steps", 4)
+
+
+# What every command refuses
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("resnet20",), "needs --weights"),
+        (("resnet21", "--weights", "x.pt", "--dataset", "digits"), "x.pt"),
+        (("resnext",), "there is no model 'resnext'.*digits_resnet8.*torchvision:NAME"),
+        (("torchvision:resnet1000", "--dataset", "digits"), "torchvision has no"),
+        (("timm:resnet1000", "--dataset", "digits"), "timm"),
+        (("resnet20", "--weights", "missing.pt"), "missing.pt: no such file"),
+        (("missing.py:build", "--dataset", "digits"), "missing.py: no such file"),
+        (("networks.py", "--dataset", "digits"), "file.py:function"),
+        (("digits_resnet8", "--weights", "x.pt"), "leave out --weights"),
+        (("digits_resnet8", "--dataset", "digitz"), "digitz.*digits, mnist"),
+        (("digits_resnet8", "--dataset", "digits", "--split", "all"), "train and test"),
+        (("digits_resnet8", "--method", "hu2020"), "hu2020.*hu2021"),
+        (("digits_resnet8", "--percentile", "0"), "percentile"),
+        (("digits_resnet8", "--reset", "soft"), "reset.*subtract"),
+        (("digits_resnet8", "--readout", "argmax"), "readout.*membrane"),
+        (("digits_resnet8", "--compensation", "best"), "--compensation 'best'.*search"),
+        (("digits_resnet8", "--compensation", "-1"), "--compensation '-1'"),
+        (("digits_resnet8", "--grid", "0"), "--grid '0'.*none"),
+        (("digits_resnet8", "--grid", "fine"), "--grid 'fine'.*none"),
+        (("digits_resnet8", "--steps", "0"), "steps"),
+        (("digits_resnet8", "--calibration-images", "0"), "limit must be at least 1"),
+        (("digits_resnet8", "--normalisation", "imagnet"), "imagnet.*imagenet"),
+        (("digits_resnet8", "--normalisation", "0.5,0.5"), "choose one of"),
+        (("digits_resnet8", "--normalisation", "a/b"), "--normalisation 'a/b'"),
+        (("digits_resnet8", "--normalisation", "0.5/0"), "positive stds"),
+        (("digits_resnet8", "--normalisation", "imagenet"), "3 channels"),
+    ],
+)  # fmt: skip
+def test_convert_refuses(tmp_path, monkeypatch, arguments, expected):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SPIKING_RESNET_DATA", raising=False)
+    message = refused("convert", *arguments)
+    assert re.search(expected, message), message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--steps", "0"), "--steps '0'"),
+        (("--steps", "8,a"), "--steps '8,a'.*8,16,32"),
+        (("--steps", ""), "--steps ''"),
+        (("--limit", "0"), "limit must be at least 1"),
+        (("--batch-size", "0"), "batch_size must be at least 1"),
+        (("--engine", "quantum"), "quantum.*interpreter"),
+        (("--dataset", "mnist"), "mnist: no data directory.*--data"),
+        (("--dataset", "nowhere.npz"), "nowhere.npz"),
+        (("--split", "validation"), "train and test"),
+        (("--normalisation", "x"), "no normalisation is called 'x'"),
+        (("--device", "tpu"), "--device 'tpu'"),
+        (("--device", "cuda:99"), "CUDA devices here"),
+        (("--threads", "0"), "--threads"),
+        (("--plot", "curve.gif"), r"curve.gif.*\.png"),
+        (("--json", "."), "is a folder"),
+    ],
+)  # fmt: skip
+def test_evaluate_refuses(tmp_path, monkeypatch, snn, arguments, expected):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SPIKING_RESNET_DATA", raising=False)
+    message = refused("evaluate", snn, *arguments)
+    assert re.search(expected, message), message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_that_do_not_fit_the_network(tmp_path, monkeypatch, snn):
+    monkeypatch.chdir(tmp_path)
+    for name, classes, sides in (("more", 11, 8), ("larger", 10, 12), ("fewer", 2, 8)):
+        images = np.zeros((20, sides, sides), np.uint8)
+        np.savez(f"{name}.npz", images=images, labels=np.arange(20) % classes)
+    evaluate = ("evaluate", snn, "--steps", 4, "--dataset")
+    assert "knows 10 classes, more has 11" in refused(*evaluate, "more.npz")
+    assert "(1, 12, 12)" in refused(*evaluate, "larger.npz")
+    assert "knows 10 classes, fewer has 2" in ok(*evaluate, "fewer.npz")  # a warning
+    colour = np.zeros((20, 8, 8, 3), np.uint8)
+    np.savez("colour.npz", images=colour, labels=np.arange(20) % 10)
+    message = refused("convert", "digits_resnet8", "--dataset", "colour.npz")
+    assert "channels" in message
+
+
+@pytest.mark.parametrize("command", ["evaluate", "info"])
+def test_files_that_hold_no_network(tmp_path, snn, command):
+    assert "missing.safetensors does not exist" in refused(
+        command, tmp_path / "missing.safetensors"
+    )
+    cut = tmp_path / "cut.safetensors"
+    for size in (0, 100, snn.stat().st_size // 2):
+        cut.write_bytes(snn.read_bytes()[:size])
+        assert "cut.safetensors" in refused(command, cut)
+    ann.checkpoint.save(cut, ann.build("resnet8", in_channels=1), {})
+    assert "cut.safetensors" in refused(command, cut)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--model", "vgg"), "vgg"),
+        (("--model", "resnet21"), "6n"),
+        (("--recipe", "fast"), "recipe must be one of"),
+        (("--epochs", "0"), "epochs must be at least 1"),
+        (("--lr", "nan"), "learning_rate"),
+        (("--shortcut", "C"), "shortcut must be one of"),
+        (("--width", "0"), "width must be at least 1"),
+        (("--dataset", "digitz"), "digitz"),
+        (("--device", "cuda:99"), "CUDA devices here"),
+        (("--out", "weights.pt"), "must end in .safetensors"),
+    ],
+)  # fmt: skip
+def test_train_refuses(tmp_path, monkeypatch, arguments, expected):
+    monkeypatch.chdir(tmp_path)
+    usual = ("--model", "resnet8", "--dataset", "digits", "--epochs", 1, "--out", "r8.safetensors")
+    message = refused("train", *usual, *arguments)
+    assert re.search(expected, message), message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        ("missing", "defines no function 'missing'"),
+        ("broken", r"broken\(\) failed: KeyError: 'width' \(line 16\)"),
+        ("number", "returned a int, not a torch.nn.Module"),
+        ("nan", "NaN"),
+    ],
+)
+def test_functions_that_give_no_network(tmp_path, model_file, function, expected):
+    message = refused("convert", f"{model_file}:{function}", "--dataset", "digits", "--out",
+                      tmp_path / "snn.safetensors")  # fmt: skip
+    assert re.search(expected, message), message
+    assert not (tmp_path / "snn.safetensors").exists()
+
+
+def test_a_file_that_cannot_be_imported_names_the_line(tmp_path):
+    (tmp_path / "bad.py").write_text("import os\nimport no_such_module_at_all\n")
+    message = refused("convert", f"{tmp_path / 'bad.py'}:build", "--dataset", "digits")
+    assert re.search(r"no_such_module_at_all.*\(line 2\)", message)
+
+
+def test_nan_weights_of_another_depth_and_of_another_data_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = ann.build("resnet8", in_channels=1)
+    ann.checkpoint.save(tmp_path / "r8.safetensors", model, {})
+    common = ("--weights", "r8.safetensors", "--dataset", "digits")
+    assert "holds a resnet8, not a resnet20" in refused("convert", "resnet20", *common)
+    assert "--dataset is missing" in refused("convert", "resnet8", "--weights", "r8.safetensors")
+    few = ann.build("resnet8", classes=5, in_channels=1)
+    ann.checkpoint.save(tmp_path / "r8.safetensors", few, {})
+    assert "knows 5 classes, digits has 10" in refused("convert", "resnet8", *common)
+    torch.nn.init.constant_(model.linear.bias, float("nan"))
+    ann.checkpoint.save(tmp_path / "r8.safetensors", model, {})
+    assert "'linear.bias' has NaN" in refused("convert", "resnet8", *common)
+
+
+def test_without_timm_the_remedy_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    message = refused("convert", "timm:resnet18", "--dataset", "digits")
+    assert "pip install 'spiking-resnet[timm]'" in message
+
+
+# Where the system refuses
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("demo", "--out", "file/demo"),
+        ("convert", "digits_resnet8", "--out", "file/snn.safetensors"),
+        ("train", "--dataset", "digits", "--out", "file/r8.safetensors"),
+    ],
+)  # fmt: skip
+def test_an_unwritable_folder_is_found_before_the_work(tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setattr(sr, "convert", None)  # never reached
+    assert "cannot write file/" in refused(*arguments, code=1)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission(tmp_path, snn):
+    (tmp_path / "mine").mkdir(mode=0o500)
+    path = tmp_path / "mine" / "results.json"
+    assert "Permission denied" in refused("evaluate", snn, "--json", path, code=1)
+
+
+def disk_full(*_, **__):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_leaves_no_network(tmp_path, monkeypatch):
+    monkeypatch.setattr("spiking_resnet.store.save_file", disk_full)
+    path = tmp_path / "snn.safetensors"
+    message = refused(
+        "convert", "digits_resnet8", "--calibration-images", 20, "--out", path, code=1
+    )
+    assert "No space left" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_keeps_the_old_results_and_shows_the_new(tmp_path, monkeypatch, snn):
+    path = tmp_path / "results.json"
+    path.write_text("old")
+    monkeypatch.setattr(checkpoint.os, "fsync", disk_full)
+    result = run("evaluate", snn, "--limit", 20, "--steps", 4, "--json", path)
+    assert result.exit_code == 1
+    assert "No space left" in result.output
+    assert "n = 20 images" in result.output  # the table was printed before
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_a_stopped_training_says_how_to_go_on(tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("spiking_resnet.cli.train.train_network", stopped)
+    result = run("train", "--model", "resnet8", "--dataset", "digits", "--out",
+                 tmp_path / "r8.safetensors")  # fmt: skip
+    assert result.exit_code != 0
+    assert "the same command goes on" in result.output
+
+
+def test_a_terminal_without_unicode_gets_plain_bars(tmp_path):
+    command = [sys.executable, "-m", "spiking_resnet.cli", "demo", "--dataset", "digits"]
+    command += ["--out", str(tmp_path), "--limit", "20", "--steps", "8"]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    done = subprocess.run(command, capture_output=True, env=environment, check=True)
+    assert b"T =    8 ###" in done.stdout
+
+
+def test_debug_keeps_the_traceback(snn):
+    result = run("--debug", "evaluate", snn, "--steps", "0")
+    assert isinstance(result.exception, sr.InputError)
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch, snn):
+    def defect(*_):
+        raise AssertionError("a defect")
+
+    monkeypatch.setattr(sr, "load", defect)
+    assert isinstance(run("info", snn).exception, AssertionError)
+
+
+# With real images
+
+
+@pytest.fixture
+def real_data():
+    root = os.environ.get("SPIKING_RESNET_DATA")
+    if not root:
+        pytest.skip("SPIKING_RESNET_DATA is not set: no real data sets and third-party weights")
+    if not (Path(root) / "weights" / "cifar10_resnet20_akamaster.pt").is_file():
+        pytest.skip(f"{root} holds no weights/cifar10_resnet20_akamaster.pt")
+    return Path(root)
+
+
+def test_resnet20_on_cifar10(real_data, tmp_path):
+    snn, results = tmp_path / "snn.safetensors", tmp_path / "results.json"
+    weights = real_data / "weights" / "cifar10_resnet20_akamaster.pt"
+    ok("convert", "resnet20", "--weights", weights, "--dataset", "cifar10", "--data", real_data,
+       "--normalisation", "imagenet", "--calibration-images", 200, "--out", snn)  # fmt: skip
+    assert sr.load(snn).notes["calibration"]["ann_accuracy"] > 0.97  # training images
+    ok("evaluate", snn, "--data", real_data, "--limit", 64, "--steps", "16,64", "--json", results)
+    found = json.loads(results.read_text())
+    assert found["ann"]["accuracy"] > 0.8
+    assert found["snn"][1]["accuracy"] > found["ann"]["accuracy"] - 0.1
+    assert found["snn"][1]["accuracy"] >= found["snn"][0]["accuracy"]
+    assert 0.05 < found["snn"][1]["firing_rate"] < 0.2

@@ -1,0 +1,34 @@
+"""The examples run, are short, and say what they promise."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "examples"
+
+
+def run(name):
+    return runpy.run_path(str(FOLDER / name))["main"]()
+
+
+def test_convert_and_evaluate():
+    curve = run("convert_and_evaluate.py")
+    assert curve.images == 200
+    assert curve.points[-1].accuracy >= curve.ann_accuracy - 0.01
+    assert curve.points[-1].agreement > 0.97
+
+
+def test_own_network():
+    curve = run("own_network.py")
+    assert curve.ann_accuracy > 0.93
+    assert curve.points[0].accuracy > curve.ann_accuracy - 0.02
+
+
+def test_spike_trains():
+    assert run("spike_trains.py") > 0.99
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.name)
+def test_examples_stay_short(path):
+    assert len(path.read_text().splitlines()) < 40

@@ -1,0 +1,197 @@
+import pytest
+import torch
+from zoo import NAMES, ann, images, in_float64, logits, spike_trains, spiking, traced
+
+from spiking_resnet import interpret
+from spiking_resnet.graph import (
+    Add,
+    Affine,
+    AvgPool,
+    Conv2d,
+    Fire,
+    GraphError,
+    Linear,
+    ReLU,
+    tensors,
+    with_tensors,
+)
+from spiking_resnet.passes.fire import fire, fire_after_pools, fire_at_output
+from spiking_resnet.passes.normalise import normalise
+from spiking_resnet.passes.pools import cumulative_pools
+from spiking_resnet.passes.snap import exact_steps, snap
+
+
+def on_binary_grid(graph, bits=6):
+    """The graph with every tensor a multiple of 2^-bits, in float64."""
+    return graph.with_nodes(
+        with_tensors(
+            node,
+            {k: (t.double() * 2**bits).round() / 2**bits for k, t in tensors(node).items()},
+        )
+        for node in graph.nodes
+    )
+
+
+def powers_of_two(graph, per_channel, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    thresholds = {}
+    for node in (*graph.of(ReLU), graph.output):
+        wide = per_channel and node is not graph.output
+        exponent = torch.randint(-2, 3, (node.shape[0] if wide else 1,), generator=generator)
+        value = 2.0**exponent
+        thresholds[node.name] = value if wide else value.reshape(())
+    return thresholds
+
+
+def halves_exactly(name):
+    """Whether all average pools divide by a power of two, so that binary numbers stay exact."""
+    return all((pool.divisor).hex().startswith("0x1.0000") for pool in traced(name).of(AvgPool))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if halves_exactly(name)])
+@pytest.mark.parametrize("per_channel", [False, True], ids=["layer", "channel"])
+@pytest.mark.parametrize("reset", ["subtract", "zero"])
+def test_normalising_changes_no_spike(name, per_channel, reset):
+    graph = on_binary_grid(ann(name))
+    thresholds = powers_of_two(graph, per_channel)
+    plain = cumulative_pools(fire(graph, thresholds, 0.5, reset))
+    plain = fire_after_pools(plain, 0.5, reset)
+    plain = in_float64(fire_at_output(plain, thresholds, 0.5, reset))
+    batch = (images(name, 4).double() * 16).round() / 16
+    expected = spike_trains(plain, batch, 25)
+    found = spike_trains(in_float64(normalise(plain)), batch, 25)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[layer], expected[layer]) for layer in expected)
+    assert any(0 < train.double().mean() < 1 for train in expected.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_normalising_changes_no_logit(name):
+    """The mean current on the logits, after as many steps, for thresholds of any size."""
+    thresholds = {
+        n.name: torch.rand(n.shape[0], generator=torch.Generator().manual_seed(i)) + 0.5
+        for i, n in enumerate(ann(name).of(ReLU))
+    }
+    plain = in_float64(fire(ann(name), thresholds, 0.5, "subtract"))
+    batch = images(name, 4).double()
+    with torch.inference_mode():
+        expected = interpret.readout(plain, run(plain, batch, 2))
+        found = interpret.readout(*(lambda g: (g, run(g, batch, 2)))(normalise(plain, 3.0)))
+    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def run(graph, batch, steps):
+    state = None
+    for _ in range(steps):
+        _, state = interpret.step(graph, batch, state)
+    return state
+
+
+FIRST = {False: torch.tensor(2.0), True: torch.tensor([0.5, 1.0, 2.0, 4.0])}
+INNER = {False: torch.tensor(3.0), True: torch.tensor([1.5, 3.0, 0.75, 6.0])}
+AFTER = {False: torch.tensor(5.0), True: torch.tensor([5.0, 1.25, 2.5, 10.0])}
+
+
+@pytest.mark.parametrize("per_channel", [False, True], ids=["layer", "channel"])
+def test_one_residual_block_by_hand(per_channel):
+    graph = ann("identity")
+    first, inner, after = (node.name for node in graph.of(ReLU))
+    theta = {first: FIRST[per_channel], inner: INNER[per_channel], after: AFTER[per_channel]}
+    made = normalise(fire(graph, theta, 0.5, "subtract"))
+
+    def scaled(node, incoming, outgoing):
+        outgoing = outgoing.double().expand(len(node.weight))
+        incoming = incoming.double().expand(node.weight.shape[1])
+        axes = [1] * (node.weight.ndim - 2)
+        weight = node.weight * incoming.view(1, -1, *axes) / outgoing.view(-1, 1, *axes)
+        return weight, node.bias / outgoing
+
+    stem, one, two = graph.of(Conv2d)
+    ones = torch.ones(())
+    ways = {
+        stem.name: (ones, theta[first]),
+        one.name: (theta[first], theta[inner]),
+        two.name: (theta[inner], theta[after]),
+        graph.of(Linear)[0].name: (theta[after] / 64, ones),  # the pool's division goes there
+    }
+    for name, (incoming, outgoing) in ways.items():
+        weight, bias = scaled(graph[name], incoming, outgoing)
+        assert torch.allclose(made[name].weight, weight, rtol=1e-12)
+        assert torch.allclose(made[name].bias, bias, rtol=1e-12)
+    (gain,) = made.of(Affine)
+    assert gain.inputs == (first,)
+    assert torch.allclose(gain.scale, theta[first].double() / theta[after].double())
+    (add,) = made.of(Add)
+    assert set(add.inputs) == {two.name, gain.name}
+    assert made.of(AvgPool)[0].divisor == 1
+    for node in made.of(Fire):
+        assert bool((node.neuron.threshold == 1).all())
+        assert bool((node.neuron.initial_potential == 0.5).all())
+        assert float(node.neuron.amplitude) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("per_channel", [False, True], ids=["layer", "channel"])
+def test_spikes_are_units_and_so_are_thresholds(name, per_channel):
+    graph = spiking(name, per_channel=per_channel)
+    for node in graph.of(Fire):
+        neuron, before = node.neuron, graph[node.inputs[0]]
+        assert float(neuron.amplitude) == 1
+        if isinstance(before, AvgPool):
+            size = before.kernel[0] * before.kernel[1]
+            assert bool((neuron.threshold == size).all())
+            assert bool((neuron.initial_potential == size / 2).all())
+        elif not isinstance(before, Fire):
+            assert bool((neuron.threshold == 1).all())
+            assert bool((neuron.initial_potential == 0.5).all())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_populations_receive_integers_or_grid_numbers_only(name):
+    graph, memory = spiking(name, per_channel=True), {}
+    bits = {node.inputs[0]: node.grid for node in graph.of(Fire)}
+    with torch.inference_mode():
+        for node, value in interpret.walk(graph.nodes, images(name, 3), memory):
+            if node.name in bits:
+                units = value.double() * 2 ** bits[node.name]
+                assert torch.equal(units, units.round())
+
+
+@pytest.mark.parametrize("name", ["average_of_49", "average_of_4", "mixed_block", "stem_max_pool"])
+def test_a_pools_population_has_exactly_the_divisor(name):
+    """θ / (θ / 49) is not 49 in float64 for every eighth θ; it must come out as 49 all the same."""
+    graph = ann(name)
+    for theta in torch.rand(40, generator=torch.Generator().manual_seed(0)) * 5 + 0.1:
+        thresholds = {node.name: theta for node in graph.of(ReLU)}
+        spikes = fire_after_pools(fire(graph, thresholds, 0.5, "subtract"), 0.5, "subtract")
+        made = snap(normalise(cumulative_pools(spikes)), 350)
+        for pool in made.of(AvgPool):
+            population = made[f"{pool.name}.fire"]
+            assert float(population.neuron.threshold) == pool.kernel[0] * pool.kernel[1]
+            assert population.grid <= 1  # halves at most, as its start is
+        assert exact_steps(made) >= 350
+
+
+def test_two_populations_of_one_sum_get_a_gain():
+    graph = spiking("two_thresholds")
+    (add,) = (a for a in graph.of(Add) if len(graph.consumers[a.name]) == 2)
+    for reader in graph.consumers[add.name]:
+        assert isinstance(reader, Affine)
+
+
+def test_a_network_with_relus_left_is_refused():
+    with pytest.raises(GraphError, match="'body.0.2' is a ReLU"):
+        normalise(ann("identity"))
+
+
+def test_normalising_is_pure():
+    graph = fire(ann("identity"), powers_of_two(ann("identity"), True), 0.5, "subtract")
+    before = {(n.name, k): t.clone() for n in graph.nodes for k, t in tensors(n).items()}
+    normalise(graph)
+    after = {(n.name, k): t for n in graph.nodes for k, t in tensors(n).items()}
+    assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
+
+
+def test_logits_are_in_the_networks_units():
+    graph = spiking("identity", readout="membrane", percentile=100.0, steps=512)
+    assert graph.output.scale == pytest.approx(float(logits("identity", 40).max()), rel=1e-5)

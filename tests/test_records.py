@@ -1,0 +1,84 @@
+from math import sqrt
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spiking_resnet.records import Curve, LayerCount, images_of, wilson
+
+
+@pytest.mark.parametrize(
+    ("correct", "total", "low", "high"),
+    [  # Wilson's score interval, as printed in tables and by R's binom.confint
+        (0, 10, 0.0, 0.2775),
+        (1, 10, 0.0179, 0.4042),
+        (5, 10, 0.2366, 0.7634),
+        (10, 10, 0.7225, 1.0),
+        (81, 263, 0.2553, 0.3662),
+        (9173, 10000, 0.9117, 0.9225),
+    ],
+)
+def test_wilsons_interval_has_known_values(correct, total, low, high):
+    found = wilson(correct, total)
+    assert found[0] == pytest.approx(low, abs=6e-5)
+    assert found[1] == pytest.approx(high, abs=6e-5)
+
+
+@settings(deadline=None, max_examples=200)
+@given(total=st.integers(1, 10_000), share=st.floats(0, 1))
+def test_the_ends_of_the_interval_are_where_the_score_test_just_rejects(total, share):
+    correct = round(share * total)
+    low, high = wilson(correct, total)
+    found = correct / total
+    assert 0 <= low <= found + 1e-12
+    assert found - 1e-12 <= high <= 1
+    for end in (low, high):
+        if 0 < end < 1 and abs(end - found) > 1e-9:
+            score = abs(found - end) / sqrt(end * (1 - end) / total)
+            assert score == pytest.approx(1.959964, rel=1e-6)
+
+
+@settings(deadline=None, max_examples=50)
+@given(total=st.integers(1, 1000), share=st.floats(0, 1))
+def test_the_interval_is_symmetric_in_right_and_wrong(total, share):
+    correct = round(share * total)
+    low, high = wilson(correct, total)
+    other_low, other_high = wilson(total - correct, total)
+    assert low == pytest.approx(1 - other_high, abs=1e-12)
+    assert high == pytest.approx(1 - other_low, abs=1e-12)
+
+
+def test_rates_by_hand():
+    count = LayerCount(10, torch.tensor([[5, 15], [20, 40]]))
+    assert count.rate((2, 4)).tolist() == [0.5, 0.75]
+
+
+IMAGES = torch.rand(2, 3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        IMAGES,
+        IMAGES.double(),
+        (IMAGES, torch.zeros(2)),
+        [IMAGES],
+        {"x": IMAGES, "label": torch.zeros(2)},
+    ],
+    ids=["tensor", "float64", "pair", "list", "dictionary"],
+)
+def test_images_are_found_in_every_usual_batch(batch):
+    found = images_of(batch)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, IMAGES)
+
+
+def test_images_of_half_precision_are_taken():
+    assert images_of(IMAGES.half()).dtype == torch.float32
+
+
+def test_a_curve_without_points_is_json_too():
+    curve = Curve(0, (), None, None, "cpu", 0.0, True)
+    assert curve.to_json()["snn"] == []
+    assert curve.to_json()["ann"] == {"accuracy": None, "interval": None}
