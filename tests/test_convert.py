@@ -3,13 +3,13 @@ import json
 import pytest
 import torch
 from torch import nn
-from zoo import NAMES, SHAPE, images, network, same_tensors, spiking, traced
 
 import spiking_resnet as sr
 from spiking_resnet import InputError, TraceError, convert, methods, simulate
 from spiking_resnet.graph import AvgPool, Fire, GraphError, MaxPool, Output, ReLU
 from spiking_resnet.methods import METHODS, hu2021
 from spiking_resnet.records import Calibration
+from zoo import NAMES, SHAPE, images, network, same_tensors, spiking, traced
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -129,7 +129,7 @@ def test_impossible_options_are_refused(options, message):
 
 
 def test_unknown_methods_are_refused():
-    with pytest.raises(InputError, match="'hu2022'.*hu2021"):
+    with pytest.raises(InputError, match=r"'hu2022'.*hu2021"):
         convert(network("identity"), images("identity"), "hu2022")
 
 

@@ -1,12 +1,13 @@
 import pytest
 import torch
-from zoo import NAMES, images, in_float64, names_with, spike_trains, spiking
 
-from spiking_resnet import simulate
+from spiking_resnet import interpret, simulate
 from spiking_resnet.engines import cpu, plan
-from spiking_resnet.graph import Fire, MaxPool
+from spiking_resnet.graph import Fire, MaxPool, ReLU
+from spiking_resnet.passes.fire import fire
 from spiking_resnet.passes.snap import exact_steps
 from spiking_resnet.simulate import ENGINES, choose
+from zoo import NAMES, ann, images, in_float64, names_with, spike_trains, spiking
 
 OPTIONS = {
     "default": {},
@@ -158,10 +159,6 @@ def test_the_interpreter_and_layerwise_fit_every_network(name):
 
 
 def test_networks_without_unit_spikes_are_no_business_of_the_native_engine():
-    from zoo import ann
-
-    from spiking_resnet.graph import ReLU
-    from spiking_resnet.passes.fire import fire
 
     thresholds = {node.name: torch.tensor(2.0) for node in ann("identity").of(ReLU)}
     graph = fire(ann("identity"), thresholds, 0.5, "subtract")
@@ -194,8 +191,6 @@ def test_peaks_bound_the_potentials(engine_name):
     wanted = plan.Plan(images("three_blocks", 3), (30,), (), watched)
     with torch.inference_mode():
         result = ENGINES[engine_name].run(graph, wanted)
-        from spiking_resnet import interpret
-
         memory, largest = {}, dict.fromkeys(watched, 0.0)
         for time in range(30):
             for node, _ in interpret.walk(graph.nodes, wanted.images, memory, time):

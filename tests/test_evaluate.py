@@ -1,12 +1,13 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
-from zoo import images, logits, network, spiking, traced
 
 from spiking_resnet import InputError, as_module, evaluate, interpret, simulate
 from spiking_resnet.evaluate import STEPS
 from spiking_resnet.simulate import ENGINES
+from zoo import images, logits, network, spiking, traced
 
 COUNT, RECORD = 23, (2, 9, 30)
 BATCH = images("identity", COUNT, seed=7)
@@ -82,8 +83,6 @@ def test_another_network_can_be_the_reference(graph):
 
 
 def test_without_a_reference_there_is_no_agreement():
-    from dataclasses import replace
-
     curve = evaluate(replace(spiking("identity"), ann=None), loader(), (4,))
     assert curve.ann_accuracy is None
     assert curve.ann_interval is None

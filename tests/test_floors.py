@@ -22,11 +22,12 @@ FLOORS = [
     ("simulate", "store", "energy"),
     ("methods",),
     ("convert", "evaluate", "compare"),
+    ("reproduce",),
     ("report",),
     ("__init__",),
     ("cli",),
 ]
-ABOVE = ("report", "cli")  # folders of several floors of their own; they may use `ann`
+ABOVE = ("reproduce", "report", "cli")  # folders of several floors of their own; they may use `ann`
 
 
 def module(path):

@@ -2,7 +2,6 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 import torch
-from zoo import NAMES, spiking
 
 from spiking_resnet.graph import (
     Add,
@@ -23,6 +22,7 @@ from spiking_resnet.graph import (
     with_tensors,
 )
 from spiking_resnet.neurons import IntegrateAndFire
+from zoo import NAMES, spiking
 
 IMAGE = Input(name="input", inputs=(), shape=(2, 4, 4))
 CONV = Conv2d(

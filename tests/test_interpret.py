@@ -3,7 +3,6 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zoo import NAMES, images, names_with, spiking, traced
 
 from spiking_resnet import interpret
 from spiking_resnet.graph import (
@@ -25,6 +24,7 @@ from spiking_resnet.graph import (
     Slice,
 )
 from spiking_resnet.neurons import IntegrateAndFire
+from zoo import NAMES, images, names_with, spiking, traced
 
 X = torch.randn(2, 4, 6, 5, generator=torch.Generator().manual_seed(0))
 W = torch.randn(6, 2, 3, 3, generator=torch.Generator().manual_seed(1))

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from zoo import NAMES, ann, images, same_tensors, spiking, traced
 
 from spiking_resnet import interpret
 from spiking_resnet.graph import Add, Affine, Conv2d, Linear, ReLU, tensors
@@ -9,6 +8,7 @@ from spiking_resnet.passes.compensate import CANDIDATES, Trial, compensate, sear
 from spiking_resnet.passes.fire import fire
 from spiking_resnet.passes.normalise import normalise
 from spiking_resnet.records import Calibration
+from zoo import NAMES, ann, images, same_tensors, spiking, traced
 
 
 def normalised(name, factor, threshold=2.0):
@@ -103,7 +103,9 @@ def test_the_chosen_factor_is_the_one_applied():
         steps=32, percentile=90.0, compensation=graph.notes["compensation"]["factor"],
         compensation_images=20,
     )  # fmt: skip
-    assert same_tensors(graph, method.apply(traced("identity"), Calibration(images("identity", 40))))
+    assert same_tensors(
+        graph, method.apply(traced("identity"), Calibration(images("identity", 40)))
+    )
 
 
 def test_the_search_is_deterministic():

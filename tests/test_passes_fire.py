@@ -1,10 +1,10 @@
 import pytest
 import torch
-from zoo import NAMES, ann, images, logits, spiking
 
 from spiking_resnet import simulate
 from spiking_resnet.graph import AvgPool, Fire, MaxPool, ReLU
 from spiking_resnet.passes.fire import fire, fire_after_pools, fire_at_output
+from zoo import NAMES, ann, images, logits, spiking
 
 
 def fired(name, threshold=None, initial=0.5, reset="subtract"):

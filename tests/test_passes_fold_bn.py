@@ -1,10 +1,10 @@
 import pytest
 import torch
-from zoo import NAMES, ann, images, in_float64, traced
 
 from spiking_resnet import interpret
 from spiking_resnet.graph import Affine, Graph, Input, Linear, Output, tensors
 from spiking_resnet.passes.fold_bn import fold_bn
+from zoo import NAMES, ann, images, in_float64, traced
 
 # What cannot be folded: a BatchNorm before its convolution, after a pool, or one of two readers.
 LEFT = {

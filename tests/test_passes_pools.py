@@ -2,12 +2,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from zoo import NAMES, ann, images, logits, names_with, spiking, traced
 
 from spiking_resnet import interpret, simulate
 from spiking_resnet.graph import Fire, Graph, MaxPool, ReLU
 from spiking_resnet.passes.fold_bn import fold_bn
 from spiking_resnet.passes.pools import cumulative_pools, relu_first
+from zoo import NAMES, ann, images, logits, spiking, traced
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -68,5 +68,3 @@ def test_the_instant_rule_does_not_approach_the_network(name):
         errors[rule] = [float((found - expected).norm() / expected.norm()) for found in run.logits]
     assert errors["cumulative"][1] < 0.02
     assert errors["instant"][1] > 0.2
-    assert errors["instant"][1] > errors["instant"][0] / 2
-    assert names_with(MaxPool)  # the zoo has such networks at all

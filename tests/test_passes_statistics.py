@@ -3,11 +3,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zoo import ann, images, same_tensors, traced
 
 from spiking_resnet.methods import hu2021
 from spiking_resnet.records import Calibration, InputError, Sample
 from spiking_resnet.statistics import Histogram, measure
+from zoo import ann, images, same_tensors, traced
 
 BITS = {10: 2**-10, 7: 2**-7}  # the largest relative width of a bin
 

@@ -1,12 +1,12 @@
 import pytest
 import torch
-from zoo import NAMES, ann, images
 
 from spiking_resnet import interpret
 from spiking_resnet.graph import ReLU
 from spiking_resnet.passes.thresholds import percentile_thresholds
 from spiking_resnet.records import Calibration
 from spiking_resnet.statistics import measure
+from zoo import NAMES, ann, images
 
 
 def measured(name, per_channel=False):

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from zoo import in_float64, spike_trains
 
 from spiking_resnet import ann, evaluate, interpret, simulate
 from spiking_resnet.methods import hu2021
@@ -15,6 +14,7 @@ from spiking_resnet.passes.snap import exact_steps
 from spiking_resnet.records import Calibration
 from spiking_resnet.simulate import ENGINES
 from spiking_resnet.trace import trace
+from zoo import in_float64, spike_trains
 
 ROOT = os.environ.get("SPIKING_RESNET_DATA", "")
 WANTED = [Path(ROOT, "cifar10", "test.npz"), Path(ROOT, "cifar10", "train.npz")]

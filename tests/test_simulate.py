@@ -1,8 +1,8 @@
 import pytest
 import torch
-from zoo import NAMES, ann, images, spiking, traced
 
 from spiking_resnet import InputError, interpret, simulate
+from zoo import NAMES, ann, images, spiking, traced
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -3,12 +3,13 @@ import os
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from zoo import NAMES, ann, images, same_tensors, spiking, traced
 
 import spiking_resnet.store as store
 from spiking_resnet import StoreError, interpret, load, save, simulate
 from spiking_resnet.graph import tensors
+from zoo import NAMES, ann, images, same_tensors, spiking, traced
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -104,8 +105,6 @@ def test_files_that_are_no_safetensors_are_refused(tmp_path):
 
 def rewritten(file, change):
     """The file with its description changed."""
-    from safetensors import safe_open
-
     with safe_open(file, framework="pt") as opened:
         description = json.loads(opened.metadata()[store.KEY])
     changed = change(description)
@@ -162,8 +161,6 @@ def test_damaged_descriptions_are_refused(file, damage):
 
 
 def test_missing_tensors_are_noticed(file):
-    from safetensors import safe_open
-
     with safe_open(file, framework="pt") as opened:
         metadata = opened.metadata()
     arrays = load_file(file)

@@ -2,6 +2,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from spiking_resnet import convert, interpret
+from spiking_resnet.graph import Affine, Conv2d, MaxPool, ReLU
+from spiking_resnet.trace import TraceError, trace
 from zoo import (
     CLASSES,
     NAMES,
@@ -17,10 +21,6 @@ from zoo import (
     sequence,
     traced,
 )
-
-from spiking_resnet import convert, interpret
-from spiking_resnet.graph import Affine, Conv2d, MaxPool, ReLU
-from spiking_resnet.trace import TraceError, trace
 
 
 def relative(found, expected):
@@ -203,7 +203,7 @@ class Wrapped(nn.Module):
     ],
 )
 def test_nothing_else_slips_through(function):
-    with pytest.raises(TraceError, match="test_trace.py:"):
+    with pytest.raises(TraceError, match=r"test_trace\.py:"):
         trace(random_weights(Wrapped(function)), (3, 8, 8))
 
 

@@ -311,7 +311,9 @@ _ZOO = [
     ),
     (
         "wide",
-        lambda: headed(stem(16), Identity(16), Projection(16, 32), Projection(32, 32, 1), features=32),
+        lambda: headed(
+            stem(16), Identity(16), Projection(16, 32), Projection(32, 32, 1), features=32
+        ),
         IMAGE,
     ),
     ("one_relu", lambda: sequence(OneRelu(), features=4), IMAGE),

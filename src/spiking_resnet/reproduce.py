@@ -99,7 +99,6 @@ def run(
     out: str | Path,
     networks: Sequence[str] = tuple(NETWORKS),
     images: int | None = None,
-    labels: Sequence[str] = (),
     tell: Callable[[str], None] = print,
     engine: str = "auto",
 ) -> Iterator[dict[str, Any]]:
@@ -107,7 +106,7 @@ def run(
 
     data: the folder of data sets and weights. out: where the JSON files go. images: the number of
     test images, a fixed random subset (None: all); a smaller run's images are among a larger one's.
-    labels: only these cases. tell: is given a line of progress now and then.
+    tell: is given a line of progress now and then.
     """
     if study not in STUDIES:
         raise InputError(f"there is no study {study!r}: one of {', '.join(STUDIES)}")
@@ -115,8 +114,6 @@ def run(
         if name not in NETWORKS:
             raise InputError(f"there is no network {name!r}: one of {', '.join(NETWORKS)}")
         for case in STUDIES[study]:
-            if labels and case.label not in labels:
-                continue
             count = "all" if images is None else str(images)
             path = Path(out) / f"{study}_{name}_{count}_{_slug(case.label)}.json"
             if path.is_file():

@@ -1,10 +1,10 @@
-"""The command line: `spiking-resnet demo | train | convert | evaluate | info`."""
+"""The command line: `spiking-resnet demo | train | convert | evaluate | info | reproduce`."""
 
 from typing import Annotated
 
 import typer
 
-from spiking_resnet.cli import convert, demo, evaluate, info, train
+from spiking_resnet.cli import convert, demo, evaluate, info, reproduce, train
 from spiking_resnet.cli.facts import own_version
 from spiking_resnet.cli.terminal import Commands, keep_tracebacks, say
 
@@ -34,6 +34,7 @@ app.command(epilog=train.EPILOG)(train.train)
 app.command(epilog=convert.EPILOG)(convert.convert)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(epilog=info.EPILOG)(info.info)
+app.command(epilog=reproduce.EPILOG)(reproduce.reproduce)
 
 
 def _print_version(wanted: bool) -> None:

@@ -34,7 +34,7 @@ from spiking_resnet.graph import (
 )
 
 WINDOW_BYTES = 2**26  # spikes of the widest layer held at once
-SCATTER, GATHER = range(2)  # ways to deliver spikes, see cpu_kernels.cpp
+INTERFACE = 2  # the version of the C interface in cpu_kernels.cpp
 INSTRUCTION_SETS = ("portable", "avx2", "avx512")
 instruction_set = "avx512"  # the best to be used; what the machine lacks is passed over
 INSTALL = (
@@ -47,7 +47,6 @@ class _Source(ctypes.Structure):
     _fields_ = [
         ("spikes", ctypes.c_void_p),
         ("weights", ctypes.c_void_p),
-        ("way", ctypes.c_int64),
         *((name, ctypes.c_int64) for name in ("height", "width", "channels")),
         *((name, ctypes.c_int64) for name in ("kernel_height", "kernel_width")),
         *((name, ctypes.c_int64) for name in ("stride_height", "stride_width")),
@@ -62,16 +61,18 @@ class _Population(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("steps", "images", "height", "width", "channels")),
         *((name, ctypes.c_void_p) for name in ("potential", "constant", "current")),
         *((name, ctypes.c_void_p) for name in ("bias", "threshold")),
-        ("reset_to_zero", ctypes.c_int64),
+        *((name, ctypes.c_int64) for name in ("reset_to_zero", "gather")),
         *((name, ctypes.c_void_p) for name in ("spikes", "counts", "peaks")),
     ]
 
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The compiled kernels, or None where the package was installed without a compiler."""
+    """The compiled kernels, or None where there are none that fit this file."""
     for file in sorted(Path(__file__).parent.glob("_cpu_kernels*.so")):
         found = ctypes.CDLL(str(file))
+        if not hasattr(found, "interface_version") or found.interface_version() != INTERFACE:
+            continue  # compiled from an older source
         found.run_window.argtypes = [
             ctypes.POINTER(_Population),
             ctypes.POINTER(_Source),
@@ -121,7 +122,7 @@ class Synapses:
 
     spikes: str
     weights: Tensor
-    geometry: tuple[int, ...]  # the numbers of _Source from `way` on
+    geometry: tuple[int, ...]  # the numbers of _Source from `height` on
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,11 +130,13 @@ class Fused:
     """A population with everything that one kernel call computes.
 
     synapses: its spiking inputs. currents: names of other values added at every step. bias: [C].
+    gather: which of the kernel's two ways it goes.
     """
 
     synapses: tuple[Synapses, ...]
     currents: tuple[str, ...]
     bias: Tensor
+    gather: bool
 
 
 def fuse(graph: Graph, fixed: Mapping[str, Tensor]) -> tuple[dict[str, Fused], set[str]]:
@@ -148,28 +151,46 @@ def fuse(graph: Graph, fixed: Mapping[str, Tensor]) -> tuple[dict[str, Fused], s
         if isinstance(before, Add) and len(graph.consumers[before.name]) == 1:
             addends = list(before.inputs)
             done.add(before.name)
-        synapses, currents = [], []
-        bias = torch.zeros(node.shape[0])
+        weighted: list[Conv2d | Linear | Affine] = []
+        currents = []
         for name in addends:
             source = graph[name]
             own = len(graph.consumers[name]) == 1 and name not in fixed
-            weighted = isinstance(source, Conv2d | Linear | Affine) and source.inputs[0] in spikes
-            if own and weighted:
-                assert isinstance(source, Conv2d | Linear | Affine)
-                synapses.append(_synapses(graph, source))
-                shift = source.shift if isinstance(source, Affine) else source.bias
-                bias = bias if shift is None else bias + shift
+            if own and isinstance(source, Conv2d | Linear | Affine) and source.inputs[0] in spikes:
+                weighted.append(source)
                 done.add(name)
             elif name in spikes:
-                one = Affine(name=name, inputs=(name,), shape=source.shape, scale=torch.ones(()))
-                synapses.append(_synapses(graph, one))
+                one = torch.ones(())
+                gain = Affine(name=name, inputs=(name,), shape=source.shape, scale=one)
+                weighted.append(gain)
             else:
                 currents.append(name)
-        found[node.name] = Fused(tuple(synapses), tuple(currents), bias)
+        found[node.name] = _fused(graph, node, weighted, currents)
     return found, done
 
 
-def _synapses(graph: Graph, node: Conv2d | Linear | Affine) -> Synapses:
+def _fused(
+    graph: Graph, node: Fire, weighted: list[Conv2d | Linear | Affine], currents: list[str]
+) -> Fused:
+    """A population with its spiking inputs laid out for the kernel."""
+    bias = torch.zeros(node.shape[0])
+    for source in weighted:
+        shift = source.shift if isinstance(source, Affine) else source.bias
+        bias = bias if shift is None else bias + shift
+    gather = node.shape[0] % 16 == 0 and all(_gathers(graph, source) for source in weighted)
+    synapses = tuple(_synapses(graph, source, gather) for source in weighted)
+    return Fused(synapses, tuple(currents), bias, gather)
+
+
+def _gathers(graph: Graph, node: Conv2d | Linear | Affine) -> bool:
+    """Whether the kernel's faster way takes these synapses."""
+    if isinstance(node, Affine):
+        return True
+    plain = isinstance(node, Linear) or (node.groups == 1 and node.dilation == (1, 1))
+    return plain and graph[node.inputs[0]].shape[0] % 8 == 0
+
+
+def _synapses(graph: Graph, node: Conv2d | Linear | Affine, gather: bool) -> Synapses:
     """The weights of a node, laid out as cpu_kernels.cpp wants them, and its geometry."""
     shape = graph[node.inputs[0]].shape
     channels, height, width = (*shape, 1, 1)[:3]
@@ -182,17 +203,14 @@ def _synapses(graph: Graph, node: Conv2d | Linear | Affine) -> Synapses:
     else:
         weight, groups = node.scale.expand(channels).reshape(-1, 1, 1, 1), channels
     out, inner, tall, wide = weight.shape
-    way = SCATTER
-    if groups == 1 and reach == (1, 1) and channels % 8 == 0 and out % 16 == 0:
-        way = GATHER
-    if way == SCATTER:
+    if gather and groups == 1:
+        table = weight.permute(2, 3, 1, 0)
+    else:
         table = weight.reshape(groups, out // groups, inner, tall, wide)
         table = table.permute(3, 0, 2, 4, 1).reshape(tall, channels, wide, out // groups)
         if groups == 1 and steps[1] == 1 and reach[1] == 1:
             table = table.flip(2)  # see cpu_kernels.cpp, side_by_side
-    else:
-        table = weight.permute(2, 3, 1, 0)
-    geometry = (way, height, width, channels, tall, wide, *steps, *pads, *reach, groups)
+    geometry = (height, width, channels, tall, wide, *steps, *pads, *reach, groups)
     return Synapses(node.inputs[0], table.float().contiguous(), geometry)
 
 
@@ -277,6 +295,7 @@ class _Work:
             *(steps, count, height, width, channels),
             *(self.memory[node.name].data_ptr(), _pointer(constant), _pointer(current)),
             *(fused.bias.data_ptr(), threshold.data_ptr(), neuron.reset == "zero"),
+            fused.gather,
             *(spikes.data_ptr(), counts.data_ptr(), _pointer(peaks)),
         )
         kernels, level = library(), INSTRUCTION_SETS.index(instruction_set)

@@ -18,19 +18,11 @@
 
 extern "C" {
 
-// Ways to deliver spikes, and their weights:
-enum {
-    SCATTER,  // each spike adds to what it reaches
-              // [kernel height, channels, kernel width, outputs per group]
-    GATHER    // each output walks the set bits of its neighbourhood
-              // [kernel height, kernel width, channels, outputs]
-};
-
 // Spikes [steps, images, height, width, channels] and the weights of their synapses.
 struct Source {
     const uint8_t* spikes;
-    const float* weights;  // as the way wants them
-    int64_t way;
+    const float* weights;  // gather: [kernel height, kernel width, channels, outputs];
+                           // else [kernel height, channels, kernel width, outputs per group]
     int64_t height, width, channels;
     int64_t kernel_height, kernel_width;
     int64_t stride_height, stride_width;
@@ -48,6 +40,7 @@ struct Population {
     const float* bias;         // [channels]
     const float* threshold;    // [channels]
     int64_t reset_to_zero;
+    int64_t gather;            // whether channels come in sixteens, and every source's in eights
     uint8_t* spikes;           // [steps, images, height, width, channels]
     int64_t* counts;           // [images]: spikes in this window
     float* peaks;              // [images]: largest |potential| before the reset, or null
@@ -195,11 +188,11 @@ INLINE uint8_t packed(const uint8_t* bytes) {
 constexpr int64_t WIDEST = 4 * LANES;  // potentials held in registers at once
 alignas(64) const float ZEROS[WIDEST] = {};
 
-// `length` (64 at most) bits of a packed line from `start` on; none if there is no line.
-INLINE uint64_t bits_of(const uint8_t* line, int64_t start, int64_t length) {
+// The lowest `length` (64 at most) bits of a packed line; none if there is no line.
+INLINE uint64_t bits_of(const uint8_t* line, int64_t length) {
     if (!line) return 0;
     uint64_t word;
-    std::memcpy(&word, line + start / 8, 8);
+    std::memcpy(&word, line, 8);
     return length < 64 ? word & ((uint64_t{1} << length) - 1) : word;
 }
 
@@ -210,64 +203,174 @@ INLINE const float* next(uint64_t& word, const float* rows, int64_t out) {
     return row;
 }
 
-// Adds to VECTORS * 16 potentials of one output position what its neighbourhood's spikes bring.
-// Three rows of the kernel are walked side by side: one loop, ended by one branch that the
-// processor cannot foresee, instead of three, and three independent additions in each turn.
-template <int VECTORS>
-INLINE void gather_position(const Source& s, float* v, const uint8_t* bits, int64_t out,
-                            int64_t top, int64_t left, const float* weights) {
-    Floats sum[VECTORS];
-    for (int i = 0; i < VECTORS; ++i) sum[i] = *(Floats*)(v + i * LANES);
+// What one output position sees of one source: a line of packed spikes for each row of the kernel
+// that lies inside the image, and the weights of that row. `step` bytes lead to the next time step.
+struct View {
+    int64_t number, length, step;
+    std::vector<const uint8_t*> lines;
+    std::vector<const float*> rows;
+};
+
+// Packs one image's spikes of all steps, line by line: [height, steps, width * channels / 8].
+INLINE void pack(const Source& s, const Population& p, int64_t image, uint8_t* bits) {
+    const int64_t line = s.width * s.channels / 8;
+    for (int64_t t = 0; t < p.steps; ++t) {
+        const int64_t frame = (t * p.images + image) * s.height;
+        for (int64_t h = 0; h < s.height; ++h) {
+            const uint8_t* from = s.spikes + (frame + h) * line * 8;
+            uint8_t* to = bits + (h * p.steps + t) * line;
+            for (int64_t i = 0; i < line; ++i) to[i] = packed(from + 8 * i);
+        }
+    }
+}
+
+// Sets `view` to what the output position (y, x) sees of a source.
+INLINE void look(const Source& s, const Population& p, const uint8_t* bits, int64_t y, int64_t x,
+                 View& view) {
+    const int64_t top = y * s.stride_height - s.padding_height;
+    const int64_t left = x * s.stride_width - s.padding_width;
     const int64_t from = left < 0 ? -left : 0;
     const int64_t past = left + s.kernel_width - s.width;
-    const int64_t length = (s.kernel_width - from - (past > 0 ? past : 0)) * s.channels;
-    for (int64_t first = 0; first < s.kernel_height; first += 3) {
-        const uint8_t* lines[3];
-        const float* rows[3];
-        for (int64_t i = 0; i < 3; ++i) {
-            const int64_t ky = first + i, h = top + ky;
-            const bool inside = ky < s.kernel_height && h >= 0 && h < s.height;
-            lines[i] = inside ? bits + (h * s.width + left + from) * s.channels / 8 : nullptr;
-            rows[i] = weights + (ky * s.kernel_width + from) * s.channels * out;
-        }
-        for (int64_t start = 0; start < length; start += 64) {
-            uint64_t a = bits_of(lines[0], start, length - start);
-            uint64_t b = bits_of(lines[1], start, length - start);
-            uint64_t c = bits_of(lines[2], start, length - start);
-            const int64_t skip = start * out;
+    view.length = (s.kernel_width - from - (past > 0 ? past : 0)) * s.channels;
+    view.step = s.width * s.channels / 8;
+    view.number = 0;
+    for (int64_t ky = 0; ky < s.kernel_height; ++ky) {
+        const int64_t h = top + ky;
+        if (h < 0 || h >= s.height) continue;
+        const int64_t columns = (left + from) * s.channels / 8;
+        view.lines[view.number] = bits + h * p.steps * view.step + columns;
+        view.rows[view.number++] =
+            s.weights + (ky * s.kernel_width + from) * s.channels * p.channels;
+    }
+    for (int64_t i = view.number; i % 3; ++i) view.lines[i] = nullptr, view.rows[i] = ZEROS;
+}
+
+// Adds to VECTORS * 16 potentials what the spikes of step t in a view bring. Three rows of the
+// kernel are walked side by side: one loop, ended by one branch that the processor cannot foresee,
+// instead of three, and three independent additions in each turn.
+template <int VECTORS>
+INLINE void gather(const View& view, int64_t t, int64_t out, int64_t o, Floats* sum) {
+    for (int64_t first = 0; first < view.number; first += 3) {
+        const uint8_t* const* lines = view.lines.data() + first;
+        const float* const* rows = view.rows.data() + first;
+        for (int64_t start = 0; start < view.length; start += 64) {
+            const int64_t at = t * view.step + start / 8, length = view.length - start;
+            uint64_t a = bits_of(lines[0] + at, length);
+            uint64_t b = bits_of(lines[1] ? lines[1] + at : nullptr, length);
+            uint64_t c = bits_of(lines[2] ? lines[2] + at : nullptr, length);
+            const int64_t skip = start * out + o;
             while (a | b | c) {
                 const float* one = next(a, rows[0] + skip, out);
                 const float* two = next(b, rows[1] + skip, out);
                 const float* three = next(c, rows[2] + skip, out);
                 for (int i = 0; i < VECTORS; ++i) {
-                    const int64_t at = i * LANES;
-                    sum[i] += *(const Floats*)(one + at) + *(const Floats*)(two + at) +
-                              *(const Floats*)(three + at);
+                    const int64_t lane = i * LANES;
+                    sum[i] += *(const Floats*)(one + lane) + *(const Floats*)(two + lane) +
+                              *(const Floats*)(three + lane);
                 }
             }
         }
     }
-    for (int i = 0; i < VECTORS; ++i) *(Floats*)(v + i * LANES) = sum[i];
 }
 
-// The same as `deliver`, from the outputs' side. bits: room for the packed spikes, and 8 bytes.
-INLINE void gather(const Source& s, const Population& p, float* v, const uint8_t* spikes,
-                   uint8_t* bits) {
-    const int64_t total = s.height * s.width * s.channels, out = p.channels;
-    for (int64_t i = 0; i < total / 8; ++i) bits[i] = packed(spikes + 8 * i);
+// All time steps of VECTORS * 16 neurons at one position, from channel o on, their potentials in
+// registers. place: (image * height + y) * width + x. Returns the number of spikes.
+template <int VECTORS>
+INLINE int64_t run_position(const Population& p, const Synapses* synapses, int64_t number,
+                            const View* views, int64_t image, int64_t place, int64_t o) {
+    const int64_t out = p.channels, frame = p.images * p.height * p.width * out;
+    const int64_t here = place * out + o;
+    const float keep = p.reset_to_zero ? 0.0f : 1.0f;
+    Floats v[VECTORS], threshold[VECTORS], steady[VECTORS], most[VECTORS] = {};
+    Ints fired = {};
+    for (int i = 0; i < VECTORS; ++i) {
+        const int64_t lane = i * LANES;
+        v[i] = *(Floats*)(p.potential + here + lane);
+        threshold[i] = *(const Floats*)(p.threshold + o + lane);
+        steady[i] = *(const Floats*)(p.bias + o + lane);
+        if (p.constant) steady[i] += *(const Floats*)(p.constant + here + lane);
+    }
+    for (int64_t t = 0; t < p.steps; ++t) {
+        for (int64_t k = 0; k < number; ++k) {
+            const Source& s = *synapses[k].source;
+            if (!synapses[k].identity) {
+                gather<VECTORS>(views[k], t, out, o, v);
+                continue;
+            }
+            for (int i = 0; i < VECTORS; ++i) {
+                const Bytes bytes = *(const Bytes*)(s.spikes + t * frame + here + i * LANES);
+                v[i] += __builtin_convertvector(bytes, Floats) *
+                        *(const Floats*)(s.weights + o + i * LANES);
+            }
+        }
+        for (int i = 0; i < VECTORS; ++i) {
+            Floats charged = v[i] + steady[i];
+            if (p.current) charged += *(const Floats*)(p.current + t * frame + here + i * LANES);
+            const Ints spike = charged >= threshold[i];  // -1 where a neuron fires
+            v[i] = spike ? (charged - threshold[i]) * keep : charged;
+            *(Bytes*)(p.spikes + t * frame + here + i * LANES) =
+                __builtin_convertvector(-spike, Bytes);
+            fired -= spike;
+            if (p.peaks) {
+                const Floats size = v[i] < 0 ? -v[i] : v[i];
+                most[i] = size > most[i] ? size : most[i];
+            }
+        }
+    }
+    int64_t count = 0;
+    for (int64_t lane = 0; lane < LANES; ++lane) count += fired[lane];
+    for (int i = 0; i < VECTORS; ++i) {
+        *(Floats*)(p.potential + here + i * LANES) = v[i];
+        for (int64_t lane = 0; p.peaks && lane < LANES; ++lane)
+            if (most[i][lane] > p.peaks[image]) p.peaks[image] = most[i][lane];
+    }
+    return count;
+}
+
+// What a thread works with: room for the packed spikes of every source, and its views of them.
+struct Desk {
+    std::vector<std::vector<uint8_t>> bits;
+    std::vector<View> views;
+    std::vector<Reach> reach;
+    Desk(const Population& p, const Synapses* synapses, int64_t number, bool gathers) {
+        int64_t most = 1;
+        for (int64_t i = 0; i < number; ++i) {
+            const Source& s = *synapses[i].source;
+            const int64_t size = s.kernel_height * s.kernel_width;
+            most = size > most ? size : most;
+            const bool packs = gathers && !synapses[i].identity;
+            bits.emplace_back(packs ? p.steps * s.height * s.width * s.channels / 8 + 8 : 0);
+            const size_t rows = s.kernel_height + 3;
+            views.push_back({0, 0, 0, std::vector<const uint8_t*>(rows),
+                             std::vector<const float*>(rows)});
+        }
+        reach.resize(most);
+    }
+};
+
+// One image where every source can be gathered: position by position, all time steps at each.
+INLINE int64_t run_positions(const Population& p, const Synapses* synapses, int64_t number,
+                             int64_t image, Desk& desk) {
+    for (int64_t k = 0; k < number; ++k)
+        if (!synapses[k].identity) pack(*synapses[k].source, p, image, desk.bits[k].data());
+    int64_t count = 0, place = image * p.height * p.width;
     for (int64_t y = 0; y < p.height; ++y)
-        for (int64_t x = 0; x < p.width; ++x, v += out) {
-            const int64_t top = y * s.stride_height - s.padding_height;
-            const int64_t left = x * s.stride_width - s.padding_width;
+        for (int64_t x = 0; x < p.width; ++x, ++place) {
+            for (int64_t k = 0; k < number; ++k)
+                if (!synapses[k].identity)
+                    look(*synapses[k].source, p, desk.bits[k].data(), y, x, desk.views[k]);
             int64_t o = 0;
-            for (; o + 4 * LANES <= out; o += 4 * LANES)
-                gather_position<4>(s, v + o, bits, out, top, left, s.weights + o);
-            if (o + 2 * LANES <= out) {
-                gather_position<2>(s, v + o, bits, out, top, left, s.weights + o);
+            const View* views = desk.views.data();
+            for (; o + 4 * LANES <= p.channels; o += 4 * LANES)
+                count += run_position<4>(p, synapses, number, views, image, place, o);
+            if (o + 2 * LANES <= p.channels) {
+                count += run_position<2>(p, synapses, number, views, image, place, o);
                 o += 2 * LANES;
             }
-            if (o < out) gather_position<1>(s, v + o, bits, out, top, left, s.weights + o);
+            if (o < p.channels)
+                count += run_position<1>(p, synapses, number, views, image, place, o);
         }
+    return count;
 }
 
 // The same for a gain from each neuron to one neuron at its own place (an identity shortcut).
@@ -327,8 +430,9 @@ INLINE float largest(const float* v, int64_t count) {
     return most;
 }
 
-INLINE void run_image(const Population& p, const Synapses* synapses, int64_t number, int64_t image,
-                      Reach* reach, uint8_t* bits) {
+// One image step by step: every spike of a step is delivered, then every neuron is advanced.
+INLINE int64_t run_steps(const Population& p, const Synapses* synapses, int64_t number,
+                         int64_t image, Desk& desk) {
     const int64_t neurons = p.height * p.width * p.channels;
     float* v = p.potential + image * neurons;
     const float* constant = p.constant ? p.constant + image * neurons : nullptr;
@@ -340,10 +444,8 @@ INLINE void run_image(const Population& p, const Synapses* synapses, int64_t num
             const uint8_t* spikes = s.spikes + frame * s.height * s.width * s.channels;
             if (synapses[i].identity)
                 deliver_identity(s, p, v, spikes);
-            else if (s.way != SCATTER)
-                gather(s, p, v, spikes, bits);
             else
-                deliver(synapses[i], p, v, spikes, reach);
+                deliver(synapses[i], p, v, spikes, desk.reach.data());
         }
         count += fire(p, v, constant, p.current ? p.current + frame * neurons : nullptr,
                       p.spikes + frame * neurons);
@@ -352,17 +454,22 @@ INLINE void run_image(const Population& p, const Synapses* synapses, int64_t num
             p.peaks[image] = most > p.peaks[image] ? most : p.peaks[image];
         }
     }
-    p.counts[image] = count;
+    return count;
+}
+
+INLINE void run_image(const Population& p, const Synapses* synapses, int64_t number, int64_t image,
+                      Desk& desk) {
+    p.counts[image] = p.gather ? run_positions(p, synapses, number, image, desk)
+                               : run_steps(p, synapses, number, image, desk);
 }
 
 // run_image compiled for each instruction set; `best` takes what the machine has.
-typedef void (*Runner)(const Population&, const Synapses*, int64_t, int64_t, Reach*,
-                       uint8_t*);
+typedef void (*Runner)(const Population&, const Synapses*, int64_t, int64_t, Desk&);
 
-#define RUNNER(NAME)                                                                        \
-    void NAME(const Population& p, const Synapses* synapses, int64_t number, int64_t image,    \
-              Reach* reach, uint8_t* bits) {                                                \
-        run_image(p, synapses, number, image, reach, bits);                                   \
+#define RUNNER(NAME)                                                                     \
+    void NAME(const Population& p, const Synapses* synapses, int64_t number,             \
+              int64_t image, Desk& desk) {                                               \
+        run_image(p, synapses, number, image, desk);                                     \
     }
 
 RUNNER(run_portable)
@@ -386,27 +493,22 @@ Runner best(int64_t level) {
 
 }  // namespace
 
+// Changes with every change of the structures above or of the weights' layout.
+extern "C" int64_t interface_version() { return 2; }
+
 extern "C" void run_window(const Population* p, const Source* sources, int64_t number,
                            int64_t threads, int64_t level) {
     if (threads > p->images) threads = p->images;
-    int64_t most = 1, largest_source = 0;
     std::vector<Synapses> synapses;
-    for (int64_t i = 0; i < number; ++i) {
-        synapses.emplace_back(sources[i], *p);
-        const int64_t size = sources[i].kernel_height * sources[i].kernel_width;
-        most = size > most ? size : most;
-        const int64_t inputs = sources[i].height * sources[i].width * sources[i].channels;
-        largest_source = inputs > largest_source ? inputs : largest_source;
-    }
+    for (int64_t i = 0; i < number; ++i) synapses.emplace_back(sources[i], *p);
     const Synapses* first = synapses.data();
     const Runner runner = best(level);
     std::vector<std::thread> pool;
     for (int64_t worker = 0; worker < threads; ++worker)
         pool.emplace_back([=] {
-            std::vector<Reach> reach(most);
-            std::vector<uint8_t> bits(largest_source / 8 + 16);
+            Desk desk(*p, first, number, p->gather);
             for (int64_t image = worker; image < p->images; image += threads)
-                runner(*p, first, number, image, reach.data(), bits.data());
+                runner(*p, first, number, image, desk);
         });
     for (auto& thread : pool) thread.join();
 }

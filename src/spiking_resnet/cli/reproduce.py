@@ -1,0 +1,65 @@
+"""The command `reproduce`: the tables of docs/results.md, made again."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spiking_resnet.ann.checkpoint import write_atomically
+from spiking_resnet.ann.data import DATA_VARIABLE
+from spiking_resnet.cli.facts import check_writable
+from spiking_resnet.cli.terminal import err, say
+from spiking_resnet.records import InputError
+from spiking_resnet.reproduce import NETWORKS, STUDIES, markdown, run
+
+EPILOG = """
+Examples:
+
+  spiking-resnet reproduce shortcuts --data DIR --images 500 --out results
+
+  spiking-resnet reproduce choices --data DIR --networks resnet20
+
+A case that is in the folder --out already is not run again: stop and start as you like.
+"""
+
+
+def reproduce(
+    study: Annotated[str, typer.Argument(help=f"One of {', '.join(STUDIES)}.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            envvar=DATA_VARIABLE, help="Folder with cifar10/{train,test}.npz and weights/*.pt."
+        ),
+    ] = None,
+    networks: Annotated[
+        str, typer.Option(help=f"Any of {','.join(NETWORKS)}, by commas.")
+    ] = ",".join(NETWORKS),
+    images: Annotated[
+        int | None, typer.Option(help="Test images: a fixed random choice.", show_default="all")
+    ] = None,
+    out_path: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path(
+        "results"
+    ),
+    engine: Annotated[str, typer.Option(help="auto, cpu, layerwise or interpreter.")] = "auto",
+) -> None:
+    """Make a table of docs/results.md again, case by case, resumable.
+
+    Long: thousands of images over 350 time steps. Every case is calibrated on
+    500 training images and judged on test images.
+    """
+    if data is None:
+        raise InputError(
+            f"name the folder of data sets and weights: --data DIR, or {DATA_VARIABLE}"
+        )
+    table = out_path / f"{study}.md"
+    check_writable(table)
+
+    def tell(text: str) -> None:
+        err.print(f"{time.strftime('%H:%M:%S')} {text}", highlight=False)
+
+    results = list(run(study, data, out_path, networks.split(","), images, tell, engine))
+    text = markdown(results)
+    write_atomically(table, f"{text}\n".encode())
+    say(text)
+    say(f"\nwrote {table}")
