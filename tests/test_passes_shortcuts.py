@@ -40,7 +40,7 @@ def test_with_conversion_they_are_ratios_of_thresholds():
 
 def test_projections_are_found():
     found = projections(ann("projection"))
-    assert len(found) == 1  # the second block has a projection of stride 1, the first one of 2
+    assert len(found) == 2  # of stride 2 in the first block, of stride 1 in the second
     assert all("shortcut" in name for name in found)
 
 

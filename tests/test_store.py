@@ -1,5 +1,7 @@
 import json
 import os
+import resource
+from pathlib import Path
 
 import pytest
 import torch
@@ -185,31 +187,41 @@ def full(*arguments, **options):
     raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize("failing", ["save_file", "replace"])
-@pytest.mark.parametrize("existing", [False, True])
-def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch, failing, existing):
-    path = tmp_path / "a.safetensors"
-    if existing:
-        save(spiking("identity"), path)
-    before = path.read_bytes() if existing else None
-    if failing == "replace":
+@pytest.fixture(params=["writing", "renaming"])
+def disk_full(request, monkeypatch):
+    """A disk that takes 4 KB and then no more, or a folder whose names cannot be changed."""
+    if request.param == "renaming":
         monkeypatch.setattr(os, "replace", full)
-    else:
-        monkeypatch.setattr(store, "save_file", full)
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("disk_full")
+def test_a_full_disk_leaves_nothing_behind(tmp_path):
+    with pytest.raises(OSError, match=r"No space left|too large"):
+        save(spiking("dense"), tmp_path / "a.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_the_old_file(file, monkeypatch):
+    before = file.read_bytes()
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space left"):
-        save(spiking("dense"), path)
-    assert sorted(tmp_path.iterdir()) == ([path] if existing else [])
-    if existing:
-        assert path.read_bytes() == before
-        assert same_tensors(load(path), spiking("identity"))
+        save(spiking("dense"), file)
+    assert list(file.parent.iterdir()) == [file]
+    assert file.read_bytes() == before
+    assert same_tensors(load(file), spiking("identity"))
 
 
 def test_an_interrupted_write_leaves_nothing_behind(tmp_path, monkeypatch):
-    def half(arrays, path, metadata):
-        path.write_bytes(b"half of it")
+    def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "save_file", half)
+    monkeypatch.setattr(os, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         save(spiking("identity"), tmp_path / "a.safetensors")
     assert list(tmp_path.iterdir()) == []

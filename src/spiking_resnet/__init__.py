@@ -1,5 +1,7 @@
 """Turns trained residual networks into spiking ones, simulates them exactly, and measures them."""
 
+from importlib.metadata import PackageNotFoundError, version
+
 from spiking_resnet import methods
 from spiking_resnet.convert import convert
 from spiking_resnet.evaluate import as_module, evaluate
@@ -8,6 +10,11 @@ from spiking_resnet.records import Calibration, Curve, InputError, LayerCount, P
 from spiking_resnet.simulate import simulate
 from spiking_resnet.store import StoreError, load, save
 from spiking_resnet.trace import TraceError, trace
+
+try:
+    __version__ = version("spiking-resnet")
+except PackageNotFoundError:  # run from a source tree that is not installed
+    __version__ = "unknown"
 
 __all__ = [
     "Calibration",

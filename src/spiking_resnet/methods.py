@@ -101,7 +101,11 @@ class hu2021:
         unit = float(thresholds[graph.output.name])
         factor, notes = self._compensation(ann, graph, statistics.sample, unit)
         graph = self._finish(compensate(graph, factor), unit)
-        facts = {"calibration_images": statistics.images, "compensation": notes}
+        facts = {
+            "calibration_images": statistics.images,
+            "compensation": notes,
+            "thresholds": {name: value.tolist() for name, value in thresholds.items()},
+        }
         return replace(graph, ann=ann).with_notes({**self.describe(), **facts})
 
     def _finish(self, graph: Graph, unit: float) -> Graph:

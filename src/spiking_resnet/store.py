@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from spiking_resnet.graph import KINDS, Fire, Graph, Node, tensors
@@ -40,10 +40,8 @@ def save(graph: Graph, path: str | Path) -> None:
         arrays |= {f"ann/{name}": tensor for name, tensor in _arrays(graph.ann).items()}
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        save_file(arrays, partial, metadata={KEY: json.dumps(description)})
+        partial.write_bytes(to_bytes(arrays, metadata={KEY: json.dumps(description)}))
         os.replace(partial, path)
-    except SafetensorError as error:  # safetensors reports what the system said as its own
-        raise OSError(f"cannot write {path}: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -65,17 +63,28 @@ def load(path: str | Path) -> Graph:
         raise StoreError(
             f"{path} holds no spiking network: was it written by `spiking-resnet convert`?"
         )
-    description = json.loads(metadata[KEY])
+    try:
+        return _graphs(json.loads(metadata[KEY]), arrays, path)
+    except StoreError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:  # ValueError: bad JSON, or a GraphError
+        raise StoreError(f"{path} is damaged ({error}): convert the network again") from error
+
+
+def _graphs(description: Mapping[str, Any], arrays: Mapping[str, Tensor], path: Path) -> Graph:
+    """The spiking network a description stands for, with the artificial one beside it."""
+    if "snn" not in description:
+        raise StoreError(
+            f"{path} holds trained weights: make a spiking network of them first, with "
+            "`spiking-resnet convert`"
+        )
     if description.get("version") != VERSION:
         raise StoreError(
             f"{path} has format version {description.get('version')}; this one reads {VERSION}: "
             "convert the network again, or install the version that wrote the file"
         )
-    try:
-        ann = _build(description["ann"], arrays, "ann/", None) if "ann" in description else None
-        return _build(description["snn"], arrays, "snn/", ann)
-    except (KeyError, TypeError) as error:
-        raise StoreError(f"{path} is damaged ({error}): convert the network again") from error
+    ann = _build(description["ann"], arrays, "ann/", None) if "ann" in description else None
+    return _build(description["snn"], arrays, "snn/", ann)
 
 
 def _arrays(graph: Graph) -> dict[str, Tensor]:

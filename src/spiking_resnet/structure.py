@@ -18,8 +18,12 @@ from spiking_resnet.graph import (
     MaxPool,
     Node,
     Pad,
+    ReLU,
     Slice,
 )
+
+# Populations, before and after they are given spiking neurons.
+POPULATIONS = (ReLU, Fire)
 
 # What hands its input's values on, moved or pooled, without weights of its own.
 PASSING = (AvgPool, MaxPool, Pad, Slice, Flatten)
@@ -46,7 +50,7 @@ def spiking_depth(graph: Graph) -> dict[str, int]:
     depth: dict[str, int] = {}
     for node in graph.nodes:
         before = max((depth[name] for name in node.inputs), default=0)
-        depth[node.name] = before + isinstance(node, Fire)
+        depth[node.name] = before + isinstance(node, POPULATIONS)
     return depth
 
 
@@ -55,7 +59,7 @@ def weighted(graph: Graph) -> dict[str, bool]:
     found: dict[str, bool] = {}
     for node in graph.nodes:
         own = isinstance(node, Conv2d | Linear)
-        before = not isinstance(node, Fire) and any(found[name] for name in node.inputs)
+        before = not isinstance(node, POPULATIONS) and any(found[name] for name in node.inputs)
         found[node.name] = own or before
     return found
 
