@@ -37,7 +37,7 @@ def decisions(graph, batches):
 
 
 def quantised(graph, thresholds, steps, images):
-    """The decisions with activations clipped, and rounded to `steps` levels as even spikes would."""
+    """Decisions with activations clipped, and rounded to `steps` levels as even spikes would."""
     values = {graph.input.name: images}
     for node in graph.nodes[1:]:
         inputs = [values[name] for name in node.inputs]

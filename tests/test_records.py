@@ -1,3 +1,4 @@
+import json
 from math import sqrt
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spiking_resnet.records import Curve, LayerCount, images_of, wilson
+from spiking_resnet.records import Curve, LayerCount, Point, curve_from_json, images_of, wilson
 
 
 @pytest.mark.parametrize(
@@ -82,3 +83,9 @@ def test_a_curve_without_points_is_json_too():
     curve = Curve(0, (), None, None, "cpu", 0.0, True)
     assert curve.to_json()["snn"] == []
     assert curve.to_json()["ann"] == {"accuracy": None, "interval": None}
+
+
+def test_a_curve_survives_json():
+    point = Point(8, 0.5, (0.4, 0.6), 0.75, 12.0, 0.1, {"a": 0.1})
+    curve = Curve(4, (point,), 0.9, (0.8, 0.95), "cpu", 1.5, True, notes={"method": "hu2021"})
+    assert curve_from_json(json.loads(json.dumps(curve.to_json()))) == curve

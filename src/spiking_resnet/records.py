@@ -99,6 +99,21 @@ class Curve:
         }
 
 
+def curve_from_json(found: Mapping[str, Any]) -> Curve:
+    """The Curve that `Curve.to_json` described."""
+    points = tuple(
+        Point(**{**point, "interval": tuple(point["interval"])}) for point in found["snn"]
+    )
+    ann = found["ann"]
+    same = ("images", "engine", "seconds", "hardware", "exact", "remark", "notes")
+    return Curve(
+        points=points,
+        ann_accuracy=ann["accuracy"],
+        ann_interval=None if ann["interval"] is None else tuple(ann["interval"]),
+        **{name: found[name] for name in same},
+    )
+
+
 def wilson(correct: int, total: int) -> tuple[float, float]:
     """The 95 % confidence interval of a fraction correct / total (Wilson 1927)."""
     z = 1.959964

@@ -54,6 +54,12 @@ typedef float Floats __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
 typedef uint8_t Bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 
+// Sixteen bytes of 0 or 1 as floats, by way of integers (straight from bytes compiles to scalar code).
+INLINE Floats ones(const uint8_t* bytes) {
+    const Ints integers = __builtin_convertvector(*(const Bytes*)bytes, Ints);
+    return __builtin_convertvector(integers, Floats);
+}
+
 INLINE void add_row(float* __restrict to, const float* __restrict row, int64_t count) {
     int64_t i = 0;
     for (; i + LANES <= count; i += LANES) *(Floats*)(to + i) += *(const Floats*)(row + i);
@@ -298,8 +304,7 @@ INLINE int64_t run_position(const Population& p, const Synapses* synapses, int64
                 continue;
             }
             for (int i = 0; i < VECTORS; ++i) {
-                const Bytes bytes = *(const Bytes*)(s.spikes + t * frame + here + i * LANES);
-                v[i] += __builtin_convertvector(bytes, Floats) *
+                v[i] += ones(s.spikes + t * frame + here + i * LANES) *
                         *(const Floats*)(s.weights + o + i * LANES);
             }
         }
@@ -380,9 +385,7 @@ INLINE void deliver_identity(const Source& s, const Population& p, float* __rest
     for (int64_t position = 0; position < p.height * p.width; ++position) {
         int64_t c = 0;
         for (; c + LANES <= channels; c += LANES) {
-            const Bytes bytes = *(const Bytes*)(spikes + c);
-            const Floats ones = __builtin_convertvector(bytes, Floats);
-            *(Floats*)(v + c) += ones * *(const Floats*)(s.weights + c);
+            *(Floats*)(v + c) += ones(spikes + c) * *(const Floats*)(s.weights + c);
         }
         for (; c < channels; ++c) v[c] += spikes[c] ? s.weights[c] : 0.0f;
         v += channels, spikes += channels;
