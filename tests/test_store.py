@@ -1,7 +1,6 @@
 import json
 import os
 import resource
-from pathlib import Path
 
 import pytest
 import torch

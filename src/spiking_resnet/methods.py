@@ -54,7 +54,7 @@ class hu2021:
     shortcut_conversion: bool = True
     compensation: float | Literal["search"] = 1.0
     compensation_steps: int = 100
-    compensation_images: int = 200
+    compensation_images: int = 100
     pool_neurons: bool = True
     max_pooling: Literal["cumulative", "instant"] = "cumulative"
     readout: Literal["spikes+membrane", "membrane"] = "spikes+membrane"

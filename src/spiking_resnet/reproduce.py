@@ -85,10 +85,20 @@ STUDIES: dict[str, tuple[Case, ...]] = {
         ),
         Case("poisson input", {"input_coding": "poisson"}),
     ),
+    # The choices that the deeper network gains most from.
+    "best": (
+        Case("percentile 99.99", {"percentile": 99.99}),
+        Case("maximum", {"percentile": 100.0}),
+        Case("99.99, compensation searched", {"percentile": 99.99, "compensation": "search"}),
+        Case("per channel, 99.99", {"per_channel": True, "percentile": 99.99}),
+    ),
     # What the grid that makes simulation exact does to accuracy.
     "grid": (
-        Case("no grid", {"grid": None}),
-        *(Case(f"grid of at most {bits} bits", {"grid": bits}) for bits in (14, 12, 10, 8, 6)),
+        Case("no grid", {"grid": None}, STEPS[:5]),
+        *(
+            Case(f"grid of at most {bits} bits", {"grid": bits}, STEPS[:5])
+            for bits in (14, 12, 10, 8, 6)
+        ),
     ),
 }
 

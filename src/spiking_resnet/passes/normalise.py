@@ -56,9 +56,13 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 def _divide(value: Tensor, scale: Tensor) -> Tensor:
-    """A neuron's parameter ([], [C] or [C, H, W]) over a scale ([] or [C])."""
+    """A neuron's parameter ([], [C] or [C, H, W]) over a scale ([] or [C]).
+
+    Rounded to 2^-24, so that a 7x7 pool's threshold, theta / (theta / 49), is 49 and not nearly 49.
+    """
     value = value.double()
-    return value / (scale.view(-1, 1, 1) if value.ndim == 3 and scale.ndim == 1 else scale)
+    units = value / (scale.view(-1, 1, 1) if value.ndim == 3 and scale.ndim == 1 else scale)
+    return torch.round(units * 2.0**24) * 2.0**-24
 
 
 def _wanted(graph: Graph, spikes: Mapping[str, bool], unit: float) -> dict[str, Tensor]:
