@@ -1,7 +1,8 @@
 """Runs a spiking network on the fastest engine that fits, and says what it found."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 
 import torch
@@ -37,7 +38,7 @@ def simulate(
     once. Nothing is carried from one call to the next. Raises InputError.
     """
     record = _check(graph, images, steps, record, trains, window)
-    name, module = choose(graph, engine)
+    name, module = choose(graph, engine, images.device)
     images = images.detach().float()
     watch = _to_watch(graph, images, record[-1])
     plan = Plan(images, record, tuple(trains), watch, window)
@@ -61,13 +62,15 @@ def simulate(
     )
 
 
-def choose(graph: Graph, engine: str = "auto") -> tuple[str, ModuleType]:
-    """The name and module of the engine that will run `graph`; InputError if none can."""
+def choose(
+    graph: Graph, engine: str = "auto", device: torch.device | str = "cpu"
+) -> tuple[str, ModuleType]:
+    """The name and module of the engine that will run `graph` there; InputError if none can."""
     if engine != "auto" and engine not in ENGINES:
         raise InputError(f"there is no engine {engine!r}: use auto or one of {', '.join(ENGINES)}")
     reasons = []
     for name in ENGINES if engine == "auto" else (engine,):
-        problems = ENGINES[name].unsupported(graph)
+        problems = ENGINES[name].unsupported(graph, torch.device(device))
         if not problems:
             return name, ENGINES[name]
         reasons.append(f"{name}: {'; '.join(problems)}")
@@ -127,15 +130,14 @@ def _inexact(graph: Graph, watch: Collection[str], result: Result) -> str:
     return ""
 
 
-class _exact_arithmetic:
+@contextmanager
+def _exact_arithmetic() -> Iterator[None]:
     """Full float32 in convolutions and matrix products while it is open."""
-
-    def __enter__(self) -> None:
-        self.matmul = torch.get_float32_matmul_precision()
-        self.cudnn = torch.backends.cudnn.allow_tf32
-        torch.set_float32_matmul_precision("highest")
-        torch.backends.cudnn.allow_tf32 = False
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_float32_matmul_precision(self.matmul)
-        torch.backends.cudnn.allow_tf32 = self.cudnn
+    matmul, tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+        torch.backends.cudnn.allow_tf32 = tf32

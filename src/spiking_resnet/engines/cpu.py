@@ -83,9 +83,11 @@ def library() -> ctypes.CDLL | None:
     return None
 
 
-def unsupported(graph: Graph) -> list[str]:
-    """Why this engine cannot run `graph`."""
+def unsupported(graph: Graph, device: torch.device | str = "cpu") -> list[str]:
+    """Why this engine cannot run `graph` on `device`."""
     reasons = [] if library() is not None else [INSTALL]
+    if torch.device(device).type != "cpu":
+        reasons.append(f"the images are on {device}, and it runs on the CPU")
     for node in graph.of(Fire):
         neuron = node.neuron
         if not bool((neuron.amplitude == 1).all()) or neuron.threshold.dtype != torch.float32:

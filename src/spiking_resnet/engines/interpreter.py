@@ -1,5 +1,6 @@
 """The interpreter as an engine: step by step, every layer in turn. It fits every graph."""
 
+import torch
 from torch import Tensor
 
 from spiking_resnet import interpret
@@ -7,8 +8,8 @@ from spiking_resnet.engines.plan import Plan, Result, peak
 from spiking_resnet.graph import Fire, Graph, Output
 
 
-def unsupported(graph: Graph) -> list[str]:
-    """Why this engine cannot run `graph`: it always can."""
+def unsupported(graph: Graph, device: torch.device | str = "cpu") -> list[str]:
+    """Why this engine cannot run `graph` on `device`: it always can."""
     return []
 
 

@@ -16,8 +16,8 @@ from spiking_resnet.graph import Fire, Graph, Input, MaxPool, Node, Output
 CHUNK = 64  # images x steps in one convolution: enough to be efficient, few enough for the cache
 
 
-def unsupported(graph: Graph) -> list[str]:
-    """Why this engine cannot run `graph`: it always can."""
+def unsupported(graph: Graph, device: torch.device | str = "cpu") -> list[str]:
+    """Why this engine cannot run `graph` on `device`: it always can."""
     return []
 
 
