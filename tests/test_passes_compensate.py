@@ -144,3 +144,13 @@ def test_the_best_trial_is_the_closest_in_probability():
 
 def test_the_default_is_no_compensation():
     assert spiking("identity").notes["compensation"] == {"factor": 1.0}
+
+
+def test_a_gain_already_there_is_multiplied_and_not_stacked():
+    """Two Affines in a row would take the spikes' own arithmetic to float64."""
+    graph = spiking("identity", shortcut_conversion=False, compensation=1.25, grid=None)
+    gains = graph.of(Affine)
+    assert gains
+    for node in gains:  # gain 1 without conversion, times the factor
+        assert not isinstance(graph[node.inputs[0]], Affine)
+        assert float(node.scale) == pytest.approx(1.25)

@@ -84,8 +84,14 @@ def shortcuts(graph: Graph) -> dict[str, list[int]]:
 def scale_input(
     nodes: dict[str, Node], node: Node, position: int, gain: Tensor, suffix: str
 ) -> Node:
-    """`node` reading input `position` through a new Affine of this gain, put into `nodes`."""
+    """`node` reading input `position` through an Affine of this gain, put into `nodes`.
+
+    A gain that an earlier pass put there is multiplied, so that spikes pass one Affine at most.
+    """
     source = nodes[node.inputs[position]]
+    if isinstance(source, Affine) and source.name.startswith(f"{node.name}."):
+        nodes[source.name] = replace(source, scale=source.scale * gain)
+        return node
     name = f"{node.name}.{suffix}{position}"
     nodes[name] = Affine(name=name, inputs=(source.name,), shape=source.shape, scale=gain)
     return replace(node, inputs=(*node.inputs[:position], name, *node.inputs[position + 1 :]))
