@@ -482,7 +482,7 @@ def disk_full(*_, **__):
 
 
 def test_a_full_disk_leaves_no_network(tmp_path, monkeypatch):
-    monkeypatch.setattr("spiking_resnet.store.save_file", disk_full)
+    monkeypatch.setattr("spiking_resnet.store.os.replace", disk_full)
     path = tmp_path / "snn.safetensors"
     message = refused(
         "convert", "digits_resnet8", "--calibration-images", 20, "--out", path, code=1

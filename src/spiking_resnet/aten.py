@@ -64,7 +64,7 @@ def _pair(value: Any) -> Pair:
 def _weight(weight: Any) -> Tensor:
     if not isinstance(weight, Tensor):
         raise Unsupported("its weight depends on the image; weights must be fixed parameters")
-    return weight.detach().to("cpu", torch.float32)
+    return weight.detach().to("cpu", torch.float32, copy=True)  # the graph's own
 
 
 def _bias(bias: Tensor | None) -> Tensor | None:
@@ -260,10 +260,12 @@ def _flatten(call: Call, x: Value, *sizes: Any) -> Any:
 def _slice(
     call: Call, x: Value, dim: int = 0, start: Any = 0, stop: Any = None, step: int = 1
 ) -> Any:
+    if dim % (len(x.shape) + 1) == 0:
+        if (start or 0) == 0 and step == 1 and (stop is None or stop >= 2**31):
+            return x.name
+        raise Unsupported("slicing the batch; every image must be treated alike")
     if call.shape == x.shape:
         return x.name
-    if dim % (len(x.shape) + 1) == 0:
-        raise Unsupported("slicing the batch; every image must be treated alike")
     axis = dim % (len(x.shape) + 1) - 1
     first, last, _ = slice(start, stop, step).indices(x.shape[axis])
     return Slice(**call.base(x), axis=axis, start=first, stop=last, step=step)

@@ -161,6 +161,7 @@ class MaxPool(Node):
     more so the longer it runs). Rule "cumulative": the growth, in this step, of the maximum of the
     values summed over all steps so far. On spikes that is the paper's spiking max pool: the input
     with the largest spike count decides, and the output spikes while that count exceeds its own.
+    grid, step_bound: as in Fire, for the sums.
     """
 
     kernel: Pair
@@ -169,6 +170,8 @@ class MaxPool(Node):
     dilation: Pair = (1, 1)
     ceil_mode: bool = False
     rule: Literal["instant", "cumulative"] = "instant"
+    grid: int | None = None
+    step_bound: float = 0.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -250,9 +253,10 @@ class Graph:
         return tuple(node for node in self.nodes if isinstance(node, kind))
 
     @property
-    def integrators(self) -> tuple[Fire | Output, ...]:
-        """The nodes that sum up currents over time: all populations, and the read-out."""
-        return (*self.of(Fire), self.output)
+    def integrators(self) -> tuple[Fire | MaxPool | Output, ...]:
+        """The nodes that sum up over time: populations, cumulative max pools, the read-out."""
+        pools = (node for node in self.of(MaxPool) if node.rule == "cumulative")
+        return (*self.of(Fire), *pools, self.output)
 
     @property
     def neurons(self) -> dict[str, int]:

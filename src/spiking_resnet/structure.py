@@ -1,7 +1,9 @@
 """What the shape of a graph says: which values are spikes, which inputs of a sum are shortcuts."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from spiking_resnet.graph import (
@@ -43,6 +45,30 @@ def carries_spikes(graph: Graph) -> dict[str, bool]:
         else:
             spikes[node.name] = isinstance(node, Fire)
     return spikes
+
+
+def spike_scale(graph: Graph, node: Node, scales: Mapping[str, Tensor]) -> Tensor:
+    """The height of the spikes that a PASSING or Concat node hands on, [] or [C].
+
+    scales: those of its inputs, by name. An average pool's is that of its sums.
+    """
+    sources = [scales[name] for name in node.inputs]
+    if isinstance(node, Concat):
+        parts = zip(sources, node.inputs, strict=True)
+        return torch.cat([scale.expand(graph[name].shape[0]) for scale, name in parts])
+    scale = sources[0]
+    if isinstance(node, AvgPool):
+        return scale / node.divisor
+    if scale.ndim == 0:
+        return scale
+    if isinstance(node, Flatten):
+        size = torch.Size(graph[node.inputs[0]].shape).numel()
+        return scale.repeat_interleave(size // len(scale))
+    if isinstance(node, Slice) and node.axis == 0:
+        return scale[node.start : node.stop : node.step]
+    if isinstance(node, Pad):
+        return torch.nn.functional.pad(scale, node.padding[0], value=1.0)
+    return scale
 
 
 def spiking_depth(graph: Graph) -> dict[str, int]:

@@ -89,7 +89,7 @@ class _Translation:
                     self.values[call.name] = constants[call.name].detach()
                 else:
                     self.values[call.name] = self.put(Input(name="input", inputs=(), shape=shape))
-            elif call.op == "call_function":
+            elif call.op == "call_function" and "_assert" not in str(call.target):
                 self._translate(call)
         if self.problems:
             listed = "\n".join(f"  {number}. {p}" for number, p in enumerate(self.problems, 1))
@@ -136,7 +136,12 @@ class _Translation:
         except Unsupported as reason:
             where = f"{_name(call)!r}" + (f" ({_source(call)})" if _source(call) else "")
             self.problems.append(f"{where}: {reason}")
-            self.values[call.name] = _FAILED
+            # Go on as if it were not there, so that all problems are found at once.
+            before = arguments[0] if arguments else None
+            if isinstance(before, Value) and before.shape == _shape(call):
+                self.values[call.name] = before.name
+            else:
+                self.values[call.name] = _FAILED
 
     def _resolve(self, argument: Any) -> Any:
         """An fx argument with values as Value and constants as tensors."""
@@ -149,14 +154,15 @@ class _Translation:
 
     def _build(self, call: torch.fx.Node, arguments: list[Any], options: dict[str, Any]) -> Any:
         operation = str(call.target).removeprefix("aten.").split(".")[0].rstrip("_")
+        produced = call.meta.get("val")
+        if isinstance(produced, Tensor) and not produced.dtype.is_floating_point:
+            raise Unsupported(f"{operation} makes {produced.dtype} of it; keep activations float")
         if operation in TRANSPARENT:
             return arguments[0].name
         builder = BUILDERS.get(operation)
         if builder is None:
             raise Unsupported(f"{operation} has no spiking counterpart here. {remedy(operation)}")
-        produced = call.meta.get("val")
-        shape = tuple(produced.shape[1:]) if isinstance(produced, Tensor) else ()
-        context = Call(_name(call), tuple(int(size) for size in shape), _source(call))
+        context = Call(_name(call), _shape(call), _source(call))
         made = builder(context, *arguments, **options)
         if isinstance(made, list):  # a chain: each node reads the one before it
             first, second = made
@@ -186,6 +192,12 @@ def _reachable(nodes: dict[str, Node]) -> tuple[Node, ...]:
         if node.name in needed:
             needed.update(node.inputs)
     return tuple(node for node in nodes.values() if node.name in needed)
+
+
+def _shape(call: torch.fx.Node) -> tuple[int, ...]:
+    """The shape of a call's value for one image."""
+    produced = call.meta.get("val")
+    return tuple(int(size) for size in produced.shape[1:]) if isinstance(produced, Tensor) else ()
 
 
 def _name(call: torch.fx.Node) -> str:

@@ -266,6 +266,9 @@ class _Work:
             pooled, memory = pool_window(node, _float(inputs[0]), self.memory.get(node.name), steps)
             if memory is not None:
                 self.memory[node.name] = memory
+                if node.name in self.plan.watch:  # sums between two windows: within one of them
+                    reserve = steps * node.step_bound
+                    self.result.note_peak(node.name, peak(node, memory) + reserve)
             return pooled.to(torch.uint8) if node.name in self.binary else pooled
         widest = max(len(value) for value in inputs)
         kept = node.name in self.binary

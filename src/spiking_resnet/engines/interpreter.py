@@ -5,7 +5,7 @@ from torch import Tensor
 
 from spiking_resnet import interpret
 from spiking_resnet.engines.plan import Plan, Result, peak
-from spiking_resnet.graph import Fire, Graph, Output
+from spiking_resnet.graph import Fire, Graph
 
 
 def unsupported(graph: Graph, device: torch.device | str = "cpu") -> list[str]:
@@ -23,7 +23,7 @@ def run(graph: Graph, plan: Plan) -> Result:
         for node, value in interpret.walk(nodes, plan.images, memory, time, given):
             if isinstance(node, Fire):
                 result.count(node.name, (value != 0)[None])
-            if isinstance(node, Fire | Output) and node.name in plan.watch:
+            if node.name in plan.watch:
                 result.note_peak(node.name, peak(node, memory[node.name]))
         if time + 1 in plan.record:
             result.read(interpret.readout(graph, interpret.State(time + 1, memory)))

@@ -70,6 +70,9 @@ class _Work:
             pooled, memory = pool_window(node, inputs[0], self.memory.get(node.name), steps)
             if memory is not None:
                 self.memory[node.name] = memory
+                if node.name in self.plan.watch:  # sums between two windows: within one of them
+                    reserve = steps * node.step_bound
+                    self.result.note_peak(node.name, peak(node, memory) + reserve)
             return pooled
         widest = max(len(value) for value in inputs)
         flat = [value.expand(widest, *value.shape[1:]).flatten(0, 1) for value in inputs]
@@ -84,13 +87,13 @@ class _Work:
         potential = self.memory[node.name]
         spikes = torch.empty_like(potential[None].expand(steps, *potential.shape).flatten(0, 1))
         spikes = spikes.unflatten(0, (steps, -1))  # [window, N, ...], laid out as the current is
-        plain = neuron.threshold.numel() == 1 and neuron.reset == "subtract"
-        plain = plain and bool((neuron.amplitude == neuron.threshold).all())
+        unit = bool((neuron.threshold == 1).all()) and bool((neuron.amplitude == 1).all())
+        plain = unit and neuron.reset == "subtract"
         for t in range(steps):
             now = current[t if len(current) > 1 else 0]
             if plain:  # the same as neurons.step, in place: v += I; s = [v >= 1]; v -= s
                 potential += now
-                torch.ge(potential, neuron.threshold, out=spikes[t])
+                torch.ge(potential, 1, out=spikes[t])
                 potential -= spikes[t]
             else:
                 spikes[t], potential = neurons.step(neuron, potential, now)

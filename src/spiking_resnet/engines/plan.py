@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from spiking_resnet import interpret
-from spiking_resnet.graph import Fire, Graph, MaxPool, Output
+from spiking_resnet.graph import Fire, Graph, MaxPool, Node
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,8 +15,8 @@ class Plan:
     """One simulation.
 
     images: [N, C, H, W]. record: the steps to read out at, ascending; the last ends the run.
-    trains: layers whose spike trains are kept. watch: Fire and Output nodes whose largest
-    |potential| must be followed. window: how many time steps an engine may hold at once.
+    trains: layers whose spike trains are kept. watch: integrators whose largest |sum| must be
+    followed. window: how many time steps an engine may hold at once.
     """
 
     images: Tensor
@@ -70,13 +70,13 @@ class Result:
             self.recorded.setdefault(name, []).append(count)
 
 
-def peak(node: Fire | Output, memory: Tensor) -> float:
-    """The largest |sum| a population or read-out can have held in the step that left `memory`.
+def peak(node: Node, memory: Tensor) -> float:
+    """The largest |sum| an integrator can have held in the step that left `memory`.
 
     Before a reset by subtraction a potential was at most one threshold higher.
     """
     largest = float(memory.abs().max())
-    if isinstance(node, Output):
+    if not isinstance(node, Fire):
         return largest
     return largest + max(float(node.neuron.threshold.max()), node.step_bound)
 

@@ -11,8 +11,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from spiking_resnet.graph import AvgPool, Fire, Graph, MaxPool, Node, ReLU
+from spiking_resnet.graph import AvgPool, Concat, Fire, Graph, Node, ReLU, rename_inputs
 from spiking_resnet.neurons import IntegrateAndFire, Reset
+from spiking_resnet.structure import PASSING, spike_scale
 
 
 def fire(
@@ -52,20 +53,20 @@ def fire_after_pools(graph: Graph, initial_potential: float, reset: Reset) -> Gr
     """
     nodes: list[Node] = []
     renamed: dict[str, str] = {}
-    heights: dict[str, Tensor] = {}
+    heights: dict[str, Tensor] = {}  # of spikes, by the names in `graph`
     for node in graph.nodes:
-        node = replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))
-        nodes.append(node)
+        nodes.append(rename_inputs(node, renamed))
         if isinstance(node, Fire):
             heights[node.name] = node.neuron.amplitude
-        elif isinstance(node, MaxPool) and node.inputs[0] in heights:
-            heights[node.name] = heights[node.inputs[0]]
-        elif isinstance(node, AvgPool) and node.inputs[0] in heights:
+        elif isinstance(node, (*PASSING, Concat)) and all(n in heights for n in node.inputs):
+            if not isinstance(node, AvgPool):
+                heights[node.name] = spike_scale(graph, node, heights)
+                continue
             neuron = population(heights[node.inputs[0]], initial_potential, reset)
             name = f"{node.name}.fire"
             nodes.append(Fire(name=name, inputs=(node.name,), shape=node.shape, neuron=neuron))
             renamed[node.name] = name
-            heights[name] = neuron.amplitude
+            heights[node.name] = neuron.amplitude
     return graph.with_nodes(nodes)
 
 

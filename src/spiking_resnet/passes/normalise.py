@@ -29,7 +29,7 @@ from spiking_resnet.graph import (
     ReLU,
     Slice,
 )
-from spiking_resnet.structure import carries_spikes, scale_input
+from spiking_resnet.structure import carries_spikes, scale_input, spike_scale
 
 ONE = torch.ones((), dtype=torch.float64)
 
@@ -112,27 +112,6 @@ def _pulled(node: Node, scale: Tensor) -> Tensor | None:
     return scale if isinstance(node, Slice) and node.axis != 0 else None
 
 
-def _pushed(graph: Graph, node: Node, scales: Mapping[str, Tensor]) -> Tensor:
-    """The scale of the spikes that a node without weights hands on."""
-    sources = [scales[name] for name in node.inputs]
-    if isinstance(node, Concat):
-        parts = zip(sources, node.inputs, strict=True)
-        return torch.cat([scale.expand(graph[name].shape[0]) for scale, name in parts])
-    scale = sources[0]
-    if isinstance(node, AvgPool):
-        return scale / node.divisor
-    if scale.ndim == 0:
-        return scale
-    if isinstance(node, Flatten):
-        return scale.repeat_interleave(node.shape[0] // len(scale))
-    if isinstance(node, Slice) and node.axis == 0:
-        return scale[node.start : node.stop : node.step]
-    if isinstance(node, Pad):
-        before, after = node.padding[0]
-        return torch.cat([ONE.expand(before), scale, ONE.expand(after)])
-    return scale
-
-
 @dataclass
 class _Work:
     """The normalised nodes so far, and the scale by which each one's value was divided."""
@@ -158,7 +137,7 @@ class _Work:
         if isinstance(node, Output):
             return self._output(node, incoming)
         if self.spikes[node.name]:
-            pushed = _pushed(self.graph, node, self.scales)
+            pushed = spike_scale(self.graph, node, self.scales)
             return (replace(node, divisor=1.0) if isinstance(node, AvgPool) else node), pushed
         scale = self.wanted[node.name]
         if isinstance(node, Conv2d | Linear):

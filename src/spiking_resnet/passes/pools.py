@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from spiking_resnet.graph import Graph, MaxPool, Node, ReLU
+from spiking_resnet.structure import spiking_depth
 
 
 def relu_first(graph: Graph) -> Graph:
@@ -29,8 +30,15 @@ def relu_first(graph: Graph) -> Graph:
 
 
 def cumulative_pools(graph: Graph) -> Graph:
-    """`graph` with the paper's spiking max pool: the input with the largest spike count decides."""
+    """`graph` with the paper's spiking max pool: the input with the largest spike count decides.
+
+    A pool of what is the same at every step (the image itself) stays as it was.
+    """
+    constant = graph.input.encoding == "constant"
+    depth = spiking_depth(graph)
     return graph.with_nodes(
-        replace(node, rule="cumulative") if isinstance(node, MaxPool) else node
+        replace(node, rule="cumulative")
+        if isinstance(node, MaxPool) and not (constant and depth[node.name] == 0)
+        else node
         for node in graph.nodes
     )

@@ -27,6 +27,7 @@ from spiking_resnet.graph import (
     Graph,
     Input,
     Linear,
+    MaxPool,
     Node,
     Output,
     Pad,
@@ -95,9 +96,9 @@ def exact_steps(graph: Graph) -> int:
     return int(max(steps, 0))
 
 
-def _offset(node: Fire | Output) -> float:
+def _offset(node: Fire | MaxPool | Output) -> float:
     """What a potential can hold beside its summed currents: its start, and one threshold."""
-    if isinstance(node, Output):
+    if not isinstance(node, Fire):
         return 0.0
     neuron = node.neuron
     return float(neuron.threshold.max()) + float(neuron.initial_potential.abs().max())
@@ -130,7 +131,7 @@ def _snapped(node: Node, grid: int, fed_by_spikes: bool, bounds: Mapping[str, Bo
         new = {name: _to_grid(tensor, grid).float() for name, tensor in tensors(node).items()}
         bound = _largest(bounds[node.inputs[0].removesuffix(".round")])
         return replace(with_tensors(node, new), grid=grid, step_bound=bound)
-    if isinstance(node, Output):
+    if isinstance(node, Output) or (isinstance(node, MaxPool) and node.rule == "cumulative"):
         bound = _largest(bounds[node.inputs[0].removesuffix(".round")])
         return replace(node, grid=grid, step_bound=bound)
     return node
@@ -161,12 +162,11 @@ def _grids(
 
     for node in graph.nodes:
         currents = [name for name in node.inputs if not spikes[name]]
-        if isinstance(node, Fire | Output):
-            total = steps * _largest(bounds[node.inputs[0]]) + _offset(node)
+        if currents and node in graph.integrators:
+            total = steps * _largest(bounds[currents[0]]) + _offset(node)
             fitting = floor(MANTISSA - log2(max(total, 1.0)))
-            if currents:
-                limit(currents[0], max(fitting, min(bits, FEWEST_BITS)))
-        elif not spikes[node.name]:
+            limit(currents[0], max(fitting, min(bits, FEWEST_BITS)))
+        if not (spikes[node.name] or isinstance(node, Fire | Output)):
             group[node.name] = node.name
             allowed[node.name] = bits
             if isinstance(node, (Add, Concat, *PASSING)):
@@ -182,9 +182,9 @@ def _grids(
     return grids
 
 
-def _own_grid(node: Fire | Output, bits: int) -> int:
-    """The coarsest grid of a population that reads whole spikes: that of its own parameters."""
-    if isinstance(node, Output):
+def _own_grid(node: Fire | MaxPool | Output, bits: int) -> int:
+    """The coarsest grid of what reads whole spikes: that of its own parameters."""
+    if not isinstance(node, Fire):
         return 0
     parameters = (node.neuron.threshold, node.neuron.initial_potential)
     for grid in range(bits):
