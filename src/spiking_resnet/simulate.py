@@ -28,14 +28,15 @@ def simulate(
     record: Sequence[int] = (),
     engine: str = "auto",
     trains: Collection[str] = (),
-    window: int = 16,
+    window: int | None = None,
 ) -> Run:
     """The run of a spiking network over `steps` time steps, read out at every step of `record`.
 
     images: float [N, C, H, W], normalised as for the artificial network, on the device to run on.
     record: ascending steps; `steps` itself is always the last. engine: a name from ENGINES or
-    "auto". trains: layers whose spikes [T, N, ...] are kept. window: time steps held in memory at
-    once. Nothing is carried from one call to the next. Raises InputError.
+    "auto". trains: layers whose spikes [T, N, ...] are kept. window: the most time steps to hold
+    in memory at once (None: as the engine likes). Nothing is carried from one call to the next.
+    Raises InputError.
     """
     record = _check(graph, images, steps, record, trains, window)
     name, module = choose(graph, engine, images.device)
@@ -83,7 +84,7 @@ def _check(
     steps: int,
     record: Sequence[int],
     trains: Collection[str],
-    window: int,
+    window: int | None,
 ) -> tuple[int, ...]:
     """The recorded steps; InputError for anything that cannot be simulated."""
     images_of(images)
@@ -94,7 +95,7 @@ def _check(
             f"images have shape {tuple(images.shape[1:])}; the network was made for "
             f"{graph.input.shape}"
         )
-    if steps < 1 or window < 1:
+    if steps < 1 or (window is not None and window < 1):
         raise InputError(f"steps is {steps} and window {window}: both must be at least 1")
     if any(not 1 <= step <= steps for step in record):
         raise InputError(f"record is {tuple(record)}: every entry must lie in 1..{steps}")

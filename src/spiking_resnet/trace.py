@@ -59,7 +59,8 @@ def _export(model: nn.Module, shape: tuple[int, ...]) -> torch.export.ExportedPr
     except Exception as error:
         raise TraceError(
             f"torch.export cannot capture {type(model).__name__} for images of shape {shape}: "
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}. "
+            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            f"{_where(str(error))}. "
             "The forward pass must be the same operations for every image (no branch on values), "
             "take one image batch [N, C, H, W] and fit this image size"
         ) from error
@@ -211,11 +212,20 @@ def _name(call: torch.fx.Node) -> str:
     return f"{path}.{operation}" if path else operation
 
 
+def _where(message: str) -> str:
+    """The user's line in an error message of torch's, in brackets; empty if there is none."""
+    line = _user_line(message)
+    return f" ({line})" if line else ""
+
+
 def _source(call: torch.fx.Node) -> str:
-    """The user's line that made the call, as "file:line: code" (the last one outside torch)."""
-    frames = re.findall(
-        r'File "([^"]+)", line (\d+), in \S+\n\s+(.+)', call.meta.get("stack_trace") or ""
-    )
+    """The user's line that made the call."""
+    return _user_line(call.meta.get("stack_trace") or "")
+
+
+def _user_line(trace_text: str) -> str:
+    """The last line of a stack trace outside torch, as "file:line: code"; empty if none."""
+    frames = re.findall(r'File "([^"]+)", line (\d+), in \S+\n\s+(.+)', trace_text)
     library = str(Path(torch.__file__).parent)
     own = [frame for frame in frames if not frame[0].startswith(library)]
     if not own:

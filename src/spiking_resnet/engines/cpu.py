@@ -33,6 +33,7 @@ from spiking_resnet.graph import (
     Slice,
 )
 
+WINDOW = 64  # time steps of a layer held at once, and
 WINDOW_BYTES = 2**26  # spikes of the widest layer held at once
 INTERFACE = 2  # the version of the C interface in cpu_kernels.cpp
 INSTRUCTION_SETS = ("portable", "avx2", "avx512")
@@ -101,7 +102,9 @@ def run(graph: Graph, plan: Plan) -> Result:
     images = plan.images.contiguous(memory_format=torch.channels_last)
     work = _Work(graph, plan, images)
     widest = max(torch.Size(node.shape).numel() for node in graph.of(Fire)) * len(images)
-    for start, stop in windows(plan.record, max(1, min(64, WINDOW_BYTES // widest))):
+    for start, stop in windows(
+        plan.record, max(1, min(plan.window or WINDOW, WINDOW_BYTES // widest))
+    ):
         work.advance(start, stop)
         if stop in plan.record:
             work.result.read(interpret.readout(graph, interpret.State(stop, work.memory)))

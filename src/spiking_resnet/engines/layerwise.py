@@ -26,7 +26,9 @@ def run(graph: Graph, plan: Plan) -> Result:
     images = plan.images.contiguous(memory_format=torch.channels_last)
     given = interpret.constant_values(graph, images)
     work = _Work(graph, plan, images, given)
-    for start, stop in windows(plan.record, min(plan.window, max(1, CHUNK // len(images)))):
+    for start, stop in windows(
+        plan.record, min(plan.window or CHUNK, max(1, CHUNK // len(images)))
+    ):
         work.advance(start, stop)
         if stop in plan.record:
             state = interpret.State(stop, work.memory)

@@ -16,14 +16,14 @@ class Plan:
 
     images: [N, C, H, W]. record: the steps to read out at, ascending; the last ends the run.
     trains: layers whose spike trains are kept. watch: integrators whose largest |sum| must be
-    followed. window: how many time steps an engine may hold at once.
+    followed. window: how many time steps an engine may hold at once (None: as it likes).
     """
 
     images: Tensor
     record: tuple[int, ...]
     trains: Collection[str] = ()
     watch: Collection[str] = ()
-    window: int = 16
+    window: int | None = None
 
 
 @dataclass(eq=False)

@@ -11,7 +11,7 @@ residual stream) is computed in float64, where its sums are exact too, and round
 
 from collections.abc import Mapping
 from dataclasses import replace
-from math import floor, log2
+from math import ceil, floor, log2
 
 import torch
 from torch import Tensor
@@ -40,7 +40,8 @@ from spiking_resnet.structure import PASSING, carries_spikes
 
 MANTISSA = 24  # bits: integers up to 2^24 are exact in float32
 INPUT_GRID = 20  # pixels are rounded to 2^-20
-WEIGHT_GRID = 24  # weights computed with in float64: 2^-24, so that products with pixels are exact
+WEIGHT_GRID = 24  # weights computed with in float64 are rounded to 2^-24, or coarser
+WIDE_MANTISSA = 53  # bits of float64: products with pixels, and their sums, are exact below it
 FEWEST_BITS = 10  # accuracy suffers below; longer runs are watched instead
 
 Weighted = Conv2d | Linear | Affine
@@ -122,7 +123,7 @@ def _snapped(node: Node, grid: int, fed_by_spikes: bool, bounds: Mapping[str, Bo
     if isinstance(node, Input):
         return replace(node, grid=INPUT_GRID) if node.encoding == "constant" else node
     if isinstance(node, Weighted):
-        bits = grid if fed_by_spikes else WEIGHT_GRID
+        bits = grid if fed_by_spikes else _wide_grid(bounds[node.name])
         new = {name: _to_grid(tensor, bits) for name, tensor in tensors(node).items()}
         if not fed_by_spikes:
             return with_tensors(node, new)
@@ -135,6 +136,12 @@ def _snapped(node: Node, grid: int, fed_by_spikes: bool, bounds: Mapping[str, Bo
         bound = _largest(bounds[node.inputs[0].removesuffix(".round")])
         return replace(node, grid=grid, step_bound=bound)
     return node
+
+
+def _wide_grid(bound: Bounds) -> int:
+    """The grid of weights computed with in float64 that leaves room for their sums."""
+    spread = float((bound[1] - bound[0]).abs().max())
+    return min(WEIGHT_GRID, WIDE_MANTISSA - 1 - INPUT_GRID - ceil(log2(max(spread, 1.0))))
 
 
 def _largest(bound: Bounds) -> float:
