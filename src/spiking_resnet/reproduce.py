@@ -15,7 +15,7 @@ from spiking_resnet import ann, methods
 from spiking_resnet.ann.checkpoint import write_atomically
 from spiking_resnet.convert import convert
 from spiking_resnet.evaluate import evaluate
-from spiking_resnet.records import InputError
+from spiking_resnet.records import Curve, InputError, curve_from_json
 
 STEPS = (8, 16, 32, 64, 128, 256, 350)
 CALIBRATION_IMAGES = 500
@@ -39,11 +39,15 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class Case:
-    """One row of a table: what it is called, and the options of `hu2021` it stands for."""
+    """One row of a table: what it is called, and the options of `hu2021` it stands for.
+
+    curve: what it is called in the study's figure; None: the same; empty: it is not drawn.
+    """
 
     label: str
     options: Mapping[str, Any] = field(default_factory=dict)
     steps: tuple[int, ...] = STEPS
+    curve: str | None = None
 
 
 def _shortcut_cases() -> tuple[Case, ...]:
@@ -57,6 +61,9 @@ def _shortcut_cases() -> tuple[Case, ...]:
                 "initial_potential": initial,
                 "compensation": compensation,
             },
+            curve=""
+            if compensation == "search"
+            else f"{'converted' if converted else 'unconverted'}, v0 = {'θ/2' if initial else '0'}",
         )
         for converted in (True, False)
         for initial in (0.5, 0.0)
@@ -167,6 +174,17 @@ def _run_case(
         "images": total,
         "curve": curve.to_json(),
     }
+
+
+def curves(study: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Curve]:
+    """The curves of a study's figure, by what they are called there."""
+    names = {case.label: case.curve for case in STUDIES[study]}
+    found: dict[str, Curve] = {}
+    for result in results:
+        name = names[result["label"]]
+        if name != "":
+            found[name or result["label"]] = curve_from_json(result["curve"])
+    return found
 
 
 def _slug(label: str) -> str:

@@ -10,9 +10,9 @@ from spiking_resnet.ann.checkpoint import write_atomically
 from spiking_resnet.ann.data import DATA_VARIABLE
 from spiking_resnet.cli.facts import check_writable
 from spiking_resnet.cli.terminal import err, say
-from spiking_resnet.records import InputError, curve_from_json
+from spiking_resnet.records import InputError
 from spiking_resnet.report.plot import plot
-from spiking_resnet.reproduce import NETWORKS, STUDIES, markdown, run
+from spiking_resnet.reproduce import NETWORKS, STUDIES, curves, markdown, run
 
 EPILOG = """
 Examples:
@@ -67,6 +67,5 @@ def reproduce(
     for name in dict.fromkeys(result["network"] for result in results):
         figure = out_path / f"{study}_{name}.png"
         own = [result for result in results if result["network"] == name]
-        curves = {result["label"]: curve_from_json(result["curve"]) for result in own}
-        plot(curves, figure, f"{name}, {own[0]['images']:,} test images")
+        plot(curves(study, own), figure, f"{name}, {own[0]['images']:,} test images")
         say(f"wrote {figure}")
