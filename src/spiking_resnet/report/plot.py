@@ -39,7 +39,8 @@ def plot(curves: Mapping[str, Curve], path: str | Path, title: str = "") -> None
     from matplotlib.figure import Figure
 
     with rc_context(_STYLE):
-        figure = Figure(figsize=(4.5, 3.0), dpi=300)
+        rows = (len(curves) + 3) // 2 if len(curves) > 2 else 0  # of a legend below the axes
+        figure = Figure(figsize=(4.5, 3.0 + 0.2 * rows), dpi=300)
         figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)  # inches
         axes = figure.add_subplot()
         for index, (label, curve) in enumerate(curves.items()):
@@ -125,7 +126,19 @@ def _explain(axes: "Axes", banded: bool) -> None:
     if banded:
         handles.append(Patch(color="#000000", alpha=0.12, linewidth=0))
         labels.append("95 % interval")
-    axes.legend(handles, labels, frameon=False, loc="lower right", handlelength=2.4)
+    if len(handles) <= 4:
+        axes.legend(handles, labels, frameon=False, loc="lower right", handlelength=2.4)
+    else:  # below the axes, where it hides nothing
+        axes.legend(
+            handles,
+            labels,
+            frameon=False,
+            loc="upper center",
+            bbox_to_anchor=(0.45, -0.2),
+            ncols=2,
+            handlelength=2.4,
+            columnspacing=1.2,
+        )
 
 
 def _apart(steps: list[int]) -> list[int]:
