@@ -8,14 +8,15 @@ simulator that runs every layer densely at every step pays `steps` of them. Medi
 """
 
 import argparse
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 import torch
 
-from spiking_resnet import ann, convert, simulate
+from spiking_resnet import convert, simulate
 from spiking_resnet.evaluate import hardware
-from spiking_resnet.reproduce import BATCH, CALIBRATION_IMAGES, NETWORKS
+from spiking_resnet.reproduce import NETWORKS, materials
 from spiking_resnet.simulate import ENGINES
 
 
@@ -38,12 +39,9 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     network = NETWORKS[options.network]
-    model = ann.load(f"{options.data}/{network.weights}").model
-    norm = network.normalisation
-    training = ann.load_dataset(network.dataset, "train", options.data)
-    test = ann.load_dataset(network.dataset, "test", options.data)
-    snn = convert(model, training.loader(BATCH, CALIBRATION_IMAGES, norm))
-    images, _ = next(iter(test.loader(options.batch, None, norm)))
+    model, calibration, test = materials(network, Path(options.data), None, options.batch)
+    snn = convert(model, calibration)
+    images, _ = next(iter(test))
     model = model.to(memory_format=torch.channels_last)
     frames = images.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():

@@ -12,13 +12,14 @@ network itself. Then each layer is clipped alone. Thresholds come from training 
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
-from spiking_resnet import ann, convert, interpret, methods, simulate
+from spiking_resnet import convert, interpret, methods, simulate
 from spiking_resnet.evaluate import hardware
 from spiking_resnet.graph import ReLU
-from spiking_resnet.reproduce import BATCH, CALIBRATION_IMAGES, NETWORKS
+from spiking_resnet.reproduce import NETWORKS, materials
 
 
 def clipped(graph, thresholds, names):
@@ -57,15 +58,11 @@ def main():
     parser.add_argument("--steps", type=int, default=350)
     parser.add_argument("--percentile", type=float, default=99.9)
     options = parser.parse_args()
-    network = NETWORKS[options.network]
-    model = ann.load(f"{options.data}/{network.weights}").model
-    norm = network.normalisation
-    training = ann.load_dataset(network.dataset, "train", options.data)
-    test = ann.load_dataset(network.dataset, "test", options.data)
+    network, data = NETWORKS[options.network], Path(options.data)
+    model, calibration, loader = materials(network, data, options.images)
     method = methods.hu2021(percentile=options.percentile, steps=options.steps)
-    snn = convert(model, training.loader(BATCH, CALIBRATION_IMAGES, norm), method)
+    snn = convert(model, calibration, method)
     thresholds = snn.notes["thresholds"]
-    loader = test.loader(BATCH, options.images, norm)
     batches, labels = [b for b, _ in loader], torch.cat([y for _, y in loader])
     names = [node.name for node in snn.ann.of(ReLU)]
     reference = decisions(snn.ann, batches)
@@ -74,7 +71,6 @@ def main():
         right = 100 * float((chosen == labels).double().mean())
         same = 100 * float((chosen == reference).double().mean())
         print(f"{label:<44} accuracy {right:6.2f} %   agreement {same:6.2f} %", flush=True)
-        return same
 
     print(f"{options.network}, {len(labels)} test images, {hardware()}")
     row("artificial network", reference)

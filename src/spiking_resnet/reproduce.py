@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from spiking_resnet import ann, methods
 from spiking_resnet.ann.checkpoint import write_atomically
+from spiking_resnet.ann.images import Batches
 from spiking_resnet.convert import convert
 from spiking_resnet.evaluate import evaluate
 from spiking_resnet.records import Curve, InputError, curve_from_json
@@ -143,6 +146,20 @@ def run(
             yield result
 
 
+def materials(
+    network: Network, data: Path, images: int | None, batch: int = BATCH
+) -> tuple[nn.Module, Batches, Batches]:
+    """(trained model, batches of 500 training images, batches of `images` test images).
+
+    images: None takes all; fewer are a fixed random choice. batch: test images in one batch.
+    """
+    training = ann.load_dataset(network.dataset, "train", data)
+    test = ann.load_dataset(network.dataset, "test", data)
+    calibration = training.loader(BATCH, CALIBRATION_IMAGES, network.normalisation)
+    judged = test.loader(batch, images, network.normalisation)
+    return ann.load(data / network.weights).model, calibration, judged
+
+
 def _run_case(
     network: Network,
     name: str,
@@ -153,13 +170,8 @@ def _run_case(
     engine: str,
 ) -> dict[str, Any]:
     """Converts one network on training images and evaluates it on test images."""
-    loaded = ann.load(data / network.weights)
-    norm = network.normalisation
-    training = ann.load_dataset(network.dataset, "train", data)
-    calibration = training.loader(BATCH, CALIBRATION_IMAGES, norm)
-    graph = convert(loaded.model, calibration, methods.hu2021(**case.options))
-    test = ann.load_dataset(network.dataset, "test", data)
-    loader = test.loader(BATCH, images, norm)
+    model, calibration, loader = materials(network, data, images)
+    graph = convert(model, calibration, methods.hu2021(**case.options))
     total = len(loader.data)
 
     def progress(done: int, right: int) -> None:
