@@ -1,0 +1,61 @@
+import json
+
+import pytest
+
+from spiking_resnet import reproduce
+from spiking_resnet.records import Curve, InputError, Point
+
+
+def result(label, accuracy=0.5):
+    point = Point(8, accuracy, (0.4, 0.6), 0.75, 12.0, 0.1, {"a": 0.1})
+    curve = Curve(4, (point,), 0.9, (0.8, 0.95), "cpu", 1.5, True)
+    return {
+        "network": "resnet20",
+        "label": label,
+        "options": {},
+        "images": 4,
+        "curve": curve.to_json(),
+    }
+
+
+def test_unknown_names_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"no study 'nothing'.*shortcuts"):
+        next(reproduce.run("nothing", tmp_path, tmp_path))
+    with pytest.raises(InputError, match=r"no network 'vgg'.*resnet20"):
+        next(reproduce.run("grid", tmp_path, tmp_path, ["vgg"]))
+
+
+def test_a_case_that_is_there_is_not_run_again(tmp_path):
+    """There is no data at all: only results that are in the folder can come back."""
+    for number, case in enumerate(reproduce.STUDIES["grid"]):
+        path = tmp_path / f"grid_resnet20_4_{reproduce._slug(case.label)}.json"
+        path.write_text(json.dumps(result(case.label, number / 10)))
+    told = []
+    found = list(reproduce.run("grid", tmp_path, tmp_path, ["resnet20"], 4, tell=told.append))
+    assert [r["label"] for r in found] == [case.label for case in reproduce.STUDIES["grid"]]
+    assert [r["curve"]["snn"][0]["accuracy"] for r in found] == [n / 10 for n in range(len(found))]
+    assert told == []
+
+
+def test_labels_make_different_files():
+    for cases in reproduce.STUDIES.values():
+        assert len({reproduce._slug(case.label) for case in cases}) == len(cases)
+
+
+def test_the_table_has_a_row_for_every_case():
+    lines = reproduce.markdown([result("one"), result("two", 0.25)]).splitlines()
+    assert lines[0] == "| network | case | images | ANN | T = 8 |"
+    assert lines[2:] == [
+        "| resnet20 | one | 4 | 90.00 | 50.00 (75.0) |",
+        "| resnet20 | two | 4 | 90.00 | 25.00 (75.0) |",
+    ]
+
+
+def test_the_figure_leaves_out_searched_compensation():
+    results = [result(case.label) for case in reproduce.STUDIES["shortcuts"]]
+    drawn = reproduce.curves("shortcuts", results)
+    assert list(drawn) == [
+        *("converted, v0 = θ/2", "converted, v0 = 0"),
+        *("unconverted, v0 = θ/2", "unconverted, v0 = 0"),
+    ]
+    assert all(curve.points[0].accuracy == 0.5 for curve in drawn.values())
