@@ -4,14 +4,16 @@ import sys
 
 from setuptools import Extension, setup
 
+NATIVE = "src/spiking_resnet/engines/native"
 FLAGS = ["/O2", "/std:c++17"] if sys.platform == "win32" else ["-O3", "-std=c++17"]
-EXACT = [] if sys.platform == "win32" else ["-ffp-contract=off", "-pthread"]
+EXACT = [] if sys.platform == "win32" else ["-ffp-contract=off", "-pthread", "-Wno-maybe-uninitialized"]
 
 setup(
     ext_modules=[
         Extension(
             "spiking_resnet.engines._cpu_kernels",
-            ["src/spiking_resnet/engines/cpu_kernels.cpp"],
+            [f"{NATIVE}/kernels.cpp"],
+            depends=[f"{NATIVE}/{name}.h" for name in ("planes", "lookup", "scatter", "moves")],
             extra_compile_args=FLAGS + EXACT,
             extra_link_args=[] if sys.platform == "win32" else ["-pthread"],
             language="c++",

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from spiking_resnet import interpret, simulate
-from spiking_resnet.engines import cpu, plan
+from spiking_resnet.engines import cpu, kernels, plan
 from spiking_resnet.graph import Add, Fire, MaxPool, ReLU
 from spiking_resnet.passes.fire import fire
 from spiking_resnet.passes.snap import exact_steps
@@ -107,8 +107,8 @@ def test_threads_layout_and_repetition_change_nothing(name, engine):
 def test_instruction_sets_give_the_same_spikes(name, level, monkeypatch):
     if reasons := cpu.unsupported(spiking(name)):
         pytest.skip(reasons[0])
-    assert set(cpu.INSTRUCTION_SETS) >= {"portable", "avx2", "avx512"}
-    monkeypatch.setattr(cpu, "instruction_set", level)
+    assert set(kernels.INSTRUCTION_SETS) >= {"portable", "avx2", "avx512"}
+    monkeypatch.setattr(kernels, "instruction_set", level)
     graph = spiking(name, per_channel=True)
     expected = run(graph, images(name, 3), "interpreter")
     assert_same(run(graph, images(name, 3), "cpu"), expected)
@@ -166,7 +166,7 @@ def test_networks_without_unit_spikes_are_no_business_of_the_native_engine():
 
 
 def test_without_compiled_kernels_the_engine_says_what_to_do(monkeypatch):
-    monkeypatch.setattr(cpu, "library", lambda: None)
+    monkeypatch.setattr(kernels, "library", lambda: None)
     graph = spiking("identity")
     assert any("compiler" in reason for reason in cpu.unsupported(graph))
     assert choose(graph)[0] == "layerwise"

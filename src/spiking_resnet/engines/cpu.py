@@ -1,31 +1,28 @@
-"""The native CPU engine: spikes as bytes, work done per spike, layer by layer over windows of time.
+"""The native CPU engine: spikes as bits, layer by layer over windows of time, in integers.
 
 A population and all synapses that lead to it (convolutions, identity gains, constant currents) are
-one call of `cpu_kernels.cpp`. What lies between populations without weights, or is no spike, is
-computed as in `layerwise`. On snapped graphs the spikes are the interpreter's, bit for bit.
+one call of a compiled kernel (`native/`). What lies between populations without weights, or is no
+spike, is computed as in `layerwise`. The spikes are the interpreter's, bit for bit.
 """
 
-import ctypes
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from spiking_resnet import interpret, neurons
+from spiking_resnet.engines import kernels
+from spiking_resnet.engines.fuse import Fused, Synapses, binary, fuse
+from spiking_resnet.engines.kernels import BLOCK, Planes
 from spiking_resnet.engines.plan import Plan, Result, peak, pool_window, windows
 from spiking_resnet.graph import (
-    Add,
-    Affine,
+    AvgPool,
     Concat,
-    Conv2d,
     Fire,
     Flatten,
     Graph,
     Input,
-    Linear,
     MaxPool,
     Node,
     Output,
@@ -34,204 +31,65 @@ from spiking_resnet.graph import (
 )
 
 WINDOW = 64  # time steps of a layer held at once, and
-WINDOW_BYTES = 2**26  # spikes of the widest layer held at once
-INTERFACE = 2  # the version of the C interface in cpu_kernels.cpp
-INSTRUCTION_SETS = ("portable", "avx2", "avx512")
-instruction_set = "avx512"  # the best to be used; what the machine lacks is passed over
-INSTALL = (
-    "its kernels were not compiled: install a C++ compiler (g++ or clang), then "
-    "`pip install --force-reinstall --no-deps spiking-resnet`"
-)
+WINDOW_BYTES = 2**25  # of spikes of the widest layer
 
-
-class _Source(ctypes.Structure):
-    _fields_ = [
-        ("spikes", ctypes.c_void_p),
-        ("weights", ctypes.c_void_p),
-        *((name, ctypes.c_int64) for name in ("height", "width", "channels")),
-        *((name, ctypes.c_int64) for name in ("kernel_height", "kernel_width")),
-        *((name, ctypes.c_int64) for name in ("stride_height", "stride_width")),
-        *((name, ctypes.c_int64) for name in ("padding_height", "padding_width")),
-        *((name, ctypes.c_int64) for name in ("dilation_height", "dilation_width")),
-        ("groups", ctypes.c_int64),
-    ]
-
-
-class _Population(ctypes.Structure):
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("steps", "images", "height", "width", "channels")),
-        *((name, ctypes.c_void_p) for name in ("potential", "constant", "current")),
-        *((name, ctypes.c_void_p) for name in ("bias", "threshold")),
-        *((name, ctypes.c_int64) for name in ("reset_to_zero", "gather")),
-        *((name, ctypes.c_void_p) for name in ("spikes", "counts", "peaks")),
-    ]
-
-
-@cache
-def library() -> ctypes.CDLL | None:
-    """The compiled kernels, or None where there are none that fit this file."""
-    for file in sorted(Path(__file__).parent.glob("_cpu_kernels*.so")):
-        found = ctypes.CDLL(str(file))
-        if not hasattr(found, "interface_version") or found.interface_version() != INTERFACE:
-            continue  # compiled from an older source
-        found.run_window.argtypes = [
-            ctypes.POINTER(_Population),
-            ctypes.POINTER(_Source),
-            *[ctypes.c_int64] * 3,
-        ]
-        found.run_window.restype = None
-        return found
-    return None
+Value = Planes | Tensor  # spikes; or [window, N, ...], [1, ...] where constant in time
 
 
 def unsupported(graph: Graph, device: torch.device | str = "cpu") -> list[str]:
     """Why this engine cannot run `graph` on `device`."""
-    reasons = [] if library() is not None else [INSTALL]
+    reasons = [] if kernels.library() is not None else [kernels.INSTALL]
     if torch.device(device).type != "cpu":
         reasons.append(f"the images are on {device}, and it runs on the CPU")
     for node in graph.of(Fire):
         neuron = node.neuron
-        if not bool((neuron.amplitude == 1).all()) or neuron.threshold.dtype != torch.float32:
+        if not bool((neuron.amplitude == 1).all()):
             reasons.append(f"{node.name!r} does not fire unit spikes: normalise the network first")
+            break
+        if node.grid is None:
+            reasons.append(f"{node.name!r} is on no grid: convert with a grid (snap it)")
+            break
+        if neuron.threshold.dtype != torch.float32:
+            reasons.append(f"{node.name!r} computes in {neuron.threshold.dtype}, not in float32")
             break
     return reasons
 
 
 def run(graph: Graph, plan: Plan) -> Result:
     """The simulation that `plan` asks for."""
-    images = plan.images.contiguous(memory_format=torch.channels_last)
-    work = _Work(graph, plan, images)
-    widest = max(torch.Size(node.shape).numel() for node in graph.of(Fire)) * len(images)
-    for start, stop in windows(
-        plan.record, max(1, min(plan.window or WINDOW, WINDOW_BYTES // widest))
-    ):
+    work = _Work(graph, plan)
+    widest = max(
+        node.shape[0] * kernels.blocks(kernels.positions(node.shape)) for node in graph.of(Fire)
+    )
+    longest = max(1, WINDOW_BYTES // (4 * widest * len(plan.images)))
+    for start, stop in windows(plan.record, min(plan.window or WINDOW, longest)):
         work.advance(start, stop)
         if stop in plan.record:
-            work.result.read(interpret.readout(graph, interpret.State(stop, work.memory)))
+            state = interpret.State(stop, work.readable())
+            work.result.read(interpret.readout(graph, state))
     return work.result
-
-
-def binary(graph: Graph) -> set[str]:
-    """Names of the values that are 0 or 1 at every step: spikes, moved about or pooled by count."""
-    found: set[str] = set()
-    for node in graph.nodes:
-        moved = isinstance(node, Slice | Pad | Flatten | Concat | MaxPool)
-        if isinstance(node, Fire) or (moved and all(name in found for name in node.inputs)):
-            found.add(node.name)
-    return found
-
-
-@dataclass(frozen=True, eq=False)
-class Synapses:
-    """Spikes named `spikes` reaching a population through `weights`, laid out for the kernel."""
-
-    spikes: str
-    weights: Tensor
-    geometry: tuple[int, ...]  # the numbers of _Source from `height` on
-
-
-@dataclass(frozen=True, eq=False)
-class Fused:
-    """A population with everything that one kernel call computes.
-
-    synapses: its spiking inputs. currents: names of other values added at every step. bias: [C].
-    gather: which of the kernel's two ways it goes.
-    """
-
-    synapses: tuple[Synapses, ...]
-    currents: tuple[str, ...]
-    bias: Tensor
-    gather: bool
-
-
-def fuse(graph: Graph, fixed: Mapping[str, Tensor]) -> tuple[dict[str, Fused], set[str]]:
-    """For every population what its kernel call computes, and the nodes thereby done.
-
-    fixed: the values known beforehand (constant currents).
-    """
-    spikes, found, done = binary(graph), dict[str, Fused](), set[str]()
-    for node in graph.of(Fire):
-        before = graph[node.inputs[0]]
-        addends = [before.name]
-        if isinstance(before, Add) and len(graph.consumers[before.name]) == 1:
-            addends = list(before.inputs)
-            done.add(before.name)
-        weighted: list[Conv2d | Linear | Affine] = []
-        currents = []
-        for name in addends:
-            source = graph[name]
-            own = len(graph.consumers[name]) == 1 and name not in fixed
-            if own and isinstance(source, Conv2d | Linear | Affine) and source.inputs[0] in spikes:
-                weighted.append(source)
-                done.add(name)
-            elif name in spikes:
-                one = torch.ones(())
-                gain = Affine(name=name, inputs=(name,), shape=source.shape, scale=one)
-                weighted.append(gain)
-            else:
-                currents.append(name)
-        found[node.name] = _fused(graph, node, weighted, currents)
-    return found, done
-
-
-def _fused(
-    graph: Graph, node: Fire, weighted: list[Conv2d | Linear | Affine], currents: list[str]
-) -> Fused:
-    """A population with its spiking inputs laid out for the kernel."""
-    bias = torch.zeros(node.shape[0])
-    for source in weighted:
-        shift = source.shift if isinstance(source, Affine) else source.bias
-        bias = bias if shift is None else bias + shift
-    gather = node.shape[0] % 16 == 0 and all(_gathers(graph, source) for source in weighted)
-    synapses = tuple(_synapses(graph, source, gather) for source in weighted)
-    return Fused(synapses, tuple(currents), bias, gather)
-
-
-def _gathers(graph: Graph, node: Conv2d | Linear | Affine) -> bool:
-    """Whether the kernel's faster way takes these synapses."""
-    if isinstance(node, Affine):
-        return True
-    plain = isinstance(node, Linear) or (node.groups == 1 and node.dilation == (1, 1))
-    return plain and graph[node.inputs[0]].shape[0] % 8 == 0
-
-
-def _synapses(graph: Graph, node: Conv2d | Linear | Affine, gather: bool) -> Synapses:
-    """The weights of a node, laid out as cpu_kernels.cpp wants them, and its geometry."""
-    shape = graph[node.inputs[0]].shape
-    channels, height, width = (*shape, 1, 1)[:3]
-    steps, pads, reach, groups = (1, 1), (0, 0), (1, 1), 1
-    if isinstance(node, Conv2d):
-        weight, groups = node.weight, node.groups
-        steps, pads, reach = node.stride, node.padding, node.dilation
-    elif isinstance(node, Linear):
-        weight = node.weight[:, :, None, None]
-    else:
-        weight, groups = node.scale.expand(channels).reshape(-1, 1, 1, 1), channels
-    out, inner, tall, wide = weight.shape
-    if gather and groups == 1:
-        table = weight.permute(2, 3, 1, 0)
-    else:
-        table = weight.reshape(groups, out // groups, inner, tall, wide)
-        table = table.permute(3, 0, 2, 4, 1).reshape(tall, channels, wide, out // groups)
-        if groups == 1 and steps[1] == 1 and reach[1] == 1:
-            table = table.flip(2)  # see cpu_kernels.cpp, side_by_side
-    geometry = (height, width, channels, tall, wide, *steps, *pads, *reach, groups)
-    return Synapses(node.inputs[0], table.float().contiguous(), geometry)
 
 
 class _Work:
     """One simulation under way: what it carries from window to window."""
 
-    def __init__(self, graph: Graph, plan: Plan, images: Tensor) -> None:
-        self.graph, self.plan, self.images = graph, plan, images
-        self.given = interpret.constant_values(graph, images)
+    def __init__(self, graph: Graph, plan: Plan) -> None:
+        self.graph, self.plan, self.images = graph, plan, plan.images
+        self.level = kernels.level()
+        self.lookup = kernels.INSTRUCTION_SETS[self.level] == "avx512"
+        self.given = interpret.constant_values(graph, plan.images)
         self.fused, done = fuse(graph, self.given)
         nodes = interpret.varying(graph, self.given)
         self.nodes = [node for node in nodes if node.name not in done]
         self.last = {name: node.name for node in self.nodes for name in self._reads(node)}
-        self.memory: dict[str, Tensor] = {}
-        self.result = Result.empty(graph, plan)
         self.binary = binary(graph)
+        self.memory: dict[str, Tensor] = {}  # read-outs and sums, as in interpret.State
+        self.counts: dict[str, tuple[Tensor, Tensor]] = {}  # of cumulative max pools of spikes
+        self.populations = {
+            node.name: _Population(node, self.fused[node.name], len(plan.images), self.lookup)
+            for node in graph.of(Fire)
+        }
+        self.result = Result.empty(graph, plan)
 
     def _reads(self, node: Node) -> tuple[str, ...]:
         """The values a node is computed from here."""
@@ -240,10 +98,17 @@ class _Work:
         fused = self.fused[node.name]
         return (*(synapses.spikes for synapses in fused.synapses), *fused.currents)
 
+    def readable(self) -> Mapping[str, Tensor]:
+        """The memory of the read-out, potentials included."""
+        read = self.graph.output.inputs[0]
+        if read not in self.populations:
+            return self.memory
+        return {**self.memory, read: self.populations[read].potentials()}
+
     def advance(self, start: int, stop: int) -> None:
         """Runs every layer over the steps start … stop - 1."""
         steps = stop - start
-        values: dict[str, Tensor] = {}  # [window, N, ...], uint8 where binary; [1, …] if constant
+        values: dict[str, Value] = {}
         for node in self.nodes:
             if node.name in self.given:
                 values[node.name] = self.given[node.name][None]
@@ -252,101 +117,168 @@ class _Work:
                 values[node.name] = torch.stack(frames)
             elif isinstance(node, Fire):
                 values[node.name] = self._fire(node, values, steps)
+            elif isinstance(node, Output):
+                values[node.name] = self._read_out(node, values[node.inputs[0]], steps)
+            elif isinstance(node, MaxPool):
+                values[node.name] = self._pool(node, values[node.inputs[0]], steps)
             else:
-                values[node.name] = self._other(node, [values[n] for n in node.inputs], steps)
+                values[node.name] = self._other(node, [values[name] for name in node.inputs])
             for name in [name for name in values if self.last.get(name) == node.name]:
                 del values[name]
 
-    def _other(self, node: Node, inputs: list[Tensor], steps: int) -> Tensor:
-        """The value of a node that no kernel computes."""
-        if isinstance(node, Output):
-            total = _float(inputs[0]).sum(0) if len(inputs[0]) > 1 else _float(inputs[0])[0] * steps
-            self.memory[node.name] = self.memory.get(node.name, 0) + total
-            if node.name in self.plan.watch:
-                self.result.note_peak(node.name, peak(node, self.memory[node.name]))
-            return inputs[0]
-        if isinstance(node, MaxPool):
-            pooled, memory = pool_window(node, _float(inputs[0]), self.memory.get(node.name), steps)
-            if memory is not None:
-                self.memory[node.name] = memory
-                if node.name in self.plan.watch:  # sums between two windows: within one of them
-                    reserve = steps * node.step_bound
-                    self.result.note_peak(node.name, peak(node, memory) + reserve)
-            return pooled.to(torch.uint8) if node.name in self.binary else pooled
-        widest = max(len(value) for value in inputs)
-        kept = node.name in self.binary
-        flat = [
-            (value if kept else _float(value)).expand(widest, *value.shape[1:]).flatten(0, 1)
-            for value in inputs
-        ]
-        return interpret.STATELESS[type(node)](node, *flat).unflatten(0, (widest, -1))
-
-    def _fire(self, node: Fire, values: Mapping[str, Tensor], steps: int) -> Tensor:
-        """The spikes [window, N, ...] (uint8) of a population; one kernel call."""
-        fused, neuron = self.fused[node.name], node.neuron
-        count = len(self.images)
-        if node.name not in self.memory:
-            like = _empty(count, node.shape, torch.float32)
-            self.memory[node.name] = neurons.start(neuron, like)
-        constant, current = self._currents(fused, values, steps, self.memory[node.name])
-        spikes = _empty(steps * count, node.shape, torch.uint8)
-        counts = torch.zeros(count, dtype=torch.int64)
-        peaks = torch.zeros(count) if node.name in self.plan.watch else None
-        threshold = neuron.threshold.expand(node.shape[0]).contiguous()
-        kept = [_channels_last(values[s.spikes].flatten(0, 1)) for s in fused.synapses]
-        sources = (_Source * max(len(kept), 1))(*(
-            _Source(tensor.data_ptr(), s.weights.data_ptr(), *s.geometry)
-            for tensor, s in zip(kept, fused.synapses, strict=True)
-        ))  # fmt: skip
-        channels, height, width = (*node.shape, 1, 1)[:3]
-        population = _Population(
-            *(steps, count, height, width, channels),
-            *(self.memory[node.name].data_ptr(), _pointer(constant), _pointer(current)),
-            *(fused.bias.data_ptr(), threshold.data_ptr(), neuron.reset == "zero"),
-            fused.gather,
-            *(spikes.data_ptr(), counts.data_ptr(), _pointer(peaks)),
-        )
-        kernels, level = library(), INSTRUCTION_SETS.index(instruction_set)
-        assert kernels is not None  # unsupported() refuses otherwise
-        kernels.run_window(population, sources, len(kept), torch.get_num_threads(), level)
-        spikes = spikes.unflatten(0, (steps, count))
-        self.result.add(node.name, counts, spikes)
-        if peaks is not None:
-            reserve = max(float(threshold.max()), node.step_bound)
-            self.result.note_peak(node.name, float(peaks.max()) + reserve)
+    def _fire(self, node: Fire, values: Mapping[str, Value], steps: int) -> Planes:
+        """The spikes of a population over the window."""
+        population = self.populations[node.name]
+        watched = node.name in self.plan.watch
+        spikes, counts, highest = population.run(values, steps, self.level, watched)
+        trained = node.name in self.plan.trains
+        self.result.add(node.name, counts, spikes.unpacked() if trained else spikes.words)
+        if watched:
+            reserve = max(float(node.neuron.threshold.max()), node.step_bound)
+            self.result.note_peak(node.name, highest + reserve)
         return spikes
 
-    def _currents(
-        self, fused: Fused, values: Mapping[str, Tensor], steps: int, like: Tensor
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """The current of every step [N, ...], and the one that changes [window, N, ...]."""
-        constant = [values[n][0] for n in fused.currents if len(values[n]) == 1]
-        varying = [_float(values[n]) for n in fused.currents if len(values[n]) > 1]
-        if steps == 1:  # a window of one step: either will do
-            varying = []
-            constant = [_float(values[n])[0] for n in fused.currents]
-        fixed = _channels_last(sum(constant[1:], constant[0]).float()) if constant else None
+    def _read_out(self, node: Output, value: Value, steps: int) -> Value:
+        """Adds what the window brings to the read-out."""
+        if isinstance(value, Planes):
+            counts = torch.zeros((len(self.images), *value.shape), dtype=torch.int64)
+            value.count_into(counts)
+            total = counts.float()
+        else:
+            total = value.sum(0) if len(value) > 1 else value[0] * steps
+        self.memory[node.name] = self.memory.get(node.name, 0) + total
+        if node.name in self.plan.watch:
+            self.result.note_peak(node.name, peak(node, self.memory[node.name]))
+        return value
+
+    def _pool(self, node: MaxPool, value: Value, steps: int) -> Value:
+        """A max pool of the window."""
+        if isinstance(value, Planes) and node.rule == "cumulative":
+            if node.name not in self.counts:
+                shapes = (value.shape, node.shape)
+                ins, outs = (
+                    torch.zeros((len(self.images), *shape), dtype=torch.int32) for shape in shapes
+                )
+                self.counts[node.name] = ins, outs
+            pooled = kernels.pool(node, value, self.counts[node.name])
+            if node.name in self.plan.watch:
+                highest = float(self.counts[node.name][1].max())
+                self.result.note_peak(node.name, highest + node.step_bound)
+            return pooled
+        pooled, memory = pool_window(node, _numbers(value), self.memory.get(node.name), steps)
+        if memory is not None:
+            self.memory[node.name] = memory
+            if node.name in self.plan.watch:  # sums between two windows: within one of them
+                reserve = steps * node.step_bound
+                self.result.note_peak(node.name, peak(node, memory) + reserve)
+        return Planes.packed(pooled.to(torch.uint8)) if node.name in self.binary else pooled
+
+    def _other(self, node: Node, inputs: list[Value]) -> Value:
+        """The value of a node that no kernel computes."""
+        planes = [value for value in inputs if isinstance(value, Planes)]
+        if len(planes) == len(inputs):
+            moved = _moved(node, planes)
+            if moved is not None:
+                return moved
+        if isinstance(node, AvgPool) and planes and node.kernel == planes[0].shape[1:]:
+            return planes[0].sums()[..., None, None] / node.divisor
+        numbers = [_numbers(value) for value in inputs]
+        widest = max(len(value) for value in numbers)
+        flat = [value.expand(widest, *value.shape[1:]).flatten(0, 1) for value in numbers]
+        value = interpret.STATELESS[type(node)](node, *flat).unflatten(0, (widest, -1))
+        return Planes.packed(value.to(torch.uint8)) if node.name in self.binary else value
+
+
+class _Population:
+    """A population of neurons with its synapses, ready for the kernels."""
+
+    def __init__(self, node: Fire, fused: Fused, images: int, lookup: bool) -> None:
+        self.node, self.fused, self.images, self.lookup = node, fused, images, lookup
+        self.unit = 2.0**-fused.grid
+        start = self._integers(neurons.start(node.neuron, torch.zeros((1, *node.shape))))
+        start = start.flatten(2) if len(node.shape) == 3 else start[..., None]  # [1, C, positions]
+        if lookup:  # blocks of positions, even ones first
+            start = F.pad(start, (0, -start.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK // 2, 2))
+            start = start.permute(0, 2, 1, 4, 3)
+        else:
+            start = start.transpose(1, 2)
+        self.potential = start.repeat(images, *[1] * (start.ndim - 1))
+        self.weights = [s.weights if lookup else s.scattered() for s in fused.synapses]
+        self.tables: Tensor | None = None
+
+    def _integers(self, values: Tensor) -> Tensor:
+        """Currents or potentials in units of the grid."""
+        return torch.round(values * (1 / self.unit)).to(torch.int32).contiguous()
+
+    def potentials(self) -> Tensor:
+        """The membrane potentials [N, C, ...]."""
+        found = self.potential.transpose(1, 2)
+        if self.lookup:
+            found = found.transpose(-1, -2).flatten(2)
+        flat = found[..., : kernels.positions(self.node.shape)] * self.unit
+        return flat.reshape(self.images, *self.node.shape)
+
+    def run(
+        self, values: Mapping[str, Value], steps: int, level: int, watched: bool
+    ) -> tuple[Planes, Tensor, float]:
+        """(spikes, their number by image, largest |potential| if watched) over the window."""
+        spikes = Planes.empty(self.images, steps, self.node.shape)
+        counts = torch.zeros(self.images, dtype=torch.int64)
+        peaks = torch.zeros(self.images, dtype=torch.int64) if watched else None
+        constant, current = self._currents([values[name] for name in self.fused.currents], steps)
+        sources = [self._source(values, i, each) for i, each in enumerate(self.fused.synapses)]
+        channels, height, width = (*self.node.shape, 1, 1)[:3]
+        population = kernels.Population(
+            *(steps, self.images, height, width, channels),
+            *(self.potential.data_ptr(), _pointer(constant), _pointer(current)),
+            *(self.fused.bias.data_ptr(), self.fused.threshold.data_ptr()),
+            self.node.neuron.reset == "zero",
+            *(spikes.words.data_ptr(), counts.data_ptr(), _pointer(peaks)),
+            *(_pointer(self.tables), self.fused.wide),
+        )
+        if self.lookup and self.tables is None:
+            self.tables = kernels.tables(population, sources)
+            population.tables = self.tables.data_ptr()
+        kernels.run_window(population, sources, level)
+        return spikes, counts, 0.0 if peaks is None else float(peaks.max()) * self.unit
+
+    def _source(
+        self, values: Mapping[str, Value], i: int, synapses: Synapses
+    ) -> kernels.Source:
+        planes = values[synapses.spikes]
+        assert isinstance(planes, Planes)
+        pointers = planes.words.data_ptr(), self.weights[i].data_ptr()
+        return kernels.Source(*pointers, *synapses.geometry)
+
+    def _currents(self, values: list[Value], steps: int) -> tuple[Tensor | None, Tensor | None]:
+        """The current of every step [N, ...], and the one that changes [N, window, ...]."""
+        numbers = [_numbers(value) for value in values]
+        constant = [value[0] for value in numbers if len(value) == 1]
+        varying = [value for value in numbers if len(value) > 1]
+        fixed = self._integers(sum(constant[1:], constant[0])) if constant else None
         moving = None
         if varying:
-            moving = _channels_last(sum(varying[1:], varying[0]).float().flatten(0, 1))
+            moving = self._integers(sum(varying[1:], varying[0]).transpose(0, 1))
         return fixed, moving
 
 
-def _float(value: Tensor) -> Tensor:
-    return value.float() if value.dtype == torch.uint8 else value
+def _moved(node: Node, inputs: list[Planes]) -> Planes | None:
+    """Planes that are others' planes, or None where bits must be moved within them."""
+    words, shape = [planes.words for planes in inputs], node.shape
+    if isinstance(node, Concat):
+        return Planes(torch.cat(words, -1), shape)
+    if isinstance(node, Slice) and node.axis == 0:
+        return Planes(words[0][..., node.start : node.stop : node.step].contiguous(), shape)
+    if isinstance(node, Pad) and not any(sum(pair) for pair in node.padding[1:]):
+        return Planes(F.pad(words[0], node.padding[0]), shape)
+    if isinstance(node, Flatten) and kernels.positions(inputs[0].shape) == 1:
+        return Planes(words[0], shape)
+    return None
 
 
-def _empty(count: int, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """An uninitialised [count, *shape] with channels innermost in memory."""
-    layout = torch.channels_last if len(shape) == 3 else torch.contiguous_format
-    return torch.empty((count, *shape), dtype=dtype, memory_format=layout)
-
-
-def _channels_last(value: Tensor) -> Tensor:
-    """`value` [N, C, H, W] or [N, C] with channels innermost in memory."""
-    if value.ndim == 4:
-        return value.contiguous(memory_format=torch.channels_last)
-    return value.contiguous()
+def _numbers(value: Value) -> Tensor:
+    """A value as float [window, N, ...]."""
+    return value.unpacked().float() if isinstance(value, Planes) else value
 
 
 def _pointer(tensor: Tensor | None) -> int | None:

@@ -56,18 +56,22 @@ def single(graph: Graph) -> Graph:
     )
 
 
-def snap(graph: Graph, steps: int, bits: int = 14) -> Graph:
+def snap(graph: Graph, steps: int, bits: int = 14, sum_bits: int = 16) -> Graph:
     """A normalised `graph` on grids of at most `bits` bits, exact for `steps` time steps.
 
-    Where `steps` would leave fewer than 10 bits (or `bits`, if smaller) the grid has those, and
-    `exact_steps` says how far exactness is certain; a longer run is watched by its engine.
+    sum_bits: what a population receives in one step fits into so many bits (sign included): 16, so
+    that an engine can add 32 numbers at once, or more (up to 24) for a finer grid.
+    Where `steps` or `sum_bits` would leave fewer than 10 bits (or `bits`, if smaller) the grid has
+    those, and `exact_steps` says how far exactness is certain; a longer run is watched by its
+    engine.
     """
-    if not 1 <= bits <= 20 or steps < 1:
+    if not 1 <= bits <= 20 or steps < 1 or not 16 <= sum_bits <= MANTISSA:
         raise ValueError(
-            f"a grid of {bits} bits for {steps} steps: need 1..20 bits, 1 step or more"
+            f"a grid of {bits} bits for {steps} steps and sums of {sum_bits} bits: need 1..20 "
+            f"bits, 1 step or more, and 16..{MANTISSA} bits"
         )
     spikes, bounds = carries_spikes(graph), _bounds(graph)
-    grids = _grids(graph, spikes, bounds, steps, bits)
+    grids = _grids(graph, spikes, bounds, steps, bits, sum_bits)
     nodes: dict[str, Node] = {}
     renamed: dict[str, str] = {}
     for original in graph.nodes:
@@ -149,12 +153,17 @@ def _largest(bound: Bounds) -> float:
 
 
 def _grids(
-    graph: Graph, spikes: Mapping[str, bool], bounds: Mapping[str, Bounds], steps: int, bits: int
+    graph: Graph,
+    spikes: Mapping[str, bool],
+    bounds: Mapping[str, Bounds],
+    steps: int,
+    bits: int,
+    sum_bits: int,
 ) -> dict[str, int]:
     """The grid of every current, population and read-out.
 
     Currents that are added up, or handed on unweighted, share a grid: the coarsest that the
-    populations and the read-out they reach need for `steps` steps.
+    populations and the read-out they reach need for `steps` steps of `sum_bits` bits.
     """
     group: dict[str, str] = {}  # union-find over the names of currents
     allowed: dict[str, int] = {}  # bits, by the group's first name
@@ -170,8 +179,11 @@ def _grids(
     for node in graph.nodes:
         currents = [name for name in node.inputs if not spikes[name]]
         if currents and node in graph.integrators:
-            total = steps * _largest(bounds[currents[0]]) + _offset(node)
+            largest = _largest(bounds[currents[0]])
+            total = steps * largest + _offset(node)
             fitting = floor(MANTISSA - log2(max(total, 1.0)))
+            if isinstance(node, Fire):  # a little less than half: rounding to the grid may add
+                fitting = min(fitting, floor(sum_bits - 1 - log2(max(1.01 * largest, 1.0))))
             limit(currents[0], max(fitting, min(bits, FEWEST_BITS)))
         if not (spikes[node.name] or isinstance(node, Fire | Output)):
             group[node.name] = node.name

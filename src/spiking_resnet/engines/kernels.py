@@ -1,0 +1,179 @@
+"""The compiled kernels of `native/`, called with tensors."""
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from spiking_resnet.graph import MaxPool, Shape
+
+INTERFACE = 3  # the version of the C interface in native/kernels.cpp
+BLOCK = 32  # positions in a word
+INSTRUCTION_SETS = ("portable", "avx2", "avx512")
+instruction_set = "avx512"  # the best to be used; what the machine lacks is passed over
+INSTALL = (
+    "its kernels were not compiled: install a C++ compiler (g++ or clang), then "
+    "`pip install --force-reinstall --no-deps spiking-resnet`"
+)
+
+
+class Source(ctypes.Structure):
+    """`Source` of native/planes.h."""
+
+    _fields_ = [
+        ("spikes", ctypes.c_void_p),
+        ("weights", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("height", "width", "channels")),
+        *((name, ctypes.c_int64) for name in ("kernel_height", "kernel_width")),
+        *((name, ctypes.c_int64) for name in ("stride_height", "stride_width")),
+        *((name, ctypes.c_int64) for name in ("padding_height", "padding_width")),
+        *((name, ctypes.c_int64) for name in ("dilation_height", "dilation_width")),
+        *((name, ctypes.c_int64) for name in ("groups", "identity")),
+    ]
+
+
+class Population(ctypes.Structure):
+    """`Population` of native/planes.h."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("steps", "images", "height", "width", "channels")),
+        *((name, ctypes.c_void_p) for name in ("potential", "constant", "current")),
+        *((name, ctypes.c_void_p) for name in ("bias", "threshold")),
+        ("reset_to_zero", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("spikes", "counts", "peaks", "tables")),
+        ("wide", ctypes.c_int64),
+    ]
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels, or None where there are none that fit this file."""
+    for file in sorted(Path(__file__).parent.glob("_cpu_kernels*.so")):
+        found = ctypes.CDLL(str(file))
+        if not hasattr(found, "interface_version") or found.interface_version() != INTERFACE:
+            continue  # compiled from an older source
+        number, pointer = ctypes.c_int64, ctypes.c_void_p
+        for name, arguments in {
+            "table_size": [pointer, pointer, number],
+            "fill_tables": [pointer, pointer, number, pointer],
+            "run_window": [pointer, pointer, number, number, number],
+            **{
+                name: [pointer, pointer, number, pointer]
+                for name in ("pack", "unpack", "count_neurons", "sum_channels")
+            },
+            "pool": [pointer, pointer, number, pointer, pointer, pointer],
+        }.items():
+            getattr(found, name).argtypes = arguments
+            getattr(found, name).restype = None
+        found.table_size.restype = number
+        return found
+    return None
+
+
+def kernels() -> ctypes.CDLL:
+    """The compiled kernels; for callers who know that there are some."""
+    found = library()
+    assert found is not None, INSTALL
+    return found
+
+
+def level() -> int:
+    """The instruction set to be used, as an index of INSTRUCTION_SETS."""
+    return min(INSTRUCTION_SETS.index(instruction_set), kernels().machine_level())
+
+
+def blocks(positions: int) -> int:
+    """The words of a plane of so many positions."""
+    return -(-positions // BLOCK)
+
+
+def positions(shape: Shape) -> int:
+    """The positions of a layer [C, H, W] or [C]."""
+    return torch.Size(shape[1:]).numel()
+
+
+@dataclass(frozen=True, eq=False)
+class Planes:
+    """The spikes of one layer over a window of time: words int32 [N, blocks, steps, C].
+
+    Bit i of block b is the spike at position p = 32 b + i = y * width + x. shape: of the layer,
+    [C, H, W] or [C].
+    """
+
+    words: Tensor
+    shape: Shape
+
+    @classmethod
+    def empty(cls, images: int, steps: int, shape: Shape) -> "Planes":
+        """Planes with nothing written to them yet."""
+        size = (images, blocks(positions(shape)), steps, shape[0])
+        return cls(torch.empty(size, dtype=torch.int32), shape)
+
+    @classmethod
+    def packed(cls, spikes: Tensor) -> "Planes":
+        """The planes of uint8 spikes [steps, N, ...]."""
+        found = cls.empty(spikes.shape[1], spikes.shape[0], tuple(spikes.shape[2:]))
+        found._call("pack", spikes.transpose(0, 1).contiguous(), found.words)
+        return found
+
+    def unpacked(self) -> Tensor:
+        """The spikes as uint8 [steps, N, ...]."""
+        images, _, steps, _ = self.words.shape
+        spikes = torch.empty((images, steps, *self.shape), dtype=torch.uint8)
+        self._call("unpack", self.words, spikes)
+        return spikes.transpose(0, 1)
+
+    def sums(self) -> Tensor:
+        """The spikes of every channel at every step, float32 [steps, N, C]."""
+        images, _, steps, channels = self.words.shape
+        found = torch.empty((images, steps, channels))
+        self._call("sum_channels", self.words, found)
+        return found.transpose(0, 1)
+
+    def count_into(self, counts: Tensor) -> None:
+        """Adds every neuron's spikes to counts, int64 [N, *shape]."""
+        self._call("count_neurons", self.words, counts)
+
+    def _call(self, name: str, given: Tensor, made: Tensor) -> None:
+        images, _, steps, channels = self.words.shape
+        extent = (ctypes.c_int64 * 4)(images, steps, channels, positions(self.shape))
+        function = getattr(kernels(), name)
+        function(given.data_ptr(), extent, torch.get_num_threads(), made.data_ptr())
+
+
+def pool(node: MaxPool, spikes: Planes, memory: tuple[Tensor, Tensor]) -> Planes:
+    """The spikes of a cumulative max pool. memory: the spike counts of its inputs [N, C, H, W] and
+    its outputs [N, C, H', W'] so far, int32; brought up to date.
+    """
+    images, _, steps, channels = spikes.words.shape
+    found = Planes.empty(images, steps, node.shape)
+    geometry = (ctypes.c_int64 * 15)(
+        *(images, steps, channels, *spikes.shape[1:]),
+        *(*node.kernel, *node.stride, *node.padding, *node.dilation, *node.shape[1:]),
+    )
+    kernels().pool(
+        *(spikes.words.data_ptr(), geometry, torch.get_num_threads()),
+        *(memory[0].data_ptr(), memory[1].data_ptr(), found.words.data_ptr()),
+    )
+    return found
+
+
+def tables(population: Population, sources: Sequence[Source]) -> Tensor:
+    """What the lookup kernel looks up for a population; int16."""
+    array = (Source * max(len(sources), 1))(*sources)
+    size = kernels().table_size(ctypes.byref(population), array, len(sources))
+    found = torch.empty(size, dtype=torch.int16)
+    kernels().fill_tables(ctypes.byref(population), array, len(sources), found.data_ptr())
+    return found
+
+
+def run_window(population: Population, sources: Sequence[Source], level: int) -> None:
+    """One population over one window of time."""
+    array = (Source * max(len(sources), 1))(*sources)
+    kernels().run_window(
+        ctypes.byref(population), array, len(sources), torch.get_num_threads(), level
+    )

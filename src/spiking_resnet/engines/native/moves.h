@@ -1,0 +1,123 @@
+// What happens to spikes between populations: packing, counting, pooling.
+
+#pragma once
+
+#include "planes.h"
+
+namespace moves {
+
+// How many of everything: spikes [images, steps, channels, positions] in words [images, blocks, steps,
+// channels].
+struct Extent {
+    int64_t images, steps, channels, positions;
+};
+
+// Calls work(word, first position, positions in it, plane) for every word of an image; planes are
+// counted over steps and channels.
+template <typename Word, typename Work>
+void each_word(Word* words, const Extent& e, int64_t image, const Work& work) {
+    words += image * blocks(e.positions) * e.steps * e.channels;
+    for (int64_t first = 0; first < e.positions; first += BLOCK) {
+        const int64_t count = e.positions - first < BLOCK ? e.positions - first : BLOCK;
+        for (int64_t plane = 0; plane < e.steps * e.channels; ++plane)
+            work(*words++, first, count, plane);
+    }
+}
+
+// Bytes (0 or not) [images, steps, channels, positions] as words.
+void pack(const uint8_t* bytes, const Extent& e, int64_t threads, uint32_t* words) {
+    share(threads, e.images, [=, &e](int64_t image) {
+        const uint8_t* from = bytes + image * e.steps * e.channels * e.positions;
+        each_word(words, e, image, [&](uint32_t& word, int64_t first, int64_t count, int64_t plane) {
+            word = 0;
+            for (int64_t i = 0; i < count; ++i)
+                word |= uint32_t{from[plane * e.positions + first + i] != 0} << i;
+        });
+    });
+}
+
+// The reverse.
+void unpack(const uint32_t* words, const Extent& e, int64_t threads, uint8_t* bytes) {
+    share(threads, e.images, [=, &e](int64_t image) {
+        uint8_t* to = bytes + image * e.steps * e.channels * e.positions;
+        each_word(words, e, image, [&](uint32_t word, int64_t first, int64_t count, int64_t plane) {
+            for (int64_t i = 0; i < count; ++i)
+                to[plane * e.positions + first + i] = word >> i & 1;
+        });
+    });
+}
+
+// counts [images, channels, positions] += the spikes of every neuron.
+void count_neurons(const uint32_t* words, const Extent& e, int64_t threads, int64_t* counts) {
+    share(threads, e.images, [=, &e](int64_t image) {
+        int64_t* to = counts + image * e.channels * e.positions;
+        each_word(words, e, image, [&](uint32_t word, int64_t first, int64_t, int64_t plane) {
+            for (; word; word &= word - 1)
+                ++to[plane % e.channels * e.positions + first + __builtin_ctz(word)];
+        });
+    });
+}
+
+// sums [images, steps, channels]: the spikes of each channel at each step.
+void sum_channels(const uint32_t* words, const Extent& e, int64_t threads, float* sums) {
+    share(threads, e.images, [=, &e](int64_t image) {
+        float* to = sums + image * e.steps * e.channels;
+        std::memset(to, 0, e.steps * e.channels * sizeof(float));
+        each_word(words, e, image, [&](uint32_t word, int64_t, int64_t, int64_t plane) {
+            to[plane] += float(__builtin_popcount(word));
+        });
+    });
+}
+
+// A max pool of spike counts: an output spikes when the largest count of its window grows.
+struct Pool {
+    int64_t images, steps, channels, height, width;
+    int64_t kernel_height, kernel_width, stride_height, stride_width;
+    int64_t padding_height, padding_width, dilation_height, dilation_width;
+    int64_t new_height, new_width;
+};
+
+// counts [images, channels, positions] and largest [images, channels, new positions] are carried on.
+void pool(const uint32_t* words, const Pool& p, int64_t threads, int32_t* counts, int32_t* largest,
+          uint32_t* to) {
+    const int64_t positions = p.height * p.width, outputs = p.new_height * p.new_width;
+    std::vector<int64_t> first, reached;  // the windows that each position lies in
+    for (int64_t h = 0; h < p.height; ++h)
+        for (int64_t w = 0; w < p.width; ++w) {
+            first.push_back(reached.size());
+            for (int64_t ky = 0; ky < p.kernel_height; ++ky)
+                for (int64_t kx = 0; kx < p.kernel_width; ++kx) {
+                    const int64_t y = h + p.padding_height - ky * p.dilation_height;
+                    const int64_t x = w + p.padding_width - kx * p.dilation_width;
+                    if (y < 0 || x < 0 || y % p.stride_height || x % p.stride_width) continue;
+                    if (y / p.stride_height >= p.new_height || x / p.stride_width >= p.new_width)
+                        continue;
+                    reached.push_back(y / p.stride_height * p.new_width + x / p.stride_width);
+                }
+        }
+    first.push_back(reached.size());
+    const int64_t length = blocks(positions), made = blocks(outputs), words_each = p.steps * p.channels;
+    share(threads, p.images * p.channels, [&](int64_t task) {
+        const int64_t image = task / p.channels, c = task % p.channels;
+        const uint32_t* from = words + image * length * words_each + c;
+        uint32_t* out = to + image * made * words_each + c;
+        int32_t* count = counts + task * positions;
+        int32_t* most = largest + task * outputs;
+        for (int64_t t = 0; t < p.steps; ++t, from += p.channels, out += p.channels) {
+            for (int64_t b = 0; b < made; ++b) out[b * words_each] = 0;
+            for (int64_t b = 0; b < length; ++b)
+                for (uint32_t bits = from[b * words_each]; bits; bits &= bits - 1) {
+                    const int64_t place = b * BLOCK + __builtin_ctz(bits);
+                    const int32_t sum = ++count[place];
+                    for (int64_t i = first[place]; i < first[place + 1]; ++i) {
+                        const int64_t o = reached[i];
+                        if (sum <= most[o]) continue;
+                        most[o] = sum;
+                        out[o / BLOCK * words_each] |= uint32_t{1} << o % BLOCK;
+                    }
+                }
+        }
+    });
+}
+
+}  // namespace moves

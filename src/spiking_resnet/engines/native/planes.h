@@ -1,0 +1,84 @@
+// What the kernels are given: spikes as bits, and populations of integrate-and-fire neurons whose
+// weights, thresholds and potentials are integers (multiples of the population's grid 2^-k).
+//
+// A word holds the spikes of one channel of one image at one time step in a block of 32 positions: bit
+// i of block b is position p = 32 b + i = y * width + x; bits beyond the last position are 0. Words
+// that are computed together lie together: [images, blocks, steps, channels].
+
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#define INLINE static inline __attribute__((always_inline))
+
+constexpr int64_t BLOCK = 32;  // positions in a word
+
+INLINE int64_t blocks(int64_t positions) { return (positions + BLOCK - 1) / BLOCK; }
+
+extern "C" {
+
+// Spikes that reach a population, and their synapses.
+struct Source {
+    const uint32_t* spikes;  // [images, blocks, steps, channels]
+    const int32_t* weights;  // identity: [channels]; lookup: [outputs, channels / groups, kernel];
+                             // scatter: [kernel height, channels, kernel width, outputs / groups]
+    int64_t height, width, channels;
+    int64_t kernel_height, kernel_width;
+    int64_t stride_height, stride_width;
+    int64_t padding_height, padding_width;
+    int64_t dilation_height, dilation_width;
+    int64_t groups;
+    int64_t identity;        // one synapse from each neuron to the one at its own place
+};
+
+// A population of neurons over a window of time steps, and what it computes with.
+struct Population {
+    int64_t steps, images, height, width, channels;
+    int32_t* potential;        // lookup: [images, blocks, channels, 32], of the 32 the even ones
+                               // first; scatter: [images, positions, channels]; brought up to date
+    const int32_t* constant;   // [images, channels, positions]: current of every step, or null
+    const int32_t* current;    // [images, steps, channels, positions]: of each step, or null
+    const int32_t* bias;       // [channels]
+    const int32_t* threshold;  // [channels]
+    int64_t reset_to_zero;
+    uint32_t* spikes;          // [images, blocks, steps, channels]
+    int64_t* counts;           // [images]: spikes in this window, added to what is there
+    int64_t* peaks;            // [images]: largest |potential| after a step so far, or null
+    const int16_t* tables;     // lookup only: what `fill_tables` wrote
+    int64_t wide;              // lookup only: sums of 32 bits instead of 16
+};
+}
+
+namespace {
+
+// Calls work(task) for every task on so many threads, this one among them.
+template <typename Work>
+void share(int64_t threads, int64_t tasks, const Work& work) {
+    std::atomic<int64_t> next{0};
+    const auto run = [&] {
+        for (int64_t task; (task = next.fetch_add(1)) < tasks;) work(task);
+    };
+    std::vector<std::thread> others;
+    for (int64_t i = 1; i < threads && i < tasks; ++i) others.emplace_back(run);
+    run();
+    for (auto& thread : others) thread.join();
+}
+
+void raise_peak(int64_t* peak, int64_t value) {
+    int64_t before = __atomic_load_n(peak, __ATOMIC_RELAXED);
+    while (before < value && !__atomic_compare_exchange_n(peak, &before, value, false,
+                                                          __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+}
+
+// The positions of a block that exist.
+INLINE uint32_t valid_bits(int64_t positions, int64_t block) {
+    const int64_t left = positions - block * BLOCK;
+    return left >= BLOCK ? ~uint32_t{0} : (uint32_t{1} << left) - 1;
+}
+
+}  // namespace

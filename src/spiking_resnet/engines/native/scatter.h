@@ -1,0 +1,171 @@
+// The kernel for every machine and every geometry: step by step, each spike adds its rows of weights
+// to the potentials it reaches, then every neuron is advanced.
+
+#pragma once
+
+#include "planes.h"
+
+namespace scatter {
+
+constexpr int64_t LANES = 16;
+typedef int32_t Ints __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+// Which outputs each row (or column) of a source reaches, and through which row of its kernel.
+struct Axis {
+    std::vector<int64_t> first;           // [inputs + 1]: where each input's entries begin
+    std::vector<int64_t> kernel, output;  // the entries, outputs ascending
+    Axis(int64_t inputs, int64_t outputs, int64_t size, int64_t stride, int64_t padding,
+         int64_t dilation) {
+        for (int64_t at = 0; at < inputs; ++at) {
+            first.push_back(kernel.size());
+            for (int64_t k = size - 1; k >= 0; --k) {
+                const int64_t reached = at + padding - k * dilation;
+                if (reached < 0 || reached % stride || reached / stride >= outputs) continue;
+                kernel.push_back(k);
+                output.push_back(reached / stride);
+            }
+        }
+        first.push_back(kernel.size());
+    }
+};
+
+// Potentials that a spike reaches, side by side, and where their weights begin.
+struct Reach {
+    int64_t to, weights, count;
+};
+
+// A source, and what the spikes of each position reach. Columns that a spike reaches are neighbours,
+// in the order of the weights (kernel columns are stored reversed), where nothing lies between them:
+// then they are one run of additions.
+struct Synapses {
+    const Source* source;
+    std::vector<int64_t> first;  // [positions + 1]
+    std::vector<Reach> reaches;
+
+    Synapses(const Source& s, const Population& p) : source(&s) {
+        if (s.identity) return;
+        const Axis rows(s.height, p.height, s.kernel_height, s.stride_height, s.padding_height,
+                        s.dilation_height);
+        const Axis columns(s.width, p.width, s.kernel_width, s.stride_width, s.padding_width,
+                           s.dilation_width);
+        const bool joined = s.groups == 1 && s.stride_width == 1 && s.dilation_width == 1;
+        const int64_t out = p.channels / s.groups, row = s.kernel_width * out;
+        for (int64_t h = 0; h < s.height; ++h)
+            for (int64_t w = 0; w < s.width; ++w) {
+                first.push_back(reaches.size());
+                const int64_t begin = columns.first[w], end = columns.first[w + 1];
+                for (int64_t i = rows.first[h]; i < rows.first[h + 1]; ++i) {
+                    const int64_t line = rows.output[i] * p.width;
+                    const int64_t weights = rows.kernel[i] * s.channels * row;
+                    for (int64_t k = begin; k < end; k += joined ? end - begin : 1) {
+                        const int64_t column = columns.kernel[k];
+                        const int64_t skipped = joined ? s.kernel_width - 1 - column : column;
+                        reaches.push_back({(line + columns.output[k]) * p.channels,
+                                           weights + skipped * out,
+                                           joined ? (end - begin) * out : out});
+                    }
+                }
+            }
+        first.push_back(reaches.size());
+    }
+};
+
+INLINE void add_row(int32_t* __restrict to, const int32_t* __restrict row, int64_t count) {
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES) *(Ints*)(to + i) += *(const Ints*)(row + i);
+    for (; i < count; ++i) to[i] += row[i];
+}
+
+// Adds to the potentials v of one image what the spikes of one step bring. spikes: the image's words
+// [blocks, steps, channels] from that step on.
+INLINE void deliver(const Synapses& synapses, const Population& p, const uint32_t* spikes,
+                    int32_t* v) {
+    const Source& s = *synapses.source;
+    const int64_t length = blocks(s.height * s.width), out = p.channels / s.groups;
+    const int64_t inner = s.channels / s.groups, row = s.kernel_width * out;
+    for (int64_t b = 0; b < length; ++b, spikes += p.steps * s.channels)
+        for (int64_t c = 0; c < s.channels; ++c)
+            for (uint32_t bits = spikes[c]; bits; bits &= bits - 1) {
+                const int64_t place = b * BLOCK + __builtin_ctz(bits);
+                if (s.identity) {
+                    v[place * p.channels + c] += s.weights[c];
+                    continue;
+                }
+                const int64_t shift = s.groups == 1 ? 0 : c / inner * out;
+                const Reach* end = synapses.reaches.data() + synapses.first[place + 1];
+                for (const Reach* r = synapses.reaches.data() + synapses.first[place]; r < end; ++r)
+                    add_row(v + r->to + shift, s.weights + c * row + r->weights, r->count);
+            }
+}
+
+// Advances the neurons of one image by one step, to `spikes`: its words from that step on. Returns
+// the number of spikes.
+INLINE int64_t fire(const Population& p, int32_t* __restrict v, const int32_t* __restrict constant,
+                    const int32_t* __restrict current, uint32_t* __restrict spikes, int64_t* most) {
+    const int64_t positions = p.height * p.width;
+    int64_t count = 0;
+    int32_t largest = 0;
+    for (int64_t place = 0; place < positions; ++place) {
+        uint32_t* words = spikes + place / BLOCK * p.steps * p.channels;
+        if (place % BLOCK == 0) std::memset(words, 0, p.channels * sizeof(uint32_t));
+        for (int64_t c = 0; c < p.channels; ++c, ++v) {
+            int32_t charged = *v + p.bias[c];
+            if (constant) charged += constant[c * positions + place];
+            if (current) charged += current[c * positions + place];
+            if (charged >= p.threshold[c]) {
+                charged = p.reset_to_zero ? 0 : charged - p.threshold[c];
+                words[c] |= uint32_t{1} << place % BLOCK;
+                ++count;
+            }
+            *v = charged;
+            const int32_t size = charged < 0 ? -charged : charged;
+            largest = size > largest ? size : largest;
+        }
+    }
+    if (most) raise_peak(most, largest);
+    return count;
+}
+
+INLINE void run_image(const Population& p, const std::vector<Synapses>& synapses, int64_t image) {
+    const int64_t neurons = p.height * p.width * p.channels, length = blocks(p.height * p.width);
+    int32_t* v = p.potential + image * neurons;
+    const int32_t* constant = p.constant ? p.constant + image * neurons : nullptr;
+    int64_t count = 0;
+    for (int64_t t = 0; t < p.steps; ++t) {
+        for (const Synapses& each : synapses) {
+            const Source& s = *each.source;
+            const int64_t words = image * blocks(s.height * s.width) * p.steps + t;
+            deliver(each, p, s.spikes + words * s.channels, v);
+        }
+        count += fire(p, v, constant,
+                      p.current ? p.current + (image * p.steps + t) * neurons : nullptr,
+                      p.spikes + (image * length * p.steps + t) * p.channels,
+                      p.peaks ? p.peaks + image : nullptr);
+    }
+    p.counts[image] += count;
+}
+
+void run_portable(const Population& p, const std::vector<Synapses>& synapses, int64_t image) {
+    run_image(p, synapses, image);
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx2,bmi,bmi2,popcnt"))) void run_avx2(
+    const Population& p, const std::vector<Synapses>& synapses, int64_t image) {
+    run_image(p, synapses, image);
+}
+#endif
+
+void run(const Population& p, const Source* sources, int64_t number, int64_t threads, bool avx2) {
+    std::vector<Synapses> synapses;
+    for (int64_t i = 0; i < number; ++i) synapses.emplace_back(sources[i], p);
+    auto* runner = run_portable;
+#if defined(__x86_64__)
+    if (avx2) runner = run_avx2;
+#else
+    (void)avx2;
+#endif
+    share(threads, p.images, [&](int64_t image) { runner(p, synapses, image); });
+}
+
+}  // namespace scatter
