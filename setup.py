@@ -13,7 +13,7 @@ setup(
         Extension(
             "spiking_resnet.engines._cpu_kernels",
             [f"{NATIVE}/kernels.cpp"],
-            depends=[f"{NATIVE}/{name}.h" for name in ("planes", "lookup", "scatter", "moves")],
+            depends=[f"{NATIVE}/{name}.h" for name in ("planes", "lookup", "walk", "scatter", "moves")],
             extra_compile_args=FLAGS + EXACT,
             extra_link_args=[] if sys.platform == "win32" else ["-pthread"],
             language="c++",

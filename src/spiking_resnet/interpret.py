@@ -120,7 +120,7 @@ STATELESS: dict[type[Node], Callable[..., Tensor]] = {
     Conv2d: convolve,
     Linear: linear,
     Affine: affine,
-    Round: lambda node, x: (torch.round(x.double() * 2.0**node.bits) * 2.0**-node.bits).float(),
+    Round: lambda node, x: (x.double() * 2.0**node.bits).round_().mul_(2.0**-node.bits).float(),
     ReLU: relu,
     Add: add,
     Concat: lambda node, *values: torch.cat(values, 1),

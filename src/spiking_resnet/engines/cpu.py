@@ -33,6 +33,13 @@ from spiking_resnet.graph import (
 WINDOW = 64  # time steps of a layer held at once, and
 WINDOW_BYTES = 2**25  # of spikes of the widest layer
 
+# Cycles of the native kernels (see `choose`).
+LOOKUP = 1.4  # for a key, 32 positions of a channel
+ADVANCE = 18  # for 32 neurons
+LIST = 6  # for 32 channels at one position of a kernel
+PLACE = 100  # for 64 neurons
+ROW = 3  # for a spike, 64 neurons
+
 Value = Planes | Tensor  # spikes; or [window, N, ...], [1, ...] where constant in time
 
 
@@ -75,8 +82,6 @@ class _Work:
 
     def __init__(self, graph: Graph, plan: Plan) -> None:
         self.graph, self.plan, self.images = graph, plan, plan.images
-        self.level = kernels.level()
-        self.lookup = kernels.INSTRUCTION_SETS[self.level] == "avx512"
         self.given = interpret.constant_values(graph, plan.images)
         self.fused, done = fuse(graph, self.given)
         nodes = interpret.varying(graph, self.given)
@@ -85,9 +90,9 @@ class _Work:
         self.binary = binary(graph)
         self.memory: dict[str, Tensor] = {}  # read-outs and sums, as in interpret.State
         self.counts: dict[str, tuple[Tensor, Tensor]] = {}  # of cumulative max pools of spikes
+        self.free = kernels.Memory()
         self.populations = {
-            node.name: _Population(node, self.fused[node.name], len(plan.images), self.lookup)
-            for node in graph.of(Fire)
+            node.name: _Population(node, self.fused[node.name]) for node in graph.of(Fire)
         }
         self.result = Result.empty(graph, plan)
 
@@ -107,7 +112,7 @@ class _Work:
 
     def advance(self, start: int, stop: int) -> None:
         """Runs every layer over the steps start … stop - 1."""
-        steps = stop - start
+        steps, ends = stop - start, stop == self.plan.record[-1]
         values: dict[str, Value] = {}
         for node in self.nodes:
             if node.name in self.given:
@@ -117,6 +122,8 @@ class _Work:
                 values[node.name] = torch.stack(frames)
             elif isinstance(node, Fire):
                 values[node.name] = self._fire(node, values, steps)
+                if ends and node.name not in self.graph.output.inputs:
+                    self.populations[node.name].end(self.free)
             elif isinstance(node, Output):
                 values[node.name] = self._read_out(node, values[node.inputs[0]], steps)
             elif isinstance(node, MaxPool):
@@ -124,13 +131,18 @@ class _Work:
             else:
                 values[node.name] = self._other(node, [values[name] for name in node.inputs])
             for name in [name for name in values if self.last.get(name) == node.name]:
-                del values[name]
+                value = values.pop(name)
+                if isinstance(value, Planes) and name in self.populations:
+                    self.free.give(value.words)
 
     def _fire(self, node: Fire, values: Mapping[str, Value], steps: int) -> Planes:
         """The spikes of a population over the window."""
         population = self.populations[node.name]
         watched = node.name in self.plan.watch
-        spikes, counts, highest = population.run(values, steps, self.level, watched)
+        with kernels.alone() as threads:
+            spikes, counts, highest = population.run(
+                values, len(self.images), steps, watched, threads, self.free
+            )
         trained = node.name in self.plan.trains
         self.result.add(node.name, counts, spikes.unpacked() if trained else spikes.words)
         if watched:
@@ -192,63 +204,89 @@ class _Work:
 class _Population:
     """A population of neurons with its synapses, ready for the kernels."""
 
-    def __init__(self, node: Fire, fused: Fused, images: int, lookup: bool) -> None:
-        self.node, self.fused, self.images, self.lookup = node, fused, images, lookup
+    def __init__(self, node: Fire, fused: Fused) -> None:
+        self.node, self.fused = node, fused
         self.unit = 2.0**-fused.grid
-        start = self._integers(neurons.start(node.neuron, torch.zeros((1, *node.shape))))
-        start = start.flatten(2) if len(node.shape) == 3 else start[..., None]  # [1, C, positions]
-        if lookup:  # blocks of positions, even ones first
+        self.way = ""  # chosen in the first window
+        self.weights: list[Tensor] = []
+        self.tables: Tensor | None = None
+        self.potential: Tensor | None = None
+
+    def _begin(self, call: kernels.Call, sources: list[Planes], free: kernels.Memory) -> None:
+        """The first window: chooses how to compute, and sets the potentials in that way's order."""
+        self.way = choose(call, self.fused, sources)
+        if self.way.startswith("scatter"):
+            self.weights = [s.scattered() for s in self.fused.synapses]
+        else:
+            self.tables = call.tables(self.way)
+        shape = self.node.shape
+        start = self._integers(neurons.start(self.node.neuron, torch.zeros((1, *shape))))
+        start = start.view(1, shape[0], -1)
+        if self.way == "lookup":  # blocks of positions, even ones first
             start = F.pad(start, (0, -start.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK // 2, 2))
             start = start.permute(0, 2, 1, 4, 3)
         else:
             start = start.transpose(1, 2)
-        self.potential = start.repeat(images, *[1] * (start.ndim - 1))
-        self.weights = [s.weights if lookup else s.scattered() for s in fused.synapses]
-        self.tables: Tensor | None = None
+        images = call.population.images
+        self.potential = free.take(images, *start.shape[1:]).copy_(start)
+
+    def end(self, free: kernels.Memory) -> None:
+        """Gives the potentials back after the last window."""
+        assert self.potential is not None
+        free.give(self.potential)
 
     def _integers(self, values: Tensor) -> Tensor:
         """Currents or potentials in units of the grid."""
-        return torch.round(values * (1 / self.unit)).to(torch.int32).contiguous()
+        return (values * (1 / self.unit)).round_().to(torch.int32).contiguous()
 
     def potentials(self) -> Tensor:
         """The membrane potentials [N, C, ...]."""
+        assert self.potential is not None
         found = self.potential.transpose(1, 2)
-        if self.lookup:
+        if self.way == "lookup":
             found = found.transpose(-1, -2).flatten(2)
         flat = found[..., : kernels.positions(self.node.shape)] * self.unit
-        return flat.reshape(self.images, *self.node.shape)
+        return flat.reshape(-1, *self.node.shape)
 
     def run(
-        self, values: Mapping[str, Value], steps: int, level: int, watched: bool
+        self,
+        values: Mapping[str, Value],
+        images: int,
+        steps: int,
+        watched: bool,
+        threads: int,
+        free: kernels.Memory,
     ) -> tuple[Planes, Tensor, float]:
         """(spikes, their number by image, largest |potential| if watched) over the window."""
-        spikes = Planes.empty(self.images, steps, self.node.shape)
-        counts = torch.zeros(self.images, dtype=torch.int64)
-        peaks = torch.zeros(self.images, dtype=torch.int64) if watched else None
-        constant, current = self._currents([values[name] for name in self.fused.currents], steps)
-        sources = [self._source(values, i, each) for i, each in enumerate(self.fused.synapses)]
-        channels, height, width = (*self.node.shape, 1, 1)[:3]
+        shape, fused = self.node.shape, self.fused
+        size = (kernels.blocks(kernels.positions(shape)), steps, shape[0])
+        spikes = Planes(free.take(images, *size), shape)
+        counts = torch.zeros(images, dtype=torch.int64)
+        peaks = torch.zeros(images, dtype=torch.int64) if watched else None
+        constant, current = self._currents([values[name] for name in fused.currents], steps)
+        planes = [values[synapses.spikes] for synapses in fused.synapses]
         population = kernels.Population(
-            *(steps, self.images, height, width, channels),
-            *(self.potential.data_ptr(), _pointer(constant), _pointer(current)),
-            *(self.fused.bias.data_ptr(), self.fused.threshold.data_ptr()),
+            *(steps, images, *(*shape[1:], 1, 1)[:2], shape[0]),
+            *(None, _pointer(constant), _pointer(current)),
+            *(fused.bias.data_ptr(), fused.threshold.data_ptr()),
             self.node.neuron.reset == "zero",
             *(spikes.words.data_ptr(), counts.data_ptr(), _pointer(peaks)),
-            *(_pointer(self.tables), self.fused.wide),
+            *(None, fused.wide),
         )
-        if self.lookup and self.tables is None:
-            self.tables = kernels.tables(population, sources)
-            population.tables = self.tables.data_ptr()
-        kernels.run_window(population, sources, level)
+        sources = [
+            kernels.Source(value.words.data_ptr(), synapses.weights.data_ptr(), *synapses.geometry)
+            for value, synapses in zip(planes, fused.synapses, strict=True)
+        ]
+        call = kernels.Call(population, sources)
+        if self.potential is None:
+            self._begin(call, planes, free)
+        assert self.potential is not None
+        call.population.potential = self.potential.data_ptr()
+        call.population.tables = _pointer(self.tables)
+        for i, weights in enumerate(self.weights):
+            call.sources[i].weights = weights.data_ptr()
+        call.run(self.way, threads)
         return spikes, counts, 0.0 if peaks is None else float(peaks.max()) * self.unit
-
-    def _source(
-        self, values: Mapping[str, Value], i: int, synapses: Synapses
-    ) -> kernels.Source:
-        planes = values[synapses.spikes]
-        assert isinstance(planes, Planes)
-        pointers = planes.words.data_ptr(), self.weights[i].data_ptr()
-        return kernels.Source(*pointers, *synapses.geometry)
 
     def _currents(self, values: list[Value], steps: int) -> tuple[Tensor | None, Tensor | None]:
         """The current of every step [N, ...], and the one that changes [N, window, ...]."""
@@ -262,6 +300,34 @@ class _Population:
         return fixed, moving
 
 
+def choose(call: kernels.Call, fused: Fused, sources: list[Planes]) -> str:
+    """The quickest way to compute a population, given the spikes that reach it.
+
+    The costs are cycles per image and step on a Zen 4 core (docs/architecture.md): a lookup's are
+    the same whatever fires, a walk's grow with the measured number of spikes.
+    """
+    level = kernels.INSTRUCTION_SETS[kernels.level()]
+    if level != "avx512":
+        return f"scatter-{level}"
+    if not call.walk_fits():
+        return "lookup"
+    if kernels.way:
+        return kernels.way
+    population = call.population
+    places, channels = population.height * population.width, population.channels
+    keys, rows, words = 0, 0.0, 0
+    for synapses, planes in zip(fused.synapses, sources, strict=True):
+        if not synapses.identity:
+            taps = synapses.weights.shape[2] * synapses.weights.shape[3]
+            keys += taps * -(-synapses.weights.shape[1] // 6)
+            words += taps * kernels.blocks(synapses.weights.shape[1])
+            rows += taps * planes.density() * synapses.weights.shape[1]
+    width = 2 if fused.wide else 1
+    lookup = kernels.blocks(places) * channels * (LOOKUP * keys * width + ADVANCE)
+    walk = places * (LIST * words + channels / 64 * (PLACE + ROW * rows * width))
+    return "lookup" if lookup < walk else "walk"
+
+
 def _moved(node: Node, inputs: list[Planes]) -> Planes | None:
     """Planes that are others' planes, or None where bits must be moved within them."""
     words, shape = [planes.words for planes in inputs], node.shape
@@ -272,7 +338,7 @@ def _moved(node: Node, inputs: list[Planes]) -> Planes | None:
     if isinstance(node, Pad) and not any(sum(pair) for pair in node.padding[1:]):
         return Planes(F.pad(words[0], node.padding[0]), shape)
     if isinstance(node, Flatten) and kernels.positions(inputs[0].shape) == 1:
-        return Planes(words[0], shape)
+        return Planes(words[0].clone(), shape)
     return None
 
 

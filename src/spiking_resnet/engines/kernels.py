@@ -1,7 +1,8 @@
 """The compiled kernels of `native/`, called with tensors."""
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,10 +12,12 @@ from torch import Tensor
 
 from spiking_resnet.graph import MaxPool, Shape
 
-INTERFACE = 3  # the version of the C interface in native/kernels.cpp
+INTERFACE = 4  # the version of the C interface in native/kernels.cpp
 BLOCK = 32  # positions in a word
 INSTRUCTION_SETS = ("portable", "avx2", "avx512")
+WAYS = ("scatter-portable", "scatter-avx2", "lookup", "walk")  # `Way` of native/kernels.cpp
 instruction_set = "avx512"  # the best to be used; what the machine lacks is passed over
+way: str | None = None  # what to use wherever it fits, "lookup" or "walk"; None: the quicker
 INSTALL = (
     "its kernels were not compiled: install a C++ compiler (g++ or clang), then "
     "`pip install --force-reinstall --no-deps spiking-resnet`"
@@ -58,8 +61,9 @@ def library() -> ctypes.CDLL | None:
             continue  # compiled from an older source
         number, pointer = ctypes.c_int64, ctypes.c_void_p
         for name, arguments in {
-            "table_size": [pointer, pointer, number],
-            "fill_tables": [pointer, pointer, number, pointer],
+            "walk_fits": [pointer, pointer, number],
+            "table_size": [pointer, pointer, number, number],
+            "fill_tables": [pointer, pointer, number, number, pointer],
             "run_window": [pointer, pointer, number, number, number],
             **{
                 name: [pointer, pointer, number, pointer]
@@ -69,7 +73,7 @@ def library() -> ctypes.CDLL | None:
         }.items():
             getattr(found, name).argtypes = arguments
             getattr(found, name).restype = None
-        found.table_size.restype = number
+        found.walk_fits.restype = found.table_size.restype = number
         return found
     return None
 
@@ -94,6 +98,38 @@ def blocks(positions: int) -> int:
 def positions(shape: Shape) -> int:
     """The positions of a layer [C, H, W] or [C]."""
     return torch.Size(shape[1:]).numel()
+
+
+@contextmanager
+def alone() -> Iterator[int]:
+    """Keeps torch to one thread, and gives the number it had: for kernels that use all themselves.
+
+    Torch's threads go on spinning for a while after every operation they share.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+class Memory:
+    """int32 tensors to be used again: memory fresh from the system costs as much as a small layer."""
+
+    def __init__(self) -> None:
+        self.free: dict[int, list[Tensor]] = {}
+
+    def take(self, *size: int) -> Tensor:
+        """A tensor of this size with nothing written to it yet."""
+        number = torch.Size(size).numel()
+        kept = self.free.get(number)
+        flat = kept.pop() if kept else torch.empty(number, dtype=torch.int32)
+        return flat.view(size)
+
+    def give(self, tensor: Tensor) -> None:
+        """Takes back a tensor that nobody reads any more."""
+        self.free.setdefault(tensor.numel(), []).append(tensor.view(-1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +170,11 @@ class Planes:
         self._call("sum_channels", self.words, found)
         return found.transpose(0, 1)
 
+    def density(self) -> float:
+        """The share of the first image's neurons that fire in a step."""
+        first = Planes(self.words[:1], self.shape)
+        return float(first.sums().mean(dtype=torch.float64)) / positions(self.shape)
+
     def count_into(self, counts: Tensor) -> None:
         """Adds every neuron's spikes to counts, int64 [N, *shape]."""
         self._call("count_neurons", self.words, counts)
@@ -162,18 +203,26 @@ def pool(node: MaxPool, spikes: Planes, memory: tuple[Tensor, Tensor]) -> Planes
     return found
 
 
-def tables(population: Population, sources: Sequence[Source]) -> Tensor:
-    """What the lookup kernel looks up for a population; int16."""
-    array = (Source * max(len(sources), 1))(*sources)
-    size = kernels().table_size(ctypes.byref(population), array, len(sources))
-    found = torch.empty(size, dtype=torch.int16)
-    kernels().fill_tables(ctypes.byref(population), array, len(sources), found.data_ptr())
-    return found
+class Call:
+    """A population and its sources, to be computed in one of the ways."""
 
+    def __init__(self, population: Population, sources: Sequence[Source]) -> None:
+        self.population = population
+        self.sources = (Source * max(len(sources), 1))(*sources)
+        self.number = len(sources)
 
-def run_window(population: Population, sources: Sequence[Source], level: int) -> None:
-    """One population over one window of time."""
-    array = (Source * max(len(sources), 1))(*sources)
-    kernels().run_window(
-        ctypes.byref(population), array, len(sources), torch.get_num_threads(), level
-    )
+    def walk_fits(self) -> bool:
+        """Whether the set bits can be walked."""
+        return bool(kernels().walk_fits(ctypes.byref(self.population), self.sources, self.number))
+
+    def tables(self, way: str) -> Tensor:
+        """What that way needs made of the weights; bytes."""
+        given = ctypes.byref(self.population), self.sources, self.number, WAYS.index(way)
+        found = torch.empty(kernels().table_size(*given), dtype=torch.uint8)
+        kernels().fill_tables(*given, found.data_ptr())
+        return found
+
+    def run(self, way: str, threads: int) -> None:
+        """One window of time."""
+        given = ctypes.byref(self.population), self.sources, self.number
+        kernels().run_window(*given, threads, WAYS.index(way))

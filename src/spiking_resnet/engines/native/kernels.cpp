@@ -3,40 +3,71 @@
 #include "lookup.h"
 #include "moves.h"
 #include "scatter.h"
+#include "walk.h"
 
 extern "C" {
 
 // Changes with every change of the structures, of a layout or of a function's arguments.
-int64_t interface_version() { return 3; }
+int64_t interface_version() { return 4; }
 
 // What this machine can do: 0 portable, 1 AVX2, 2 AVX-512.
 int64_t machine_level() {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("bmi2"))
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
+        __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("bmi2"))
         return 2;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) return 1;
 #endif
     return 0;
 }
 
-int64_t table_size(const Population* p, const Source* sources, int64_t number) {
-    const lookup::Units units(*p, sources, number);
-    return units.number * units.columns * lookup::keys_of(sources, number) * lookup::ENTRIES;
-}
+// Ways to compute a population.
+enum Way { SCATTER_PORTABLE, SCATTER_AVX2, LOOKUP, WALK_ROWS };
 
-void fill_tables(const Population* p, const Source* sources, int64_t number, int16_t* tables) {
-    lookup::fill_tables(*p, sources, number, tables);
-}
-
-// level: as in machine_level; 2 is the lookup kernel, which has its own layouts.
-void run_window(const Population* p, const Source* sources, int64_t number, int64_t threads,
-                int64_t level) {
+// Whether the walk takes a population (the others take all).
+int64_t walk_fits(const Population* p, const Source* sources, int64_t number) {
 #if defined(__x86_64__)
-    if (level == 2) return lookup::run(*p, sources, number, threads);
+    return walk::fits(*p, sources, number);
+#else
+    (void)p, (void)sources, (void)number;
+    return 0;
 #endif
-    scatter::run(*p, sources, number, threads, level == 1);
+}
+
+// The bytes that `fill_tables` writes.
+int64_t table_size(const Population* p, const Source* sources, int64_t number, int64_t way) {
+#if defined(__x86_64__)
+    if (way == WALK_ROWS) {
+        int64_t rows = 1;
+        for (int64_t i = 0; i < number; ++i) rows += walk::rows_of(sources[i]);
+        return rows * p->channels * (p->wide ? sizeof(int32_t) : sizeof(int16_t));
+    }
+#endif
+    if (way != LOOKUP) return 0;
+    const lookup::Units units(*p, sources, number);
+    return units.number * units.columns * lookup::keys_of(sources, number) * lookup::ENTRIES *
+           sizeof(int16_t);
+}
+
+void fill_tables(const Population* p, const Source* sources, int64_t number, int64_t way,
+                 void* tables) {
+#if defined(__x86_64__)
+    if (way == WALK_ROWS && p->wide)
+        return walk::fill_rows(*p, sources, number, (int32_t*)tables);
+    if (way == WALK_ROWS) return walk::fill_rows(*p, sources, number, (int16_t*)tables);
+#endif
+    if (way == LOOKUP) lookup::fill_tables(*p, sources, number, (int16_t*)tables);
+}
+
+void run_window(const Population* p, const Source* sources, int64_t number, int64_t threads,
+                int64_t way) {
+#if defined(__x86_64__)
+    if (way == LOOKUP) return lookup::run(*p, sources, number, threads);
+    if (way == WALK_ROWS) return walk::run(*p, sources, number, threads);
+#endif
+    scatter::run(*p, sources, number, threads, way == SCATTER_AVX2);
 }
 
 void pack(const uint8_t* bytes, const moves::Extent* extent, int64_t threads, uint32_t* words) {

@@ -25,12 +25,14 @@ constexpr int64_t ENTRIES = 64;  // sums in a table
 constexpr uint32_t EVEN = 0x55555555;
 constexpr int64_t SLACK = 64;    // entries before and after each plane of numbers, read and ignored
 
-INLINE int64_t groups_of(const Source& s) {
-    return (s.channels / s.groups + GROUP - 1) / GROUP;  // of channels, in each group of the source
-}
+// Six channels at a position of the kernel make a key; the channels left over (5 at most) make keys
+// together with those of the next positions.
+INLINE int64_t groups_of(const Source& s) { return s.channels / s.groups / GROUP; }
+INLINE int64_t left_over(const Source& s) { return s.channels / s.groups % GROUP; }
 
 INLINE int64_t keys_of(const Source& s) {
-    return s.identity ? 0 : groups_of(s) * s.kernel_height * s.kernel_width;
+    const int64_t taps = s.kernel_height * s.kernel_width;
+    return s.identity ? 0 : taps * groups_of(s) + (taps * left_over(s) + GROUP - 1) / GROUP;
 }
 
 INLINE int64_t keys_of(const Source* sources, int64_t number) {
@@ -70,7 +72,8 @@ struct Units {
     }
 };
 
-// Writes the tables [unit, key, columns, 64]. Keys: sources, kernel positions, channel groups.
+// Writes the tables [unit, key, columns, 64]. Keys: sources; in each, first those of six channels at
+// each kernel position, then those of what is left over.
 void fill_tables(const Population& p, const Source* sources, int64_t number, int16_t* tables) {
     const int64_t keys = keys_of(sources, number);
     const Units units(p, sources, number);
@@ -83,19 +86,22 @@ void fill_tables(const Population& p, const Source* sources, int64_t number, int
             const Source& s = sources[i];
             if (s.identity) continue;
             const int64_t inner = s.channels / s.groups, taps = s.kernel_height * s.kernel_width;
-            for (int64_t tap = 0; tap < taps; ++tap)
-                for (int64_t first = 0; first < inner; first += GROUP) {
-                    int32_t sums[ENTRIES] = {};
-                    for (int64_t c = 0; c < GROUP && first + c < inner; ++c) {
-                        const int32_t weight = s.weights[(o * inner + first + c) * taps + tap];
-                        for (int64_t e = 0; e < ENTRIES; ++e) sums[e] += e >> c & 1 ? weight : 0;
-                    }
-                    for (int64_t e = 0; e < ENTRIES; ++e) {
-                        to[e] = int16_t(uint16_t(sums[e]));
-                        if (p.wide) to[ENTRIES + e] = int16_t(rounded(sums[e], shift));
-                    }
-                    to += units.columns * ENTRIES;
+            const int64_t whole = taps * groups_of(s), left = left_over(s);
+            for (int64_t key = 0; key < keys_of(s); ++key, to += units.columns * ENTRIES) {
+                int32_t sums[ENTRIES] = {};
+                for (int64_t bit = 0; bit < GROUP; ++bit) {
+                    const int64_t at = (key - whole) * GROUP + bit;  // among those left over
+                    int64_t tap = key < whole ? key / groups_of(s) : at / left;
+                    int64_t c = key < whole ? key % groups_of(s) * GROUP + bit : inner - left + at % left;
+                    if (tap >= taps) break;
+                    const int32_t weight = s.weights[(o * inner + c) * taps + tap];
+                    for (int64_t e = 0; e < ENTRIES; ++e) sums[e] += e >> bit & 1 ? weight : 0;
                 }
+                for (int64_t e = 0; e < ENTRIES; ++e) {
+                    to[e] = int16_t(uint16_t(sums[e]));
+                    if (p.wide) to[ENTRIES + e] = int16_t(rounded(sums[e], shift));
+                }
+            }
         }
     }
 }
@@ -123,13 +129,14 @@ struct Piece {
 // A source as this kernel reads it.
 struct View {
     const Source* source;
-    int64_t groups, taps, keys, pitch;
+    int64_t groups, left, taps, keys, pitch;  // groups: of six channels, and what is left over
     std::vector<int64_t> first;  // [taps * blocks + 1]: where each one's pieces begin
     std::vector<Piece> pieces;
 
     View(const Source& s, const Population& p)
         : source(&s),
-          groups(groups_of(s)),
+          groups(groups_of(s) + (left_over(s) > 0)),
+          left(left_over(s)),
           taps(s.kernel_height * s.kernel_width),
           keys(keys_of(s)),
           pitch(blocks(s.height * s.width) * BLOCK + 2 * SLACK) {
@@ -216,33 +223,56 @@ AVX512 static void number_source(const View& view, const Population& p, int64_t 
     }
 }
 
+// The numbers that a block of outputs sees through one position of the kernel.
+AVX512_INLINE __m512i seen(const Piece* piece, const Piece* end, const uint16_t* plane) {
+    if (end - piece == 1 && !piece->stepping)
+        return _mm512_maskz_loadu_epi16(piece->mask, plane + piece->offset);
+    __m512i found = _mm512_setzero_si512();
+    for (; piece < end; ++piece) {
+        const uint16_t* from = plane + piece->offset;
+        const __m512i picked =
+            _mm512_permutex2var_epi16(_mm512_loadu_si512(from), _mm512_load_si512(piece->index),
+                                      _mm512_loadu_si512(from + BLOCK));
+        found = _mm512_mask_mov_epi16(found, piece->mask, picked);
+    }
+    return found;
+}
+
 // Copies to the panel what one block of outputs sees of one group of a source's channels.
 AVX512 static void fill_panel(const View& view, const uint16_t* numbers, int64_t group,
                               int64_t block, int64_t length, int64_t steps, uint16_t* panel) {
     const int64_t stride = view.groups * view.source->groups * view.pitch;  // to the next step
+    const int64_t whole = view.groups - (view.left > 0);
     numbers += group * view.groups * view.pitch + SLACK;
-    for (int64_t key = 0; key < view.keys; ++key, panel += CHUNK * BLOCK) {
-        const int64_t tap = key / view.groups;
-        const uint16_t* plane = numbers + key % view.groups * view.pitch;
-        const Piece* piece = view.pieces.data() + view.first[tap * length + block];
-        const Piece* end = view.pieces.data() + view.first[tap * length + block + 1];
-        if (end - piece == 1 && !piece->stepping) {
+    const Piece* pieces = view.pieces.data();
+    const int64_t* first = view.first.data() + block;
+    for (int64_t tap = 0; tap < view.taps; ++tap) {
+        const Piece *piece = pieces + first[tap * length], *end = pieces + first[tap * length + 1];
+        for (int64_t g = 0; g < whole; ++g, panel += CHUNK * BLOCK)
             for (int64_t t = 0; t < steps; ++t)
                 _mm512_store_si512(panel + t * BLOCK,
-                                   _mm512_maskz_loadu_epi16(
-                                       piece->mask, plane + t * stride + piece->offset));
-            continue;
-        }
-        for (int64_t t = 0; t < steps; ++t) {
-            __m512i found = _mm512_setzero_si512();
-            for (const Piece* at = piece; at < end; ++at) {
-                const uint16_t* from = plane + t * stride + at->offset;
-                const __m512i picked = _mm512_permutex2var_epi16(
-                    _mm512_loadu_si512(from), _mm512_load_si512(at->index),
-                    _mm512_loadu_si512(from + BLOCK));
-                found = _mm512_mask_mov_epi16(found, at->mask, picked);
-            }
-            _mm512_store_si512(panel + t * BLOCK, found);
+                                   seen(piece, end, numbers + g * view.pitch + t * stride));
+    }
+    if (!view.left) return;
+    numbers += whole * view.pitch;
+    for (int64_t t = 0; t < steps; ++t) {
+        uint16_t* to = panel + t * BLOCK;
+        __m512i key = _mm512_setzero_si512();
+        int64_t bits = 0;  // of the key that are set already
+        for (int64_t tap = 0; tap < view.taps; ++tap) {
+            const __m512i found = seen(pieces + first[tap * length], pieces + first[tap * length + 1],
+                                       numbers + t * stride);
+            key = _mm512_or_si512(key, _mm512_sll_epi16(found, _mm_cvtsi64_si128(bits)));
+            bits += view.left;
+            if (bits < GROUP && tap + 1 < view.taps) continue;
+            _mm512_store_si512(to, _mm512_and_si512(key, _mm512_set1_epi16(ENTRIES - 1)));
+            to += CHUNK * BLOCK;
+            bits -= GROUP;
+            const int64_t used = view.left - (bits > 0 ? bits : 0);
+            key = bits > 0 ? _mm512_srl_epi16(found, _mm_cvtsi64_si128(used)) : _mm512_setzero_si512();
+            if (bits > 0 && tap + 1 == view.taps)  // the last tap's end
+                _mm512_store_si512(to, key);
+            if (bits < 0) bits = 0;
         }
     }
 }
@@ -465,10 +495,11 @@ AVX512 static void run_block(const Place& at, const std::vector<View>& views, co
                            views[i].source->groups > 1 ? begin / outputs : 0, at.block, at.length,
                            at.steps, panel);
         }
-        for (int64_t key = 0; key == 0 || key < keys; key += KEYS) {
-            const int64_t count = keys - key < KEYS ? keys - key : KEYS;
+        const int64_t parts = keys > KEYS ? (keys + KEYS - 1) / KEYS : 1;
+        for (int64_t part = 0; part < parts; ++part) {
+            const int64_t key = keys * part / parts, count = keys * (part + 1) / parts - key;
             for (int64_t unit = begin; unit < past; ++unit) {
-                const int16_t* table = p.tables + (unit * keys + key) * units.columns * ENTRIES;
+                const int16_t* table = (const int16_t*)p.tables + (unit * keys + key) * units.columns * ENTRIES;
                 const int16_t* start = key ? nullptr : first + unit * units.columns;
                 int16_t* sums = desk.sums + (unit - begin) * units.columns * CHUNK * BLOCK;
                 (units.columns == 2 ? sum_pair : sum_single)(
@@ -508,10 +539,10 @@ void run(const Population& p, const Source* sources, int64_t number, int64_t thr
     auto* const finish = p.wide ? (plain ? advance_all<true, true> : advance_all<true, false>)
                                 : (plain ? advance_all<false, true> : advance_all<false, false>);
     const std::vector<int16_t> first = biases(p, units, shift_of(keys));
-    int64_t bands = p.images % threads == 0 || p.images > 4 * threads ? 1 : threads;
-    bands = bands < length ? bands : length;
-    share(threads, p.images * bands, [&](int64_t task) {
-        Desk desk(views, keys, units);
+    const int64_t bands = bands_of(p.images, length, threads);
+    const auto desk_for = [&] { return std::make_unique<Desk>(views, keys, units); };
+    share(threads, p.images * bands, desk_for, [&](int64_t task, std::unique_ptr<Desk>& own) {
+        Desk& desk = *own;
         const int64_t image = task / bands, band = task % bands;
         const int64_t begin = length * band / bands, past = length * (band + 1) / bands;
         Place at{&p, identities.data(), int64_t(identities.size()), image, 0, 0, 0, length,

@@ -7,9 +7,11 @@
 
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -24,8 +26,9 @@ extern "C" {
 // Spikes that reach a population, and their synapses.
 struct Source {
     const uint32_t* spikes;  // [images, blocks, steps, channels]
-    const int32_t* weights;  // identity: [channels]; lookup: [outputs, channels / groups, kernel];
-                             // scatter: [kernel height, channels, kernel width, outputs / groups]
+    const int32_t* weights;  // identity: [channels]; scatter: [kernel height, channels,
+                             // kernel width, outputs / groups]; others: [outputs, channels /
+                             // groups, kernel], which only `fill_tables` reads
     int64_t height, width, channels;
     int64_t kernel_height, kernel_width;
     int64_t stride_height, stride_width;
@@ -39,7 +42,7 @@ struct Source {
 struct Population {
     int64_t steps, images, height, width, channels;
     int32_t* potential;        // lookup: [images, blocks, channels, 32], of the 32 the even ones
-                               // first; scatter: [images, positions, channels]; brought up to date
+                               // first; others: [images, positions, channels]; brought up to date
     const int32_t* constant;   // [images, channels, positions]: current of every step, or null
     const int32_t* current;    // [images, steps, channels, positions]: of each step, or null
     const int32_t* bias;       // [channels]
@@ -48,24 +51,37 @@ struct Population {
     uint32_t* spikes;          // [images, blocks, steps, channels]
     int64_t* counts;           // [images]: spikes in this window, added to what is there
     int64_t* peaks;            // [images]: largest |potential| after a step so far, or null
-    const int16_t* tables;     // lookup only: what `fill_tables` wrote
-    int64_t wide;              // lookup only: sums of 32 bits instead of 16
+    const void* tables;        // lookup and walk: what `fill_tables` wrote
+    int64_t wide;              // lookup and walk: sums of 32 bits instead of 16
 };
 }
 
 namespace {
 
-// Calls work(task) for every task on so many threads, this one among them.
-template <typename Work>
-void share(int64_t threads, int64_t tasks, const Work& work) {
+// Calls work(task, desk) for every task on so many threads, this one among them; each thread makes
+// itself a desk to work at.
+template <typename Make, typename Work>
+void share(int64_t threads, int64_t tasks, const Make& make, const Work& work) {
     std::atomic<int64_t> next{0};
     const auto run = [&] {
-        for (int64_t task; (task = next.fetch_add(1)) < tasks;) work(task);
+        auto desk = make();
+        for (int64_t task; (task = next.fetch_add(1)) < tasks;) work(task, desk);
     };
     std::vector<std::thread> others;
     for (int64_t i = 1; i < threads && i < tasks; ++i) others.emplace_back(run);
     run();
     for (auto& thread : others) thread.join();
+}
+
+template <typename Work>
+void share(int64_t threads, int64_t tasks, const Work& work) {
+    share(threads, tasks, [] { return 0; }, [&](int64_t task, int) { work(task); });
+}
+
+// Into how many bands of blocks an image is divided, so that there is work for all threads.
+int64_t bands_of(int64_t images, int64_t length, int64_t threads) {
+    if (images % threads == 0 || images > 4 * threads) return 1;
+    return threads < length ? threads : length;
 }
 
 void raise_peak(int64_t* peak, int64_t value) {

@@ -1,0 +1,287 @@
+// The other kernel for AVX-512: the set bits of each neighbourhood, gathered into one list, and the
+// rows of weights they stand for added up. Its work grows with the number of spikes, and it needs no
+// tables: it is the better one where channels are many and spikes few.
+//
+// Spikes come and go as words over positions; here they are turned into words over channels (a
+// transposition of 32 x 32 bits). One list serves all channels of outputs, 64 of them at a time.
+
+#pragma once
+
+#include "planes.h"
+
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#define WALK                                                                                  \
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,bmi,bmi2," \
+                          "popcnt")))
+
+namespace walk {
+
+constexpr int64_t CHUNK = 16;  // time steps in turn
+constexpr int64_t TURN = 4;    // rows of weights added between two looks at the list's end
+
+INLINE int64_t units(int64_t channels) { return (channels + 31) / 32; }
+
+INLINE int64_t rows_of(const Source& s) {
+    return s.identity ? 0 : s.kernel_height * s.kernel_width * units(s.channels) * 32;
+}
+
+// The transpose of 32 words of 32 bits.
+WALK static inline void transpose(const uint32_t* from, uint32_t* to) {
+    alignas(64) uint8_t index[64];  // of bytes 0 of all words, then bytes 1
+    for (int i = 0; i < 64; ++i) index[i] = uint8_t(i % 32 * 4 + i / 32);
+    const __m512i low = _mm512_loadu_si512(from), high = _mm512_loadu_si512(from + 16);
+    const __m512i first = _mm512_load_si512(index);
+    for (int half = 0; half < 2; ++half) {
+        const __m512i at = _mm512_add_epi8(first, _mm512_set1_epi8(char(2 * half)));
+        __m512i bytes = _mm512_permutex2var_epi8(low, at, high);
+        for (int bit = 7; bit >= 0; --bit) {
+            const uint64_t found = _mm512_movepi8_mask(bytes);
+            to[16 * half + bit] = uint32_t(found);
+            to[16 * half + 8 + bit] = uint32_t(found >> 32);
+            bytes = _mm512_add_epi8(bytes, bytes);  // the next lower bit to the top
+        }
+    }
+}
+
+// Spikes of one image and chunk of a source, over channels: bits [positions, CHUNK, units].
+WALK static void turn_source(const Source& s, const Population& p, int64_t image, int64_t start,
+                             int64_t steps, uint32_t* bits) {
+    const int64_t positions = s.height * s.width, wide = units(s.channels);
+    for (int64_t b = 0; b < blocks(positions); ++b) {
+        const uint32_t* words =
+            s.spikes + ((image * blocks(positions) + b) * p.steps + start) * s.channels;
+        const int64_t count = positions - b * BLOCK < BLOCK ? positions - b * BLOCK : BLOCK;
+        for (int64_t t = 0; t < steps; ++t, words += s.channels)
+            for (int64_t unit = 0; unit < wide; ++unit) {
+                uint32_t from[32] = {}, to[32];
+                const int64_t left = s.channels - unit * 32;
+                std::memcpy(from, words + unit * 32, (left < 32 ? left : 32) * sizeof(uint32_t));
+                transpose(from, to);
+                uint32_t* at = bits + (b * BLOCK * CHUNK + t) * wide + unit;
+                for (int64_t i = 0; i < count; ++i) at[i * CHUNK * wide] = to[i];
+            }
+    }
+}
+
+// Words over channels that an output position sees, and the rows of weights that their bits stand for.
+struct Look {
+    const uint32_t* bits;  // of step 0
+    int64_t stride;        // to the next step
+    int64_t row;
+};
+
+// What a thread works with.
+struct Desk {
+    std::vector<std::vector<uint32_t>> bits;  // by source
+    std::unique_ptr<uint16_t[]> list;         // rows of weights: by position and step of a block
+    std::vector<int64_t> ends;                // [32 * CHUNK + 1]: where each one's rows begin
+    std::vector<uint32_t> fired;              // [CHUNK, units, 32]
+    std::vector<Look> looks;
+    Desk(const Population& p, const Source* sources, int64_t number, int64_t rows)
+        : list(new uint16_t[BLOCK * CHUNK * (rows + TURN) + 64]),
+          ends(BLOCK * CHUNK + 1),
+          fired(CHUNK * units(p.channels) * 32),
+          looks(rows / 32) {
+        for (int64_t i = 0; i < number; ++i) {
+            const Source& s = sources[i];
+            bits.emplace_back(s.height * s.width * CHUNK * units(s.channels));
+        }
+    }
+};
+
+// Sets `looks` to what the output position (y, x) sees of all sources. Returns how many there are.
+inline int64_t look(const Population& p, const Source* sources, int64_t number, int64_t place,
+                    const Desk& desk, Look* looks) {
+    const int64_t y = place / p.width, x = place % p.width;
+    int64_t found = 0, row = 0;
+    for (int64_t k = 0; k < number; ++k) {
+        const Source& s = sources[k];
+        if (s.identity) continue;
+        const int64_t wide = units(s.channels);
+        for (int64_t ky = 0; ky < s.kernel_height; ++ky) {
+            const int64_t h = y * s.stride_height + ky * s.dilation_height - s.padding_height;
+            for (int64_t kx = 0; kx < s.kernel_width; ++kx, row += 32 * wide) {
+                const int64_t w = x * s.stride_width + kx * s.dilation_width - s.padding_width;
+                if (h < 0 || h >= s.height || w < 0 || w >= s.width) continue;
+                const uint32_t* bits = desk.bits[k].data() + (h * s.width + w) * CHUNK * wide;
+                for (int64_t unit = 0; unit < wide; ++unit)
+                    looks[found++] = {bits + unit, wide, row + 32 * unit};
+            }
+        }
+    }
+    return found;
+}
+
+// Lists, for the positions of a block and the steps of a chunk, the rows of weights to add.
+WALK static void list_rows(const Population& p, const Source* sources, int64_t number,
+                           int64_t block, int64_t count, int64_t steps, int64_t zero, Desk& desk) {
+    const __m512i lanes = _mm512_set_epi16(31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17,
+                                           16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    uint16_t *const list = desk.list.get(), *to = list;
+    int64_t* end = desk.ends.data();
+    Look* const looks = desk.looks.data();
+    *end++ = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        const int64_t seen = look(p, sources, number, block * BLOCK + i, desk, looks);
+        for (int64_t t = 0; t < steps; ++t) {
+            for (int64_t k = 0; k < seen; ++k) {
+                const uint32_t word = looks[k].bits[t * looks[k].stride];
+                const __m512i rows =
+                    _mm512_add_epi16(lanes, _mm512_set1_epi16(int16_t(looks[k].row)));
+                _mm512_storeu_si512(to, _mm512_maskz_compress_epi16(word, rows));
+                to += _mm_popcnt_u32(word);
+            }
+            _mm_storel_epi64((__m128i*)to, _mm_set1_epi16(int16_t(zero)));
+            to = list + (to - list + TURN - 1) / TURN * TURN;
+            *end++ = to - list;
+        }
+    }
+}
+
+// One position's neurons of VECTORS * 32 channels from `o` on, for all steps of a chunk.
+template <int VECTORS, bool WIDE>
+WALK static void run_place(const Population& p, const Source* sources, int64_t number,
+                           const void* weights, int64_t image, int64_t place, int64_t lane,
+                           int64_t steps, int64_t o, Desk& desk) {
+    constexpr int HALVES = 2 * VECTORS;                 // vectors of potentials, and of wide sums
+    constexpr int SUMS = WIDE ? HALVES : VECTORS;       // vectors of sums
+    const int64_t positions = p.height * p.width, wide = units(p.channels);
+    const int64_t row = p.channels * (WIDE ? 4 : 2);    // bytes
+    const char* table = (const char*)weights + o * (WIDE ? 4 : 2);
+    int32_t* v = p.potential + (image * positions + place) * p.channels + o;
+    const __m512i kept = _mm512_set1_epi32(p.reset_to_zero ? 0 : -1);
+    __m512i potential[HALVES], bias[HALVES], threshold[HALVES];
+    for (int i = 0; i < HALVES; ++i) {
+        potential[i] = _mm512_loadu_si512(v + 16 * i);
+        bias[i] = _mm512_loadu_si512(p.bias + o + 16 * i);
+        threshold[i] = _mm512_loadu_si512(p.threshold + o + 16 * i);
+    }
+    const int64_t* ends = desk.ends.data() + lane * steps;
+    for (int64_t t = 0; t < steps; ++t) {
+        __m512i sum[SUMS], other[SUMS];
+        for (int i = 0; i < SUMS; ++i) sum[i] = other[i] = _mm512_setzero_si512();
+        const uint16_t* at = desk.list.get() + ends[t];
+        const uint16_t* end = desk.list.get() + ends[t + 1];
+        for (; at < end; at += TURN)
+            for (int turn = 0; turn < TURN; turn += 2) {
+                const char* one = table + at[turn] * row;
+                const char* two = table + at[turn + 1] * row;
+                for (int i = 0; i < SUMS; ++i) {
+                    const __m512i a = _mm512_loadu_si512(one + 64 * i);
+                    const __m512i b = _mm512_loadu_si512(two + 64 * i);
+                    sum[i] = WIDE ? _mm512_add_epi32(sum[i], a) : _mm512_add_epi16(sum[i], a);
+                    other[i] = WIDE ? _mm512_add_epi32(other[i], b) : _mm512_add_epi16(other[i], b);
+                }
+            }
+        for (int i = 0; i < HALVES; ++i) {
+            if constexpr (WIDE) {
+                potential[i] = _mm512_add_epi32(potential[i], _mm512_add_epi32(sum[i], other[i]));
+            } else {
+                const __m512i both = _mm512_add_epi16(sum[i / 2], other[i / 2]);
+                potential[i] = _mm512_add_epi32(
+                    potential[i],
+                    _mm512_cvtepi16_epi32(i % 2 ? _mm512_extracti64x4_epi64(both, 1)
+                                                : _mm512_castsi512_si256(both)));
+            }
+            potential[i] = _mm512_add_epi32(potential[i], bias[i]);
+            for (int64_t k = 0; k < number; ++k) {
+                if (!sources[k].identity) continue;
+                const uint32_t* bits = desk.bits[k].data() + (place * CHUNK + t) * wide + o / 32;
+                potential[i] = _mm512_mask_add_epi32(
+                    potential[i], bits[i / 2] >> (16 * (i % 2)), potential[i],
+                    _mm512_loadu_si512(sources[k].weights + o + 16 * i));
+            }
+        }
+        for (int i = 0; i < HALVES; i += 2) {
+            uint32_t fired = 0;
+            for (int half = 0; half < 2; ++half) {
+                __m512i& u = potential[i + half];
+                const __mmask16 spike = _mm512_cmpge_epi32_mask(u, threshold[i + half]);
+                u = _mm512_mask_and_epi32(u, spike, _mm512_sub_epi32(u, threshold[i + half]), kept);
+                fired |= uint32_t(spike) << (16 * half);
+            }
+            desk.fired[(t * wide + (o + 16 * i) / 32) * 32 + lane] = fired;
+        }
+    }
+    for (int i = 0; i < HALVES; ++i) _mm512_storeu_si512(v + 16 * i, potential[i]);
+}
+
+// All of one image.
+template <bool WIDE>
+WALK static void run_image(const Population& p, const Source* sources, int64_t number, int64_t rows,
+                           const void* weights, int64_t image, int64_t first, int64_t past,
+                           Desk& desk) {
+    const int64_t positions = p.height * p.width, length = blocks(positions);
+    const int64_t wide = units(p.channels);
+    int64_t count = 0;
+    for (int64_t start = 0; start < p.steps; start += CHUNK) {
+        const int64_t steps = p.steps - start < CHUNK ? p.steps - start : CHUNK;
+        for (int64_t i = 0; i < number; ++i)
+            turn_source(sources[i], p, image, start, steps, desk.bits[i].data());
+        for (int64_t b = first; b < past; ++b) {
+            const int64_t lanes = positions - b * BLOCK < BLOCK ? positions - b * BLOCK : BLOCK;
+            list_rows(p, sources, number, b, lanes, steps, rows, desk);
+            if (lanes < BLOCK) std::fill(desk.fired.begin(), desk.fired.end(), 0);
+            for (int64_t o = 0; o < p.channels;) {
+                const bool two = o + 64 <= p.channels;
+                for (int64_t i = 0; i < lanes; ++i)
+                    (two ? run_place<2, WIDE> : run_place<1, WIDE>)(
+                        p, sources, number, weights, image, b * BLOCK + i, i, steps, o, desk);
+                o += two ? 64 : 32;
+            }
+            uint32_t* words = p.spikes + ((image * length + b) * p.steps + start) * p.channels;
+            for (int64_t t = 0; t < steps; ++t)
+                for (int64_t unit = 0; unit < wide; ++unit, words += 32)
+                    transpose(desk.fired.data() + (t * wide + unit) * 32, words);
+            words -= steps * p.channels;
+            for (int64_t i = 0; i < steps * p.channels; ++i) count += _mm_popcnt_u32(words[i]);
+        }
+    }
+    __atomic_fetch_add(p.counts + image, count, __ATOMIC_RELAXED);
+}
+
+// Whether this kernel takes the population.
+bool fits(const Population& p, const Source* sources, int64_t number) {
+    int64_t rows = 0;
+    for (int64_t i = 0; i < number; ++i) {
+        if (!sources[i].identity && sources[i].groups != 1) return false;
+        rows += rows_of(sources[i]);
+    }
+    return rows > 0 && rows < 65535 && p.channels % 32 == 0 && !p.constant && !p.current && !p.peaks;
+}
+
+// Writes the rows of weights [sources, kernel, channels in units of 32, outputs], and one of zeros.
+template <typename Number>
+void fill_rows(const Population& p, const Source* sources, int64_t number, Number* to) {
+    for (int64_t i = 0; i < number; ++i) {
+        const Source& s = sources[i];
+        const int64_t taps = s.kernel_height * s.kernel_width;
+        if (s.identity) continue;
+        for (int64_t tap = 0; tap < taps; ++tap)
+            for (int64_t c = 0; c < units(s.channels) * 32; ++c)
+                for (int64_t o = 0; o < p.channels; ++o)
+                    *to++ = c < s.channels ? Number(s.weights[(o * s.channels + c) * taps + tap]) : 0;
+    }
+    for (int64_t o = 0; o < p.channels; ++o) *to++ = 0;
+}
+
+void run(const Population& p, const Source* sources, int64_t number, int64_t threads) {
+    int64_t rows = 0;
+    for (int64_t i = 0; i < number; ++i) rows += rows_of(sources[i]);
+    const int64_t length = blocks(p.height * p.width), bands = bands_of(p.images, length, threads);
+    const auto desk_for = [&] { return std::make_unique<Desk>(p, sources, number, rows); };
+    share(threads, p.images * bands, desk_for, [&](int64_t task, std::unique_ptr<Desk>& own) {
+        Desk& desk = *own;
+        const int64_t image = task / bands, band = task % bands;
+        (p.wide ? run_image<true> : run_image<false>)(
+            p, sources, number, rows, p.tables, image, length * band / bands,
+            length * (band + 1) / bands, desk);
+    });
+}
+
+}  // namespace walk
+
+#endif
