@@ -188,17 +188,20 @@ struct Aligned {
 
 // What a thread works with.
 struct Desk {
-    std::vector<std::vector<uint16_t>> numbers;  // by source: [CHUNK, channel groups, pitch]
+    std::vector<Aligned> number_memory;
     Aligned panel_memory, sums_memory;
-    uint16_t* panel;  // [keys, CHUNK, 32]: what a block of outputs sees
-    int16_t* sums;    // [UNITS, columns, CHUNK, 32]
+    std::vector<uint16_t*> numbers;  // by source: [CHUNK, channel groups, pitch]
+    uint16_t* panel;                 // [keys, CHUNK, 32]: what a block of outputs sees
+    int16_t* sums;                   // [UNITS, columns, CHUNK, 32]
     Desk(const std::vector<View>& views, int64_t keys, const Units& units)
         : panel_memory(keys * CHUNK * BLOCK * sizeof(uint16_t)),
           sums_memory(UNITS * units.columns * CHUNK * BLOCK * sizeof(int16_t)),
           panel((uint16_t*)panel_memory.data()),
           sums((int16_t*)sums_memory.data()) {
         for (const View& view : views)
-            numbers.emplace_back(CHUNK * view.groups * view.source->groups * view.pitch);
+            number_memory.emplace_back(CHUNK * view.groups * view.source->groups * view.pitch *
+                                       sizeof(uint16_t));
+        for (Aligned& memory : number_memory) numbers.push_back((uint16_t*)memory.data());
     }
 };
 
@@ -223,57 +226,62 @@ AVX512 static void number_source(const View& view, const Population& p, int64_t 
     }
 }
 
-// The numbers that a block of outputs sees through one position of the kernel.
-AVX512_INLINE __m512i seen(const Piece* piece, const Piece* end, const uint16_t* plane) {
-    if (end - piece == 1 && !piece->stepping)
-        return _mm512_maskz_loadu_epi16(piece->mask, plane + piece->offset);
-    __m512i found = _mm512_setzero_si512();
-    for (; piece < end; ++piece) {
-        const uint16_t* from = plane + piece->offset;
-        const __m512i picked =
-            _mm512_permutex2var_epi16(_mm512_loadu_si512(from), _mm512_load_si512(piece->index),
-                                      _mm512_loadu_si512(from + BLOCK));
-        found = _mm512_mask_mov_epi16(found, piece->mask, picked);
+// What a block of outputs sees of CHUNK planes of numbers, `stride` apart, through one position of the
+// kernel: a masked stretch of each, or pieces put together.
+AVX512_INLINE void see(const Piece* piece, const Piece* end, const uint16_t* plane, int64_t stride,
+                       __m512i (&found)[CHUNK]) {
+    if (end - piece == 1 && !piece->stepping) {
+        const __mmask32 mask = piece->mask;
+        for (int t = 0; t < CHUNK; ++t)
+            found[t] = _mm512_maskz_loadu_epi16(mask, plane + piece->offset + t * stride);
+        return;
     }
-    return found;
+    for (int t = 0; t < CHUNK; ++t) found[t] = _mm512_setzero_si512();
+    for (; piece < end; ++piece) {
+        const __m512i index = _mm512_load_si512(piece->index);
+        const __mmask32 mask = piece->mask;
+        for (int t = 0; t < CHUNK; ++t) {
+            const uint16_t* from = plane + piece->offset + t * stride;
+            found[t] = _mm512_mask_mov_epi16(
+                found[t], mask,
+                _mm512_permutex2var_epi16(_mm512_loadu_si512(from), index,
+                                          _mm512_loadu_si512(from + BLOCK)));
+        }
+    }
 }
 
-// Copies to the panel what one block of outputs sees of one group of a source's channels.
+// Copies to the panel what one block of outputs sees of one group of a source's channels. (All steps
+// of a chunk, if there are fewer too: nobody looks at what comes of the rest.)
 AVX512 static void fill_panel(const View& view, const uint16_t* numbers, int64_t group,
-                              int64_t block, int64_t length, int64_t steps, uint16_t* panel) {
+                              int64_t block, int64_t length, uint16_t* panel) {
     const int64_t stride = view.groups * view.source->groups * view.pitch;  // to the next step
     const int64_t whole = view.groups - (view.left > 0);
     numbers += group * view.groups * view.pitch + SLACK;
     const Piece* pieces = view.pieces.data();
     const int64_t* first = view.first.data() + block;
-    for (int64_t tap = 0; tap < view.taps; ++tap) {
-        const Piece *piece = pieces + first[tap * length], *end = pieces + first[tap * length + 1];
-        for (int64_t g = 0; g < whole; ++g, panel += CHUNK * BLOCK)
-            for (int64_t t = 0; t < steps; ++t)
-                _mm512_store_si512(panel + t * BLOCK,
-                                   seen(piece, end, numbers + g * view.pitch + t * stride));
-    }
-    if (!view.left) return;
-    numbers += whole * view.pitch;
-    for (int64_t t = 0; t < steps; ++t) {
-        uint16_t* to = panel + t * BLOCK;
-        __m512i key = _mm512_setzero_si512();
-        int64_t bits = 0;  // of the key that are set already
-        for (int64_t tap = 0; tap < view.taps; ++tap) {
-            const __m512i found = seen(pieces + first[tap * length], pieces + first[tap * length + 1],
-                                       numbers + t * stride);
-            key = _mm512_or_si512(key, _mm512_sll_epi16(found, _mm_cvtsi64_si128(bits)));
-            bits += view.left;
-            if (bits < GROUP && tap + 1 < view.taps) continue;
-            _mm512_store_si512(to, _mm512_and_si512(key, _mm512_set1_epi16(ENTRIES - 1)));
-            to += CHUNK * BLOCK;
-            bits -= GROUP;
-            const int64_t used = view.left - (bits > 0 ? bits : 0);
-            key = bits > 0 ? _mm512_srl_epi16(found, _mm_cvtsi64_si128(used)) : _mm512_setzero_si512();
-            if (bits > 0 && tap + 1 == view.taps)  // the last tap's end
-                _mm512_store_si512(to, key);
-            if (bits < 0) bits = 0;
+    __m512i found[CHUNK];
+    for (int64_t tap = 0; tap < view.taps; ++tap)
+        for (int64_t g = 0; g < whole; ++g, panel += CHUNK * BLOCK) {
+            see(pieces + first[tap * length], pieces + first[tap * length + 1],
+                numbers + g * view.pitch, stride, found);
+            for (int t = 0; t < CHUNK; ++t) _mm512_store_si512(panel + t * BLOCK, found[t]);
         }
+    // Channels left over: one key takes six bits of the row that they make over all positions.
+    for (int64_t bit = 0; bit < view.taps * view.left; bit += GROUP, panel += CHUNK * BLOCK) {
+        __m512i key[CHUNK];
+        for (int t = 0; t < CHUNK; ++t) key[t] = _mm512_setzero_si512();
+        for (int64_t tap = bit / view.left; tap < view.taps && tap * view.left < bit + GROUP; ++tap) {
+            see(pieces + first[tap * length], pieces + first[tap * length + 1],
+                numbers + whole * view.pitch, stride, found);
+            const int64_t shift = tap * view.left - bit;
+            const __m512i count = _mm512_set1_epi16(int16_t(shift < 0 ? -shift : shift));
+            for (int t = 0; t < CHUNK; ++t)
+                key[t] = _mm512_or_si512(key[t], shift < 0 ? _mm512_srlv_epi16(found[t], count)
+                                                           : _mm512_sllv_epi16(found[t], count));
+        }
+        for (int t = 0; t < CHUNK; ++t)
+            _mm512_store_si512(panel + t * BLOCK,
+                               _mm512_and_si512(key[t], _mm512_set1_epi16(ENTRIES - 1)));
     }
 }
 
@@ -379,20 +387,24 @@ AVX512 static void advance(const Place& at, int64_t first, const int16_t* sums) 
     const bool to_zero = !PLAIN && p.reset_to_zero, watched = !PLAIN && p.peaks;
     const int64_t channels = p.channels, positions = p.height * p.width;
     int32_t* v = p.potential + (block * channels + first) * BLOCK;
-    __m512i even[NUMBER], odd[NUMBER], threshold[NUMBER], most = _mm512_setzero_si512();
-    __m512i steady_even[NUMBER], steady_odd[NUMBER];
+    const uint32_t valid = at.valid;
+    const int32_t* const current = PLAIN ? nullptr : p.current;
+    __m512i even[NUMBER], odd[NUMBER], threshold[NUMBER];
+    __m512i steady_even[PLAIN ? 1 : NUMBER], steady_odd[PLAIN ? 1 : NUMBER];
+    __m512i most = _mm512_setzero_si512();
     __m512i gains[NUMBER];  // of the first identity: there is seldom another
     for (int c = 0; c < NUMBER; ++c) {
-        const int32_t gain = sources ? at.identities[0]->weights[first + c] : 0;
-        gains[c] = WIDE ? _mm512_set1_epi32(gain) : _mm512_set1_epi16(int16_t(gain));
+        gains[c] = _mm512_set1_epi16(sources ? int16_t(at.identities[0]->weights[first + c]) : 0);
         threshold[c] = _mm512_set1_epi32(p.threshold[first + c]);
         even[c] = _mm512_load_si512(v + c * BLOCK);
         odd[c] = _mm512_load_si512(v + c * BLOCK + 16);
-        steady_even[c] = steady_odd[c] = _mm512_setzero_si512();
-        if (!PLAIN && p.constant)
-            add_currents(p.constant + (at.image * channels + first + c) * positions +
-                             at.block * BLOCK,
-                         at.valid, steady_even[c], steady_odd[c]);
+        if constexpr (!PLAIN) {
+            steady_even[c] = steady_odd[c] = _mm512_setzero_si512();
+            if (p.constant)
+                add_currents(p.constant + (at.image * channels + first + c) * positions +
+                                 at.block * BLOCK,
+                             valid, steady_even[c], steady_odd[c]);
+        }
     }
     for (int64_t t = 0; t < at.steps; ++t) {
         __m512i sum[NUMBER];
@@ -409,18 +421,16 @@ AVX512 static void advance(const Place& at, int64_t first, const int16_t* sums) 
         }
         for (int64_t i = 0; i < sources; ++i) {
             const Source& s = *at.identities[i];
+            const uint32_t* words = s.spikes + word + t * channels;
             for (int c = 0; c < NUMBER; ++c) {
-                const uint32_t bits = s.spikes[word + t * channels + c];
-                __m512i gain = gains[c];
-                if (i) {
-                    const int32_t other = s.weights[first + c];
-                    gain = WIDE ? _mm512_set1_epi32(other) : _mm512_set1_epi16(int16_t(other));
-                }
+                const int32_t own = s.weights[first + c];
                 if constexpr (WIDE) {
-                    even[c] = _mm512_mask_add_epi32(even[c], _pext_u32(bits, EVEN), even[c], gain);
-                    odd[c] = _mm512_mask_add_epi32(odd[c], _pext_u32(bits, ~EVEN), odd[c], gain);
+                    const __m512i gain = _mm512_set1_epi32(own);
+                    even[c] = _mm512_mask_add_epi32(even[c], _pext_u32(words[c], EVEN), even[c], gain);
+                    odd[c] = _mm512_mask_add_epi32(odd[c], _pext_u32(words[c], ~EVEN), odd[c], gain);
                 } else {
-                    sum[c] = _mm512_mask_add_epi16(sum[c], bits, sum[c], gain);
+                    const __m512i gain = i ? _mm512_set1_epi16(int16_t(own)) : gains[c];
+                    sum[c] = _mm512_mask_add_epi16(sum[c], words[c], sum[c], gain);
                 }
             }
         }
@@ -430,9 +440,9 @@ AVX512 static void advance(const Place& at, int64_t first, const int16_t* sums) 
             if constexpr (!PLAIN) {
                 even[c] = _mm512_add_epi32(even[c], steady_even[c]);
                 odd[c] = _mm512_add_epi32(odd[c], steady_odd[c]);
-                if (p.current) {
+                if (current) {
                     const int64_t plane = (at.image * p.steps + at.start + t) * channels + first + c;
-                    add_currents(p.current + plane * positions + at.block * BLOCK, at.valid, even[c],
+                    add_currents(current + plane * positions + at.block * BLOCK, valid, even[c],
                                  odd[c]);
                 }
             }
@@ -443,11 +453,11 @@ AVX512 static void advance(const Place& at, int64_t first, const int16_t* sums) 
             odd[c] =
                 _mm512_mask_sub_epi32(odd[c], fired_odd, odd[c], to_zero ? odd[c] : threshold[c]);
             spikes[c] =
-                (_pdep_u32(fired_even, EVEN) | _pdep_u32(fired_odd, ~EVEN)) & at.valid;
+                (_pdep_u32(fired_even, EVEN) | _pdep_u32(fired_odd, ~EVEN)) & valid;
             if (watched) {
-                most = _mm512_mask_max_epi32(most, _pext_u32(at.valid, EVEN), most,
+                most = _mm512_mask_max_epi32(most, _pext_u32(valid, EVEN), most,
                                              _mm512_abs_epi32(even[c]));
-                most = _mm512_mask_max_epi32(most, _pext_u32(at.valid, ~EVEN), most,
+                most = _mm512_mask_max_epi32(most, _pext_u32(valid, ~EVEN), most,
                                              _mm512_abs_epi32(odd[c]));
             }
         }
@@ -463,8 +473,8 @@ AVX512 static void advance(const Place& at, int64_t first, const int16_t* sums) 
 template <bool WIDE, bool PLAIN>
 AVX512 static void advance_all(const Place& at, int64_t first, int64_t past, const int16_t* sums) {
     const int64_t each = (WIDE ? 2 : 1) * CHUNK * BLOCK;
-    for (; first + 4 <= past; first += 4, sums += 4 * each)
-        advance<4, WIDE, PLAIN>(at, first, sums);
+    for (; first + 2 <= past; first += 2, sums += 2 * each)
+        advance<2, WIDE, PLAIN>(at, first, sums);
     for (; first < past; ++first, sums += each) advance<1, WIDE, PLAIN>(at, first, sums);
 }
 
@@ -491,9 +501,9 @@ AVX512 static void run_block(const Place& at, const std::vector<View>& views, co
             if (views[i].source->groups > 1 && past > (begin / outputs + 1) * outputs)
                 past = (begin / outputs + 1) * outputs;  // units that see the same panel
             if (views[i].source->groups > 1 ? begin % outputs == 0 : begin == 0)
-                fill_panel(views[i], desk.numbers[i].data(),
+                fill_panel(views[i], desk.numbers[i],
                            views[i].source->groups > 1 ? begin / outputs : 0, at.block, at.length,
-                           at.steps, panel);
+                           panel);
         }
         const int64_t parts = keys > KEYS ? (keys + KEYS - 1) / KEYS : 1;
         for (int64_t part = 0; part < parts; ++part) {
@@ -550,7 +560,7 @@ void run(const Population& p, const Source* sources, int64_t number, int64_t thr
         for (; at.start < p.steps; at.start += at.steps) {
             at.steps = p.steps - at.start < CHUNK ? p.steps - at.start : CHUNK;
             for (size_t i = 0; i < views.size(); ++i)
-                number_source(views[i], p, image, at.start, at.steps, desk.numbers[i].data());
+                number_source(views[i], p, image, at.start, at.steps, desk.numbers[i]);
             for (at.block = begin; at.block < past; ++at.block) {
                 at.valid = valid_bits(p.height * p.width, at.block);
                 run_block(at, views, units, keys, first.data(), finish, desk);
