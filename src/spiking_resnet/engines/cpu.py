@@ -112,7 +112,8 @@ class _Work:
 
     def advance(self, start: int, stop: int) -> None:
         """Runs every layer over the steps start … stop - 1."""
-        steps, ends = stop - start, stop == self.plan.record[-1]
+        steps = stop - start
+        self.last_window = stop == self.plan.record[-1]
         values: dict[str, Value] = {}
         for node in self.nodes:
             if node.name in self.given:
@@ -122,8 +123,6 @@ class _Work:
                 values[node.name] = torch.stack(frames)
             elif isinstance(node, Fire):
                 values[node.name] = self._fire(node, values, steps)
-                if ends and node.name not in self.graph.output.inputs:
-                    self.populations[node.name].end(self.free)
             elif isinstance(node, Output):
                 values[node.name] = self._read_out(node, values[node.inputs[0]], steps)
             elif isinstance(node, MaxPool):
@@ -139,9 +138,10 @@ class _Work:
         """The spikes of a population over the window."""
         population = self.populations[node.name]
         watched = node.name in self.plan.watch
+        keep = not self.last_window or node.name in self.graph.output.inputs
         with kernels.alone() as threads:
             spikes, counts, highest = population.run(
-                values, len(self.images), steps, watched, threads, self.free
+                values, len(self.images), steps, threads, self.free, watched, keep
             )
         trained = node.name in self.plan.trains
         self.result.add(node.name, counts, spikes.unpacked() if trained else spikes.words)
@@ -212,8 +212,8 @@ class _Population:
         self.tables: Tensor | None = None
         self.potential: Tensor | None = None
 
-    def _begin(self, call: kernels.Call, sources: list[Planes], free: kernels.Memory) -> None:
-        """The first window: chooses how to compute, and sets the potentials in that way's order."""
+    def _begin(self, call: kernels.Call, sources: list[Planes]) -> Tensor:
+        """The first window: chooses how to compute. One image's potentials, in that way's order."""
         self.way = choose(call, self.fused, sources)
         if self.way.startswith("scatter"):
             self.weights = [s.scattered() for s in self.fused.synapses]
@@ -222,18 +222,11 @@ class _Population:
         shape = self.node.shape
         start = self._integers(neurons.start(self.node.neuron, torch.zeros((1, *shape))))
         start = start.view(1, shape[0], -1)
-        if self.way == "lookup":  # blocks of positions, even ones first
-            start = F.pad(start, (0, -start.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK // 2, 2))
-            start = start.permute(0, 2, 1, 4, 3)
-        else:
-            start = start.transpose(1, 2)
-        images = call.population.images
-        self.potential = free.take(images, *start.shape[1:]).copy_(start)
-
-    def end(self, free: kernels.Memory) -> None:
-        """Gives the potentials back after the last window."""
-        assert self.potential is not None
-        free.give(self.potential)
+        if self.way != "lookup":
+            return start.transpose(1, 2).contiguous()
+        # Blocks of positions, even ones first.
+        start = F.pad(start, (0, -start.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK // 2, 2))
+        return start.permute(0, 2, 1, 4, 3).contiguous()
 
     def _integers(self, values: Tensor) -> Tensor:
         """Currents or potentials in units of the grid."""
@@ -253,11 +246,15 @@ class _Population:
         values: Mapping[str, Value],
         images: int,
         steps: int,
-        watched: bool,
         threads: int,
         free: kernels.Memory,
+        watched: bool,
+        keep: bool,
     ) -> tuple[Planes, Tensor, float]:
-        """(spikes, their number by image, largest |potential| if watched) over the window."""
+        """(spikes, their number by image, largest |potential| if watched) over the window.
+
+        keep: whether the potentials are needed afterwards.
+        """
         shape, fused = self.node.shape, self.fused
         size = (kernels.blocks(kernels.positions(shape)), steps, shape[0])
         spikes = Planes(free.take(images, *size), shape)
@@ -267,7 +264,7 @@ class _Population:
         planes = [values[synapses.spikes] for synapses in fused.synapses]
         population = kernels.Population(
             *(steps, images, *(*shape[1:], 1, 1)[:2], shape[0]),
-            *(None, _pointer(constant), _pointer(current)),
+            *(None, None, _pointer(constant), _pointer(current)),
             *(fused.bias.data_ptr(), fused.threshold.data_ptr()),
             self.node.neuron.reset == "zero",
             *(spikes.words.data_ptr(), counts.data_ptr(), _pointer(peaks)),
@@ -278,14 +275,18 @@ class _Population:
             for value, synapses in zip(planes, fused.synapses, strict=True)
         ]
         call = kernels.Call(population, sources)
-        if self.potential is None:
-            self._begin(call, planes, free)
-        assert self.potential is not None
-        call.population.potential = self.potential.data_ptr()
+        start = None
+        if not self.way:
+            start = self._begin(call, [value for value in planes if isinstance(value, Planes)])
+            call.population.start = start.data_ptr()
+            if keep:
+                self.potential = torch.empty((images, *start.shape[1:]), dtype=torch.int32)
+        call.population.potential = _pointer(self.potential)
         call.population.tables = _pointer(self.tables)
         for i, weights in enumerate(self.weights):
             call.sources[i].weights = weights.data_ptr()
         call.run(self.way, threads)
+        spikes = Planes(spikes.words, shape, int(counts.sum()))
         return spikes, counts, 0.0 if peaks is None else float(peaks.max()) * self.unit
 
     def _currents(self, values: list[Value], steps: int) -> tuple[Tensor | None, Tensor | None]:

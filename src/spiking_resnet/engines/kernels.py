@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spiking_resnet.graph import MaxPool, Shape
 
-INTERFACE = 4  # the version of the C interface in native/kernels.cpp
+INTERFACE = 5  # the version of the C interface in native/kernels.cpp
 BLOCK = 32  # positions in a word
 INSTRUCTION_SETS = ("portable", "avx2", "avx512")
 WAYS = ("scatter-portable", "scatter-avx2", "lookup", "walk")  # `Way` of native/kernels.cpp
@@ -44,8 +44,8 @@ class Population(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("steps", "images", "height", "width", "channels")),
-        *((name, ctypes.c_void_p) for name in ("potential", "constant", "current")),
-        *((name, ctypes.c_void_p) for name in ("bias", "threshold")),
+        *((name, ctypes.c_void_p) for name in ("start", "potential")),
+        *((name, ctypes.c_void_p) for name in ("constant", "current", "bias", "threshold")),
         ("reset_to_zero", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("spikes", "counts", "peaks", "tables")),
         ("wide", ctypes.c_int64),
@@ -137,11 +137,12 @@ class Planes:
     """The spikes of one layer over a window of time: words int32 [N, blocks, steps, C].
 
     Bit i of block b is the spike at position p = 32 b + i = y * width + x. shape: of the layer,
-    [C, H, W] or [C].
+    [C, H, W] or [C]. count: how many spikes there are, if known.
     """
 
     words: Tensor
     shape: Shape
+    count: int | None = None
 
     @classmethod
     def empty(cls, images: int, steps: int, shape: Shape) -> "Planes":
@@ -171,9 +172,10 @@ class Planes:
         return found.transpose(0, 1)
 
     def density(self) -> float:
-        """The share of the first image's neurons that fire in a step."""
-        first = Planes(self.words[:1], self.shape)
-        return float(first.sums().mean(dtype=torch.float64)) / positions(self.shape)
+        """The share of neurons that fire in a step."""
+        count = float(self.sums().sum()) if self.count is None else self.count
+        images, _, steps, channels = self.words.shape
+        return count / (images * steps * channels * positions(self.shape))
 
     def count_into(self, counts: Tensor) -> None:
         """Adds every neuron's spikes to counts, int64 [N, *shape]."""

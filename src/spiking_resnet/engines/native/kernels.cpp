@@ -8,7 +8,7 @@
 extern "C" {
 
 // Changes with every change of the structures, of a layout or of a function's arguments.
-int64_t interface_version() { return 4; }
+int64_t interface_version() { return 5; }
 
 // What this machine can do: 0 portable, 1 AVX2, 2 AVX-512.
 int64_t machine_level() {

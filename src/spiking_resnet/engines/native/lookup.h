@@ -93,9 +93,8 @@ void fill_tables(const Population& p, const Source* sources, int64_t number, int
                     const int64_t at = (key - whole) * GROUP + bit;  // among those left over
                     int64_t tap = key < whole ? key / groups_of(s) : at / left;
                     int64_t c = key < whole ? key % groups_of(s) * GROUP + bit : inner - left + at % left;
-                    if (tap >= taps) break;
-                    const int32_t weight = s.weights[(o * inner + c) * taps + tap];
-                    for (int64_t e = 0; e < ENTRIES; ++e) sums[e] += e >> bit & 1 ? weight : 0;
+                    const int32_t weight = tap < taps ? s.weights[(o * inner + c) * taps + tap] : 0;
+                    for (int64_t e = 0; e < 1 << bit; ++e) sums[e + (1 << bit)] = sums[e] + weight;
                 }
                 for (int64_t e = 0; e < ENTRIES; ++e) {
                     to[e] = int16_t(uint16_t(sums[e]));
@@ -189,15 +188,18 @@ struct Aligned {
 // What a thread works with.
 struct Desk {
     std::vector<Aligned> number_memory;
-    Aligned panel_memory, sums_memory;
+    Aligned panel_memory, sums_memory, potential_memory;
     std::vector<uint16_t*> numbers;  // by source: [CHUNK, channel groups, pitch]
     uint16_t* panel;                 // [keys, CHUNK, 32]: what a block of outputs sees
     int16_t* sums;                   // [UNITS, columns, CHUNK, 32]
-    Desk(const std::vector<View>& views, int64_t keys, const Units& units)
+    int32_t* potential;              // [blocks, channels, 32], of this thread's blocks
+    Desk(const std::vector<View>& views, int64_t keys, const Units& units, int64_t neurons)
         : panel_memory(keys * CHUNK * BLOCK * sizeof(uint16_t)),
           sums_memory(UNITS * units.columns * CHUNK * BLOCK * sizeof(int16_t)),
+          potential_memory(neurons * sizeof(int32_t)),
           panel((uint16_t*)panel_memory.data()),
-          sums((int16_t*)sums_memory.data()) {
+          sums((int16_t*)sums_memory.data()),
+          potential((int32_t*)potential_memory.data()) {
         for (const View& view : views)
             number_memory.emplace_back(CHUNK * view.groups * view.source->groups * view.pitch *
                                        sizeof(uint16_t));
@@ -354,6 +356,7 @@ struct Place {
     const Source* const* identities;
     int64_t number;  // of identities
     int64_t image, start, steps, block, length;
+    int32_t* potential;  // [channels, 32], of this block
     uint32_t valid;
     int shift;
 };
@@ -386,7 +389,7 @@ AVX512 static void advance(const Place& at, int64_t first, const int16_t* sums) 
     const int64_t word = (block * p.steps + at.start) * p.channels + first;
     const bool to_zero = !PLAIN && p.reset_to_zero, watched = !PLAIN && p.peaks;
     const int64_t channels = p.channels, positions = p.height * p.width;
-    int32_t* v = p.potential + (block * channels + first) * BLOCK;
+    int32_t* v = at.potential + first * BLOCK;
     const uint32_t valid = at.valid;
     const int32_t* const current = PLAIN ? nullptr : p.current;
     __m512i even[NUMBER], odd[NUMBER], threshold[NUMBER];
@@ -550,22 +553,27 @@ void run(const Population& p, const Source* sources, int64_t number, int64_t thr
                                 : (plain ? advance_all<false, true> : advance_all<false, false>);
     const std::vector<int16_t> first = biases(p, units, shift_of(keys));
     const int64_t bands = bands_of(p.images, length, threads);
-    const auto desk_for = [&] { return std::make_unique<Desk>(views, keys, units); };
+    const int64_t neurons = length * p.channels * BLOCK;  // of an image
+    const auto desk_for = [&] { return std::make_unique<Desk>(views, keys, units, neurons); };
     share(threads, p.images * bands, desk_for, [&](int64_t task, std::unique_ptr<Desk>& own) {
         Desk& desk = *own;
         const int64_t image = task / bands, band = task % bands;
         const int64_t begin = length * band / bands, past = length * (band + 1) / bands;
+        const int64_t row = p.channels * BLOCK;
+        take_potentials(p, image, neurons, begin * row, past * row, desk.potential);
         Place at{&p, identities.data(), int64_t(identities.size()), image, 0, 0, 0, length,
-                 0,  shift_of(keys)};
+                 nullptr, 0, shift_of(keys)};
         for (; at.start < p.steps; at.start += at.steps) {
             at.steps = p.steps - at.start < CHUNK ? p.steps - at.start : CHUNK;
             for (size_t i = 0; i < views.size(); ++i)
                 number_source(views[i], p, image, at.start, at.steps, desk.numbers[i]);
             for (at.block = begin; at.block < past; ++at.block) {
                 at.valid = valid_bits(p.height * p.width, at.block);
+                at.potential = desk.potential + (at.block - begin) * row;
                 run_block(at, views, units, keys, first.data(), finish, desk);
             }
         }
+        keep_potentials(p, image, neurons, begin * row, past * row, desk.potential);
         const int64_t words = p.steps * p.channels;
         const uint32_t* spikes = p.spikes + (image * length + begin) * words;
         __atomic_fetch_add(p.counts + image, count_words(spikes, (past - begin) * words),

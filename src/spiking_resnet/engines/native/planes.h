@@ -41,8 +41,10 @@ struct Source {
 // A population of neurons over a window of time steps, and what it computes with.
 struct Population {
     int64_t steps, images, height, width, channels;
-    int32_t* potential;        // lookup: [images, blocks, channels, 32], of the 32 the even ones
-                               // first; others: [images, positions, channels]; brought up to date
+    // Potentials: lookup: [images, blocks, channels, 32], of the 32 the even ones first; others:
+    // [images, positions, channels].
+    const int32_t* start;      // of the first window: one image's, for all; else null
+    int32_t* potential;        // taken from here otherwise, and kept here; null: not kept
     const int32_t* constant;   // [images, channels, positions]: current of every step, or null
     const int32_t* current;    // [images, steps, channels, positions]: of each step, or null
     const int32_t* bias;       // [channels]
@@ -89,6 +91,20 @@ void raise_peak(int64_t* peak, int64_t value) {
     while (before < value && !__atomic_compare_exchange_n(peak, &before, value, false,
                                                           __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
     }
+}
+
+// The potentials of neurons `first` … `past` - 1 of an image, `each` neurons long, as the window begins.
+INLINE void take_potentials(const Population& p, int64_t image, int64_t each, int64_t first,
+                            int64_t past, int32_t* to) {
+    const int32_t* from = p.start ? p.start : p.potential + image * each;
+    std::memcpy(to, from + first, (past - first) * sizeof(int32_t));
+}
+
+// Keeps them for the next window, if there is one.
+INLINE void keep_potentials(const Population& p, int64_t image, int64_t each, int64_t first,
+                            int64_t past, const int32_t* from) {
+    if (p.potential)
+        std::memcpy(p.potential + image * each + first, from, (past - first) * sizeof(int32_t));
 }
 
 // The positions of a block that exist.

@@ -128,7 +128,9 @@ INLINE int64_t fire(const Population& p, int32_t* __restrict v, const int32_t* _
 
 INLINE void run_image(const Population& p, const std::vector<Synapses>& synapses, int64_t image) {
     const int64_t neurons = p.height * p.width * p.channels, length = blocks(p.height * p.width);
-    int32_t* v = p.potential + image * neurons;
+    std::vector<int32_t> memory(neurons);
+    int32_t* v = memory.data();
+    take_potentials(p, image, neurons, 0, neurons, v);
     const int32_t* constant = p.constant ? p.constant + image * neurons : nullptr;
     int64_t count = 0;
     for (int64_t t = 0; t < p.steps; ++t) {
@@ -142,6 +144,7 @@ INLINE void run_image(const Population& p, const std::vector<Synapses>& synapses
                       p.spikes + (image * length * p.steps + t) * p.channels,
                       p.peaks ? p.peaks + image : nullptr);
     }
+    keep_potentials(p, image, neurons, 0, neurons, v);
     p.counts[image] += count;
 }
 

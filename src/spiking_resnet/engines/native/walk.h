@@ -80,11 +80,13 @@ struct Desk {
     std::vector<int64_t> ends;                // [32 * CHUNK + 1]: where each one's rows begin
     std::vector<uint32_t> fired;              // [CHUNK, units, 32]
     std::vector<Look> looks;
+    std::vector<int32_t> potential;           // [positions, channels], of this thread's blocks
     Desk(const Population& p, const Source* sources, int64_t number, int64_t rows)
         : list(new uint16_t[BLOCK * CHUNK * (rows + TURN) + 64]),
           ends(BLOCK * CHUNK + 1),
           fired(CHUNK * units(p.channels) * 32),
-          looks(rows / 32) {
+          looks(rows / 32),
+          potential(p.height * p.width * p.channels) {
         for (int64_t i = 0; i < number; ++i) {
             const Source& s = sources[i];
             bits.emplace_back(s.height * s.width * CHUNK * units(s.channels));
@@ -141,17 +143,17 @@ WALK static void list_rows(const Population& p, const Source* sources, int64_t n
     }
 }
 
-// One position's neurons of VECTORS * 32 channels from `o` on, for all steps of a chunk.
+// One position's neurons of VECTORS * 32 channels from `o` on, of potentials v, for all steps of a
+// chunk.
 template <int VECTORS, bool WIDE>
 WALK static void run_place(const Population& p, const Source* sources, int64_t number,
-                           const void* weights, int64_t image, int64_t place, int64_t lane,
+                           const void* weights, int32_t* v, int64_t place, int64_t lane,
                            int64_t steps, int64_t o, Desk& desk) {
     constexpr int HALVES = 2 * VECTORS;                 // vectors of potentials, and of wide sums
     constexpr int SUMS = WIDE ? HALVES : VECTORS;       // vectors of sums
-    const int64_t positions = p.height * p.width, wide = units(p.channels);
+    const int64_t wide = units(p.channels);
     const int64_t row = p.channels * (WIDE ? 4 : 2);    // bytes
     const char* table = (const char*)weights + o * (WIDE ? 4 : 2);
-    int32_t* v = p.potential + (image * positions + place) * p.channels + o;
     const __m512i kept = _mm512_set1_epi32(p.reset_to_zero ? 0 : -1);
     __m512i potential[HALVES], bias[HALVES], threshold[HALVES];
     for (int i = 0; i < HALVES; ++i) {
@@ -216,6 +218,9 @@ WALK static void run_image(const Population& p, const Source* sources, int64_t n
                            Desk& desk) {
     const int64_t positions = p.height * p.width, length = blocks(positions);
     const int64_t wide = units(p.channels);
+    const int64_t neurons = positions * p.channels, begin = first * BLOCK * p.channels;
+    const int64_t end = past * BLOCK < positions ? past * BLOCK * p.channels : neurons;
+    take_potentials(p, image, neurons, begin, end, desk.potential.data());
     int64_t count = 0;
     for (int64_t start = 0; start < p.steps; start += CHUNK) {
         const int64_t steps = p.steps - start < CHUNK ? p.steps - start : CHUNK;
@@ -229,7 +234,9 @@ WALK static void run_image(const Population& p, const Source* sources, int64_t n
                 const bool two = o + 64 <= p.channels;
                 for (int64_t i = 0; i < lanes; ++i)
                     (two ? run_place<2, WIDE> : run_place<1, WIDE>)(
-                        p, sources, number, weights, image, b * BLOCK + i, i, steps, o, desk);
+                        p, sources, number, weights,
+                        desk.potential.data() + ((b - first) * BLOCK + i) * p.channels + o,
+                        b * BLOCK + i, i, steps, o, desk);
                 o += two ? 64 : 32;
             }
             uint32_t* words = p.spikes + ((image * length + b) * p.steps + start) * p.channels;
@@ -240,6 +247,7 @@ WALK static void run_image(const Population& p, const Source* sources, int64_t n
             for (int64_t i = 0; i < steps * p.channels; ++i) count += _mm_popcnt_u32(words[i]);
         }
     }
+    keep_potentials(p, image, neurons, begin, end, desk.potential.data());
     __atomic_fetch_add(p.counts + image, count, __ATOMIC_RELAXED);
 }
 
