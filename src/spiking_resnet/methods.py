@@ -113,7 +113,9 @@ class hu2021:
     def _finish(self, graph: Graph, unit: float) -> Graph:
         """Unit spikes, on the grid or off it."""
         graph = normalise(graph, unit)
-        return single(graph) if self.grid is None else snap(graph, self.steps, self.grid, self.sum_bits)
+        if self.grid is None:
+            return single(graph)
+        return snap(graph, self.steps, self.grid, self.sum_bits)
 
     def _compensation(
         self, ann: Graph, graph: Graph, images: Tensor, unit: float

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from math import sqrt
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +33,38 @@ class LayerCount:
         return self.spikes.double().mean(1) / (self.neurons * torch.tensor(list(steps)))
 
 
+def packed(spikes: Tensor) -> Tensor:
+    """Spikes [t, N, ...], each entry 0 or 1, as uint8 [t, N, bytes]: neuron i is bit i % 8 of byte
+    i // 8.
+    """
+    flat = spikes.to("cpu", torch.uint8).flatten(2).numpy()
+    return torch.from_numpy(np.packbits(flat, axis=2, bitorder="little"))
+
+
+class Trains(Mapping[str, Tensor]):
+    """Spike trains by layer, held as bits: `trains[layer]` unpacks them to uint8 [T, N, ...].
+
+    bits: what `packed` makes of them. shapes: of the layers, without images and steps.
+    """
+
+    def __init__(self, bits: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.bits, self.shapes = dict(bits), dict(shapes)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The spikes of one layer, uint8 [T, N, ...]."""
+        bits, shape = self.bits[name], self.shapes[name]
+        flat = np.unpackbits(
+            bits.numpy(), axis=2, count=torch.Size(shape).numel(), bitorder="little"
+        )
+        return torch.from_numpy(flat).unflatten(2, shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.bits)
+
+    def __len__(self) -> int:
+        return len(self.bits)
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """One simulation of N images.
@@ -40,6 +73,7 @@ class Run:
     network's units. spikes: by layer name. engine, seconds: which engine ran, and for how long.
     exact: whether every sum stayed in the range where any engine gives the same spikes; if not,
     remark says where it left it. trains: spike trains [T, N, ...] (uint8) of the layers asked for.
+    neuron_spikes: for the layers asked for, every neuron's spikes [N, ...] (int64) over the run.
     """
 
     record: tuple[int, ...]
@@ -50,6 +84,7 @@ class Run:
     exact: bool = True
     remark: str = ""
     trains: Mapping[str, Tensor] = field(default_factory=dict)
+    neuron_spikes: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

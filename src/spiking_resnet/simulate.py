@@ -12,7 +12,7 @@ from spiking_resnet.engines import cpu, interpreter, layerwise
 from spiking_resnet.engines.plan import Plan, Result
 from spiking_resnet.graph import Fire, Graph
 from spiking_resnet.passes.snap import MANTISSA, exact_steps
-from spiking_resnet.records import InputError, LayerCount, Run, images_of
+from spiking_resnet.records import InputError, LayerCount, Run, Trains, images_of
 
 ENGINES: dict[str, ModuleType] = {
     "cpu": cpu,
@@ -29,20 +29,22 @@ def simulate(
     engine: str = "auto",
     trains: Collection[str] = (),
     window: int | None = None,
+    neurons: Collection[str] = (),
 ) -> Run:
     """The run of a spiking network over `steps` time steps, read out at every step of `record`.
 
     images: float [N, C, H, W], normalised as for the artificial network, on the device to run on.
     record: ascending steps; `steps` itself is always the last. engine: a name from ENGINES or
     "auto". trains: layers whose spikes [T, N, ...] are kept. window: the most time steps to hold
-    in memory at once (None: as the engine likes). Nothing is carried from one call to the next.
+    in memory at once (None: as the engine likes). neurons: layers whose spikes are counted neuron
+    by neuron. Nothing is carried from one call to the next.
     Raises InputError.
     """
-    record = _check(graph, images, steps, record, trains, window)
+    record = _check(graph, images, steps, record, {*trains, *neurons}, window)
     name, module = choose(graph, engine, images.device)
     images = images.detach().float()
     watch = _to_watch(graph, images, record[-1])
-    plan = Plan(images, record, tuple(trains), watch, window)
+    plan = Plan(images, record, tuple(trains), tuple(neurons), watch, window)
     begin = time.perf_counter()
     with torch.inference_mode(), _exact_arithmetic():
         result = module.run(graph.to(images.device), plan)
@@ -59,7 +61,11 @@ def simulate(
         seconds=seconds,
         exact=not remark,
         remark=remark,
-        trains={name: torch.cat(parts) for name, parts in result.trains.items()},
+        trains=Trains(
+            {name: torch.cat(parts) for name, parts in result.trains.items()},
+            {name: graph[name].shape for name in result.trains},
+        ),
+        neuron_spikes=result.neurons,
     )
 
 
@@ -83,7 +89,7 @@ def _check(
     images: Tensor,
     steps: int,
     record: Sequence[int],
-    trains: Collection[str],
+    layers: Collection[str],
     window: int | None,
 ) -> tuple[int, ...]:
     """The recorded steps; InputError for anything that cannot be simulated."""
@@ -101,7 +107,7 @@ def _check(
         raise InputError(f"record is {tuple(record)}: every entry must lie in 1..{steps}")
     if not graph.of(Fire):
         raise InputError("the network has no spiking neurons: convert it first")
-    if unknown := sorted(set(trains) - graph.neurons.keys()):
+    if unknown := sorted(set(layers) - graph.neurons.keys()):
         raise InputError(f"no population is called {unknown[0]!r}: see graph.neurons")
     return tuple(sorted({*record, steps}))
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spiking_resnet import interpret, neurons
 from spiking_resnet.engines import kernels
-from spiking_resnet.engines.fuse import Fused, Synapses, binary, fuse
+from spiking_resnet.engines.fuse import Fused, binary, fuse
 from spiking_resnet.engines.kernels import BLOCK, Planes
 from spiking_resnet.engines.plan import Plan, Result, peak, pool_window, windows
 from spiking_resnet.graph import (
@@ -91,6 +91,7 @@ class _Work:
         self.memory: dict[str, Tensor] = {}  # read-outs and sums, as in interpret.State
         self.counts: dict[str, tuple[Tensor, Tensor]] = {}  # of cumulative max pools of spikes
         self.free = kernels.Memory()
+        self.last_window = False
         self.populations = {
             node.name: _Population(node, self.fused[node.name]) for node in graph.of(Fire)
         }
@@ -143,8 +144,11 @@ class _Work:
             spikes, counts, highest = population.run(
                 values, len(self.images), steps, threads, self.free, watched, keep
             )
-        trained = node.name in self.plan.trains
-        self.result.add(node.name, counts, spikes.unpacked() if trained else spikes.words)
+        self.result.add(node.name, counts)
+        if node.name in self.plan.trains:
+            self.result.keep(node.name, spikes.unpacked())
+        if node.name in self.plan.neurons:
+            spikes.count_into(self.result.neurons[node.name])
         if watched:
             reserve = max(float(node.neuron.threshold.max()), node.step_bound)
             self.result.note_peak(node.name, highest + reserve)
@@ -172,11 +176,11 @@ class _Work:
                     torch.zeros((len(self.images), *shape), dtype=torch.int32) for shape in shapes
                 )
                 self.counts[node.name] = ins, outs
-            pooled = kernels.pool(node, value, self.counts[node.name])
+            found = kernels.pool(node, value, self.counts[node.name])
             if node.name in self.plan.watch:
                 highest = float(self.counts[node.name][1].max())
                 self.result.note_peak(node.name, highest + node.step_bound)
-            return pooled
+            return found
         pooled, memory = pool_window(node, _numbers(value), self.memory.get(node.name), steps)
         if memory is not None:
             self.memory[node.name] = memory
@@ -261,7 +265,7 @@ class _Population:
         counts = torch.zeros(images, dtype=torch.int64)
         peaks = torch.zeros(images, dtype=torch.int64) if watched else None
         constant, current = self._currents([values[name] for name in fused.currents], steps)
-        planes = [values[synapses.spikes] for synapses in fused.synapses]
+        planes = [_planes(values[synapses.spikes]) for synapses in fused.synapses]
         population = kernels.Population(
             *(steps, images, *(*shape[1:], 1, 1)[:2], shape[0]),
             *(None, None, _pointer(constant), _pointer(current)),
@@ -277,7 +281,7 @@ class _Population:
         call = kernels.Call(population, sources)
         start = None
         if not self.way:
-            start = self._begin(call, [value for value in planes if isinstance(value, Planes)])
+            start = self._begin(call, planes)
             call.population.start = start.data_ptr()
             if keep:
                 self.potential = torch.empty((images, *start.shape[1:]), dtype=torch.int32)
@@ -341,6 +345,12 @@ def _moved(node: Node, inputs: list[Planes]) -> Planes | None:
     if isinstance(node, Flatten) and kernels.positions(inputs[0].shape) == 1:
         return Planes(words[0].clone(), shape)
     return None
+
+
+def _planes(value: Value) -> Planes:
+    """A value that is spikes."""
+    assert isinstance(value, Planes)
+    return value
 
 
 def _numbers(value: Value) -> Tensor:

@@ -110,11 +110,10 @@ def fuse(graph: Graph, fixed: Mapping[str, Tensor]) -> tuple[dict[str, Fused], s
                 currents.append(name)
         found[node.name] = _fused(graph, node, weighted, currents)
     used = {synapses.spikes for fused in found.values() for synapses in fused.synapses}
-    for node in reversed(graph.nodes):  # slices and pads that nobody reads any more
-        readers = graph.consumers[node.name]
-        moved = isinstance(node, Slice | Pad) and node.name not in used
-        if moved and all(reader.name in done for reader in readers):
-            done.add(node.name)
+    for move in reversed(graph.nodes):  # slices and pads that nobody reads any more
+        unread = all(reader.name in done for reader in graph.consumers[move.name])
+        if isinstance(move, Slice | Pad) and move.name not in used and unread:
+            done.add(move.name)
     return found, done
 
 
@@ -139,9 +138,7 @@ def _pool_as_convolution(graph: Graph, node: Node, population: Fire) -> Node:
     )
 
 
-def _without_moves(
-    graph: Graph, node: Conv2d | Linear | Affine
-) -> Conv2d | Linear | Affine:
+def _without_moves(graph: Graph, node: Conv2d | Linear | Affine) -> Conv2d | Linear | Affine:
     """A gain of spikes cut out with strides and padded with channels (an option A shortcut) as a
     1x1 convolution of the spikes themselves; any other node as it is.
     """
@@ -215,8 +212,8 @@ def _synapses(graph: Graph, node: Conv2d | Linear | Affine, grid: int) -> Synaps
     channels, height, width = (*shape, 1, 1)[:3]
     if isinstance(node, Affine):
         weights = _integers(node.scale.expand(channels), grid)
-        geometry = (height, width, channels, 1, 1, 1, 1, 0, 0, 1, 1, channels, 1)
-        return Synapses(node.inputs[0], weights, geometry, True)
+        own = (height, width, channels, 1, 1, 1, 1, 0, 0, 1, 1, channels, 1)
+        return Synapses(node.inputs[0], weights, own, True)
     if isinstance(node, Linear):
         node = Conv2d(
             name=node.name,
@@ -225,6 +222,8 @@ def _synapses(graph: Graph, node: Conv2d | Linear | Affine, grid: int) -> Synaps
             weight=node.weight[:, :, None, None],
             bias=node.bias,
         )
-    geometry = (height, width, channels, *node.weight.shape[2:], *node.stride, *node.padding)
-    geometry = (*geometry, *node.dilation, node.groups, 0)
+    geometry = (
+        *(height, width, channels, *node.weight.shape[2:], *node.stride, *node.padding),
+        *(*node.dilation, node.groups, 0),
+    )
     return Synapses(node.inputs[0], _integers(node.weight, grid), geometry, False)

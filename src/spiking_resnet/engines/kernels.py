@@ -115,7 +115,7 @@ def alone() -> Iterator[int]:
 
 
 class Memory:
-    """int32 tensors to be used again: memory fresh from the system costs as much as a small layer."""
+    """int32 tensors to be used again: memory fresh from the system takes long to write to."""
 
     def __init__(self) -> None:
         self.free: dict[int, list[Tensor]] = {}

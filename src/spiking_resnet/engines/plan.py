@@ -8,6 +8,7 @@ from torch import Tensor
 
 from spiking_resnet import interpret
 from spiking_resnet.graph import Fire, Graph, MaxPool, Node
+from spiking_resnet.records import packed
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,13 +16,15 @@ class Plan:
     """One simulation.
 
     images: [N, C, H, W]. record: the steps to read out at, ascending; the last ends the run.
-    trains: layers whose spike trains are kept. watch: integrators whose largest |sum| must be
+    trains: layers whose spike trains are kept. neurons: layers whose spikes are counted neuron by
+    neuron. watch: integrators whose largest |sum| must be
     followed. window: how many time steps an engine may hold at once (None: as it likes).
     """
 
     images: Tensor
     record: tuple[int, ...]
     trains: Collection[str] = ()
+    neurons: Collection[str] = ()
     watch: Collection[str] = ()
     window: int | None = None
 
@@ -31,11 +34,13 @@ class Result:
     """What an engine found, filled in as it goes.
 
     logits: one [N, K] for each recorded step. counts: cumulative spikes [N] (int64) by layer, now,
-    and in `recorded` at each recorded step. trains: [t, N, ...] pieces. peaks: by watched node.
+    and in `recorded` at each recorded step. trains: pieces of bits, see `records.Trains`. neurons:
+    cumulative spikes of single neurons [N, ...] (int64). peaks: by watched node.
     """
 
     counts: dict[str, Tensor]
     trains: dict[str, list[Tensor]]
+    neurons: dict[str, Tensor]
     logits: list[Tensor] = field(default_factory=list)
     recorded: dict[str, list[Tensor]] = field(default_factory=dict)
     peaks: dict[str, float] = field(default_factory=dict)
@@ -44,20 +49,32 @@ class Result:
     def empty(cls, graph: Graph, plan: Plan) -> "Result":
         """A result before the first step."""
         zero = torch.zeros(len(plan.images), dtype=torch.int64, device=plan.images.device)
-        names = [node.name for node in graph.of(Fire)]
-        return cls({name: zero for name in names}, {name: [] for name in plan.trains})
+        return cls(
+            {node.name: zero for node in graph.of(Fire)},
+            {name: [] for name in plan.trains},
+            {
+                name: torch.zeros((len(plan.images), *graph[name].shape), dtype=torch.int64)
+                for name in plan.neurons
+            },
+        )
 
     def count(self, name: str, spikes: Tensor) -> None:
         """Adds the spikes of one layer, [t, N, ...], each entry 0 or 1."""
         axes = tuple(range(2, spikes.ndim))
         per_step = spikes.sum(axes, dtype=torch.float32)  # exact below 2^24 neurons
-        self.add(name, per_step.sum(0, dtype=torch.float64).long(), spikes)
-
-    def add(self, name: str, counts: Tensor, spikes: Tensor) -> None:
-        """Adds counts [N] of spikes [t, N, ...] of one layer."""
-        self.counts[name] = self.counts[name] + counts
+        self.add(name, per_step.sum(0, dtype=torch.float64).long())
         if name in self.trains:
-            self.trains[name].append(spikes.to("cpu", torch.uint8))
+            self.keep(name, spikes)
+        if name in self.neurons:
+            self.neurons[name] += spikes.sum(0, dtype=torch.float32).long().cpu()
+
+    def add(self, name: str, counts: Tensor) -> None:
+        """Adds counts [N] of spikes of one layer."""
+        self.counts[name] = self.counts[name] + counts
+
+    def keep(self, name: str, spikes: Tensor) -> None:
+        """Keeps spikes [t, N, ...] of one layer, each entry 0 or 1."""
+        self.trains[name].append(packed(spikes))
 
     def note_peak(self, name: str, value: float) -> None:
         """Keeps the largest |potential| of a watched node."""

@@ -19,7 +19,7 @@ namespace lookup {
 
 constexpr int64_t CHUNK = 8;     // time steps summed up at once
 constexpr int64_t KEYS = 36;     // keys summed up at once, for
-constexpr int64_t UNITS = 8;     // units in turn
+constexpr int64_t UNITS = 16;     // units in turn
 constexpr int64_t GROUP = 6;     // channels looked up at once
 constexpr int64_t ENTRIES = 64;  // sums in a table
 constexpr uint32_t EVEN = 0x55555555;
@@ -363,8 +363,8 @@ struct Place {
 
 // Adds to 16 potentials each the even and the odd lanes of 32 16-bit numbers, times `factor`.
 AVX512_INLINE void add_lanes(__m512i numbers, int factor, __m512i& even, __m512i& odd) {
-    even = _mm512_dpwssd_epi32(even, numbers, _mm512_set1_epi32(factor));
-    odd = _mm512_dpwssd_epi32(odd, numbers, _mm512_set1_epi32(factor << 16));
+    even = _mm512_add_epi32(even, _mm512_madd_epi16(numbers, _mm512_set1_epi32(factor)));
+    odd = _mm512_add_epi32(odd, _mm512_madd_epi16(numbers, _mm512_set1_epi32(factor << 16)));
 }
 
 // Adds to 32 potentials the currents of a block, as far as there are any.
