@@ -5,21 +5,19 @@ import sys
 from setuptools import Extension, setup
 
 NATIVE = "src/spiking_resnet/engines/native"
-FLAGS = ["/O2", "/std:c++17"] if sys.platform == "win32" else ["-O3", "-std=c++17"]
-EXACT = (
-    [] if sys.platform == "win32" else ["-ffp-contract=off", "-pthread", "-Wno-maybe-uninitialized"]
-)
+HEADERS = ("planes", "lookup", "walk", "scatter", "moves")
+WINDOWS = sys.platform == "win32"
+# -Wno-maybe-uninitialized: GCC warns of its own intrinsics.
+UNIX = ["-O3", "-std=c++17", "-pthread", "-Wno-maybe-uninitialized"]
 
 setup(
     ext_modules=[
         Extension(
             "spiking_resnet.engines._cpu_kernels",
             [f"{NATIVE}/kernels.cpp"],
-            depends=[
-                f"{NATIVE}/{name}.h" for name in ("planes", "lookup", "walk", "scatter", "moves")
-            ],
-            extra_compile_args=FLAGS + ([] if sys.platform == "win32" else UNIX),
-            extra_link_args=[] if sys.platform == "win32" else ["-pthread"],
+            depends=[f"{NATIVE}/{name}.h" for name in HEADERS],
+            extra_compile_args=["/O2", "/std:c++17"] if WINDOWS else UNIX,
+            extra_link_args=[] if WINDOWS else ["-pthread"],
             language="c++",
             optional=True,
         )

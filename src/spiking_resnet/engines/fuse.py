@@ -100,12 +100,12 @@ def fuse(graph: Graph, fixed: Mapping[str, Tensor]) -> tuple[dict[str, Fused], s
                 source = _pool_as_convolution(graph, source, node)
             own = len(graph.consumers[name]) == 1 and name not in fixed
             if own and isinstance(source, Conv2d | Linear | Affine) and source.inputs[0] in spikes:
-                weighted.append(_without_moves(graph, source))
+                weighted.append(without_moves(graph, source))
                 done.add(name)
             elif name in spikes:
                 one = torch.ones(())
                 gain = Affine(name=name, inputs=(name,), shape=source.shape, scale=one)
-                weighted.append(_without_moves(graph, gain))
+                weighted.append(without_moves(graph, gain))
             else:
                 currents.append(name)
         found[node.name] = _fused(graph, node, weighted, currents)
@@ -138,7 +138,7 @@ def _pool_as_convolution(graph: Graph, node: Node, population: Fire) -> Node:
     )
 
 
-def _without_moves(graph: Graph, node: Conv2d | Linear | Affine) -> Conv2d | Linear | Affine:
+def without_moves(graph: Graph, node: Conv2d | Linear | Affine) -> Conv2d | Linear | Affine:
     """A gain of spikes cut out with strides and padded with channels (an option A shortcut) as a
     1x1 convolution of the spikes themselves; any other node as it is.
     """
