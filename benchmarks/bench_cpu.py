@@ -17,7 +17,6 @@ Results with hardware and versions: docs/results.md, "Speed on a CPU".
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -258,9 +257,10 @@ def peak_memory(options, label):
     return float(done.stdout.split()[-1]) if done.returncode == 0 else None
 
 
-def resident():
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 1e6
+def resident(field):
+    """MB of this process: now (VmRSS), or at its peak since that was last reset (VmHWM)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) * 1024 / 1e6
 
 
 def only(options):
@@ -268,9 +268,10 @@ def only(options):
     task = Task(options)
     with torch.inference_mode():
         run = task.runs[options.only]()
-        before = resident()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is now
+        before = resident("VmRSS")
         run()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6 - before)
+    print(resident("VmHWM") - before)
 
 
 def compare(options):

@@ -134,6 +134,9 @@ def test_the_images_are_not_changed(name, engine):
 def test_engines_off_the_grid_agree_at_first(name, engine):
     """They round differently there: the first steps agree, and the run says it is not exact."""
     graph = spiking(name, grid=None)
+    if reasons := ENGINES[engine].unsupported(graph):
+        assert any("grid" in reason for reason in reasons)
+        return
     expected = run(graph, images(name, 3), "interpreter", 2)
     found = run(graph, images(name, 3), engine, 2)
     for layer, train in expected.trains.items():
@@ -169,7 +172,6 @@ def test_without_compiled_kernels_the_engine_says_what_to_do(monkeypatch):
     monkeypatch.setattr(kernels, "library", lambda: None)
     graph = spiking("identity")
     assert any("compiler" in reason for reason in cpu.unsupported(graph))
-    assert choose(graph)[0] == "layerwise"
 
 
 def test_windows_end_at_every_record():
@@ -184,7 +186,7 @@ def test_peaks_bound_the_potentials(engine_name):
     if reasons := ENGINES[engine_name].unsupported(graph):
         pytest.skip(reasons[0])
     watched = tuple(node.name for node in graph.integrators)
-    wanted = plan.Plan(images("three_blocks", 3), (30,), (), watched)
+    wanted = plan.Plan(images("three_blocks", 3), (30,), watch=watched)
     with torch.inference_mode():
         result = ENGINES[engine_name].run(graph, wanted)
         memory, largest = {}, dict.fromkeys(watched, 0.0)

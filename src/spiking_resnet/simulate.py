@@ -1,6 +1,7 @@
 """Runs a spiking network on the fastest engine that fits, and says what it found."""
 
 import time
+import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
@@ -8,7 +9,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from spiking_resnet.engines import cpu, interpreter, layerwise
+from spiking_resnet.engines import cpu, interpreter, kernels, layerwise
 from spiking_resnet.engines.plan import Plan, Result
 from spiking_resnet.graph import Fire, Graph
 from spiking_resnet.passes.snap import MANTISSA, exact_steps
@@ -76,6 +77,8 @@ def choose(
     if engine != "auto" and engine not in ENGINES:
         raise InputError(f"there is no engine {engine!r}: use auto or one of {', '.join(ENGINES)}")
     reasons = []
+    if engine == "auto" and torch.device(device).type == "cpu" and kernels.library() is None:
+        warnings.warn(f"the fast CPU engine is missing: {kernels.INSTALL}", stacklevel=3)
     for name in ENGINES if engine == "auto" else (engine,):
         problems = ENGINES[name].unsupported(graph, torch.device(device))
         if not problems:

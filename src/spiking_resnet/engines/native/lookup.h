@@ -391,6 +391,10 @@ AVX512 static void advance(const Place& at, int64_t first, const int16_t* sums) 
     const int64_t channels = p.channels, positions = p.height * p.width;
     int32_t* v = at.potential + first * BLOCK;
     const uint32_t valid = at.valid;
+    const uint32_t* __restrict const identity = sources ? at.identities[0]->spikes + word : nullptr;
+    uint32_t* __restrict const out = p.spikes + word;
+    const int64_t steps = at.steps;
+    const int shift = at.shift;
     const int32_t* const current = PLAIN ? nullptr : p.current;
     __m512i even[NUMBER], odd[NUMBER], threshold[NUMBER];
     __m512i steady_even[PLAIN ? 1 : NUMBER], steady_odd[PLAIN ? 1 : NUMBER];
@@ -409,7 +413,7 @@ AVX512 static void advance(const Place& at, int64_t first, const int16_t* sums) 
                              valid, steady_even[c], steady_odd[c]);
         }
     }
-    for (int64_t t = 0; t < at.steps; ++t) {
+    for (int64_t t = 0; t < steps; ++t) {
         __m512i sum[NUMBER];
         for (int c = 0; c < NUMBER; ++c) {
             const int16_t* from = sums + (c * (WIDE ? 2 : 1) * CHUNK + t) * BLOCK;
@@ -418,26 +422,23 @@ AVX512 static void advance(const Place& at, int64_t first, const int16_t* sums) 
                 // What the quotient misses of the sum fits 16 bits: so their difference is exact.
                 const __m512i quotient = _mm512_load_si512(from + CHUNK * BLOCK);
                 sum[c] = _mm512_sub_epi16(
-                    sum[c], _mm512_sll_epi16(quotient, _mm_cvtsi32_si128(at.shift)));
-                add_lanes(quotient, 1 << at.shift, even[c], odd[c]);
+                    sum[c], _mm512_sll_epi16(quotient, _mm_cvtsi32_si128(shift)));
+                add_lanes(quotient, 1 << shift, even[c], odd[c]);
             }
         }
-        for (int64_t i = 0; i < sources; ++i) {
+        if (identity && !WIDE)
+            for (int c = 0; c < NUMBER; ++c)
+                sum[c] = _mm512_mask_add_epi16(sum[c], identity[t * channels + c], sum[c], gains[c]);
+        for (int64_t i = WIDE ? 0 : 1; i < sources; ++i) {
             const Source& s = *at.identities[i];
             const uint32_t* words = s.spikes + word + t * channels;
             for (int c = 0; c < NUMBER; ++c) {
-                const int32_t own = s.weights[first + c];
-                if constexpr (WIDE) {
-                    const __m512i gain = _mm512_set1_epi32(own);
-                    even[c] = _mm512_mask_add_epi32(even[c], _pext_u32(words[c], EVEN), even[c], gain);
-                    odd[c] = _mm512_mask_add_epi32(odd[c], _pext_u32(words[c], ~EVEN), odd[c], gain);
-                } else {
-                    const __m512i gain = i ? _mm512_set1_epi16(int16_t(own)) : gains[c];
-                    sum[c] = _mm512_mask_add_epi16(sum[c], words[c], sum[c], gain);
-                }
+                const __m512i gain = _mm512_set1_epi32(s.weights[first + c]);
+                even[c] = _mm512_mask_add_epi32(even[c], _pext_u32(words[c], EVEN), even[c], gain);
+                odd[c] = _mm512_mask_add_epi32(odd[c], _pext_u32(words[c], ~EVEN), odd[c], gain);
             }
         }
-        uint32_t* spikes = p.spikes + word + t * channels;
+        uint32_t* __restrict spikes = out + t * channels;
         for (int c = 0; c < NUMBER; ++c) {
             add_lanes(sum[c], 1, even[c], odd[c]);
             if constexpr (!PLAIN) {
