@@ -8,14 +8,15 @@
 Everything runs on the same images and the same weights, in turns, so that what disturbs the machine
 disturbs all; figures are medians of the turns. The unit is one fp32 forward pass of the artificial
 network in PyTorch (channels-last, the same threads and batch): a simulator that runs every layer
-densely at every step pays `steps` of them. Peak memory is what a process of its own adds to its
-resident set. The peers get the network as a module made of nn.Conv2d, nn.ReLU and nn.Linear with
+densely at every step pays `steps` of them. Peak memory (--memory) is what one run adds to the resident set of a process of its own. The peers get the network as a module made of nn.Conv2d, nn.ReLU and nn.Linear with
 batch normalisation folded, and are used as their own documentation does; for each, the best of its
 settings counts. ResNet-18 (224 pixels) has random weights and BatchNorm statistics of real images.
 Results with hardware and versions: docs/results.md, "Speed on a CPU".
 """
 
 import argparse
+import ctypes
+import gc
 import json
 import subprocess
 import sys
@@ -268,6 +269,8 @@ def only(options):
     task = Task(options)
     with torch.inference_mode():
         run = task.runs[options.only]()
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # what conversion has left
         Path("/proc/self/clear_refs").write_text("5")  # the peak is now
         before = resident("VmRSS")
         run()
@@ -296,7 +299,9 @@ def compare(options):
         times = {label: [] for label in runs}
         for _ in range(options.repeats):
             for label, run in runs.items():
-                often = 5 if label == "forward pass" else 1
+                often = {"forward pass": 5, "cpu, 16-bit sums": 3, "cpu, fine grid": 3}.get(
+                    label, 1
+                )
                 times[label] += [timed(run) for _ in range(often)]
         mismatches = differences(task, ("cpu", "layerwise"))
     unit = median(times["forward pass"])
@@ -308,7 +313,7 @@ def compare(options):
             "seconds": seconds,
             "passes": seconds / unit,
             "images_per_second": len(task.images) / seconds,
-            "peak_megabytes": None if options.no_memory else peak_memory(options, label),
+            "peak_megabytes": peak_memory(options, label) if options.memory else None,
             "differing_spike_counts": mismatches.get(label),
         })  # fmt: skip
         row = rows[-1]
@@ -406,7 +411,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--sweep", choices=sorted(SWEEPS), help="this engine alone, over a range")
     parser.add_argument("--own", action="store_true", help="leave the peers out")
-    parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
+    parser.add_argument("--memory", action="store_true", help="measure peak memory too (slower)")
     parser.add_argument("--way", choices=["lookup", "walk"], help="one kernel wherever it fits")
     parser.add_argument("--json", type=Path, help="write the rows here")
     parser.add_argument("--only", help=argparse.SUPPRESS)

@@ -60,7 +60,7 @@ def main():
     options = parser.parse_args()
     network, data = NETWORKS[options.network], Path(options.data)
     model, calibration, loader = materials(network, data, options.images)
-    method = methods.hu2021(percentile=options.percentile, steps=options.steps)
+    method = methods.hu2021(percentile=options.percentile, steps=options.steps, sum_bits=24)
     snn = convert(model, calibration, method)
     thresholds = snn.notes["thresholds"]
     batches, labels = [b for b, _ in loader], torch.cat([y for _, y in loader])

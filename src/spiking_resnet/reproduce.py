@@ -110,6 +110,12 @@ STUDIES: dict[str, tuple[Case, ...]] = {
             for bits in (14, 12, 10, 8, 6)
         ),
     ),
+    # The same for the sums of a step: 16 bits are what convert takes.
+    "widths": (
+        Case("fine grid, sums of 24 bits", {}, STEPS[:5]),
+        Case("sums of 16 bits", {"sum_bits": 16}, STEPS[:5]),
+        Case("sums of 16 bits, grid of at most 10", {"sum_bits": 16, "grid": 10}, STEPS[:5]),
+    ),
 }
 
 
@@ -169,9 +175,12 @@ def _run_case(
     tell: Callable[[str], None],
     engine: str,
 ) -> dict[str, Any]:
-    """Converts one network on training images and evaluates it on test images."""
+    """Converts one network on training images and evaluates it on test images.
+
+    The studies are about methods: their grid is fine unless the case says otherwise.
+    """
     model, calibration, loader = materials(network, data, images)
-    graph = convert(model, calibration, methods.hu2021(**case.options))
+    graph = convert(model, calibration, methods.hu2021(**{"sum_bits": 24, **case.options}))
     total = len(loader.data)
 
     def progress(done: int, right: int) -> None:

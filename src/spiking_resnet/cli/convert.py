@@ -117,6 +117,10 @@ def convert(
         int | None, _option("steps", "The longest simulation it is made for: exact that far.")
     ] = None,
     grid: Annotated[str | None, _option("grid", "Most bits of the weights' grid, or none.")] = None,
+    sum_bits: Annotated[
+        int | None,
+        _option("sum_bits", "Bits of what a neuron receives in a step: 16 (fast) to 24."),
+    ] = None,
 ) -> None:
     """Turn a trained network into a spiking one, calibrated on training images.
 
@@ -136,6 +140,7 @@ def convert(
         "readout": readout,
         "input_coding": input_coding,
         "steps": steps,
+        "sum_bits": sum_bits,
     }
     given = {name: value for name, value in options_given.items() if value is not None}
     chosen = chosen_method(method, {**given, **options.parse_grid(grid)}, seed, dataset)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spiking_resnet.graph import MaxPool, Shape
 
+folder = Path(__file__).parent  # where the compiled library lies
 INTERFACE = 5  # the version of the C interface in native/kernels.cpp
 BLOCK = 32  # positions in a word
 INSTRUCTION_SETS = ("portable", "avx2", "avx512")
@@ -55,7 +56,7 @@ class Population(ctypes.Structure):
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernels, or None where there are none that fit this file."""
-    for file in sorted(Path(__file__).parent.glob("_cpu_kernels*.so")):
+    for file in sorted(folder.glob("_cpu_kernels*.so")):
         found = ctypes.CDLL(str(file))
         if not hasattr(found, "interface_version") or found.interface_version() != INTERFACE:
             continue  # compiled from an older source
