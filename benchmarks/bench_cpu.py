@@ -8,10 +8,11 @@
 Everything runs on the same images and the same weights, in turns, so that what disturbs the machine
 disturbs all; figures are medians of the turns. The unit is one fp32 forward pass of the artificial
 network in PyTorch (channels-last, the same threads and batch): a simulator that runs every layer
-densely at every step pays `steps` of them. Peak memory (--memory) is what one run adds to the resident set of a process of its own. The peers get the network as a module made of nn.Conv2d, nn.ReLU and nn.Linear with
-batch normalisation folded, and are used as their own documentation does; for each, the best of its
-settings counts. ResNet-18 (224 pixels) has random weights and BatchNorm statistics of real images.
-Results with hardware and versions: docs/results.md, "Speed on a CPU".
+densely at every step pays `steps` of them. Peak memory (--memory) is what one run adds to the
+resident set of a process of its own. The peers get the network as a module made of nn.Conv2d,
+nn.ReLU and nn.Linear with batch normalisation folded, and are used as their own documentation does;
+for each, the best of its settings counts. ResNet-18 (224 pixels) has random weights and BatchNorm
+statistics of real images. Results with hardware and versions: docs/results.md, "Speed on a CPU".
 """
 
 import argparse
