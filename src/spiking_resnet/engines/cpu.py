@@ -6,6 +6,8 @@ spike, is computed as in `layerwise`. The spikes are the interpreter's, bit for 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -77,25 +79,18 @@ def run(graph: Graph, plan: Plan) -> Result:
     return work.result
 
 
-class _Work:
-    """One simulation under way: what it carries from window to window."""
+class _Prepared:
+    """What is done once for all simulations of a graph, and kept as long as the graph is."""
 
-    def __init__(self, graph: Graph, plan: Plan) -> None:
-        self.graph, self.plan, self.images = graph, plan, plan.images
-        self.given = interpret.constant_values(graph, plan.images)
-        self.fused, done = fuse(graph, self.given)
-        nodes = interpret.varying(graph, self.given)
+    def __init__(self, graph: Graph, given: Mapping[str, Tensor]) -> None:
+        self.fused, done = fuse(graph, given)
+        nodes = interpret.varying(graph, given)
         self.nodes = [node for node in nodes if node.name not in done]
         self.last = {name: node.name for node in self.nodes for name in self._reads(node)}
         self.binary = binary(graph)
-        self.memory: dict[str, Tensor] = {}  # read-outs and sums, as in interpret.State
-        self.counts: dict[str, tuple[Tensor, Tensor]] = {}  # of cumulative max pools of spikes
-        self.free = kernels.Memory()
-        self.last_window = False
         self.populations = {
             node.name: _Population(node, self.fused[node.name]) for node in graph.of(Fire)
         }
-        self.result = Result.empty(graph, plan)
 
     def _reads(self, node: Node) -> tuple[str, ...]:
         """The values a node is computed from here."""
@@ -104,12 +99,34 @@ class _Work:
         fused = self.fused[node.name]
         return (*(synapses.spikes for synapses in fused.synapses), *fused.currents)
 
+
+_PREPARED: WeakKeyDictionary[Graph, _Prepared] = WeakKeyDictionary()
+
+
+class _Work:
+    """One simulation under way: what it carries from window to window."""
+
+    def __init__(self, graph: Graph, plan: Plan) -> None:
+        self.graph, self.plan, self.images = graph, plan, plan.images
+        self.given = interpret.constant_values(graph, plan.images)
+        if graph not in _PREPARED:
+            _PREPARED[graph] = _Prepared(graph, self.given)
+        prepared = _PREPARED[graph]
+        self.nodes, self.last, self.binary = prepared.nodes, prepared.last, prepared.binary
+        self.populations = prepared.populations
+        self.states: dict[str, _State] = {}
+        self.memory: dict[str, Tensor] = {}  # read-outs and sums, as in interpret.State
+        self.counts: dict[str, tuple[Tensor, Tensor]] = {}  # of cumulative max pools of spikes
+        self.free = kernels.Memory()
+        self.last_window = False
+        self.result = Result.empty(graph, plan)
+
     def readable(self) -> Mapping[str, Tensor]:
         """The memory of the read-out, potentials included."""
         read = self.graph.output.inputs[0]
         if read not in self.populations:
             return self.memory
-        return {**self.memory, read: self.populations[read].potentials()}
+        return {**self.memory, read: self.populations[read].potentials(self.states[read])}
 
     def advance(self, start: int, stop: int) -> None:
         """Runs every layer over the steps start … stop - 1."""
@@ -141,9 +158,10 @@ class _Work:
         watched = node.name in self.plan.watch
         keep = not self.last_window or node.name in self.graph.output.inputs
         with kernels.alone() as threads:
-            spikes, counts, highest = population.run(
-                values, len(self.images), steps, threads, self.free, watched, keep
-            )
+            if node.name not in self.states:
+                self.states[node.name] = _State(len(self.images), threads, self.free)
+            state = self.states[node.name]
+            spikes, counts, highest = population.run(state, values, steps, watched, keep)
         self.result.add(node.name, counts)
         if node.name in self.plan.trains:
             self.result.keep(node.name, spikes.unpacked())
@@ -205,63 +223,72 @@ class _Work:
         return Planes.packed(value.to(torch.uint8)) if node.name in self.binary else value
 
 
+@dataclass(eq=False)
+class _State:
+    """A population in one simulation. way: how it is computed, chosen in the first window."""
+
+    images: int
+    threads: int
+    free: kernels.Memory
+    way: str = ""
+    potential: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """A population made ready for one way: an image's potentials at the start, in that way's order;
+    its tables; its weights, one tensor for each of its synapses.
+    """
+
+    start: Tensor
+    tables: Tensor
+    weights: list[Tensor]
+
+
 class _Population:
     """A population of neurons with its synapses, ready for the kernels."""
 
     def __init__(self, node: Fire, fused: Fused) -> None:
         self.node, self.fused = node, fused
         self.unit = 2.0**-fused.grid
-        self.way = ""  # chosen in the first window
-        self.weights: list[Tensor] = []
-        self.tables: Tensor | None = None
-        self.potential: Tensor | None = None
+        self.made: dict[str, _Made] = {}  # by way
 
-    def _begin(self, call: kernels.Call, sources: list[Planes]) -> Tensor:
-        """The first window: chooses how to compute. One image's potentials, in that way's order."""
-        self.way = choose(call, self.fused, sources)
-        if self.way.startswith("scatter"):
-            self.weights = [s.scattered() for s in self.fused.synapses]
-        else:
-            self.tables = call.tables(self.way)
-        shape = self.node.shape
+    def _make(self, call: kernels.Call, way: str) -> _Made:
+        shape, synapses = self.node.shape, self.fused.synapses
         start = self._integers(neurons.start(self.node.neuron, torch.zeros((1, *shape))))
         start = start.view(1, shape[0], -1)
-        if self.way != "lookup":
-            return start.transpose(1, 2).contiguous()
-        # Blocks of positions, even ones first.
-        start = F.pad(start, (0, -start.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK // 2, 2))
-        return start.permute(0, 2, 1, 4, 3).contiguous()
+        if way == "lookup":  # blocks of positions, even ones first
+            start = F.pad(start, (0, -start.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK // 2, 2))
+            start = start.permute(0, 2, 1, 4, 3).contiguous()
+        else:
+            start = start.transpose(1, 2).contiguous()
+        scattered = way.startswith("scatter")
+        weights = [s.scattered() if scattered else s.weights for s in synapses]
+        return _Made(start, call.tables(way), weights)
 
     def _integers(self, values: Tensor) -> Tensor:
         """Currents or potentials in units of the grid."""
         return (values * (1 / self.unit)).round_().to(torch.int32).contiguous()
 
-    def potentials(self) -> Tensor:
+    def potentials(self, state: _State) -> Tensor:
         """The membrane potentials [N, C, ...]."""
-        assert self.potential is not None
-        found = self.potential.transpose(1, 2)
-        if self.way == "lookup":
+        assert state.potential is not None
+        found = state.potential.transpose(1, 2)
+        if state.way == "lookup":
             found = found.transpose(-1, -2).flatten(2)
         flat = found[..., : kernels.positions(self.node.shape)] * self.unit
         return flat.reshape(-1, *self.node.shape)
 
     def run(
-        self,
-        values: Mapping[str, Value],
-        images: int,
-        steps: int,
-        threads: int,
-        free: kernels.Memory,
-        watched: bool,
-        keep: bool,
+        self, state: _State, values: Mapping[str, Value], steps: int, watched: bool, keep: bool
     ) -> tuple[Planes, Tensor, float]:
         """(spikes, their number by image, largest |potential| if watched) over the window.
 
         keep: whether the potentials are needed afterwards.
         """
-        shape, fused = self.node.shape, self.fused
+        shape, fused, images = self.node.shape, self.fused, state.images
         size = (kernels.blocks(kernels.positions(shape)), steps, shape[0])
-        spikes = Planes(free.take(images, *size), shape)
+        spikes = Planes(state.free.take(images, *size), shape)
         counts = torch.zeros(images, dtype=torch.int64)
         peaks = torch.zeros(images, dtype=torch.int64) if watched else None
         constant, current = self._currents([values[name] for name in fused.currents], steps)
@@ -279,17 +306,20 @@ class _Population:
             for value, synapses in zip(planes, fused.synapses, strict=True)
         ]
         call = kernels.Call(population, sources)
-        start = None
-        if not self.way:
-            start = self._begin(call, planes)
-            call.population.start = start.data_ptr()
-            if keep:
-                self.potential = torch.empty((images, *start.shape[1:]), dtype=torch.int32)
-        call.population.potential = _pointer(self.potential)
-        call.population.tables = _pointer(self.tables)
-        for i, weights in enumerate(self.weights):
+        first = not state.way
+        state.way = state.way or choose(call, fused, planes)
+        if state.way not in self.made:
+            self.made[state.way] = self._make(call, state.way)
+        made = self.made[state.way]
+        if first:
+            call.population.start = made.start.data_ptr()
+        if first and keep:
+            state.potential = torch.empty((images, *made.start.shape[1:]), dtype=torch.int32)
+        call.population.potential = _pointer(state.potential)
+        call.population.tables = made.tables.data_ptr()
+        for i, weights in enumerate(made.weights):
             call.sources[i].weights = weights.data_ptr()
-        call.run(self.way, threads)
+        call.run(state.way, state.threads)
         spikes = Planes(spikes.words, shape, int(counts.sum()))
         return spikes, counts, 0.0 if peaks is None else float(peaks.max()) * self.unit
 

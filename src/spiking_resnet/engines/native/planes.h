@@ -8,12 +8,12 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <thread>
 #include <vector>
+
+#include "share.h"
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -59,26 +59,6 @@ struct Population {
 }
 
 namespace {
-
-// Calls work(task, desk) for every task on so many threads, this one among them; each thread makes
-// itself a desk to work at.
-template <typename Make, typename Work>
-void share(int64_t threads, int64_t tasks, const Make& make, const Work& work) {
-    std::atomic<int64_t> next{0};
-    const auto run = [&] {
-        auto desk = make();
-        for (int64_t task; (task = next.fetch_add(1)) < tasks;) work(task, desk);
-    };
-    std::vector<std::thread> others;
-    for (int64_t i = 1; i < threads && i < tasks; ++i) others.emplace_back(run);
-    run();
-    for (auto& thread : others) thread.join();
-}
-
-template <typename Work>
-void share(int64_t threads, int64_t tasks, const Work& work) {
-    share(threads, tasks, [] { return 0; }, [&](int64_t task, int) { work(task); });
-}
 
 // Into how many bands of blocks an image is divided, so that there is work for all threads.
 int64_t bands_of(int64_t images, int64_t length, int64_t threads) {
