@@ -238,12 +238,12 @@ class Graph:
     def __getitem__(self, name: str) -> Node:
         return self.by_name[name]
 
-    @property
+    @cached_property
     def input(self) -> Input:
         """The one Input node."""
         return self.of(Input)[0]
 
-    @property
+    @cached_property
     def output(self) -> Output:
         """The one Output node."""
         return self.of(Output)[0]
@@ -252,7 +252,7 @@ class Graph:
         """The nodes of one kind, in order."""
         return tuple(node for node in self.nodes if isinstance(node, kind))
 
-    @property
+    @cached_property
     def integrators(self) -> tuple[Fire | MaxPool | Output, ...]:
         """The nodes that sum up over time: populations, cumulative max pools, the read-out."""
         pools = (node for node in self.of(MaxPool) if node.rule == "cumulative")
@@ -271,10 +271,15 @@ class Graph:
         """This graph with `notes` added to its own."""
         return replace(self, notes={**self.notes, **notes})
 
+    @cached_property
+    def devices(self) -> frozenset[torch.device]:
+        """Where its tensors are."""
+        return frozenset(t.device for node in self.nodes for t in tensors(node).values())
+
     def to(self, device: torch.device | str) -> "Graph":
         """This graph with all tensors on `device` (itself when they are there already)."""
         device = torch.device(device)
-        if all(tensor.device == device for node in self.nodes for tensor in tensors(node).values()):
+        if self.devices <= {device}:
             return self
         return self.with_nodes(
             with_tensors(node, {name: t.to(device) for name, t in tensors(node).items()})
