@@ -17,7 +17,7 @@ FLOORS = [
     ("trace",),
     ("statistics",),
     ("passes",),
-    ("engines.plan",),
+    ("engines.plan", "engines.kernels", "engines.fuse"),
     ("engines",),
     ("simulate", "store", "energy"),
     ("methods",),
