@@ -78,7 +78,7 @@ void fill_tables(const Population& p, const Source* sources, int64_t number, int
     const int64_t keys = keys_of(sources, number);
     const Units units(p, sources, number);
     const int shift = shift_of(keys);
-    std::memset(tables, 0, units.number * keys * units.columns * ENTRIES * sizeof(int16_t));
+    std::fill_n(tables, units.number * keys * units.columns * ENTRIES, int16_t{0});
     for (int64_t o = 0; o < p.channels; ++o) {
         const int64_t unit = o / units.channels, column = o % units.channels;
         int16_t* to = tables + (unit * keys * units.columns + column) * ENTRIES;
