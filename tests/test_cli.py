@@ -146,7 +146,7 @@ def test_every_option_of_the_method_arrives(tmp_path):
         path, "--percentile", 99, "--per-channel", "--initial-potential", 0.25, "--reset", "zero",
         "--compensation", 1.01, "--compensation-steps", 7, "--no-pool-neurons",
         "--max-pooling", "instant", "--readout", "membrane", "--input-coding", "poisson",
-        "--seed", 3, "--grid", 12, "--shortcut-conversion",
+        "--seed", 3, "--grid", 12, "--sum-bits", 20, "--shortcut-conversion",
     )  # fmt: skip
     options = sr.load(path).notes["options"]
     assert options == {
@@ -154,6 +154,7 @@ def test_every_option_of_the_method_arrives(tmp_path):
         "shortcut_conversion": True, "compensation": 1.01, "compensation_steps": 7,
         "compensation_images": 100, "pool_neurons": False, "max_pooling": "instant",
         "readout": "membrane", "input_coding": "poisson", "seed": 3, "steps": 32, "grid": 12,
+        "sum_bits": 20,
     }  # fmt: skip
 
 

@@ -79,6 +79,8 @@ class hu2021:
         for option, allowed in _CHOICES.items():
             if getattr(self, option) not in allowed:
                 raise ValueError(f"{option} is {getattr(self, option)!r}: one of {allowed}")
+        if not 16 <= self.sum_bits <= 24:
+            raise ValueError(f"sum_bits is {self.sum_bits}: it must lie in 16..24")
         if self.steps < 1 or self.compensation_steps < 1 or self.compensation_images < 1:
             raise ValueError("steps, compensation_steps and compensation_images start at 1")
 
