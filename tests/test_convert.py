@@ -119,6 +119,8 @@ BAD_OPTIONS = [
     ({"compensation": 0.0}, "compensation"),
     ({"grid": 0}, "grid"),
     ({"grid": 30}, "grid"),
+    ({"sum_bits": 15}, "sum_bits"),
+    ({"sum_bits": 25}, "sum_bits"),
 ]
 
 
