@@ -65,6 +65,10 @@ GEOMETRIES = {
     "one pixel": ((8, 64, (1, 1), 1), {}),
     "one pixel, padded": ((64, 64, (1, 1), 3), {"padding": 1}),
     "thirty-two wide": ((16, 16, (4, 32), 3), {"padding": 1}),
+    "sixteen wide": ((32, 32, (7, 16), 3), {"padding": 1}),
+    "eight wide": ((12, 16, (9, 8), 3), {"padding": 1}),
+    "sixty-four wide": ((5, 18, (4, 64), (3, 5)), {"padding": (1, 2)}),
+    "rows apart": ((16, 16, (7, 32), 3), {"padding": 2, "dilation": 2}),
     "wider than a word": ((6, 32, (3, 70), 3), {"padding": 1}),
     "stride two": ((16, 32, (9, 9), 3), {"stride": 2, "padding": 1}),
     "stride three": ((12, 32, (10, 11), 5), {"stride": 3, "padding": 2}),
@@ -160,16 +164,38 @@ def wide(graph):
 
 
 @pytest.mark.usefixtures("way")
-@pytest.mark.parametrize("geometry", ["identity", "thirty-two wide", "stride two"])
-def test_sums_of_more_than_16_bits(geometry):
-    """A fine grid needs them; the default grid does not."""
+@pytest.mark.parametrize("grid", [16, 20])
+@pytest.mark.parametrize(
+    "geometry", ["identity", "thirty-two wide", "sixteen wide", "stride two", "odd groups", "many"]
+)
+def test_sums_of_more_than_16_bits(geometry, grid):
+    """A fine grid needs them: lookups in more parts, or (on the finest) another kernel."""
     arguments, options = GEOMETRIES[geometry]
-    fine = hu2021(steps=20, percentile=80.0, grid=20, sum_bits=24)
+    fine = hu2021(steps=20, percentile=80.0, grid=grid, sum_bits=24)
     graph, frames = block(*arguments, method=fine, **options)
     assert any(wide(graph))
     assert_same(run(graph, frames, "cpu", 20), run(graph, frames, "interpreter", 20))
-    narrow, _ = block(*arguments, method=hu2021(steps=20, percentile=80.0, grid=20), **options)
-    assert not any(wide(narrow))
+
+
+@pytest.mark.parametrize("geometry", ["identity", "thirty-two wide", "stride two"])
+def test_sums_fit_16_bits_on_the_default_grid(geometry):
+    arguments, options = GEOMETRIES[geometry]
+    graph, _ = block(*arguments, method=hu2021(steps=20, percentile=80.0, grid=20), **options)
+    assert not any(wide(graph))
+
+
+def test_sums_beyond_all_tables_are_told():
+    """Weights of which six make more than the quotients' 8 bits hold, whatever the shift."""
+    weights = torch.full((1, 6), 2**18, dtype=torch.int32)
+    numbers = torch.zeros(1, dtype=torch.int32)
+    own = (1, 1, 6, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0)
+    for factor, fits in ((1, True), (2, False)):
+        scaled = weights * factor
+        population = kernels.Population(
+            steps=1, images=1, height=1, width=1, channels=1, bias=numbers.data_ptr(), wide=1
+        )
+        call = kernels.Call(population, [kernels.Source(None, scaled.data_ptr(), *own)])
+        assert call.fits("lookup") is fits
 
 
 @pytest.mark.parametrize("name", NAMES)

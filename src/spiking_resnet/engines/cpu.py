@@ -344,8 +344,9 @@ def choose(call: kernels.Call, fused: Fused, sources: list[Planes]) -> str:
     level = kernels.INSTRUCTION_SETS[kernels.level()]
     if level != "avx512":
         return f"scatter-{level}"
-    if not call.walk_fits():
-        return "lookup"
+    fitting = [way for way in ("lookup", "walk") if call.fits(way)]
+    if len(fitting) < 2:
+        return fitting[0] if fitting else "scatter-avx2"
     if kernels.way:
         return kernels.way
     population = call.population

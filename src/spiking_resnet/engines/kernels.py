@@ -13,7 +13,7 @@ from torch import Tensor
 from spiking_resnet.graph import MaxPool, Shape
 
 folder = Path(__file__).parent  # where the compiled library lies
-INTERFACE = 5  # the version of the C interface in native/kernels.cpp
+INTERFACE = 6  # the version of the C interface in native/kernels.cpp
 BLOCK = 32  # positions in a word
 INSTRUCTION_SETS = ("portable", "avx2", "avx512")
 WAYS = ("scatter-portable", "scatter-avx2", "lookup", "walk")  # `Way` of native/kernels.cpp
@@ -62,7 +62,7 @@ def library() -> ctypes.CDLL | None:
             continue  # compiled from an older source
         number, pointer = ctypes.c_int64, ctypes.c_void_p
         for name, arguments in {
-            "walk_fits": [pointer, pointer, number],
+            **{name: [pointer, pointer, number] for name in ("walk_fits", "lookup_fits")},
             "table_size": [pointer, pointer, number, number],
             "fill_tables": [pointer, pointer, number, number, pointer],
             "run_window": [pointer, pointer, number, number, number],
@@ -74,7 +74,8 @@ def library() -> ctypes.CDLL | None:
         }.items():
             getattr(found, name).argtypes = arguments
             getattr(found, name).restype = None
-        found.walk_fits.restype = found.table_size.restype = number
+        for name in ("walk_fits", "lookup_fits", "table_size"):
+            getattr(found, name).restype = number
         return found
     return None
 
@@ -214,9 +215,10 @@ class Call:
         self.sources = (Source * max(len(sources), 1))(*sources)
         self.number = len(sources)
 
-    def walk_fits(self) -> bool:
-        """Whether the set bits can be walked."""
-        return bool(kernels().walk_fits(ctypes.byref(self.population), self.sources, self.number))
+    def fits(self, way: str) -> bool:
+        """Whether that way, "lookup" or "walk", takes the population."""
+        function = getattr(kernels(), f"{way}_fits")
+        return bool(function(ctypes.byref(self.population), self.sources, self.number))
 
     def tables(self, way: str) -> Tensor:
         """What that way needs made of the weights; bytes."""

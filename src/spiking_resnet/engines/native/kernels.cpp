@@ -8,7 +8,7 @@
 extern "C" {
 
 // Changes with every change of the structures, of a layout or of a function's arguments.
-int64_t interface_version() { return 5; }
+int64_t interface_version() { return 6; }
 
 // What this machine can do: 0 portable, 1 AVX2, 2 AVX-512.
 int64_t machine_level() {
@@ -16,7 +16,8 @@ int64_t machine_level() {
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
-        __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("bmi2"))
+        __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("gfni") &&
+        __builtin_cpu_supports("bmi2"))
         return 2;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) return 1;
 #endif
@@ -26,7 +27,12 @@ int64_t machine_level() {
 // Ways to compute a population.
 enum Way { SCATTER_PORTABLE, SCATTER_AVX2, LOOKUP, WALK_ROWS };
 
-// Whether the walk takes a population (the others take all).
+// Whether lookups take a population: not where the sums of six weights are beyond all bounds.
+int64_t lookup_fits(const Population* p, const Source* sources, int64_t number) {
+    return lookup::divided(*p, sources, number).fits;
+}
+
+// Whether the walk takes a population (the scatter takes all).
 int64_t walk_fits(const Population* p, const Source* sources, int64_t number) {
 #if defined(__x86_64__)
     return walk::fits(*p, sources, number);
@@ -46,9 +52,7 @@ int64_t table_size(const Population* p, const Source* sources, int64_t number, i
     }
 #endif
     if (way != LOOKUP) return 0;
-    const lookup::Units units(*p, sources, number);
-    return units.number * units.columns * lookup::keys_of(sources, number) * lookup::ENTRIES *
-           sizeof(int16_t);
+    return lookup::table_bytes(*p, sources, number);
 }
 
 void fill_tables(const Population* p, const Source* sources, int64_t number, int64_t way,
@@ -58,7 +62,7 @@ void fill_tables(const Population* p, const Source* sources, int64_t number, int
         return walk::fill_rows(*p, sources, number, (int32_t*)tables);
     if (way == WALK_ROWS) return walk::fill_rows(*p, sources, number, (int16_t*)tables);
 #endif
-    if (way == LOOKUP) lookup::fill_tables(*p, sources, number, (int16_t*)tables);
+    if (way == LOOKUP) lookup::fill_tables(*p, sources, number, (char*)tables);
 }
 
 void run_window(const Population* p, const Source* sources, int64_t number, int64_t threads,

@@ -4,12 +4,13 @@
 // Six channels' spikes at one position are a number below 64, and what they add to a neuron's
 // potential is an entry of a table of 64 sums. Such a table of 16-bit integers fills two registers,
 // and one instruction (vpermi2w) looks up 32 positions in it: 192 synapses of work, whatever fires.
-// For two neurons' channels and eight time steps at once, sums and tables stay in registers; what 36
-// groups of channels and kernel positions ("keys") bring stays in the first cache.
+// For two neurons' channels and eight time steps at once, sums and tables stay in registers; what a
+// few dozen groups of channels and kernel positions ("keys") bring stays in the first cache.
 //
 // 16-bit sums wrap around without harm as long as the total of a step fits 16 bits ("narrow", the
-// caller's promise). Where it does not ("wide") a second table holds the entries divided by 2^s and
-// rounded: together they give the exact sum, for twice the work (see `advance`).
+// caller's promise). Where it does not ("wide") a second table holds the entries' quotients by 2^s in
+// 8 bits, in one register, in which one instruction (vpermb) looks up 32 positions at two time steps:
+// together they give the exact sum (see `advance`), for half as much work again.
 
 #pragma once
 
@@ -18,35 +19,37 @@
 namespace lookup {
 
 constexpr int64_t CHUNK = 8;     // time steps summed up at once
-constexpr int64_t KEYS = 36;     // keys summed up at once, for
-constexpr int64_t UNITS = 16;     // units in turn
+constexpr int64_t KEYS = 36;     // keys summed up at once at most,
+constexpr int64_t WIDE_KEYS = 48;  // and in the wide form
+constexpr int64_t UNITS = 8;     // units in turn, where keys are more
 constexpr int64_t GROUP = 6;     // channels looked up at once
 constexpr int64_t ENTRIES = 64;  // sums in a table
 constexpr uint32_t EVEN = 0x55555555;
 constexpr int64_t SLACK = 64;    // entries before and after each plane of numbers, read and ignored
 
-// Six channels at a position of the kernel make a key; the channels left over (5 at most) make keys
-// together with those of the next positions.
-INLINE int64_t groups_of(const Source& s) { return s.channels / s.groups / GROUP; }
-INLINE int64_t left_over(const Source& s) { return s.channels / s.groups % GROUP; }
-
-INLINE int64_t keys_of(const Source& s) {
-    const int64_t taps = s.kernel_height * s.kernel_width;
-    return s.identity ? 0 : taps * groups_of(s) + (taps * left_over(s) + GROUP - 1) / GROUP;
-}
+// The keys of a source. Six channels at a position of the kernel make a key; the channels left over (5
+// at most) make keys together with those of the next positions in the same row of the kernel, or
+// (where that takes fewer keys) of all positions, which are then as one row.
+struct Keys {
+    int64_t inner, groups, left;  // channels; keys at each position, and the channels left over
+    int64_t rows, taps, each;     // rows of the kernel; positions and keys in each
+    explicit Keys(const Source& s)
+        : inner(s.channels / s.groups), groups(inner / GROUP), left(inner % GROUP) {
+        const int64_t all = s.kernel_height * s.kernel_width;
+        const bool joint = s.kernel_height * whole(s.kernel_width * left) > whole(all * left);
+        rows = joint ? 1 : s.kernel_height;
+        taps = all / rows;
+        each = taps * groups + whole(taps * left);
+        if (s.identity) rows = each = 0;
+    }
+    int64_t number() const { return rows * each; }
+    static int64_t whole(int64_t bits) { return (bits + GROUP - 1) / GROUP; }
+};
 
 INLINE int64_t keys_of(const Source* sources, int64_t number) {
     int64_t keys = 0;
-    for (int64_t i = 0; i < number; ++i) keys += keys_of(sources[i]);
+    for (int64_t i = 0; i < number; ++i) keys += Keys(sources[i]).number();
     return keys;
-}
-
-// How far the second table's entries are shifted. Each is rounded by at most half a unit, and all of
-// them (the bias too) together must be off by less than 2^15.
-INLINE int shift_of(int64_t keys) {
-    int shift = 8;
-    while (((keys + 1) << shift) / 2 >= 32768) --shift;
-    return shift;
 }
 
 INLINE int32_t rounded(int32_t value, int shift) {
@@ -62,46 +65,121 @@ INLINE bool single(const Population& p, const Source* sources, int64_t number) {
     return false;
 }
 
-// Units are what is summed up together: two channels, or (wide) one channel's two tables.
+// Units are what is summed up together: two channels, or one. All sizes in bytes.
 struct Units {
-    int64_t number, columns, channels;  // of tables, and of channels, in each
-    Units(const Population& p, const Source* sources, int64_t count) {
-        columns = p.wide || !single(p, sources, count) ? 2 : 1;
-        channels = p.wide ? 1 : columns;
-        number = (p.channels + channels - 1) / channels;
-    }
+    int64_t channels, number;  // in each, and of units
+    int64_t table, sums;       // a key's tables: [channels, 64] of 16 bits, wide: and of 8 bits;
+                               // sums: [channels, CHUNK, 32] of 16 bits, wide: and of 8 bits
+    Units(const Population& p, const Source* sources, int64_t count)
+        : channels(single(p, sources, count) ? 1 : 2),
+          number((p.channels + channels - 1) / channels),
+          table(channels * ENTRIES * (p.wide ? 3 : 2)),
+          sums(channels * CHUNK * BLOCK * (p.wide ? 3 : 2)) {}
 };
 
-// Writes the tables [unit, key, columns, 64]. Keys: sources; in each, first those of six channels at
-// each kernel position, then those of what is left over.
-void fill_tables(const Population& p, const Source* sources, int64_t number, int16_t* tables) {
+// What precedes the tables.
+struct alignas(64) Header {
+    int64_t parts;  // into which the keys are divided
+    int64_t shift;  // s
+    int64_t fits;   // whether all sums can be had
+};
+
+// Which key `key` of an output channel takes as its `bit`; 0 where it has none.
+INLINE int32_t weight_of(const Source& s, const Keys& keys, int64_t output, int64_t key, int64_t bit) {
+    const int64_t row = key / keys.each, at = key % keys.each, whole = keys.taps * keys.groups;
+    const int64_t rest = (at - whole) * GROUP + bit;  // among those left over
+    const int64_t tap = at < whole ? at / keys.groups : rest / keys.left;
+    const int64_t c = at < whole ? at % keys.groups * GROUP + bit
+                                 : keys.inner - keys.left + rest % keys.left;
+    if (tap >= keys.taps) return 0;
+    const int64_t taps = s.kernel_height * s.kernel_width;
+    return s.weights[(output * keys.inner + c) * taps + row * keys.taps + tap];
+}
+
+// Calls visit(key, weights [6]) for every key of an output channel.
+template <typename Visit>
+INLINE void each_key(const Source* sources, int64_t number, int64_t output, const Visit& visit) {
+    int64_t before = 0;
+    for (int64_t i = 0; i < number; ++i) {
+        const Keys keys(sources[i]);
+        for (int64_t key = 0; key < keys.number(); ++key) {
+            int32_t weights[GROUP];
+            for (int64_t bit = 0; bit < GROUP; ++bit)
+                weights[bit] = weight_of(sources[i], keys, output, key, bit);
+            visit(before + key, weights);
+        }
+        before += keys.number();
+    }
+}
+
+INLINE int64_t part_of(int64_t keys, int64_t part, int64_t parts) { return keys * part / parts; }
+
+// The fewest parts in which the sums of a population can be had. In every part the quotients' sum
+// must fit 8 bits; each entry (and bias and gain) is rounded by at most half of 2^s, and all of them
+// together must be off by less than 2^15.
+Header divided(const Population& p, const Source* sources, int64_t number) {
+    const int64_t keys = keys_of(sources, number);
+    const int64_t most_keys = p.wide ? WIDE_KEYS : KEYS;
+    Header found{std::max<int64_t>((keys + most_keys - 1) / most_keys, 1), 0, true};
+    if (!p.wide) return found;
+    std::vector<int32_t> most(p.channels * keys), least(p.channels * keys);
+    for (int64_t o = 0; o < p.channels; ++o)
+        each_key(sources, number, o, [&](int64_t key, const int32_t* weights) {
+            for (int64_t bit = 0; bit < GROUP; ++bit)
+                (weights[bit] > 0 ? most : least)[o * keys + key] += weights[bit];
+        });
+    for (;; ++found.parts) {
+        const int64_t longest = (keys + found.parts - 1) / found.parts;
+        found.shift = 14;
+        while (((longest + 2) << found.shift) / 2 >= 32768) --found.shift;
+        found.fits = true;
+        for (int64_t o = 0; found.fits && o < p.channels; ++o)
+            for (int64_t part = 0; found.fits && part < found.parts; ++part) {
+                int64_t high = part ? 0 : rounded(p.bias[o], found.shift), low = high;
+                for (int64_t key = part_of(keys, part, found.parts);
+                     key < part_of(keys, part + 1, found.parts); ++key) {
+                    high += rounded(most[o * keys + key], found.shift);
+                    low += rounded(least[o * keys + key], found.shift);
+                }
+                found.fits = high < 128 && low >= -128;
+            }
+        if (found.fits || found.parts >= keys) return found;
+    }
+}
+
+INLINE int64_t table_bytes(const Population& p, const Source* sources, int64_t number) {
+    const Units units(p, sources, number);
+    return sizeof(Header) + units.number * keys_of(sources, number) * units.table;
+}
+
+// Writes the header and the tables [part, unit, key of the part], in the order they are read in. Keys:
+// sources; in each, rows of the kernel; in each, first those of six channels at each position, then
+// those of what is left over.
+void fill_tables(const Population& p, const Source* sources, int64_t number, char* tables) {
     const int64_t keys = keys_of(sources, number);
     const Units units(p, sources, number);
-    const int shift = shift_of(keys);
-    std::fill_n(tables, units.number * keys * units.columns * ENTRIES, int16_t{0});
+    const Header header = divided(p, sources, number);
+    std::memset(tables, 0, table_bytes(p, sources, number));
+    std::memcpy(tables, &header, sizeof header);
     for (int64_t o = 0; o < p.channels; ++o) {
         const int64_t unit = o / units.channels, column = o % units.channels;
-        int16_t* to = tables + (unit * keys * units.columns + column) * ENTRIES;
-        for (int64_t i = 0; i < number; ++i) {
-            const Source& s = sources[i];
-            if (s.identity) continue;
-            const int64_t inner = s.channels / s.groups, taps = s.kernel_height * s.kernel_width;
-            const int64_t whole = taps * groups_of(s), left = left_over(s);
-            for (int64_t key = 0; key < keys_of(s); ++key, to += units.columns * ENTRIES) {
-                int32_t sums[ENTRIES] = {};
-                for (int64_t bit = 0; bit < GROUP; ++bit) {
-                    const int64_t at = (key - whole) * GROUP + bit;  // among those left over
-                    int64_t tap = key < whole ? key / groups_of(s) : at / left;
-                    int64_t c = key < whole ? key % groups_of(s) * GROUP + bit : inner - left + at % left;
-                    const int32_t weight = tap < taps ? s.weights[(o * inner + c) * taps + tap] : 0;
-                    for (int64_t e = 0; e < 1 << bit; ++e) sums[e + (1 << bit)] = sums[e] + weight;
-                }
-                for (int64_t e = 0; e < ENTRIES; ++e) {
-                    to[e] = int16_t(uint16_t(sums[e]));
-                    if (p.wide) to[ENTRIES + e] = int16_t(rounded(sums[e], shift));
-                }
+        int64_t part = 0;
+        each_key(sources, number, o, [&](int64_t key, const int32_t* weights) {
+            while (key >= part_of(keys, part + 1, header.parts)) ++part;
+            const int64_t begin = part_of(keys, part, header.parts);
+            const int64_t count = part_of(keys, part + 1, header.parts) - begin;
+            char* const own = tables + sizeof header +
+                              (begin * units.number + unit * count + key - begin) * units.table;
+            int16_t* low = (int16_t*)own + column * ENTRIES;
+            int8_t* high = (int8_t*)own + (2 * units.channels + column) * ENTRIES;
+            int32_t sums[ENTRIES] = {};
+            for (int64_t bit = 0; bit < GROUP; ++bit)
+                for (int64_t e = 0; e < 1 << bit; ++e) sums[e + (1 << bit)] = sums[e] + weights[bit];
+            for (int64_t e = 0; e < ENTRIES; ++e) {
+                low[e] = int16_t(uint16_t(sums[e]));
+                if (p.wide) high[e] = int8_t(rounded(sums[e], header.shift));
             }
-        }
+        });
     }
 }
 
@@ -111,7 +189,9 @@ void fill_tables(const Population& p, const Source* sources, int64_t number, int
 
 #include <immintrin.h>
 
-#define AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi,bmi2,popcnt")))
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni,gfni,bmi,bmi2,popcnt")))
+#define AVX512_LAMBDA __attribute__((always_inline, target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vnni,gfni,bmi,bmi2,popcnt")))
+#define AVX512_INLINE_MEMBER __attribute__((always_inline)) AVX512 inline
 #define AVX512_INLINE static inline __attribute__((always_inline)) AVX512
 
 namespace lookup {
@@ -128,22 +208,32 @@ struct Piece {
 // A source as this kernel reads it.
 struct View {
     const Source* source;
-    int64_t groups, left, taps, keys, pitch;  // groups: of six channels, and what is left over
+    Keys keys;
+    int64_t groups, pitch;       // keys' planes of a group's channels, left over ones included
     std::vector<int64_t> first;  // [taps * blocks + 1]: where each one's pieces begin
     std::vector<Piece> pieces;
+    // What a block sees through one row of the kernel another block sees through another: row r at
+    // block b is stretch b * advance + r * descent. slots: so many stretches are kept.
+    int64_t advance = 0, descent = 0, slots;
 
     View(const Source& s, const Population& p)
         : source(&s),
-          groups(groups_of(s) + (left_over(s) > 0)),
-          left(left_over(s)),
-          taps(s.kernel_height * s.kernel_width),
-          keys(keys_of(s)),
-          pitch(blocks(s.height * s.width) * BLOCK + 2 * SLACK) {
+          keys(s),
+          groups(keys.groups + (keys.left > 0)),
+          pitch(blocks(s.height * s.width) * BLOCK + 2 * SLACK),
+          slots(keys.rows) {
         if (s.identity) return;
         for (int64_t ky = 0; ky < s.kernel_height; ++ky)
             for (int64_t kx = 0; kx < s.kernel_width; ++kx)
                 for (int64_t b = 0; b < blocks(p.height * p.width); ++b) see(s, p, ky, kx, b);
         first.push_back(pieces.size());
+        const bool even = BLOCK % p.width == 0 || p.width % BLOCK == 0;
+        if (!even || s.groups > 1 || keys.rows == 1 || s.stride_height > 1 || s.stride_width > 1)
+            return;
+        const int64_t unit = std::min(p.width, BLOCK);
+        advance = BLOCK / unit;
+        descent = s.dilation_height * p.width / unit;
+        slots = (keys.rows - 1) * descent + 1;
     }
 
     void see(const Source& s, const Population& p, int64_t ky, int64_t kx, int64_t block) {
@@ -185,27 +275,115 @@ struct Aligned {
     void* data() { return (void*)((uintptr_t(memory.data()) + 63) & ~uintptr_t{63}); }
 };
 
-// What a thread works with.
-struct Desk {
-    std::vector<Aligned> number_memory;
-    Aligned panel_memory, sums_memory, potential_memory;
-    std::vector<uint16_t*> numbers;  // by source: [CHUNK, channel groups, pitch]
-    uint16_t* panel;                 // [keys, CHUNK, 32]: what a block of outputs sees
-    int16_t* sums;                   // [UNITS, columns, CHUNK, 32]
-    int32_t* potential;              // [blocks, channels, 32], of this thread's blocks
-    Desk(const std::vector<View>& views, int64_t keys, const Units& units, int64_t neurons)
-        : panel_memory(keys * CHUNK * BLOCK * sizeof(uint16_t)),
-          sums_memory(UNITS * units.columns * CHUNK * BLOCK * sizeof(int16_t)),
-          potential_memory(neurons * sizeof(int32_t)),
-          panel((uint16_t*)panel_memory.data()),
-          sums((int16_t*)sums_memory.data()),
-          potential((int32_t*)potential_memory.data()) {
-        for (const View& view : views)
-            number_memory.emplace_back(CHUNK * view.groups * view.source->groups * view.pitch *
-                                       sizeof(uint16_t));
-        for (Aligned& memory : number_memory) numbers.push_back((uint16_t*)memory.data());
+// Some keys of a part, one after the other. A part's slices end with one of no keys.
+struct Slice {
+    const uint16_t* panel;  // [keys, CHUNK, 32]
+    int64_t keys;
+};
+
+// Where a slice is found: keys from `first` on of a row of a source.
+struct Cut {
+    int64_t view, row, first, keys;
+};
+
+// The slices of every part. keys: of all sources.
+std::vector<Cut> cuts_of(const std::vector<View>& views, int64_t keys, int64_t parts) {
+    std::vector<Cut> found;
+    for (int64_t part = 0; part < parts; ++part) {
+        const int64_t begin = part_of(keys, part, parts), past = part_of(keys, part + 1, parts);
+        int64_t before = 0;
+        for (int64_t view = 0; view < int64_t(views.size()); ++view)
+            for (int64_t row = 0; row < views[view].keys.rows; ++row) {
+                const int64_t each = views[view].keys.each;
+                const int64_t from = std::max<int64_t>(begin - before, 0);
+                const int64_t to = std::min(past - before, each);
+                if (from < to) found.push_back({view, row, from, to - from});
+                before += each;
+            }
+        found.push_back({0, 0, 0, 0});
+    }
+    return found;
+}
+
+// What all threads work by.
+struct Job {
+    const Population* p;
+    std::vector<View> views;
+    std::vector<const Source*> identities;
+    Units units;
+    Header header;
+    int64_t keys, length;    // length: blocks of an image
+    std::vector<Cut> cuts;
+    std::vector<int16_t> low, high;  // [channels]: what sums start from, the biases
+
+    Job(const Population& given, const Source* sources, int64_t number)
+        : p(&given),
+          units(given, sources, number),
+          keys(keys_of(sources, number)),
+          length(blocks(given.height * given.width)),
+          low(units.number * units.channels),
+          high(low.size()) {
+        std::memcpy(&header, given.tables, sizeof header);
+        for (int64_t i = 0; i < number; ++i) {
+            if (sources[i].identity)
+                identities.push_back(sources + i);
+            else
+                views.emplace_back(sources[i], given);
+        }
+        cuts = cuts_of(views, keys, header.parts);
+        for (int64_t o = 0; o < given.channels; ++o) {
+            low[o] = int16_t(uint16_t(given.bias[o]));
+            high[o] = int16_t((rounded(given.bias[o], int(header.shift)) & 255) * 257);
+        }
+    }
+
+    // How many units are summed up before their neurons are advanced.
+    int64_t units_at_once() const {
+        if (header.parts == 1) return 4 / units.channels;
+        return p->wide ? std::max<int64_t>(UNITS / header.parts, 2) : UNITS;
     }
 };
+
+// What a thread works with.
+struct Desk {
+    std::vector<Aligned> memory;
+    std::vector<uint16_t*> numbers;  // by source: [CHUNK, channel groups, pitch]
+    std::vector<uint16_t*> panels;   // by source: [slots, keys of a row, CHUNK, 32]: what a block of
+                                     // outputs sees
+    std::vector<std::vector<int64_t>> held;  // by source [slots]: which stretch is there
+    std::vector<Slice> slices;       // as the job's cuts
+    char* sums;                      // [wide: parts, units at once] of units' sums
+    int32_t* potential;              // [blocks, channels, 32], of this thread's blocks
+
+    explicit Desk(const Job& job) : slices(job.cuts.size()) {
+        for (const View& view : job.views) {
+            const int64_t planes = CHUNK * view.groups * view.source->groups;
+            numbers.push_back((uint16_t*)take(planes * view.pitch * sizeof(uint16_t)));
+            panels.push_back((uint16_t*)take(view.slots * view.keys.each * CHUNK * BLOCK *
+                                             sizeof(uint16_t)));
+            held.emplace_back(view.slots);
+        }
+        const int64_t parts = job.p->wide ? job.header.parts : 1;
+        sums = (char*)take(parts * job.units_at_once() * job.units.sums);
+        potential = (int32_t*)take(job.length * job.p->channels * BLOCK * sizeof(int32_t));
+    }
+
+    void* take(int64_t bytes) {
+        memory.emplace_back(bytes);
+        return memory.back().data();
+    }
+};
+
+// The numbers that `count` (at most six) channels' spikes in a block make, for its 32 positions. Bytes
+// of eight positions are gathered from all channels and transposed as a matrix of bits.
+AVX512_INLINE __m512i numbers_of(const uint32_t* words, int64_t count) {
+    const __m256i spikes = _mm256_maskz_loadu_epi32(__mmask8((1 << count) - 1), words);
+    const __m256i gather = _mm256_set_epi8(3, 7, 11, 15, 19, 23, 27, 31, 2, 6, 10, 14, 18, 22, 26, 30,
+                                           1, 5, 9, 13, 17, 21, 25, 29, 0, 4, 8, 12, 16, 20, 24, 28);
+    const __m256i bytes = _mm256_permutexvar_epi8(gather, spikes);
+    const __m256i unit = _mm256_set1_epi64x(int64_t(0x8040201008040201));
+    return _mm512_cvtepu8_epi16(_mm256_gf2p8affine_epi64_epi8(unit, bytes, 0));
+}
 
 // The numbers of `steps` time steps from `start` on, for all channels of one image.
 AVX512 static void number_source(const View& view, const Population& p, int64_t image,
@@ -216,15 +394,10 @@ AVX512 static void number_source(const View& view, const Population& p, int64_t 
         const uint32_t* word = s.spikes + ((image * length + b) * p.steps + start) * s.channels;
         uint16_t* to = numbers + SLACK + b * BLOCK;
         for (int64_t t = 0; t < steps; ++t)
-            for (int64_t group = 0; group < s.groups; ++group)
-                for (int64_t first = 0; first < inner; first += GROUP, to += view.pitch) {
-                    const int64_t count = inner - first < GROUP ? inner - first : GROUP;
-                    __m512i sum = _mm512_maskz_set1_epi16(*word++, 1);
-                    for (int64_t c = 1; c < count; ++c)
-                        sum = _mm512_mask_add_epi16(sum, *word++, sum,
-                                                    _mm512_set1_epi16(int16_t(1 << c)));
-                    _mm512_storeu_si512(to, sum);
-                }
+            for (int64_t group = 0; group < s.groups; ++group, word += inner)
+                for (int64_t first = 0; first < inner; first += GROUP, to += view.pitch)
+                    _mm512_storeu_si512(
+                        to, numbers_of(word + first, std::min(inner - first, GROUP)));
     }
 }
 
@@ -252,119 +425,193 @@ AVX512_INLINE void see(const Piece* piece, const Piece* end, const uint16_t* pla
     }
 }
 
-// Copies to the panel what one block of outputs sees of one group of a source's channels. (All steps
-// of a chunk, if there are fewer too: nobody looks at what comes of the rest.)
-AVX512 static void fill_panel(const View& view, const uint16_t* numbers, int64_t group,
+// Keeps a key's eight planes in the panel. In the wide form an even step's bytes are its number and the
+// next step's.
+template <bool WIDE>
+AVX512_INLINE void keep(__m512i (&key)[CHUNK], uint16_t* panel) {
+    for (int t = 0; t < CHUNK; ++t) {
+        if (WIDE && t % 2 == 0)
+            key[t] = _mm512_or_si512(key[t], _mm512_slli_epi16(key[t + 1], 8));
+        _mm512_store_si512(panel + t * BLOCK, key[t]);
+    }
+}
+
+// Copies to the panel what one block of outputs sees of one group of a source's channels through one
+// row of the kernel. (All steps of a chunk, if there are fewer too: nobody looks at what comes of
+// the rest.)
+template <bool WIDE>
+AVX512 static void fill_panel(const View& view, const uint16_t* numbers, int64_t group, int64_t row,
                               int64_t block, int64_t length, uint16_t* panel) {
+    const Keys& keys = view.keys;
     const int64_t stride = view.groups * view.source->groups * view.pitch;  // to the next step
-    const int64_t whole = view.groups - (view.left > 0);
     numbers += group * view.groups * view.pitch + SLACK;
     const Piece* pieces = view.pieces.data();
-    const int64_t* first = view.first.data() + block;
+    const int64_t* first = view.first.data() + row * keys.taps * length + block;
     __m512i found[CHUNK];
-    for (int64_t tap = 0; tap < view.taps; ++tap)
-        for (int64_t g = 0; g < whole; ++g, panel += CHUNK * BLOCK) {
+    for (int64_t tap = 0; tap < keys.taps; ++tap)
+        for (int64_t g = 0; g < keys.groups; ++g, panel += CHUNK * BLOCK) {
             see(pieces + first[tap * length], pieces + first[tap * length + 1],
                 numbers + g * view.pitch, stride, found);
-            for (int t = 0; t < CHUNK; ++t) _mm512_store_si512(panel + t * BLOCK, found[t]);
+            keep<WIDE>(found, panel);
         }
     // Channels left over: one key takes six bits of the row that they make over all positions.
-    for (int64_t bit = 0; bit < view.taps * view.left; bit += GROUP, panel += CHUNK * BLOCK) {
+    const int64_t left = keys.left, last = keys.taps * left;
+    for (int64_t bit = 0; bit < last; bit += GROUP, panel += CHUNK * BLOCK) {
         __m512i key[CHUNK];
         for (int t = 0; t < CHUNK; ++t) key[t] = _mm512_setzero_si512();
-        for (int64_t tap = bit / view.left; tap < view.taps && tap * view.left < bit + GROUP; ++tap) {
+        for (int64_t tap = bit / left; tap < keys.taps && tap * left < bit + GROUP; ++tap) {
             see(pieces + first[tap * length], pieces + first[tap * length + 1],
-                numbers + whole * view.pitch, stride, found);
-            const int64_t shift = tap * view.left - bit;
+                numbers + keys.groups * view.pitch, stride, found);
+            const int64_t shift = tap * left - bit;
             const __m512i count = _mm512_set1_epi16(int16_t(shift < 0 ? -shift : shift));
             for (int t = 0; t < CHUNK; ++t)
                 key[t] = _mm512_or_si512(key[t], shift < 0 ? _mm512_srlv_epi16(found[t], count)
                                                            : _mm512_sllv_epi16(found[t], count));
         }
         for (int t = 0; t < CHUNK; ++t)
-            _mm512_store_si512(panel + t * BLOCK,
-                               _mm512_and_si512(key[t], _mm512_set1_epi16(ENTRIES - 1)));
+            key[t] = _mm512_and_si512(key[t], _mm512_set1_epi16(ENTRIES - 1));
+        keep<WIDE>(key, panel);
     }
 }
 
-// The sums [2, 8, 32] of what the panel's keys bring, from `first` [2] on, or (null) from what they
-// are. The innermost loop of all: each key is 4 + 8 loads, 16 lookups and 16 additions, and takes as
-// many cycles as there are lookups. It is in assembler because compilers copy and spill accumulators.
-AVX512 static void sum_pair(int64_t keys, const uint16_t* panel, const int16_t* table,
-                            const int16_t* first, int16_t* sums) {
-#define START(t, offset, far)                                   \
-    "vmovdqa64 %%zmm28, %%zmm" #t "\n vmovdqa64 %%zmm29, %%zmm1" #t "\n"
-#define LOAD(t, offset, far)                                    \
-    "vmovdqa64 " #offset "(%[sums]), %%zmm" #t "\n"             \
-    "vmovdqa64 " #far "(%[sums]), %%zmm1" #t "\n"
-#define STORE(t, offset, far)                                   \
-    "vmovdqa64 %%zmm" #t ", " #offset "(%[sums])\n"             \
-    "vmovdqa64 %%zmm1" #t ", " #far "(%[sums])\n"
-#define STEP(t, offset, i, j)                                   \
+// The innermost loops of all, for units of two channels: each key is 4 + 8 loads, 16 lookups and 16
+// additions, and takes as many cycles as there are lookups. They are in assembler because compilers
+// copy and spill accumulators.
+#define TWO_CHANNELS(t, offset, i, j)                           \
     "vmovdqa64 " #offset "(%[panel]), %%zmm" #i "\n"            \
     "vmovdqa64 %%zmm" #i ", %%zmm" #j "\n"                      \
     "vpermi2w %%zmm29, %%zmm28, %%zmm" #i "\n"                  \
     "vpermi2w %%zmm31, %%zmm30, %%zmm" #j "\n"                  \
     "vpaddw %%zmm" #i ", %%zmm" #t ", %%zmm" #t "\n"            \
     "vpaddw %%zmm" #j ", %%zmm1" #t ", %%zmm1" #t "\n"
-#define ALL(WHAT)                                                                          \
+#define QUOTIENTS(offset, i, j)                                 \
+    "vmovdqa64 " #offset "(%[panel]), %%zmm8\n"                 \
+    "vpermb %%zmm18, %%zmm8, %%zmm9\n"                          \
+    "vpaddb %%zmm9, %%zmm" #i ", %%zmm" #i "\n"                 \
+    "vpermb %%zmm19, %%zmm8, %%zmm9\n"                          \
+    "vpaddb %%zmm9, %%zmm" #j ", %%zmm" #j "\n"
+#define LOAD_TABLES                                                             \
+    "vmovdqa64 (%[table]), %%zmm28\n vmovdqa64 64(%[table]), %%zmm29\n"         \
+    "vmovdqa64 128(%[table]), %%zmm30\n vmovdqa64 192(%[table]), %%zmm31\n"
+#define NEXT_SLICE                                                                      \
+    "2:\n mov (%[slice]), %[panel]\n mov 8(%[slice]), %[keys]\n add $16, %[slice]\n"    \
+    "test %[keys], %[keys]\n jz 4f\n .p2align 5\n 3:\n"
+#define STORE(t, offset, far)                                   \
+    "vmovdqa64 %%zmm" #t ", " #offset "(%[sums])\n"             \
+    "vmovdqa64 %%zmm1" #t ", " #far "(%[sums])\n"
+#define START(t, offset, far)                                   \
+    "vmovdqa64 %%zmm28, %%zmm" #t "\n vmovdqa64 %%zmm29, %%zmm1" #t "\n"
+#define LOAD(t, offset, far)                                    \
+    "vmovdqa64 " #offset "(%[sums]), %%zmm" #t "\n"             \
+    "vmovdqa64 " #far "(%[sums]), %%zmm1" #t "\n"
+#define EACH(WHAT)                                                                         \
     WHAT(0, 0, 512) WHAT(1, 64, 576) WHAT(2, 128, 640) WHAT(3, 192, 704) WHAT(4, 256, 768) \
         WHAT(5, 320, 832) WHAT(6, 384, 896) WHAT(7, 448, 960)
+#define ALL_REGISTERS                                                                           \
+    "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10",     \
+        "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18", "xmm19",         \
+        "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27", "xmm28",         \
+        "xmm29", "xmm30", "xmm31"
+
+// The sums [2, 8, 32] of what the slices' keys bring, from `low` [2] on, or (null) from what they are.
+AVX512 static void sum_pair(const Slice* slice, const char* table, const int16_t* low, char* sums) {
+    const uint16_t* panel;
+    int64_t keys;
     asm volatile(
-        "test %[first], %[first]\n jz 1f\n"
-        "vpbroadcastw (%[first]), %%zmm28\n vpbroadcastw 2(%[first]), %%zmm29\n"
-        ALL(START) "jmp 2f\n 1:\n" ALL(LOAD) "2:\n test %[keys], %[keys]\n jz 4f\n"
-        ".p2align 5\n 3:\n"
-        "vmovdqa64 (%[table]), %%zmm28\n vmovdqa64 64(%[table]), %%zmm29\n"
-        "vmovdqa64 128(%[table]), %%zmm30\n vmovdqa64 192(%[table]), %%zmm31\n"
-        STEP(0, 0, 20, 21) STEP(1, 64, 22, 23) STEP(2, 128, 24, 25) STEP(3, 192, 26, 27)
-        STEP(4, 256, 18, 19) STEP(5, 320, 8, 9) STEP(6, 384, 20, 21) STEP(7, 448, 22, 23)
-        "add $256, %[table]\n add $512, %[panel]\n dec %[keys]\n jnz 3b\n 4:\n"
-        ALL(STORE)
-        : [panel] "+r"(panel), [table] "+r"(table), [keys] "+r"(keys)
-        : [sums] "r"(sums), [first] "r"(first)
-        : "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
-          "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "xmm16", "xmm17", "xmm18",
-          "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", "xmm26", "xmm27",
-          "xmm28", "xmm29", "xmm30", "xmm31");
-#undef START
-#undef LOAD
-#undef STORE
-#undef STEP
-#undef ALL
+        "test %[low], %[low]\n jz 1f\n"
+        "vpbroadcastw (%[low]), %%zmm28\n vpbroadcastw 2(%[low]), %%zmm29\n"
+        EACH(START) "jmp 2f\n 1:\n" EACH(LOAD) NEXT_SLICE LOAD_TABLES
+        TWO_CHANNELS(0, 0, 20, 21) TWO_CHANNELS(1, 64, 22, 23)
+        TWO_CHANNELS(2, 128, 24, 25) TWO_CHANNELS(3, 192, 26, 27)
+        TWO_CHANNELS(4, 256, 18, 19) TWO_CHANNELS(5, 320, 8, 9)
+        TWO_CHANNELS(6, 384, 20, 21) TWO_CHANNELS(7, 448, 22, 23)
+        "add $256, %[table]\n add $512, %[panel]\n dec %[keys]\n jnz 3b\n jmp 2b\n 4:\n"
+        EACH(STORE)
+        : [slice] "+r"(slice), [table] "+r"(table), [panel] "=&r"(panel), [keys] "=&r"(keys)
+        : [sums] "r"(sums), [low] "r"(low)
+        : "memory", "cc", ALL_REGISTERS);
 }
 
-// The same for a unit of one table.
-AVX512 static void sum_single(int64_t keys, const uint16_t* panel, const int16_t* table,
-                              const int16_t* first, int16_t* sums) {
-    __m512i sum[CHUNK];
+// The same with the sums of the quotients, [2, 4, 64]: bytes of two steps in turn.
+AVX512 static void sum_wide(const Slice* slice, const char* table, const int16_t* low,
+                            const int16_t* high, char* sums) {
+#define STORE_QUOTIENT(i, offset) "vmovdqa64 %%zmm" #i ", " #offset "(%[sums])\n"
+    const uint16_t* panel;
+    int64_t keys;
+    asm volatile(
+        "vpbroadcastw (%[low]), %%zmm28\n vpbroadcastw 2(%[low]), %%zmm29\n"
+        "vpbroadcastw (%[high]), %%zmm20\n vpbroadcastw 2(%[high]), %%zmm24\n"
+        "vmovdqa64 %%zmm20, %%zmm21\n vmovdqa64 %%zmm20, %%zmm22\n vmovdqa64 %%zmm20, %%zmm23\n"
+        "vmovdqa64 %%zmm24, %%zmm25\n vmovdqa64 %%zmm24, %%zmm26\n vmovdqa64 %%zmm24, %%zmm27\n"
+        EACH(START) NEXT_SLICE LOAD_TABLES
+        "vmovdqa64 256(%[table]), %%zmm18\n vmovdqa64 320(%[table]), %%zmm19\n"
+        QUOTIENTS(0, 20, 24) TWO_CHANNELS(0, 0, 8, 9) TWO_CHANNELS(1, 64, 8, 9)
+        QUOTIENTS(128, 21, 25) TWO_CHANNELS(2, 128, 8, 9) TWO_CHANNELS(3, 192, 8, 9)
+        QUOTIENTS(256, 22, 26) TWO_CHANNELS(4, 256, 8, 9) TWO_CHANNELS(5, 320, 8, 9)
+        QUOTIENTS(384, 23, 27) TWO_CHANNELS(6, 384, 8, 9) TWO_CHANNELS(7, 448, 8, 9)
+        "add $384, %[table]\n add $512, %[panel]\n dec %[keys]\n jnz 3b\n jmp 2b\n 4:\n"
+        EACH(STORE)
+        STORE_QUOTIENT(20, 1024) STORE_QUOTIENT(21, 1088) STORE_QUOTIENT(22, 1152)
+        STORE_QUOTIENT(23, 1216) STORE_QUOTIENT(24, 1280) STORE_QUOTIENT(25, 1344)
+        STORE_QUOTIENT(26, 1408) STORE_QUOTIENT(27, 1472)
+        : [slice] "+r"(slice), [table] "+r"(table), [panel] "=&r"(panel), [keys] "=&r"(keys)
+        : [sums] "r"(sums), [low] "r"(low), [high] "r"(high)
+        : "memory", "cc", ALL_REGISTERS);
+#undef STORE_QUOTIENT
+}
+
+#undef TWO_CHANNELS
+#undef QUOTIENTS
+#undef LOAD_TABLES
+#undef NEXT_SLICE
+#undef STORE
+#undef START
+#undef LOAD
+#undef EACH
+#undef ALL_REGISTERS
+
+// The same for a unit of one channel; `high` where there are quotients.
+template <bool WIDE>
+AVX512 static void sum_single(const Slice* slice, const char* table, const int16_t* low,
+                              const int16_t* high, char* sums) {
+    constexpr int64_t PAIRS = WIDE ? CHUNK / 2 : 1;
+    __m512i sum[CHUNK], quotient[PAIRS];
+    __m512i* const kept = (__m512i*)sums;
     for (int64_t t = 0; t < CHUNK; ++t)
-        sum[t] = first ? _mm512_set1_epi16(*first) : _mm512_load_si512(sums + t * BLOCK);
-    for (; keys > 0; --keys, table += ENTRIES, panel += CHUNK * BLOCK) {
-        const __m512i near = _mm512_load_si512(table), far = _mm512_load_si512(table + BLOCK);
-        for (int64_t t = 0; t < CHUNK; ++t) {
-            const __m512i index = _mm512_load_si512(panel + t * BLOCK);
-            sum[t] = _mm512_add_epi16(sum[t], _mm512_permutex2var_epi16(near, index, far));
+        sum[t] = low ? _mm512_set1_epi16(*low) : _mm512_load_si512(kept + t);
+    for (int64_t i = 0; i < PAIRS; ++i) quotient[i] = _mm512_set1_epi16(WIDE ? *high : 0);
+    for (; slice->keys; ++slice) {
+        const uint16_t* panel = slice->panel;
+        for (int64_t key = 0; key < slice->keys; ++key, panel += CHUNK * BLOCK) {
+            const __m512i near = _mm512_load_si512(table), far = _mm512_load_si512(table + 64);
+            const __m512i eighth = WIDE ? _mm512_load_si512(table + 128) : near;
+            for (int64_t t = 0; t < CHUNK; ++t) {
+                const __m512i index = _mm512_load_si512(panel + t * BLOCK);
+                sum[t] = _mm512_add_epi16(sum[t], _mm512_permutex2var_epi16(near, index, far));
+                if (WIDE && t % 2 == 0)
+                    quotient[t / 2] = _mm512_add_epi8(quotient[t / 2],
+                                                      _mm512_permutexvar_epi8(index, eighth));
+            }
+            table += ENTRIES * (WIDE ? 3 : 2);
         }
     }
-    for (int64_t t = 0; t < CHUNK; ++t) _mm512_store_si512(sums + t * BLOCK, sum[t]);
+    for (int64_t t = 0; t < CHUNK; ++t) _mm512_store_si512(kept + t, sum[t]);
+    if (WIDE)
+        for (int64_t i = 0; i < PAIRS; ++i) _mm512_store_si512(kept + CHUNK + i, quotient[i]);
 }
 
 // One block of outputs of one image, from time step `start` on.
 struct Place {
-    const Population* p;
-    const Source* const* identities;
-    int64_t number;  // of identities
-    int64_t image, start, steps, block, length;
+    const Job* job;
+    int64_t image, start, steps, block;
     int32_t* potential;  // [channels, 32], of this block
     uint32_t valid;
-    int shift;
 };
 
 // Adds to 16 potentials each the even and the odd lanes of 32 16-bit numbers, times `factor`.
 AVX512_INLINE void add_lanes(__m512i numbers, int factor, __m512i& even, __m512i& odd) {
-    even = _mm512_add_epi32(even, _mm512_madd_epi16(numbers, _mm512_set1_epi32(factor)));
-    odd = _mm512_add_epi32(odd, _mm512_madd_epi16(numbers, _mm512_set1_epi32(factor << 16)));
+    even = _mm512_dpwssd_epi32(even, numbers, _mm512_set1_epi32(factor));
+    odd = _mm512_dpwssd_epi32(odd, numbers, _mm512_set1_epi32(factor << 16));
 }
 
 // Adds to 32 potentials the currents of a block, as far as there are any.
@@ -378,152 +625,242 @@ AVX512_INLINE void add_currents(const int32_t* currents, uint32_t valid, __m512i
         odd, _mm512_permutex2var_epi32(near, _mm512_add_epi32(index, _mm512_set1_epi32(1)), far));
 }
 
-// Advances 32 neurons of each of NUMBER channels by the place's time steps, given the sums
-// [channel, CHUNK, 32] of their lookups (wide: [channel, 2, CHUNK, 32], the low 16 bits and the
-// quotients by 2^shift, off by less than 2^15). PLAIN: there is nothing but spikes and reset by
-// subtraction.
-template <int NUMBER, bool WIDE, bool PLAIN>
-AVX512 static void advance(const Place& at, int64_t first, const int16_t* sums) {
-    const Population& p = *at.p;
-    const int64_t block = at.image * at.length + at.block, sources = at.number;
-    const int64_t word = (block * p.steps + at.start) * p.channels + first;
-    const bool to_zero = !PLAIN && p.reset_to_zero, watched = !PLAIN && p.peaks;
-    const int64_t channels = p.channels, positions = p.height * p.width;
-    int32_t* v = at.potential + first * BLOCK;
+// What else is added to a unit's neurons at a time step, and what is watched of them: all that is rare.
+template <int NUMBER>
+struct Rest {
+    const Place& at;
+    int64_t first, word;  // channel; of the step at.start, block and channel
+    bool watched;
+    __m512i steady_even[NUMBER], steady_odd[NUMBER], most = _mm512_setzero_si512();
+
+    AVX512_INLINE_MEMBER Rest(const Place& place, int64_t channel, int64_t from)
+        : at(place), first(channel), word(from), watched(place.job->p->peaks) {
+        const Population& p = *at.job->p;
+        for (int c = 0; c < NUMBER; ++c) {
+            steady_even[c] = steady_odd[c] = _mm512_setzero_si512();
+            if (p.constant)
+                add_currents(p.constant + plane(at.image, c), at.valid, steady_even[c],
+                             steady_odd[c]);
+        }
+    }
+
+    // Where a channel's currents of this block begin in the `image`th image or step.
+    AVX512_INLINE_MEMBER int64_t plane(int64_t image, int c) const {
+        const Population& p = *at.job->p;
+        return (image * p.channels + first + c) * p.height * p.width + at.block * BLOCK;
+    }
+
+    AVX512_INLINE_MEMBER void add(int64_t t, int c, __m512i& even, __m512i& odd) const {
+        const Population& p = *at.job->p;
+        even = _mm512_add_epi32(even, steady_even[c]);
+        odd = _mm512_add_epi32(odd, steady_odd[c]);
+        if (p.current)
+            add_currents(p.current + plane(at.image * p.steps + at.start + t, c), at.valid, even, odd);
+        for (size_t i = 1; i < at.job->identities.size(); ++i) {
+            const Source& s = *at.job->identities[i];
+            const uint32_t spikes = s.spikes[word + t * p.channels + c];
+            const __m512i gain = _mm512_set1_epi32(s.weights[first + c]);
+            even = _mm512_mask_add_epi32(even, _pext_u32(spikes, EVEN), even, gain);
+            odd = _mm512_mask_add_epi32(odd, _pext_u32(spikes, ~EVEN), odd, gain);
+        }
+    }
+
+    AVX512_INLINE_MEMBER void watch(__m512i even, __m512i odd) {
+        if (!watched) return;
+        most = _mm512_mask_max_epi32(most, _pext_u32(at.valid, EVEN), most, _mm512_abs_epi32(even));
+        most = _mm512_mask_max_epi32(most, _pext_u32(at.valid, ~EVEN), most, _mm512_abs_epi32(odd));
+    }
+};
+
+struct Nothing {
+    AVX512_INLINE_MEMBER Nothing(const Place&, int64_t, int64_t) {}
+};
+
+// Advances 32 neurons of each of NUMBER channels by the place's time steps, given a unit's sums (wide:
+// of every part, `stride` bytes apart: sums modulo 2^16, and quotients by 2^s of which the sum is
+// off by less than 2^15). IDENTITY: there are sources of identities, of which the first one is added
+// to the sums. PLAIN: beside sums there is nothing to add, reset is by subtraction.
+template <int NUMBER, bool WIDE, bool IDENTITY, bool PLAIN>
+AVX512 static void advance(const Place& at, int64_t first, const char* sums, int64_t stride) {
+    const Job& job = *at.job;
+    const Population& p = *job.p;
+    const int64_t channels = p.channels, steps = at.steps, parts = job.header.parts;
+    const int64_t block = at.image * job.length + at.block;
+    const int64_t word = (block * p.steps + at.start) * channels + first;
+    const bool to_zero = !PLAIN && p.reset_to_zero;
+    const uint32_t* __restrict identity = IDENTITY ? job.identities[0]->spikes + word : nullptr;
+    uint32_t* __restrict out = p.spikes + word;
     const uint32_t valid = at.valid;
-    const uint32_t* __restrict const identity = sources ? at.identities[0]->spikes + word : nullptr;
-    uint32_t* __restrict const out = p.spikes + word;
-    const int64_t steps = at.steps;
-    const int shift = at.shift;
-    const int32_t* const current = PLAIN ? nullptr : p.current;
-    __m512i even[NUMBER], odd[NUMBER], threshold[NUMBER];
-    __m512i steady_even[PLAIN ? 1 : NUMBER], steady_odd[PLAIN ? 1 : NUMBER];
-    __m512i most = _mm512_setzero_si512();
-    __m512i gains[NUMBER];  // of the first identity: there is seldom another
+    const int shift = int(job.header.shift);
+    const __m128i by = _mm_cvtsi32_si128(shift);
+    int32_t* v = at.potential + first * BLOCK;
+    __m512i even[NUMBER], odd[NUMBER], threshold[NUMBER], gain[NUMBER], gain_quotient[NUMBER];
+    const char *low[NUMBER], *high[NUMBER];  // where the channels' sums and quotients are
     for (int c = 0; c < NUMBER; ++c) {
-        gains[c] = _mm512_set1_epi16(sources ? int16_t(at.identities[0]->weights[first + c]) : 0);
+        const int64_t unit = c / job.units.channels, column = c % job.units.channels;
+        low[c] = sums + unit * job.units.sums + column * CHUNK * 64;
+        high[c] = sums + unit * job.units.sums + (job.units.channels * 2 + column) * CHUNK * 32;
+        const int32_t own = IDENTITY ? job.identities[0]->weights[first + c] : 0;
+        const int32_t quotient = WIDE ? rounded(own, shift) : 0;
+        gain_quotient[c] = _mm512_set1_epi16(int16_t(quotient));
+        gain[c] = _mm512_set1_epi16(int16_t(own - quotient * (1 << shift)));
         threshold[c] = _mm512_set1_epi32(p.threshold[first + c]);
         even[c] = _mm512_load_si512(v + c * BLOCK);
         odd[c] = _mm512_load_si512(v + c * BLOCK + 16);
-        if constexpr (!PLAIN) {
-            steady_even[c] = steady_odd[c] = _mm512_setzero_si512();
-            if (p.constant)
-                add_currents(p.constant + (at.image * channels + first + c) * positions +
-                                 at.block * BLOCK,
-                             valid, steady_even[c], steady_odd[c]);
-        }
     }
-    for (int64_t t = 0; t < steps; ++t) {
-        __m512i sum[NUMBER];
+    typename std::conditional<PLAIN, Nothing, Rest<NUMBER>>::type rest(at, first, word);
+    for (int64_t t = 0; t < steps; ++t, out += channels, identity += IDENTITY ? channels : 0) {
         for (int c = 0; c < NUMBER; ++c) {
-            const int16_t* from = sums + (c * (WIDE ? 2 : 1) * CHUNK + t) * BLOCK;
-            sum[c] = _mm512_load_si512(from);
+            const char* from = low[c] + t * 64;
+            __m512i sum = _mm512_load_si512(from);
             if constexpr (WIDE) {
-                // What the quotient misses of the sum fits 16 bits: so their difference is exact.
-                const __m512i quotient = _mm512_load_si512(from + CHUNK * BLOCK);
-                sum[c] = _mm512_sub_epi16(
-                    sum[c], _mm512_sll_epi16(quotient, _mm_cvtsi32_si128(shift)));
+                // What a quotient misses of its sum fits 16 bits: so their difference is exact.
+                const char* pair = high[c] + t / 2 * 64;
+                const __m128i unwanted = _mm_cvtsi32_si128(t % 2 ? 0 : 8);
+                const auto quotient_of = [&](int64_t part) AVX512_LAMBDA {
+                    const __m512i both = _mm512_load_si512(pair + part * stride);
+                    return _mm512_srai_epi16(_mm512_sll_epi16(both, unwanted), 8);
+                };
+                __m512i quotient = quotient_of(0);
+                sum = _mm512_sub_epi16(sum, _mm512_sll_epi16(quotient, by));
+                for (int64_t part = 1; part < parts; ++part) {
+                    const __m512i more = quotient_of(part);
+                    quotient = _mm512_add_epi16(quotient, more);
+                    add_lanes(_mm512_sub_epi16(_mm512_load_si512(from + part * stride),
+                                               _mm512_sll_epi16(more, by)),
+                              1, even[c], odd[c]);
+                }
+                if constexpr (IDENTITY)
+                    quotient = _mm512_mask_add_epi16(quotient, identity[c], quotient, gain_quotient[c]);
                 add_lanes(quotient, 1 << shift, even[c], odd[c]);
             }
-        }
-        if (identity && !WIDE)
-            for (int c = 0; c < NUMBER; ++c)
-                sum[c] = _mm512_mask_add_epi16(sum[c], identity[t * channels + c], sum[c], gains[c]);
-        for (int64_t i = WIDE ? 0 : 1; i < sources; ++i) {
-            const Source& s = *at.identities[i];
-            const uint32_t* words = s.spikes + word + t * channels;
-            for (int c = 0; c < NUMBER; ++c) {
-                const __m512i gain = _mm512_set1_epi32(s.weights[first + c]);
-                even[c] = _mm512_mask_add_epi32(even[c], _pext_u32(words[c], EVEN), even[c], gain);
-                odd[c] = _mm512_mask_add_epi32(odd[c], _pext_u32(words[c], ~EVEN), odd[c], gain);
-            }
-        }
-        uint32_t* __restrict spikes = out + t * channels;
-        for (int c = 0; c < NUMBER; ++c) {
-            add_lanes(sum[c], 1, even[c], odd[c]);
-            if constexpr (!PLAIN) {
-                even[c] = _mm512_add_epi32(even[c], steady_even[c]);
-                odd[c] = _mm512_add_epi32(odd[c], steady_odd[c]);
-                if (current) {
-                    const int64_t plane = (at.image * p.steps + at.start + t) * channels + first + c;
-                    add_currents(current + plane * positions + at.block * BLOCK, valid, even[c],
-                                 odd[c]);
-                }
-            }
+            if constexpr (IDENTITY) sum = _mm512_mask_add_epi16(sum, identity[c], sum, gain[c]);
+            add_lanes(sum, 1, even[c], odd[c]);
+            if constexpr (!PLAIN) rest.add(t, c, even[c], odd[c]);
             const __mmask16 fired_even = _mm512_cmpge_epi32_mask(even[c], threshold[c]);
             const __mmask16 fired_odd = _mm512_cmpge_epi32_mask(odd[c], threshold[c]);
             even[c] = _mm512_mask_sub_epi32(even[c], fired_even, even[c],
                                             to_zero ? even[c] : threshold[c]);
             odd[c] =
                 _mm512_mask_sub_epi32(odd[c], fired_odd, odd[c], to_zero ? odd[c] : threshold[c]);
-            spikes[c] =
-                (_pdep_u32(fired_even, EVEN) | _pdep_u32(fired_odd, ~EVEN)) & valid;
-            if (watched) {
-                most = _mm512_mask_max_epi32(most, _pext_u32(valid, EVEN), most,
-                                             _mm512_abs_epi32(even[c]));
-                most = _mm512_mask_max_epi32(most, _pext_u32(valid, ~EVEN), most,
-                                             _mm512_abs_epi32(odd[c]));
-            }
+            const uint32_t fired = _cvtmask32_u32(_mm512_kunpackw(fired_odd, fired_even));
+            out[c] = (_pdep_u32(fired, EVEN) | _pdep_u32(fired >> 16, ~EVEN)) & valid;
+            if constexpr (!PLAIN) rest.watch(even[c], odd[c]);
         }
     }
     for (int c = 0; c < NUMBER; ++c) {
         _mm512_store_si512(v + c * BLOCK, even[c]);
         _mm512_store_si512(v + c * BLOCK + 16, odd[c]);
     }
-    if (watched) raise_peak(p.peaks + at.image, _mm512_reduce_max_epi32(most));
+    if constexpr (!PLAIN)
+        if (rest.watched) raise_peak(p.peaks + at.image, _mm512_reduce_max_epi32(rest.most));
 }
 
-// Channels `first` … `past` - 1.
-template <bool WIDE, bool PLAIN>
-AVX512 static void advance_all(const Place& at, int64_t first, int64_t past, const int16_t* sums) {
-    const int64_t each = (WIDE ? 2 : 1) * CHUNK * BLOCK;
-    for (; first + 2 <= past; first += 2, sums += 2 * each)
-        advance<2, WIDE, PLAIN>(at, first, sums);
-    for (; first < past; ++first, sums += each) advance<1, WIDE, PLAIN>(at, first, sums);
+// The neurons of channels `first` … `past` - 1; `sums` are the first one's unit's.
+template <bool WIDE, bool IDENTITY, bool PLAIN>
+AVX512 static void advance_all(const Place& at, int64_t first, int64_t past, const char* sums,
+                               int64_t stride) {
+    const Units& units = at.job->units;
+    const int64_t begin = first;
+    const auto of = [&](int64_t channel) { return sums + (channel - begin) / units.channels * units.sums; };
+    for (; first + 4 <= past; first += 4) advance<4, WIDE, IDENTITY, PLAIN>(at, first, of(first), stride);
+    for (; first + 2 <= past; first += 2) advance<2, WIDE, IDENTITY, PLAIN>(at, first, of(first), stride);
+    for (; first < past; ++first) advance<1, WIDE, IDENTITY, PLAIN>(at, first, of(first), stride);
 }
 
-// What the sums of each unit start from [unit, columns]: the biases.
-std::vector<int16_t> biases(const Population& p, const Units& units, int shift) {
-    std::vector<int16_t> found(units.number * units.columns);
-    for (int64_t o = 0; o < p.channels; ++o) {
-        found[o * (p.wide ? 2 : 1)] = int16_t(uint16_t(p.bias[o]));
-        if (p.wide) found[2 * o + 1] = int16_t(rounded(p.bias[o], shift));
+// The slot of a panel that holds what a block sees through one row of a source's kernel.
+INLINE int64_t slot_of(const View& view, int64_t row, int64_t stretch) {
+    return view.advance ? stretch % view.slots : row;
+}
+
+// Fills a source's panel with what a block sees of a group of its channels, as far as it does not
+// hold that already.
+template <bool WIDE>
+AVX512 static void fill_panels(const Place& at, size_t source, int64_t group, Desk& desk) {
+    const View& view = at.job->views[source];
+    for (int64_t row = 0; row < view.keys.rows; ++row) {
+        const int64_t stretch = at.block * view.advance + row * view.descent;
+        const int64_t slot = slot_of(view, row, stretch);
+        if (view.advance && desk.held[source][slot] == stretch) continue;
+        desk.held[source][slot] = stretch;
+        fill_panel<WIDE>(view, desk.numbers[source], group, row, at.block, at.job->length,
+                         desk.panels[source] + slot * view.keys.each * CHUNK * BLOCK);
     }
-    return found;
+}
+
+// Finds the slices of all parts in the panels.
+AVX512 static void find_slices(const Place& at, Desk& desk) {
+    for (size_t i = 0; i < at.job->cuts.size(); ++i) {
+        const Cut& cut = at.job->cuts[i];
+        desk.slices[i] = {nullptr, cut.keys};
+        if (!cut.keys) continue;
+        const View& view = at.job->views[cut.view];
+        const int64_t stretch = at.block * view.advance + cut.row * view.descent;
+        const int64_t key = slot_of(view, cut.row, stretch) * view.keys.each + cut.first;
+        desk.slices[i].panel = desk.panels[cut.view] + key * CHUNK * BLOCK;
+    }
+}
+
+// Sums up what the keys of every part bring to the units `begin` … `past` - 1.
+template <bool WIDE>
+AVX512 static void sum_units(const Job& job, int64_t begin, int64_t past, Desk& desk) {
+    static const int16_t nothing[2] = {0, 0};
+    const char* tables = (const char*)job.p->tables + sizeof(Header);
+    const int64_t stride = job.units_at_once() * job.units.sums;
+    const Slice* slice = desk.slices.data();
+    for (int64_t part = 0; part < job.header.parts; ++part) {
+        const int64_t keys = part_of(job.keys, part + 1, job.header.parts) -
+                             part_of(job.keys, part, job.header.parts);
+        for (int64_t unit = begin; unit < past; ++unit) {
+            const char* table = tables + unit * keys * job.units.table;
+            char* sums = desk.sums + (unit - begin) * job.units.sums + (WIDE ? part * stride : 0);
+            const int16_t* low = job.low.data() + unit * job.units.channels;
+            const int16_t* high = job.high.data() + unit * job.units.channels;
+            if (part) low = WIDE ? nothing : nullptr, high = nothing;
+            if (job.units.channels == 1)
+                sum_single<WIDE>(slice, table, low, high, sums);
+            else if (WIDE)
+                sum_wide(slice, table, low, high, sums);
+            else
+                sum_pair(slice, table, low, sums);
+        }
+        tables += job.units.number * keys * job.units.table;
+        while (slice->keys) ++slice;
+        ++slice;
+    }
 }
 
 // One block: sums up what all sources bring to each unit, and advances its neurons.
-template <typename Finish>
-AVX512 static void run_block(const Place& at, const std::vector<View>& views, const Units& units,
-                             int64_t keys, const int16_t* first, Finish finish, Desk& desk) {
-    const Population& p = *at.p;
-    for (int64_t begin = 0; begin < units.number;) {
-        int64_t past = begin + UNITS < units.number ? begin + UNITS : units.number;
-        uint16_t* panel = desk.panel;
-        for (size_t i = 0; i < views.size(); panel += views[i++].keys * CHUNK * BLOCK) {
-            const int64_t outputs = p.channels / views[i].source->groups / units.channels;
-            if (views[i].source->groups > 1 && past > (begin / outputs + 1) * outputs)
-                past = (begin / outputs + 1) * outputs;  // units that see the same panel
-            if (views[i].source->groups > 1 ? begin % outputs == 0 : begin == 0)
-                fill_panel(views[i], desk.numbers[i],
-                           views[i].source->groups > 1 ? begin / outputs : 0, at.block, at.length,
-                           panel);
+template <bool WIDE, bool IDENTITY, bool PLAIN>
+AVX512 static void run_block(const Place& at, Desk& desk) {
+    const Job& job = *at.job;
+    const int64_t stride = job.units_at_once() * job.units.sums;
+    find_slices(at, desk);
+    for (int64_t begin = 0, past; begin < job.units.number; begin = past) {
+        past = std::min(begin + job.units_at_once(), job.units.number);
+        for (size_t i = 0; i < job.views.size(); ++i) {
+            const int64_t groups = job.views[i].source->groups;
+            const int64_t outputs = groups == 1 ? job.units.number  // units of a group
+                                                : job.p->channels / groups / job.units.channels;
+            past = std::min(past, (begin / outputs + 1) * outputs);
+            if (begin % outputs == 0) fill_panels<WIDE>(at, i, begin / outputs, desk);
         }
-        const int64_t parts = keys > KEYS ? (keys + KEYS - 1) / KEYS : 1;
-        for (int64_t part = 0; part < parts; ++part) {
-            const int64_t key = keys * part / parts, count = keys * (part + 1) / parts - key;
-            for (int64_t unit = begin; unit < past; ++unit) {
-                const int16_t* table = (const int16_t*)p.tables + (unit * keys + key) * units.columns * ENTRIES;
-                const int16_t* start = key ? nullptr : first + unit * units.columns;
-                int16_t* sums = desk.sums + (unit - begin) * units.columns * CHUNK * BLOCK;
-                (units.columns == 2 ? sum_pair : sum_single)(
-                    count, desk.panel + key * CHUNK * BLOCK, table, start, sums);
-            }
-        }
-        const int64_t last = past * units.channels;
-        finish(at, begin * units.channels, last < p.channels ? last : p.channels, desk.sums);
-        begin = past;
+        sum_units<WIDE>(job, begin, past, desk);
+        advance_all<WIDE, IDENTITY, PLAIN>(
+            at, begin * job.units.channels,
+            std::min(past * job.units.channels, job.p->channels), desk.sums, stride);
     }
+}
+
+// What runs a block of this job.
+template <bool WIDE>
+auto runner(const Job& job) {
+    const Population& p = *job.p;
+    const bool plain = !p.constant && !p.current && !p.peaks && !p.reset_to_zero;
+    if (job.identities.empty())
+        return plain ? run_block<WIDE, false, true> : run_block<WIDE, false, false>;
+    return plain && job.identities.size() == 1 ? run_block<WIDE, true, true>
+                                               : run_block<WIDE, true, false>;
 }
 
 // The spikes in so many words.
@@ -539,44 +876,32 @@ AVX512 static int64_t count_words(const uint32_t* words, int64_t number) {
 
 // The whole window. Threads share images, and bands of blocks where images are few.
 void run(const Population& p, const Source* sources, int64_t number, int64_t threads) {
-    std::vector<View> views;
-    std::vector<const Source*> identities;
-    for (int64_t i = 0; i < number; ++i) {
-        if (sources[i].identity)
-            identities.push_back(sources + i);
-        else
-            views.emplace_back(sources[i], p);
-    }
-    const int64_t keys = keys_of(sources, number), length = blocks(p.height * p.width);
-    const Units units(p, sources, number);
-    const bool plain = !p.constant && !p.current && !p.peaks && !p.reset_to_zero;
-    auto* const finish = p.wide ? (plain ? advance_all<true, true> : advance_all<true, false>)
-                                : (plain ? advance_all<false, true> : advance_all<false, false>);
-    const std::vector<int16_t> first = biases(p, units, shift_of(keys));
-    const int64_t bands = bands_of(p.images, length, threads);
-    const int64_t neurons = length * p.channels * BLOCK;  // of an image
-    const auto desk_for = [&] { return std::make_unique<Desk>(views, keys, units, neurons); };
+    const Job job(p, sources, number);
+    const auto run_one = p.wide ? runner<true>(job) : runner<false>(job);
+    const int64_t bands = bands_of(p.images, job.length, threads);
+    const int64_t row = p.channels * BLOCK, neurons = job.length * row;  // of a block, of an image
+    const auto desk_for = [&] { return std::make_unique<Desk>(job); };
     share(threads, p.images * bands, desk_for, [&](int64_t task, std::unique_ptr<Desk>& own) {
         Desk& desk = *own;
         const int64_t image = task / bands, band = task % bands;
-        const int64_t begin = length * band / bands, past = length * (band + 1) / bands;
-        const int64_t row = p.channels * BLOCK;
+        const int64_t begin = job.length * band / bands, past = job.length * (band + 1) / bands;
         take_potentials(p, image, neurons, begin * row, past * row, desk.potential);
-        Place at{&p, identities.data(), int64_t(identities.size()), image, 0, 0, 0, length,
-                 nullptr, 0, shift_of(keys)};
+        Place at{&job, image, 0, 0, 0, nullptr, 0};
         for (; at.start < p.steps; at.start += at.steps) {
-            at.steps = p.steps - at.start < CHUNK ? p.steps - at.start : CHUNK;
-            for (size_t i = 0; i < views.size(); ++i)
-                number_source(views[i], p, image, at.start, at.steps, desk.numbers[i]);
+            at.steps = std::min(p.steps - at.start, CHUNK);
+            for (size_t i = 0; i < job.views.size(); ++i) {
+                number_source(job.views[i], p, image, at.start, at.steps, desk.numbers[i]);
+                std::fill(desk.held[i].begin(), desk.held[i].end(), -1);
+            }
             for (at.block = begin; at.block < past; ++at.block) {
                 at.valid = valid_bits(p.height * p.width, at.block);
                 at.potential = desk.potential + (at.block - begin) * row;
-                run_block(at, views, units, keys, first.data(), finish, desk);
+                run_one(at, desk);
             }
         }
         keep_potentials(p, image, neurons, begin * row, past * row, desk.potential);
         const int64_t words = p.steps * p.channels;
-        const uint32_t* spikes = p.spikes + (image * length + begin) * words;
+        const uint32_t* spikes = p.spikes + (image * job.length + begin) * words;
         __atomic_fetch_add(p.counts + image, count_words(spikes, (past - begin) * words),
                            __ATOMIC_RELAXED);
     });
