@@ -6,6 +6,7 @@ spike, is computed as in `layerwise`. The spikes are the interpreter's, bit for 
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -31,6 +32,8 @@ from spiking_resnet.graph import (
     Pad,
     Slice,
 )
+
+FEW = 8  # images that are not worth waking torch's threads for
 
 WINDOW = 64  # time steps of a layer held at once, and
 WINDOW_BYTES = 2**25  # of spikes of the widest layer
@@ -66,7 +69,13 @@ def unsupported(graph: Graph, device: torch.device | str = "cpu") -> list[str]:
 
 def run(graph: Graph, plan: Plan) -> Result:
     """The simulation that `plan` asks for."""
-    work = _Work(graph, plan)
+    threads = torch.get_num_threads()
+    with kernels.alone() if len(plan.images) <= FEW else nullcontext():
+        return _run(graph, plan, threads)
+
+
+def _run(graph: Graph, plan: Plan, threads: int) -> Result:
+    work = _Work(graph, plan, threads)
     widest = max(
         node.shape[0] * kernels.blocks(kernels.positions(node.shape)) for node in graph.of(Fire)
     )
@@ -106,8 +115,8 @@ _PREPARED: WeakKeyDictionary[Graph, _Prepared] = WeakKeyDictionary()
 class _Work:
     """One simulation under way: what it carries from window to window."""
 
-    def __init__(self, graph: Graph, plan: Plan) -> None:
-        self.graph, self.plan, self.images = graph, plan, plan.images
+    def __init__(self, graph: Graph, plan: Plan, threads: int) -> None:
+        self.graph, self.plan, self.images, self.threads = graph, plan, plan.images, threads
         self.given = interpret.constant_values(graph, plan.images)
         if graph not in _PREPARED:
             _PREPARED[graph] = _Prepared(graph, self.given)
@@ -157,9 +166,9 @@ class _Work:
         population = self.populations[node.name]
         watched = node.name in self.plan.watch
         keep = not self.last_window or node.name in self.graph.output.inputs
-        with kernels.alone() as threads:
+        with kernels.alone():
             if node.name not in self.states:
-                self.states[node.name] = _State(len(self.images), threads, self.free)
+                self.states[node.name] = _State(len(self.images), self.threads, self.free)
             state = self.states[node.name]
             spikes, counts, highest = population.run(state, values, steps, watched, keep)
         self.result.add(node.name, counts)

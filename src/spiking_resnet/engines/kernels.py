@@ -103,15 +103,15 @@ def positions(shape: Shape) -> int:
 
 
 @contextmanager
-def alone() -> Iterator[int]:
-    """Keeps torch to one thread, and gives the number it had: for kernels that use all themselves.
+def alone() -> Iterator[None]:
+    """Keeps torch to one thread: for kernels that use all themselves.
 
     Torch's threads go on spinning for a while after every operation they share.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield threads
+        yield
     finally:
         torch.set_num_threads(threads)
 

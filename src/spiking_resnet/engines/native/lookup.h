@@ -14,6 +14,9 @@
 
 #pragma once
 
+#include <array>
+#include <map>
+
 #include "planes.h"
 
 namespace lookup {
@@ -205,9 +208,9 @@ struct Piece {
     alignas(64) uint16_t index[BLOCK];
 };
 
-// A source as this kernel reads it.
+// How sources of one geometry are read.
 struct View {
-    const Source* source;
+    Source source;               // its geometry alone
     Keys keys;
     int64_t groups, pitch;       // keys' planes of a group's channels, left over ones included
     std::vector<int64_t> first;  // [taps * blocks + 1]: where each one's pieces begin
@@ -217,7 +220,7 @@ struct View {
     int64_t advance = 0, descent = 0, slots;
 
     View(const Source& s, const Population& p)
-        : source(&s),
+        : source(s),
           keys(s),
           groups(keys.groups + (keys.left > 0)),
           pitch(blocks(s.height * s.width) * BLOCK + 2 * SLACK),
@@ -268,11 +271,31 @@ struct View {
     }
 };
 
-// Memory that begins at a multiple of 64 bytes, zero at first.
+// The view of a source: making one takes longer than a small layer, so this thread keeps some. Valid
+// as long as the job for which it is asked.
+const View& view_of(const Source& s, const Population& p, size_t sources) {
+    using Geometry = std::array<int64_t, 16>;
+    static thread_local std::map<Geometry, View> kept;
+    constexpr size_t MOST = 256;
+    if (sources == 0 && kept.size() > MOST) kept.clear();  // none is in use yet
+    const Geometry geometry{s.height, s.width, s.channels, s.kernel_height, s.kernel_width,
+                            s.stride_height, s.stride_width, s.padding_height, s.padding_width,
+                            s.dilation_height, s.dilation_width, s.groups, s.identity,
+                            p.height, p.width, p.channels};
+    const auto found = kept.find(geometry);
+    return found != kept.end() ? found->second : kept.try_emplace(geometry, s, p).first->second;
+}
+
+// Memory that begins at a multiple of 64 bytes.
 struct Aligned {
-    std::vector<char> memory;
-    explicit Aligned(int64_t bytes) : memory(bytes + 64) {}
-    void* data() { return (void*)((uintptr_t(memory.data()) + 63) & ~uintptr_t{63}); }
+    std::unique_ptr<char[]> memory;
+    int64_t size = 0;
+    void reserve(int64_t bytes) {
+        if (bytes <= size) return;
+        memory.reset(new char[bytes + 64]);
+        size = bytes;
+    }
+    char* data() const { return (char*)((uintptr_t(memory.get()) + 63) & ~uintptr_t{63}); }
 };
 
 // Some keys of a part, one after the other. A part's slices end with one of no keys.
@@ -287,14 +310,14 @@ struct Cut {
 };
 
 // The slices of every part. keys: of all sources.
-std::vector<Cut> cuts_of(const std::vector<View>& views, int64_t keys, int64_t parts) {
+std::vector<Cut> cuts_of(const std::vector<const View*>& views, int64_t keys, int64_t parts) {
     std::vector<Cut> found;
     for (int64_t part = 0; part < parts; ++part) {
         const int64_t begin = part_of(keys, part, parts), past = part_of(keys, part + 1, parts);
         int64_t before = 0;
         for (int64_t view = 0; view < int64_t(views.size()); ++view)
-            for (int64_t row = 0; row < views[view].keys.rows; ++row) {
-                const int64_t each = views[view].keys.each;
+            for (int64_t row = 0; row < views[view]->keys.rows; ++row) {
+                const int64_t each = views[view]->keys.each;
                 const int64_t from = std::max<int64_t>(begin - before, 0);
                 const int64_t to = std::min(past - before, each);
                 if (from < to) found.push_back({view, row, from, to - from});
@@ -308,27 +331,29 @@ std::vector<Cut> cuts_of(const std::vector<View>& views, int64_t keys, int64_t p
 // What all threads work by.
 struct Job {
     const Population* p;
-    std::vector<View> views;
-    std::vector<const Source*> identities;
+    std::vector<const View*> views;
+    std::vector<const Source*> sources, identities;  // sources: of the views
     Units units;
     Header header;
     int64_t keys, length;    // length: blocks of an image
     std::vector<Cut> cuts;
     std::vector<int16_t> low, high;  // [channels]: what sums start from, the biases
 
-    Job(const Population& given, const Source* sources, int64_t number)
+    Job(const Population& given, const Source* given_sources, int64_t number)
         : p(&given),
-          units(given, sources, number),
-          keys(keys_of(sources, number)),
+          units(given, given_sources, number),
+          keys(keys_of(given_sources, number)),
           length(blocks(given.height * given.width)),
           low(units.number * units.channels),
           high(low.size()) {
         std::memcpy(&header, given.tables, sizeof header);
         for (int64_t i = 0; i < number; ++i) {
-            if (sources[i].identity)
-                identities.push_back(sources + i);
-            else
-                views.emplace_back(sources[i], given);
+            if (given_sources[i].identity) {
+                identities.push_back(given_sources + i);
+                continue;
+            }
+            views.push_back(&view_of(given_sources[i], given, views.size()));
+            sources.push_back(given_sources + i);
         }
         cuts = cuts_of(views, keys, header.parts);
         for (int64_t o = 0; o < given.channels; ++o) {
@@ -344,9 +369,8 @@ struct Job {
     }
 };
 
-// What a thread works with.
+// What a thread works with. Its memory stays with the thread: fresh memory takes long to write to.
 struct Desk {
-    std::vector<Aligned> memory;
     std::vector<uint16_t*> numbers;  // by source: [CHUNK, channel groups, pitch]
     std::vector<uint16_t*> panels;   // by source: [slots, keys of a row, CHUNK, 32]: what a block of
                                      // outputs sees
@@ -356,21 +380,33 @@ struct Desk {
     int32_t* potential;              // [blocks, channels, 32], of this thread's blocks
 
     explicit Desk(const Job& job) : slices(job.cuts.size()) {
-        for (const View& view : job.views) {
-            const int64_t planes = CHUNK * view.groups * view.source->groups;
-            numbers.push_back((uint16_t*)take(planes * view.pitch * sizeof(uint16_t)));
-            panels.push_back((uint16_t*)take(view.slots * view.keys.each * CHUNK * BLOCK *
-                                             sizeof(uint16_t)));
-            held.emplace_back(view.slots);
+        static thread_local Aligned memory;
+        for (const bool counting : {true, false}) {
+            int64_t taken = 0;
+            const auto take = [&](int64_t bytes) {
+                const int64_t at = taken;
+                taken += (bytes + 63) & ~int64_t{63};
+                return counting ? nullptr : memory.data() + at;
+            };
+            divide(job, take);
+            if (counting) memory.reserve(taken);
         }
-        const int64_t parts = job.p->wide ? job.header.parts : 1;
-        sums = (char*)take(parts * job.units_at_once() * job.units.sums);
-        potential = (int32_t*)take(job.length * job.p->channels * BLOCK * sizeof(int32_t));
+        for (const View* view : job.views) held.emplace_back(view->slots);
     }
 
-    void* take(int64_t bytes) {
-        memory.emplace_back(bytes);
-        return memory.back().data();
+private:
+    template <typename Take>
+    void divide(const Job& job, const Take& take) {
+        numbers.clear(), panels.clear();
+        for (const View* view : job.views) {
+            const int64_t planes = CHUNK * view->groups * view->source.groups;
+            numbers.push_back((uint16_t*)take(planes * view->pitch * sizeof(uint16_t)));
+            panels.push_back((uint16_t*)take(view->slots * view->keys.each * CHUNK * BLOCK *
+                                             sizeof(uint16_t)));
+        }
+        const int64_t parts = job.p->wide ? job.header.parts : 1;
+        sums = take(parts * job.units_at_once() * job.units.sums);
+        potential = (int32_t*)take(job.length * job.p->channels * BLOCK * sizeof(int32_t));
     }
 };
 
@@ -386,9 +422,8 @@ AVX512_INLINE __m512i numbers_of(const uint32_t* words, int64_t count) {
 }
 
 // The numbers of `steps` time steps from `start` on, for all channels of one image.
-AVX512 static void number_source(const View& view, const Population& p, int64_t image,
+AVX512 static void number_source(const View& view, const Source& s, const Population& p, int64_t image,
                                  int64_t start, int64_t steps, uint16_t* numbers) {
-    const Source& s = *view.source;
     const int64_t length = blocks(s.height * s.width), inner = s.channels / s.groups;
     for (int64_t b = 0; b < length; ++b) {
         const uint32_t* word = s.spikes + ((image * length + b) * p.steps + start) * s.channels;
@@ -443,7 +478,7 @@ template <bool WIDE>
 AVX512 static void fill_panel(const View& view, const uint16_t* numbers, int64_t group, int64_t row,
                               int64_t block, int64_t length, uint16_t* panel) {
     const Keys& keys = view.keys;
-    const int64_t stride = view.groups * view.source->groups * view.pitch;  // to the next step
+    const int64_t stride = view.groups * view.source.groups * view.pitch;  // to the next step
     numbers += group * view.groups * view.pitch + SLACK;
     const Piece* pieces = view.pieces.data();
     const int64_t* first = view.first.data() + row * keys.taps * length + block;
@@ -777,7 +812,7 @@ INLINE int64_t slot_of(const View& view, int64_t row, int64_t stretch) {
 // hold that already.
 template <bool WIDE>
 AVX512 static void fill_panels(const Place& at, size_t source, int64_t group, Desk& desk) {
-    const View& view = at.job->views[source];
+    const View& view = *at.job->views[source];
     for (int64_t row = 0; row < view.keys.rows; ++row) {
         const int64_t stretch = at.block * view.advance + row * view.descent;
         const int64_t slot = slot_of(view, row, stretch);
@@ -794,7 +829,7 @@ AVX512 static void find_slices(const Place& at, Desk& desk) {
         const Cut& cut = at.job->cuts[i];
         desk.slices[i] = {nullptr, cut.keys};
         if (!cut.keys) continue;
-        const View& view = at.job->views[cut.view];
+        const View& view = *at.job->views[cut.view];
         const int64_t stretch = at.block * view.advance + cut.row * view.descent;
         const int64_t key = slot_of(view, cut.row, stretch) * view.keys.each + cut.first;
         desk.slices[i].panel = desk.panels[cut.view] + key * CHUNK * BLOCK;
@@ -839,7 +874,7 @@ AVX512 static void run_block(const Place& at, Desk& desk) {
     for (int64_t begin = 0, past; begin < job.units.number; begin = past) {
         past = std::min(begin + job.units_at_once(), job.units.number);
         for (size_t i = 0; i < job.views.size(); ++i) {
-            const int64_t groups = job.views[i].source->groups;
+            const int64_t groups = job.views[i]->source.groups;
             const int64_t outputs = groups == 1 ? job.units.number  // units of a group
                                                 : job.p->channels / groups / job.units.channels;
             past = std::min(past, (begin / outputs + 1) * outputs);
@@ -890,7 +925,8 @@ void run(const Population& p, const Source* sources, int64_t number, int64_t thr
         for (; at.start < p.steps; at.start += at.steps) {
             at.steps = std::min(p.steps - at.start, CHUNK);
             for (size_t i = 0; i < job.views.size(); ++i) {
-                number_source(job.views[i], p, image, at.start, at.steps, desk.numbers[i]);
+                number_source(*job.views[i], *job.sources[i], p, image, at.start, at.steps,
+                              desk.numbers[i]);
                 std::fill(desk.held[i].begin(), desk.held[i].end(), -1);
             }
             for (at.block = begin; at.block < past; ++at.block) {

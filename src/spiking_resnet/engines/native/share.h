@@ -37,7 +37,7 @@ public:
     }
 
 private:
-    static constexpr std::chrono::microseconds PATIENCE{100};  // before a thread goes to sleep
+    static constexpr std::chrono::microseconds PATIENCE{300};  // before a thread goes to sleep
 
     [[noreturn]] void serve() {
         for (;;) {
