@@ -100,6 +100,7 @@ class _Prepared:
         self.populations = {
             node.name: _Population(node, self.fused[node.name]) for node in graph.of(Fire)
         }
+        self.free = kernels.Memory()
 
     def _reads(self, node: Node) -> tuple[str, ...]:
         """The values a node is computed from here."""
@@ -126,7 +127,7 @@ class _Work:
         self.states: dict[str, _State] = {}
         self.memory: dict[str, Tensor] = {}  # read-outs and sums, as in interpret.State
         self.counts: dict[str, tuple[Tensor, Tensor]] = {}  # of cumulative max pools of spikes
-        self.free = kernels.Memory()
+        self.free = prepared.free
         self.last_window = False
         self.result = Result.empty(graph, plan)
 
@@ -277,7 +278,7 @@ class _Population:
 
     def _integers(self, values: Tensor) -> Tensor:
         """Currents or potentials in units of the grid."""
-        return (values * (1 / self.unit)).round_().to(torch.int32).contiguous()
+        return values.mul(1 / self.unit).round_().to(torch.int32).contiguous()
 
     def potentials(self, state: _State) -> Tensor:
         """The membrane potentials [N, C, ...]."""

@@ -119,18 +119,24 @@ def alone() -> Iterator[None]:
 class Memory:
     """int32 tensors to be used again: memory fresh from the system takes long to write to."""
 
+    MOST = 2**26  # numbers kept
+
     def __init__(self) -> None:
         self.free: dict[int, list[Tensor]] = {}
 
     def take(self, *size: int) -> Tensor:
         """A tensor of this size with nothing written to it yet."""
         number = torch.Size(size).numel()
-        kept = self.free.get(number)
-        flat = kept.pop() if kept else torch.empty(number, dtype=torch.int32)
+        try:
+            flat = self.free[number].pop()
+        except (KeyError, IndexError):
+            flat = torch.empty(number, dtype=torch.int32)
         return flat.view(size)
 
     def give(self, tensor: Tensor) -> None:
         """Takes back a tensor that nobody reads any more."""
+        if sum(number * len(kept) for number, kept in self.free.items()) > self.MOST:
+            self.free.clear()
         self.free.setdefault(tensor.numel(), []).append(tensor.view(-1))
 
 
