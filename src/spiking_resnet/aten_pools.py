@@ -107,7 +107,7 @@ def _whole(call: Call, x: Value, dim: Any) -> tuple[Call, Pair]:
     return replace(call, shape=shape), kernel
 
 
-def mean(call: Call, x: Value, dim: Any, keepdim: bool = False, **rest: Any) -> Node:
+def mean(call: Call, x: Value, dim: Any = (), keepdim: bool = False, **rest: Any) -> Node:
     own, kernel = _whole(call, x, dim)
     return _average(own, x, kernel, kernel, (0, 0), float(kernel[0] * kernel[1]))
 

@@ -147,7 +147,7 @@ def whole_maps(moved: Moved, axes: Sequence[int]) -> bool:
     shape, dimensions = moved.origin.shape, moved.places.ndim
     reduced = sorted(axis % dimensions for axis in axes)
     kept = [axis for axis in range(dimensions) if axis not in reduced]
-    if len(shape) != 3 or 0 in reduced:
+    if len(shape) != 3 or 0 in reduced or len(moved.places) != BATCH:
         return False
     table = moved.places.permute(*kept, *reduced).reshape(-1, shape[1] * shape[2])
     return torch.equal(table.sort(1).values.flatten(), torch.arange(table.numel()).double())

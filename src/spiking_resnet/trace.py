@@ -132,6 +132,9 @@ class _Translation:
     def _translate(self, call: torch.fx.Node) -> None:
         """Adds what one ATen call computes, or notes why it cannot."""
         context = Call(_name(call), _shape(call), _source(call), _operation(call))
+        if call.target is operator.getitem and isinstance(self._of(call), list):
+            self.values[call.name] = self._part(call, context)
+            return
         lazy = _is_move(call) or context.operation in (*TRANSPARENT, "mean")
         arguments = [self._resolve(argument, lazy) for argument in call.args]
         options = {name: self._resolve(value, lazy) for name, value in call.kwargs.items()}
@@ -145,6 +148,19 @@ class _Translation:
         except Unsupported as reason:
             self._refuse(context, reason)
             self.values[call.name] = self._stand_in(call.meta.get("val"))
+
+    def _of(self, call: torch.fx.Node) -> Any:
+        """The value of a call's first argument."""
+        first = call.args[0]
+        return self.values[first.name] if isinstance(first, torch.fx.Node) else first
+
+    def _part(self, call: torch.fx.Node, context: Call) -> Any:
+        """One of the values of a call that has several."""
+        parts, number = self._of(call), call.args[1]
+        if number < len(parts) or not call.users:  # nobody asks for the places of maxima
+            return parts[number] if number < len(parts) else None
+        self._refuse(context, Unsupported("only the first result of a pool can be read"))
+        return self._stand_in(call.meta["val"])
 
     def _refuse(self, call: Call, reason: Unsupported) -> None:
         """Notes why a call cannot be converted."""
@@ -190,8 +206,6 @@ class _Translation:
         produced = call.meta.get("val")
         if isinstance(produced, Tensor) and not produced.dtype.is_floating_point:
             raise Unsupported(f"{operation} makes {produced.dtype} of it; keep activations float")
-        if call.target is operator.getitem and isinstance(arguments[0], list):
-            return self._kept(arguments[0][arguments[1]])
         if operation in TRANSPARENT:
             return self._kept(arguments[0])
         if _is_move(call):
@@ -200,8 +214,8 @@ class _Translation:
         if builder is None:
             raise Unsupported(f"{operation} has no spiking counterpart here. {remedy(operation)}")
         if isinstance(before := arguments[0], Moved):  # a mean
-            if whole_maps(before, arguments[1]):
-                arguments = [before.origin, [2, 3], *arguments[2:]]
+            if len(arguments) > 1 and whole_maps(before, arguments[1]):
+                arguments = [before.origin, [2, 3]]
             else:
                 arguments = [self._resolve(call.args[0], lazy=False), *arguments[1:]]
         made = builder(context, *arguments, **options)
