@@ -518,7 +518,7 @@ _ZOO = [
         "leaky",
         lambda: headed(
             *(conv_bn(3, 4), nn.LeakyReLU(0.2), conv(4, 4), nn.PReLU(4), conv(4, 4)),
-            *(nn.Hardtanh(-0.5, 1.0), Identity(), nn.MaxPool2d(2), nn.LeakyReLU()),
+            *(nn.Hardtanh(-0.5, 1.0), Identity(), conv(4, 4), nn.MaxPool2d(2), nn.LeakyReLU()),
             features=4,
         ),
         IMAGE,

@@ -149,5 +149,7 @@ def whole_maps(moved: Moved, axes: Sequence[int]) -> bool:
     kept = [axis for axis in range(dimensions) if axis not in reduced]
     if len(shape) != 3 or 0 in reduced or len(moved.places) != BATCH:
         return False
+    if moved.places.numel() != BATCH * torch.Size(shape).numel():
+        return False
     table = moved.places.permute(*kept, *reduced).reshape(-1, shape[1] * shape[2])
     return torch.equal(table.sort(1).values.flatten(), torch.arange(table.numel()).double())

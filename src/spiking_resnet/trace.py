@@ -148,6 +148,10 @@ class _Translation:
         except Unsupported as reason:
             self._refuse(context, reason)
             self.values[call.name] = self._stand_in(call.meta.get("val"))
+        except RuntimeError:
+            if not self.problems:
+                raise
+            self.values[call.name] = self._stand_in(call.meta.get("val"))  # after a stand-in
 
     def _of(self, call: torch.fx.Node) -> Any:
         """The value of a call's first argument."""

@@ -61,7 +61,7 @@ def _overlapping(windows: Sequence[range], size: int) -> Regular | None:
     first, *inner, last = windows if len(windows) > 1 else (windows[0], windows[0])
     steps = {after.start - before.start for before, after in zip(inner, inner[1:], strict=False)}
     lengths = {len(window) for window in inner}
-    if len(lengths) != 1 or len(steps) > 1 or len(inner) < 2:
+    if len(lengths) != 1 or len(steps) != 1 or 0 in steps:
         return None
     kernel, stride = lengths.pop(), steps.pop()
     before = stride - inner[0].start  # entries of the first window that are missing
