@@ -1,8 +1,8 @@
-"""Which architectures can be converted: torchvision's and timm's classifiers, one after the other.
+"""Which architectures can be converted: torchvision's and timm's classifiers, one after another.
 
-    python benchmarks/coverage.py --data DIR --json coverage.jsonl                # all, to be resumed
+    python benchmarks/coverage.py --data DIR --json coverage.jsonl  # all; again to resume
     python benchmarks/coverage.py --data DIR --json coverage.jsonl timm:resnet50d@64
-    python benchmarks/coverage.py --json coverage.jsonl --write docs/coverage.md  # the tables alone
+    python benchmarks/coverage.py --json coverage.jsonl --write docs/coverage.md  # the page alone
 
 Results, hardware and versions: docs/coverage.md. Each network is added to the JSON lines as soon as
 it is done; those in the file already are not repeated.
@@ -10,8 +10,9 @@ it is done; those in the file already are not repeated.
 Weights are random (seed 0); BatchNorm statistics are those of real images, and in networks without
 BatchNorm every layer is scaled to outputs of variance 1, so that activations neither explode nor
 vanish. Thresholds come from the same images, the comparison from others. Where a network has the
-usual zero gain at the end of residual branches it becomes 0.3: at 0 a branch would not be tested, and
-at 1 a random deep network amplifies every small error from block to block, which trained ones do not.
+usual zero gain at the end of residual branches it becomes 0.3: at 0 a branch would not be tested,
+and at 1 a random deep network amplifies every small error from block to block, as trained ones do
+not.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -39,42 +41,46 @@ from spiking_resnet.simulate import ENGINES
 from spiking_resnet.trace import TraceError, trace
 
 STEPS = (32, 128, 512)
+LONG = (512, 1024, 2048, 4096)  # for --long: does what is slow converge?
 CALIBRATION, TEST = 48, 2  # images
 RESIDUAL = 0.3  # gain of a BatchNorm that its network starts at 0: the last of a residual branch
-METHOD = hu2021(
-    percentile=100, per_channel=True, readout="membrane", steps=STEPS[-1], sum_bits=24
-)
+METHOD = hu2021(percentile=100, per_channel=True, readout="membrane", steps=STEPS[-1], sum_bits=24)
 LOGITS = 1e-4  # the largest error of traced logits, relative to the largest logit
 
-NETWORKS = """
-torchvision:resnet18@64 torchvision:resnet34@64 torchvision:resnet50@64 torchvision:resnet101@64
-torchvision:resnet152@64 torchvision:wide_resnet50_2@64 torchvision:resnext50_32x4d@64
-torchvision:vgg11@64 torchvision:vgg11_bn@64 torchvision:vgg16_bn@64 torchvision:alexnet@64
-torchvision:densenet121@64 torchvision:googlenet@64 torchvision:inception_v3@75
-torchvision:squeezenet1_0@64 torchvision:squeezenet1_1@64 torchvision:mobilenet_v2@64
-torchvision:mnasnet0_5@64 torchvision:mnasnet1_0@64 torchvision:shufflenet_v2_x0_5@64
-torchvision:shufflenet_v2_x1_0@64 torchvision:shufflenet_v2_x2_0@64 torchvision:regnet_x_400mf@64
-torchvision:regnet_x_1_6gf@64
-timm:resnet10t@64 timm:resnet14t@64 timm:resnet18d@64 timm:resnet18d@75 timm:resnet26@64
-timm:resnet26d@64 timm:resnet26t@64 timm:resnet34d@64 timm:resnet50c@64 timm:resnet50d@64
-timm:resnet50s@64 timm:resnet101d@64 timm:wide_resnet50_2@64 timm:resnetblur50@64
-timm:resnetv2_50@64 timm:resnetv2_50d@64 timm:resnext26ts@64 timm:resnext50d_32x4d@64
-timm:res2net50_26w_4s@64 timm:res2net50_14w_8s@64 timm:res2next50@64
-timm:densenetblur121d@64 timm:dla34@64 timm:dla46_c@64 timm:dla60_res2net@64
-timm:hrnet_w18_small@64 timm:vovnet39a@64 timm:regnetx_002@64 timm:regnetx_016@64
-timm:mobilenetv2_050@64 timm:mobilenetv2_100@64 timm:mobilenetv2_110d@64 timm:mnasnet_small@64
-timm:spnasnet_100@64 timm:fbnetc_100@64 timm:repvgg_a0@64 timm:selecsls42b@64
-timm:selecsls60@64 timm:dpn68@64 timm:xception41@64 timm:legacy_xception@75
-timm:inception_v4@107 timm:inception_resnet_v2@107 timm:darknet53@64 timm:cspresnet50@64
-timm:cspdarknet53@64 timm:darknetaa53@64 timm:vgg13_bn@64 timm:gernet_s@64 timm:pnasnet5large@96
-timm:nasnetalarge@96
-torchvision:regnet_y_400mf@64 torchvision:efficientnet_b0@64 torchvision:mobilenet_v3_small@64
-torchvision:convnext_tiny@64 torchvision:vit_b_16@224 torchvision:swin_t@64 timm:seresnet18@64
-timm:ese_vovnet19b_dw@64 timm:ghostnet_100@64 timm:skresnet18@64 timm:tresnet_m@64
-timm:resnest14d@64 timm:ecaresnet50t@64 timm:cspresnext50@64 timm:dpn68b@64 timm:nf_resnet50@64
-timm:mixnet_s@64 timm:hardcorenas_a@64 timm:lcnet_050@64 timm:rexnet_100@64 timm:rdnet_tiny@64
-timm:mixer_s16_224@224 timm:coat_lite_tiny@224
-""".split()
+# fmt: off
+NETWORKS = [
+    "torchvision:resnet18@64", "torchvision:resnet34@64", "torchvision:resnet50@64",
+    "torchvision:resnet101@64", "torchvision:resnet152@64", "torchvision:wide_resnet50_2@64",
+    "torchvision:resnext50_32x4d@64", "torchvision:vgg11@64", "torchvision:vgg11_bn@64",
+    "torchvision:vgg16_bn@64", "torchvision:alexnet@64", "torchvision:densenet121@64",
+    "torchvision:googlenet@64", "torchvision:inception_v3@75", "torchvision:squeezenet1_0@64",
+    "torchvision:squeezenet1_1@64", "torchvision:mobilenet_v2@64", "torchvision:mnasnet0_5@64",
+    "torchvision:mnasnet1_0@64", "torchvision:shufflenet_v2_x0_5@64",
+    "torchvision:shufflenet_v2_x1_0@64", "torchvision:shufflenet_v2_x2_0@64",
+    "torchvision:regnet_x_400mf@64", "torchvision:regnet_x_1_6gf@64", "timm:resnet10t@64",
+    "timm:resnet14t@64", "timm:resnet18d@64", "timm:resnet18d@75", "timm:resnet26@64",
+    "timm:resnet26d@64", "timm:resnet26t@64", "timm:resnet34d@64", "timm:resnet50c@64",
+    "timm:resnet50d@64", "timm:resnet50s@64", "timm:resnet101d@64", "timm:wide_resnet50_2@64",
+    "timm:resnetblur50@64", "timm:resnetv2_50@64", "timm:resnetv2_50d@64", "timm:resnext26ts@64",
+    "timm:resnext50d_32x4d@64", "timm:res2net50_26w_4s@64", "timm:res2net50_14w_8s@64",
+    "timm:res2next50@64", "timm:densenetblur121d@64", "timm:dla34@64", "timm:dla46_c@64",
+    "timm:dla60_res2net@64", "timm:hrnet_w18_small@64", "timm:vovnet39a@64", "timm:regnetx_002@64",
+    "timm:regnetx_016@64", "timm:mobilenetv2_050@64", "timm:mobilenetv2_100@64",
+    "timm:mobilenetv2_110d@64", "timm:mnasnet_small@64", "timm:spnasnet_100@64",
+    "timm:fbnetc_100@64", "timm:repvgg_a0@64", "timm:selecsls42b@64", "timm:selecsls60@64",
+    "timm:dpn68@64", "timm:xception41@64", "timm:legacy_xception@75", "timm:inception_v4@107",
+    "timm:inception_resnet_v2@107", "timm:darknet53@64", "timm:cspresnet50@64",
+    "timm:cspdarknet53@64", "timm:darknetaa53@64", "timm:vgg13_bn@64", "timm:gernet_s@64",
+    "timm:pnasnet5large@96", "timm:nasnetalarge@96", "torchvision:regnet_y_400mf@64",
+    "torchvision:efficientnet_b0@64", "torchvision:mobilenet_v3_small@64",
+    "torchvision:convnext_tiny@64", "torchvision:vit_b_16@224", "torchvision:swin_t@64",
+    "timm:seresnet18@64", "timm:ese_vovnet19b_dw@64", "timm:ghostnet_100@64", "timm:skresnet18@64",
+    "timm:tresnet_m@64", "timm:resnest14d@64", "timm:ecaresnet50t@64", "timm:cspresnext50@64",
+    "timm:dpn68b@64", "timm:nf_resnet50@64", "timm:mixnet_s@64", "timm:hardcorenas_a@64",
+    "timm:lcnet_050@64", "timm:rexnet_100@64", "timm:rdnet_tiny@64", "timm:mixer_s16_224@224",
+    "timm:coat_lite_tiny@224",
+]
+# fmt: on
 
 
 def build(source: str, name: str, size: int) -> nn.Module:
@@ -99,7 +105,9 @@ def photographs(data: Path | None, size: int, count: int) -> Tensor:
         return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))
     found = sorted(path for end in ("jpg", "JPEG", "png") for path in data.rglob(f"*.{end}"))
     if len(found) < count:
-        raise SystemExit(f"{data} holds {len(found)} images (.jpg, .JPEG, .png): {count} are needed")
+        raise SystemExit(
+            f"{data} holds {len(found)} images (.jpg, .JPEG, .png): {count} are needed"
+        )
     chosen = torch.randperm(len(found), generator=torch.Generator().manual_seed(1))[:count]
     files = PixelsInFiles(tuple(found[i] for i in chosen.tolist()), size, size)
     return NORMALISATIONS["imagenet"].apply(files.read(torch.arange(count)))
@@ -150,24 +158,27 @@ def correlation(found: Tensor, expected: Tensor) -> float:
     return float(torch.corrcoef(torch.stack([found.flatten(), expected.flatten()]).double())[0, 1])
 
 
-def measured(network: str, data: Path | None) -> dict[str, object]:
-    """One network's row."""
+def prepared(network: str, data: Path | None) -> tuple[nn.Module, Graph, Tensor, Tensor]:
+    """(the module, its traced graph, calibration images, test images); TraceError if refused."""
     place, _, size = network.partition("@")
     source, _, name = place.partition(":")
-    row: dict[str, object] = {"network": network, "data": "real" if data else "random"}
-    begin = time.perf_counter()
     model = build(source, name, int(size))
     images = photographs(data, int(size), CALIBRATION + TEST)
-    calibration, test = images[:CALIBRATION], images[CALIBRATION:]
     shape = tuple(images.shape[1:])
+    trace(model, shape)  # before weights change: refused networks need no more
+    settle(model, images[:CALIBRATION])
+    return model, trace(model, shape), images[:CALIBRATION], images[CALIBRATION:]
+
+
+def measured(network: str, data: Path | None) -> dict[str, object]:
+    """One network's row."""
+    row: dict[str, object] = {"network": network, "data": "real" if data else "random"}
+    begin = time.perf_counter()
     try:
-        trace(model, shape)  # before weights change: refused networks need no more
-        settle(model, calibration)
-        traced = trace(model, shape)
+        model, traced, calibration, test = prepared(network, data)
     except TraceError as error:
         lines = str(error).splitlines()
-        refused = [line.split(". ", 1)[1] for line in lines[1:]] or lines
-        return {**row, "refused": refused}
+        return {**row, "refused": [line.split(". ", 1)[1] for line in lines[1:]] or lines}
     with torch.inference_mode():
         expected = model(test)
         found = interpret.logits(fold_bn(traced), test)
@@ -192,6 +203,16 @@ def measured(network: str, data: Path | None) -> dict[str, object]:
         "hardware": hardware(),
         "versions": {name: version(name) for name in ("torch", "torchvision", "timm")},
     }
+
+
+def prolonged(network: str, data: Path | None) -> list[float]:
+    """The correlations of one image's logits after each of LONG steps."""
+    model, traced, calibration, test = prepared(network, data)
+    with torch.inference_mode():
+        expected = model(test[:1])
+    snn = replace(METHOD, steps=LONG[-1]).apply(traced, Calibration(calibration))
+    run = simulate(snn, test[:1], LONG[-1], LONG)
+    return [correlation(logits, expected) for logits in run.logits]
 
 
 def done(path: Path) -> dict[str, dict]:
@@ -226,13 +247,15 @@ def report(rows: dict[str, dict]) -> str:
         f"{last['hardware']}; "
         + ", ".join(f"{name} {number}" for name, number in last["versions"].items())
         + f". {TEST} photographs, random weights (seed 0) with BatchNorm statistics and thresholds "
-        f"of {CALIBRATION} others; residual branches end in a gain of {RESIDUAL}. Method: `hu2021(percentile=100, per_channel=True, "
+        f"of {CALIBRATION} others; residual branches that start at 0 have a gain of {RESIDUAL}. "
+        "Method: `hu2021(percentile=100, per_channel=True, "
         f'readout="membrane", steps={STEPS[-1]}, sum_bits=24)`.',
         "",
         "*error*: of the traced, BatchNorm-folded network's logits, relative to the largest. "
         "*r(T)*: correlation of the spiking network's logits after T steps with the module's, all "
-        "images and classes together. *rate*: spikes per neuron and step. *engines*: those that run "
-        "it; the first is the one used.",
+        "images and classes together; it tends to 1 as T grows, the more slowly the deeper and the "
+        "less damped a random network is (see the last table). *rate*: spikes per neuron and step. "
+        "*engines*: those that run it; the first is the one used.",
         "",
         "| network, pixels | nodes | populations | neurons | MACs | error | "
         + " | ".join(f"r({steps})" for steps in STEPS)
@@ -247,7 +270,7 @@ def report(rows: dict[str, dict]) -> str:
             + " | ".join(f"{r:.4f}" for r in row["correlations"])
             + f" | {row['rate']:.3f} | {', '.join(engines)} |"
         )
-    lines += ["", *remarks(converted), *refusals(refused)]
+    lines += ["", *remarks(converted), *refusals(refused), *slow(converted)]
     return "\n".join(lines) + "\n"
 
 
@@ -274,6 +297,24 @@ def refusals(refused: list[dict]) -> list[str]:
     return lines if refused else []
 
 
+def slow(converted: list[dict]) -> list[str]:
+    """The third table: longer runs of some networks that are far from 1 after STEPS."""
+    rows = [row for row in converted if "long" in row]
+    lines = [
+        "",
+        "## Longer runs",
+        "",
+        "One image. A wrong operation would leave a distance that stays; here it shrinks with T.",
+        "",
+        "| network, pixels | " + " | ".join(f"r({steps})" for steps in LONG) + " |",
+        "|" + "---|" * (1 + len(LONG)),
+    ]
+    for row in rows:
+        numbers = " | ".join(f"{r:.4f}" for r in row["long"])
+        lines.append(f"| {row['network'].replace('@', ', ')} | {numbers} |")
+    return lines if rows else []
+
+
 def write(path: Path, text: str) -> None:
     """Writes a file whole."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -288,26 +329,37 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True, help="results, a line each")
     parser.add_argument("--write", type=Path, help="only make this page of the results")
     parser.add_argument("--here", action="store_true", help="in this process, not in one each")
+    parser.add_argument("--long", action="store_true", help="longer runs of what was measured")
     options = parser.parse_args()
     if options.write:
         write(options.write, report(done(options.json)))
         return
     data = options.data or os.environ.get("SPIKING_RESNET_DATA")
     for network in options.networks or NETWORKS:
-        if network in done(options.json):
+        rows = done(options.json)
+        row = rows.get(network, {})
+        if options.long and ("correlations" not in row or "long" in row):
+            continue
+        if row and not options.long:
             continue
         if not options.here:  # memory is measured, and what one network leaves behind is freed
             command = [sys.executable, __file__, network, "--json", str(options.json), "--here"]
             command += ["--data", str(data)] if data else []
+            command += ["--long"] if options.long else []
             if subprocess.run(command).returncode:
                 print(f"{network}: failed", flush=True)
             continue
         warnings.filterwarnings("ignore")
-        row = measured(network, Path(data) if data else None)
-        with options.json.open("a") as file:
+        photos = Path(data) if data else None
+        if options.long:
+            row = {**row, "long": prolonged(network, photos)}
+        else:
+            row = measured(network, photos)
+        with options.json.open("a") as file:  # the last line of a network counts
             file.write(json.dumps(row) + "\n")
-        shown = row.get("correlations") or f"refused: {len(row['refused'])} operation(s)"
-        print(f"{network}: {shown}", flush=True)
+        shown = row.get("long") or row.get("correlations")
+        refused = len(row.get("refused", ()))
+        print(f"{network}: {shown or f'refused: {refused} operation(s)'}", flush=True)
 
 
 if __name__ == "__main__":

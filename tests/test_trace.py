@@ -351,7 +351,9 @@ def test_a_channel_shuffle_is_one_node():
 
 
 def test_what_moves_there_and_back_is_no_node():
-    there = random_weights(Wrapped(lambda x: x.permute(0, 2, 3, 1).flip(3).permute(0, 3, 1, 2).flip(1)))
+    there = random_weights(
+        Wrapped(lambda x: x.permute(0, 2, 3, 1).flip(3).permute(0, 3, 1, 2).flip(1))
+    )
     plain = trace(random_weights(Wrapped(lambda x: x)), (3, 8, 8))
     assert [n.name for n in trace(there, (3, 8, 8)).nodes] == [n.name for n in plain.nodes]
 

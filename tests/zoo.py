@@ -345,7 +345,9 @@ class Parametrised(nn.Module):
 
     def forward(self, x):
         weight = self.three.weight
-        weight = (weight - weight.mean((1, 2, 3), keepdim=True)) / weight.std((1, 2, 3), keepdim=True)
+        weight = (weight - weight.mean((1, 2, 3), keepdim=True)) / weight.std(
+            (1, 2, 3), keepdim=True
+        )
         x = F.relu(self.two(F.relu(self.one(x))))
         return F.relu(F.conv2d(x, 0.2 * weight, self.three.bias, padding=1))
 

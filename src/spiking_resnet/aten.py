@@ -177,9 +177,7 @@ def _sum(call: Call, x: Any, y: Any, x_gain: float, y_gain: float) -> Any:
         if x_gain == 1 and not bool(shift.any()):
             return x.name
         shift = shift.expand(x.shape[0]).contiguous()
-        return Affine(
-            **call.base(x), scale=torch.tensor(x_gain, dtype=torch.float64), shift=shift
-        )
+        return Affine(**call.base(x), scale=torch.tensor(x_gain, dtype=torch.float64), shift=shift)
     if x.shape != y.shape:
         raise Unsupported(f"adding shapes {x.shape} and {y.shape} by broadcasting")
     nodes: list[Node] = []
@@ -240,8 +238,8 @@ def _pad(call: Call, x: Value, sizes: list[int], mode: str = "constant", value: 
         mode, value = "constant", mode
     if mode != "constant" or value not in (None, 0):
         raise Unsupported(
-            f"padding with {value}; only with zeros, copies of entries ('replicate', 'reflect'), or "
-            "-inf before a max pool"
+            f"padding with {value}; only with zeros, copies of entries ('replicate', 'reflect'), "
+            "or -inf before a max pool"
         )
     pairs = [(sizes[i], sizes[i + 1]) for i in range(0, len(sizes), 2)][::-1]
     pairs = [(0, 0)] * (len(x.shape) - len(pairs)) + pairs

@@ -19,6 +19,7 @@ def max_pool2d(
     dilation: Any = 1,
     ceil_mode: bool = False,
 ) -> Node:
+    """A max pool."""
     return MaxPool(
         **call.base(x),
         kernel=pair(kernel),
@@ -39,6 +40,7 @@ def avg_pool2d(
     count_include_pad: bool = True,
     divisor: float | None = None,
 ) -> Any:
+    """An average pool, behind what makes its windows equal where they are not."""
     size, border, step = pair(kernel), pair(padding), pair(stride or kernel)
     sizes, counts = x.shape[1:], call.shape[1:]
     beyond = [
@@ -80,11 +82,13 @@ def _average(
 
 
 def adaptive_avg_pool2d(call: Call, x: Value, size: Any) -> Any:
+    """The means over windows that cover the map, of unequal sizes or repeated as need be."""
     windows = [adaptive(x.shape[axis], call.shape[axis]) for axis in (1, 2)]
     return _pooled(call, x, windows) or x.name
 
 
 def adaptive_max_pool2d(call: Call, x: Value, size: Any) -> Any:
+    """The maxima over windows that divide the map evenly."""
     wanted = call.shape[1:]
     if any(have % want for have, want in zip(x.shape[1:], wanted, strict=True)):
         raise Unsupported(
@@ -108,10 +112,12 @@ def _whole(call: Call, x: Value, dim: Any) -> tuple[Call, Pair]:
 
 
 def mean(call: Call, x: Value, dim: Any = (), keepdim: bool = False, **rest: Any) -> Node:
+    """The mean over height, width or both, with the reduced axes kept."""
     own, kernel = _whole(call, x, dim)
     return _average(own, x, kernel, kernel, (0, 0), float(kernel[0] * kernel[1]))
 
 
 def amax(call: Call, x: Value, dim: Any = (), keepdim: bool = False) -> Node:
+    """The maximum over height, width or both, with the reduced axes kept."""
     own, kernel = _whole(call, x, dim)
     return MaxPool(**own.base(x), kernel=kernel, stride=kernel)

@@ -91,7 +91,9 @@ def _of_one_image(moved: Moved) -> Tensor:
     places, count = moved.places.long(), torch.Size(moved.origin.shape).numel()
     own = len(places) == BATCH and places.numel() > 0
     if own:
-        own = bool((places // count).eq(torch.arange(BATCH).view(-1, *[1] * (places.ndim - 1))).all())
+        own = bool(
+            (places // count).eq(torch.arange(BATCH).view(-1, *[1] * (places.ndim - 1))).all()
+        )
     if not own or not torch.equal(places[1], places[0] + count):
         raise Unsupported(
             f"{moved.call.operation} takes the images of a batch apart, or mixes them; every image "
@@ -111,9 +113,7 @@ def _features(call: Call, origin: Value, places: Tensor) -> list[Node]:
     return [flat, *order]
 
 
-def _maps(
-    call: Call, origin: Value, channels: Tensor, rows: Tensor, columns: Tensor
-) -> list[Node]:
+def _maps(call: Call, origin: Value, channels: Tensor, rows: Tensor, columns: Tensor) -> list[Node]:
     """Maps of chosen `channels` [C], each with its `rows` [C, H] and `columns` [C, W]."""
     height = rows.shape[1]
     ways, way = torch.unique(torch.cat([rows, columns], 1), dim=0, return_inverse=True)

@@ -160,7 +160,7 @@ class _Translation:
 
     def _part(self, call: torch.fx.Node, context: Call) -> Any:
         """One of the values of a call that has several."""
-        parts, number = self._of(call), call.args[1]
+        parts, number = self._of(call), int(str(call.args[1]))
         if number < len(parts) or not call.users:  # nobody asks for the places of maxima
             return parts[number] if number < len(parts) else None
         self._refuse(context, Unsupported("only the first result of a pool can be read"))
@@ -259,7 +259,7 @@ def _pads_for_maximum(call: torch.fx.Node) -> bool:
 
     A window that reaches over the border contains the entry that is copied there.
     """
-    infinite = len(call.args) > 3 and call.args[3] == -float("inf")
+    infinite = len(call.args) > 3 and str(call.args[3]) == "-inf"
     pools = all(
         _operation(user) == "max_pool2d" and not any(_flat(list(user.args[3:5])))
         for user in call.users

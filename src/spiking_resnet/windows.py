@@ -8,6 +8,7 @@ the Select that repeats.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import lcm
 
 
@@ -35,20 +36,25 @@ def adaptive(size: int, count: int) -> list[range]:
 
 def regular(windows: Sequence[range], size: int) -> Regular:
     """Equal windows with the same means."""
-    lengths = {len(window) for window in windows}
-    steps = {after.start - before.start for before, after in zip(windows, windows[1:], strict=False)}
+    lengths, steps = _lengths_and_steps(windows)
     if len(lengths) == 1 and len(steps) <= 1 and 0 not in steps and windows[0].start == 0:
         kernel = lengths.pop()
-        return Regular(tuple(range(size)), kernel, steps.pop() if steps else kernel)
+        stride = steps.pop() if steps else size
+        more = (size - kernel) // stride + 1 > len(windows)
+        return Regular(tuple(range(windows[-1].stop if more else size)), kernel, stride)
     return _overlapping(windows, size) or _apart(windows)
+
+
+def _lengths_and_steps(windows: Sequence[range]) -> tuple[set[int], set[int]]:
+    """The sizes of windows, and the distances between neighbours."""
+    steps = {after.start - before.start for before, after in pairwise(windows)}
+    return {len(window) for window in windows}, steps
 
 
 def _apart(windows: Sequence[range]) -> Regular:
     """Windows that share nothing: every one written out, its entries repeated."""
     kernel = lcm(*(len(window) for window in windows))
-    index = [
-        entry for window in windows for entry in window for _ in range(kernel // len(window))
-    ]
+    index = [entry for window in windows for entry in window for _ in range(kernel // len(window))]
     return Regular(tuple(index), kernel, kernel)
 
 
@@ -59,8 +65,7 @@ def _overlapping(windows: Sequence[range], size: int) -> Regular | None:
     ones lack goes before the first entry and after the last. None where that is not the case.
     """
     first, *inner, last = windows if len(windows) > 1 else (windows[0], windows[0])
-    steps = {after.start - before.start for before, after in zip(inner, inner[1:], strict=False)}
-    lengths = {len(window) for window in inner}
+    lengths, steps = _lengths_and_steps(inner)
     if len(lengths) != 1 or len(steps) != 1 or 0 in steps:
         return None
     kernel, stride = lengths.pop(), steps.pop()
@@ -74,4 +79,5 @@ def _overlapping(windows: Sequence[range], size: int) -> Regular | None:
     index = [entry for entry in first for _ in range(total // len(first) - times)]
     index += [entry for entry in range(size) for _ in range(times)]
     index += [entry for entry in last for _ in range(total // len(last) - times)]
-    return Regular(tuple(index), total, times * stride)
+    more = (len(index) - total) // (times * stride) + 1 > len(windows)
+    return None if more else Regular(tuple(index), total, times * stride)
