@@ -1,6 +1,10 @@
 """What tracing knows of one call in the user's network, and of the values that calls exchange."""
 
+import operator
+import os
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -65,3 +69,51 @@ def unmoved(value: Value, call: Call) -> Moved:
     count = BATCH * torch.Size(value.shape).numel()
     places = torch.arange(count, dtype=torch.float64).view(BATCH, *value.shape)
     return Moved(value, places, call)
+
+
+def shape_of(call: torch.fx.Node) -> tuple[int, ...]:
+    """The shape of a call's (first) value for one image."""
+    produced = call.meta.get("val")
+    if isinstance(produced, list | tuple) and produced:
+        produced = produced[0]
+    return tuple(int(size) for size in produced.shape[1:]) if isinstance(produced, Tensor) else ()
+
+
+def operation_of(call: torch.fx.Node) -> str:
+    """What the call is called in ATen, without overload and in-place mark."""
+    if call.target is operator.getitem:
+        return "getitem"
+    return str(call.target).removeprefix("aten.").split(".")[0].rstrip("_")
+
+
+def name_of(call: torch.fx.Node) -> str:
+    """The path of the module that made the call, with the operation where it is functional."""
+    stack = list((call.meta.get("nn_module_stack") or {}).values())
+    path, kind = stack[-1] if stack else ("", "")
+    kind = kind if isinstance(kind, str) else kind.__module__
+    operation = operation_of(call)
+    if path and kind.startswith("torch.nn.modules.") and ".container." not in kind:
+        return str(path)
+    return f"{path}.{operation}" if path else operation
+
+
+def where(message: str) -> str:
+    """The user's line in an error message of torch's, in brackets; empty if there is none."""
+    line = _user_line(message)
+    return f" ({line})" if line else ""
+
+
+def source_of(call: torch.fx.Node) -> str:
+    """The user's line that made the call."""
+    return _user_line(call.meta.get("stack_trace") or "")
+
+
+def _user_line(trace_text: str) -> str:
+    """The last line of a stack trace outside torch, as "file:line: code"; empty if none."""
+    frames = re.findall(r'File "([^"]+)", line (\d+), in \S+\n\s+(.+)', trace_text)
+    library = f"{Path(torch.__file__).parent}{os.sep}"
+    own = [frame for frame in frames if not frame[0].startswith(library)]
+    if not own:
+        return ""
+    file, line, code = own[-1]
+    return f"{Path(file).name}:{line}: {code.strip()}"

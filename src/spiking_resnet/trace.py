@@ -5,18 +5,27 @@ used twice and declarations out of order as what they compute. It appears in thi
 """
 
 import operator
-import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spiking_resnet.aten import BUILDERS, TRANSPARENT, remedy
-from spiking_resnet.calls import BATCH, Call, Moved, Unsupported, Value, unmoved
+from spiking_resnet.calls import (
+    BATCH,
+    Call,
+    Moved,
+    Unsupported,
+    Value,
+    name_of,
+    operation_of,
+    shape_of,
+    source_of,
+    unmoved,
+    where,
+)
 from spiking_resnet.graph import Graph, Input, Node, Output, rename_inputs
 from spiking_resnet.moves import BORDERS, MOVES, settled, whole_maps
 
@@ -64,7 +73,7 @@ def _export(model: nn.Module, shape: tuple[int, ...]) -> torch.export.ExportedPr
         raise TraceError(
             f"torch.export cannot capture {type(model).__name__} for images of shape {shape}: "
             f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
-            f"{_where(str(error))}. "
+            f"{where(str(error))}. "
             "The forward pass must be the same operations for every image (no branch on values), "
             "take one image batch [N, C, H, W] and fit this image size"
         ) from error
@@ -131,7 +140,7 @@ class _Translation:
 
     def _translate(self, call: torch.fx.Node) -> None:
         """Adds what one ATen call computes, or notes why it cannot."""
-        context = Call(_name(call), _shape(call), _source(call), _operation(call))
+        context = Call(name_of(call), shape_of(call), source_of(call), operation_of(call))
         if call.target is operator.getitem and isinstance(self._of(call), list):
             self.values[call.name] = self._part(call, context)
             return
@@ -168,8 +177,8 @@ class _Translation:
 
     def _refuse(self, call: Call, reason: Unsupported) -> None:
         """Notes why a call cannot be converted."""
-        where = f"{call.name!r}" + (f" ({call.source})" if call.source else "")
-        self.problems.append(f"{where}: {reason}")
+        source = f" ({call.source})" if call.source else ""
+        self.problems.append(f"{call.name!r}{source}: {reason}")
 
     def _stand_in(self, produced: Any) -> Any:
         """A value to go on with in the place of a refused one, so that all problems are found."""
@@ -247,8 +256,8 @@ class _Translation:
 
 def _is_move(call: torch.fx.Node) -> bool:
     """Whether a call hands on entries of its first argument, each unchanged."""
-    if _operation(call) != "pad":
-        return _operation(call) in MOVES
+    if operation_of(call) != "pad":
+        return operation_of(call) in MOVES
     if len(call.args) > 2 and call.args[2] in BORDERS:
         return True
     return _pads_for_maximum(call)
@@ -261,7 +270,7 @@ def _pads_for_maximum(call: torch.fx.Node) -> bool:
     """
     infinite = len(call.args) > 3 and str(call.args[3]) == "-inf"
     pools = all(
-        _operation(user) == "max_pool2d" and not any(_flat(list(user.args[3:5])))
+        operation_of(user) == "max_pool2d" and not any(_flat(list(user.args[3:5])))
         for user in call.users
     )
     return infinite and pools and len(call.users) > 0
@@ -303,51 +312,3 @@ def _reachable(nodes: dict[str, Node]) -> tuple[Node, ...]:
         if node.name in needed:
             needed.update(node.inputs)
     return tuple(node for node in nodes.values() if node.name in needed)
-
-
-def _shape(call: torch.fx.Node) -> tuple[int, ...]:
-    """The shape of a call's (first) value for one image."""
-    produced = call.meta.get("val")
-    if isinstance(produced, list | tuple) and produced:
-        produced = produced[0]
-    return tuple(int(size) for size in produced.shape[1:]) if isinstance(produced, Tensor) else ()
-
-
-def _operation(call: torch.fx.Node) -> str:
-    """What the call is called in ATen, without overload and in-place mark."""
-    if call.target is operator.getitem:
-        return "getitem"
-    return str(call.target).removeprefix("aten.").split(".")[0].rstrip("_")
-
-
-def _name(call: torch.fx.Node) -> str:
-    """The path of the module that made the call, with the operation where it is functional."""
-    stack = list((call.meta.get("nn_module_stack") or {}).values())
-    path, kind = stack[-1] if stack else ("", "")
-    kind = kind if isinstance(kind, str) else kind.__module__
-    operation = _operation(call)
-    if path and kind.startswith("torch.nn.modules.") and ".container." not in kind:
-        return str(path)
-    return f"{path}.{operation}" if path else operation
-
-
-def _where(message: str) -> str:
-    """The user's line in an error message of torch's, in brackets; empty if there is none."""
-    line = _user_line(message)
-    return f" ({line})" if line else ""
-
-
-def _source(call: torch.fx.Node) -> str:
-    """The user's line that made the call."""
-    return _user_line(call.meta.get("stack_trace") or "")
-
-
-def _user_line(trace_text: str) -> str:
-    """The last line of a stack trace outside torch, as "file:line: code"; empty if none."""
-    frames = re.findall(r'File "([^"]+)", line (\d+), in \S+\n\s+(.+)', trace_text)
-    library = f"{Path(torch.__file__).parent}{os.sep}"
-    own = [frame for frame in frames if not frame[0].startswith(library)]
-    if not own:
-        return ""
-    file, line, code = own[-1]
-    return f"{Path(file).name}:{line}: {code.strip()}"
