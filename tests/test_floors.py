@@ -13,7 +13,10 @@ ROOT = Path(spiking_resnet.__file__).parent
 FLOORS = [
     ("neurons",),
     ("graph",),
-    ("records", "structure", "interpret", "aten"),
+    ("records", "structure", "interpret", "calls", "windows"),
+    ("moves",),
+    ("aten_pools",),
+    ("aten",),
     ("trace",),
     ("statistics",),
     ("passes",),

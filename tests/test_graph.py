@@ -17,6 +17,7 @@ from spiking_resnet.graph import (
     Output,
     Pad,
     ReLU,
+    Select,
     rename_inputs,
     tensors,
     with_tensors,
@@ -85,6 +86,18 @@ ILL_FORMED = {
     "pad": (
         (IMAGE, Pad(name="pad", inputs=("input",), shape=(2, 4, 4), padding=((1, 1),) * 3)),
         r"'pad'.*\(4, 6, 6\)",
+    ),
+    "select_axis": (
+        (IMAGE, Select(name="pick", inputs=("input",), shape=(2, 4, 4), axis=3, index=(0,))),
+        "'pick': there is no axis 3",
+    ),
+    "select_entry": (
+        (IMAGE, Select(name="pick", inputs=("input",), shape=(2, 4, 4), axis=0, index=(0, 2))),
+        "'pick': selects entries outside axis 0",
+    ),
+    "select_shape": (
+        (IMAGE, Select(name="pick", inputs=("input",), shape=(2, 4, 4), axis=1, index=(0,))),
+        r"'pick'.*\(2, 1, 4\)",
     ),
     "nan": ((IMAGE, NOT_FINITE), "'conv': weight has NaN"),
     "infinite": (

@@ -21,6 +21,7 @@ from spiking_resnet.graph import (
     Pad,
     ReLU,
     Round,
+    Select,
     Slice,
 )
 from spiking_resnet.neurons import IntegrateAndFire
@@ -86,6 +87,15 @@ def test_add_concat_pad_slice_flatten():
     cut = Slice(**base((4, 6, 2)), axis=2, start=1, stop=5, step=2)
     assert torch.equal(value(cut, X), X[:, :, :, 1:5:2])
     assert torch.equal(value(Flatten(**base((120,))), X), X.flatten(1))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_select_takes_entries_in_any_order_and_as_often_as_named(axis):
+    shape = [4, 6, 5]
+    shape[axis] = 5
+    node = Select(**base(tuple(shape)), axis=axis, index=(3, 0, 0, 2, 3))
+    expected = X.transpose(0, axis + 1)[[3, 0, 0, 2, 3]].transpose(0, axis + 1)
+    assert torch.equal(value(node, X), expected)
 
 
 def test_average_pool_sums_then_divides():

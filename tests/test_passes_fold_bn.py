@@ -12,6 +12,8 @@ LEFT = {
     "two_users": 2,
     "dense": 3,
     "max_pool_of_currents": 1,
+    "leaky": 8,  # the sign and the slope of four negative populations
+    "arithmetic": 7,  # of its image, and of its differences; one that reads a convolution is folded
     "scaled": 1,  # the division of the block's output; the branch's factor is folded
 }
 

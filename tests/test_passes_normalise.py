@@ -8,9 +8,14 @@ from spiking_resnet.graph import (
     AvgPool,
     Conv2d,
     Fire,
+    Flatten,
+    Graph,
     GraphError,
+    Input,
     Linear,
+    Output,
     ReLU,
+    Select,
     tensors,
     with_tensors,
 )
@@ -196,3 +201,29 @@ def test_normalising_is_pure():
 def test_logits_are_in_the_networks_units():
     graph = spiking("identity", readout="membrane", percentile=100.0, steps=512)
     assert graph.output.scale == pytest.approx(float(logits("identity", 40).max()), rel=1e-5)
+
+
+def selected(index, thresholds):
+    """One layer of two channels whose current reaches neurons through a Select of channels."""
+    image = Input(name="input", inputs=(), shape=(1, 1, 1))
+    weight = torch.tensor([1.0, 2.0]).view(2, 1, 1, 1)
+    conv = Conv2d(name="conv", inputs=("input",), shape=(2, 1, 1), weight=weight, bias=None)
+    pick = Select(name="pick", inputs=("conv",), shape=(len(index), 1, 1), axis=0, index=index)
+    relu = ReLU(name="relu", inputs=("pick",), shape=pick.shape)
+    flat = Flatten(name="flat", inputs=("relu",), shape=(len(index),))
+    output = Output(name="output", inputs=("flat",), shape=flat.shape)
+    graph = Graph((image, conv, pick, relu, flat, output))
+    return normalise(fire(graph, {"relu": torch.tensor(thresholds)}, 0.5, "subtract"))
+
+
+def test_channels_are_normalised_by_the_thresholds_they_are_moved_to():
+    made = selected((1, 0), [4.0, 0.5])
+    assert made["conv"].weight.flatten().tolist() == [1 / 0.5, 2 / 4]
+    assert [type(node) for node in made.nodes].count(Affine) == 1  # the read-out's gain
+
+
+def test_copies_of_a_channel_with_different_thresholds_get_a_gain_each():
+    made = selected((0, 1, 1), [4.0, 0.5, 2.0])
+    assert made["conv"].weight.flatten().tolist() == [1, 2]
+    gain = made[made["relu"].inputs[0]]
+    assert gain.scale.tolist() == [1 / 4, 1 / 0.5, 1 / 2]

@@ -1,10 +1,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from spiking_resnet import convert, interpret
-from spiking_resnet.graph import Affine, Conv2d, MaxPool, ReLU
+from spiking_resnet.aten_pools import adaptive_avg_pool2d, avg_pool2d
+from spiking_resnet.calls import Call, Value
+from spiking_resnet.graph import Affine, AvgPool, Conv2d, MaxPool, ReLU, Select
 from spiking_resnet.trace import TraceError, trace
 from zoo import (
     CLASSES,
@@ -181,22 +185,29 @@ class Wrapped(nn.Module):
 @pytest.mark.parametrize(
     "function",
     [
-        lambda x: x + 1.0,
         lambda x: x * x,
         lambda x: x * x.mean((2, 3), keepdim=True),
         lambda x: x + x.mean((2, 3), keepdim=True),
+        lambda x: x + torch.ones(8, 8),
         lambda x: torch.clamp(x, 0.1, 1.0),
-        lambda x: F.leaky_relu(x),
-        lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"),
+        lambda x: torch.clamp(x, -2.0, -1.0),
+        lambda x: torch.clamp(x, max=1.0),
+        lambda x: F.threshold(x, 0.1, 0.0),
         lambda x: F.pad(x, (1, 1, 1, 1), value=1.0),
-        lambda x: F.avg_pool2d(x, 3, 1, 1, count_include_pad=False),
-        lambda x: F.adaptive_avg_pool2d(x, 3),
-        lambda x: F.interpolate(x, scale_factor=2),
+        lambda x: F.avg_pool2d(F.pad(x, (1, 1, 1, 1), value=-float("inf")), 3),
+        lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
         lambda x: torch.cat([x, x], 2),
-        lambda x: x.transpose(2, 3),
+        lambda x: x.transpose(1, 2)[:, :4],
+        lambda x: F.max_pool2d(x.transpose(2, 3), 2),
+        lambda x: F.pixel_shuffle(torch.cat([x, x, x, x], 1), 2),
+        lambda x: x.transpose(1, 3).mean((2, 3)).view(-1, 8, 1, 1)[:, :4],
         lambda x: x / x.abs().max(),
         lambda x: x.flip(0),
-        lambda x: F.adaptive_max_pool2d(x, 1),
+        lambda x: x.roll(1, 0),
+        lambda x: x[:1].expand(2, 4, 8, 8),
+        lambda x: x.view(4, 2, 8, 8)[:2].repeat(1, 2, 1, 1),
+        lambda x: F.adaptive_max_pool2d(x, 3),
+        lambda x: F.max_pool2d(x, 2, return_indices=True)[1].float(),
         lambda x: torch.max(x, x.flip(3)),
         lambda x: F.conv2d(x, torch.ones(4, 1, 2, 2), padding="same", groups=4),
         lambda x: F.conv2d(x, x[:1].mean((0, 2, 3)).view(1, 4, 1, 1).expand(4, 4, 1, 1)),
@@ -227,6 +238,52 @@ def test_nothing_else_slips_through(function):
         lambda x: torch.add(x, x),
         lambda x: x.float().contiguous(),
         lambda x: x.to(x.dtype).type_as(x),
+        # signs and constants
+        lambda x: F.leaky_relu(x - 0.5, -0.3),
+        lambda x: F.prelu(x - 0.5, torch.tensor([0.1, -0.2, 0.3, 1.5])),
+        lambda x: F.hardtanh(x - 0.5),
+        lambda x: torch.clamp(x - 0.5, min=-0.25),
+        lambda x: F.threshold(x - 0.5, 0, 0),
+        lambda x: 1.0 - x,
+        lambda x: -x - 0,
+        lambda x: torch.sub(x, x.flip(2), alpha=2),
+        lambda x: torch.add(torch.ones(4, 1, 1), x, alpha=3),
+        lambda x: x * torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 4, 1, 1),
+        # moves
+        lambda x: x.view(-1, 2, 2, 8, 8).transpose(1, 2).reshape(-1, 4, 8, 8),
+        lambda x: x.reshape(-1, 2, 64).permute(1, 0, 2).reshape(2, -1, 2, 8, 8)[1].tile(2, 1, 1),
+        lambda x: torch.channel_shuffle(x, 2),
+        lambda x: x.flip(1, 3),
+        lambda x: torch.cat(x.chunk(4, 1)[::-1], 1),
+        lambda x: torch.cat(x.split([1, 3], 1)[::-1], 1),
+        lambda x: x[:, [2, 0, 0, 1]],
+        lambda x: x.index_select(1, torch.tensor([3, 3, 1, 0])),
+        lambda x: x.roll((1, 2), (1, 3)),
+        lambda x: x.repeat(1, 1, 2, 1).repeat_interleave(2, 3),
+        lambda x: x[:, :, ::2, 1::3],
+        lambda x: x[:, 1].unsqueeze(1).expand(-1, 4, -1, -1),
+        lambda x: F.pixel_unshuffle(x, 2).view(-1, 4, 4, 4, 4)[:, :, 1],
+        lambda x: F.interpolate(x, size=(12, 5)),
+        lambda x: F.interpolate(x, scale_factor=2, mode="nearest-exact"),
+        lambda x: F.pad(x, (1, 2, 3, 0), mode="reflect"),
+        lambda x: F.pad(x, (1, 2, 3, 0), mode="replicate"),
+        lambda x: F.pad(x, (1, 1, 0, 2), mode="circular"),
+        lambda x: F.pad(x, (-1, 2, 1, -3)),
+        # means, pools
+        lambda x: x.flatten(2).mean(2).view(-1, 4, 1, 1),
+        lambda x: x.permute(0, 2, 3, 1).mean((1, 2))[:, :, None, None],
+        lambda x: x.mean(3).mean(2)[..., None, None],
+        lambda x: x.mean(2, keepdim=True),
+        lambda x: x.amax((2, 3), keepdim=True),
+        lambda x: F.adaptive_max_pool2d(x, (2, 4)),
+        lambda x: F.max_pool2d(F.pad(x - 1, (0, 1, 1, 0), value=-float("inf")), 3, 2),
+        lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True),
+        lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, count_include_pad=False),
+        lambda x: F.avg_pool2d(x, 3, 2, 1, ceil_mode=True, divisor_override=2),
+        lambda x: F.avg_pool2d(x, (5, 3), (1, 2), (2, 0), count_include_pad=False),
+        lambda x: F.avg_pool2d(x[:, :, :7, :7], 2, 2, ceil_mode=True, count_include_pad=False),
+        lambda x: F.adaptive_avg_pool2d(x, (3, 5)),
+        lambda x: F.adaptive_avg_pool2d(x, 11),
     ],
 )
 def test_its_many_spellings_are_understood(function):
@@ -234,6 +291,88 @@ def test_its_many_spellings_are_understood(function):
     batch = torch.randn(6, 3, 8, 8)
     with torch.inference_mode():
         assert relative(interpret.logits(trace(model, (3, 8, 8)), batch), model(batch)) < 1e-4
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    size=st.integers(1, 13),
+    kernel=st.integers(1, 5),
+    stride=st.integers(1, 4),
+    padding=st.integers(0, 2),
+    ceil_mode=st.booleans(),
+    counted=st.booleans(),
+)
+def test_average_pools_of_any_windows(size, kernel, stride, padding, ceil_mode, counted):
+    pool = nn.AvgPool2d(kernel, stride, min(padding, kernel // 2), ceil_mode, counted)
+    x = torch.randn(1, 2, size, 7, generator=torch.Generator().manual_seed(size))
+    assume(size + 2 * pool.padding >= kernel)
+    expected = pool(x)
+    shape = tuple(expected.shape[1:])
+    call, value = Call("pool", shape, ""), Value("x", tuple(x.shape[1:]))
+    made = avg_pool2d(call, value, kernel, stride, pool.padding, ceil_mode, counted)
+    assert torch.allclose(computed(made, x), expected, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=30)
+@given(size=st.integers(1, 12), wanted=st.integers(1, 9))
+def test_adaptive_pools_of_any_windows(size, wanted):
+    x = torch.randn(1, 2, size, 5, generator=torch.Generator().manual_seed(size))
+    expected = F.adaptive_avg_pool2d(x, (wanted, 3))
+    call, value = Call("pool", tuple(expected.shape[1:]), ""), Value("x", tuple(x.shape[1:]))
+    made = adaptive_avg_pool2d(call, value, (wanted, 3))
+    assert torch.allclose(computed(made, x), expected, atol=1e-5)
+
+
+def computed(made, x):
+    """The value of nodes that read each other, the first of them `x`."""
+    values = {"x": x}
+    for node in made if isinstance(made, list) else [made]:
+        if not isinstance(node, str):
+            values[node.name] = interpret.STATELESS[type(node)](node, values[node.inputs[0]])
+            assert tuple(values[node.name].shape[1:]) == node.shape
+    return [*values.values()][-1]
+
+
+def test_windows_that_divide_evenly_are_one_plain_pool():
+    call, value = Call("pool", (4, 4, 4), ""), Value("x", (4, 8, 8))
+    made = avg_pool2d(call, value, 2, 2, 0, True, False)
+    assert [type(node) for node in (made if isinstance(made, list) else [made])] == [AvgPool]
+
+
+def test_windows_cut_short_at_the_border_stay_small():
+    made = avg_pool2d(Call("pool", (4, 8, 8), ""), Value("x", (4, 8, 8)), 3, 1, 1, False, False)
+    assert made[-2].shape == (4, 20, 20)  # twice every entry, twice the border
+
+
+def test_a_channel_shuffle_is_one_node():
+    graph = trace(random_weights(Wrapped(lambda x: torch.channel_shuffle(x, 2))), (3, 8, 8))
+    (shuffle,) = graph.of(Select)
+    assert (shuffle.axis, shuffle.index) == (0, (0, 2, 1, 3))
+
+
+def test_what_moves_there_and_back_is_no_node():
+    there = random_weights(
+        Wrapped(lambda x: x.permute(0, 2, 3, 1).flip(3).permute(0, 3, 1, 2).flip(1))
+    )
+    plain = trace(random_weights(Wrapped(lambda x: x)), (3, 8, 8))
+    assert [n.name for n in trace(there, (3, 8, 8)).nodes] == [n.name for n in plain.nodes]
+
+
+def test_a_leaky_relu_has_a_population_for_each_sign():
+    graph = traced("leaky")
+    assert len(graph.of(ReLU)) == 2 * 4 + 2
+    assert {node.ceiling for node in graph.of(ReLU)} == {None, 1.0, 0.5}
+
+
+def test_every_culprit_of_a_gated_block_is_listed():
+    def gated(x):
+        gate = torch.sigmoid(F.silu(x.mean((2, 3), keepdim=True)))
+        return F.gelu(x * gate)
+
+    with pytest.raises(TraceError, match="4 operation") as refusal:
+        trace(random_weights(Wrapped(gated)), (3, 8, 8))
+    for word in ("silu", "sigmoid", "product", "gelu"):
+        assert word in str(refusal.value)
 
 
 class TwoInputs(nn.Module):

@@ -279,6 +279,97 @@ class MixedBlock(nn.Module):
         return self.classifier(x.mean((2, 3), keepdim=True)).flatten(1)
 
 
+class ShuffleUnit(nn.Module):
+    """Half of the channels pass by, then the halves are interleaved."""
+
+    def __init__(self):
+        super().__init__()
+        self.branch = nn.Sequential(*conv_bn(3, 3, groups=3), *conv_bn(3, 3, 1), nn.ReLU())
+
+    def forward(self, x):
+        kept, changed = x.chunk(2, dim=1)
+        x = torch.cat([kept, self.branch(changed)], 1)
+        n, c, h, w = x.shape
+        return x.view(n, 2, c // 2, h, w).transpose(1, 2).contiguous().view(n, c, h, w)
+
+
+class SplitBlock(nn.Module):
+    """Groups of channels, each added to the next one (Res2Net)."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = conv_bn(2, 2), conv_bn(2, 2)
+        self.last = conv_bn(6, 6, 1)
+
+    def forward(self, x):
+        first, second, third = torch.split(x, 2, 1)
+        second = F.relu(self.one(second))
+        third = F.relu(self.two(third + second))
+        return F.relu(self.last(torch.cat([third, second, first], 1)) + x)
+
+
+class Upsampled(nn.Module):
+    """Two resolutions added up (HRNet)."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.wide = conv_bn(4, 4, stride=2), conv_bn(4, 4)
+
+    def forward(self, x):
+        coarse = F.relu(self.down(x))
+        return F.relu(self.wide(x) + F.interpolate(coarse, scale_factor=2, mode="nearest"))
+
+
+class Arithmetic(nn.Module):
+    """An image normalised in the network, differences, negations and constants."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = conv(3, 4), conv(4, 4)
+        self.register_buffer("mean", torch.tensor([0.1, -0.2, 0.3]).view(3, 1, 1))
+        self.register_buffer("gain", torch.tensor([0.5, 1.5, 1.0]).view(1, 3, 1, 1))
+
+    def forward(self, x):
+        first = torch.unsqueeze(x[:, 0], 1) * 0.9 + 0.05
+        x = torch.cat([first, x[:, 1:]], 1)
+        x = F.relu(self.one((x - self.mean) / self.gain))
+        return F.relu(1.0 - x) + F.relu(x - self.two(-x)) + torch.add(x, x.flip(1), alpha=0.5)
+
+
+class Parametrised(nn.Module):
+    """Weights that are computed from parameters at every call."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.three = conv(4, 4), conv(4, 4), conv(4, 4)
+
+    def forward(self, x):
+        weight = self.three.weight
+        weight = (weight - weight.mean((1, 2, 3), keepdim=True)) / weight.std(
+            (1, 2, 3), keepdim=True
+        )
+        x = F.relu(self.two(F.relu(self.one(x))))
+        return F.relu(F.conv2d(x, 0.2 * weight, self.three.bias, padding=1))
+
+    def after_random(self):
+        nn.utils.parametrizations.weight_norm(self.one)
+        nn.utils.parametrize.register_parametrization(self.two, "weight", Halved())
+
+
+class Halved(nn.Module):
+    def forward(self, x):
+        return x / 2
+
+
+class SamePadded(nn.Module):
+    """Pools that pad by themselves: zeros, copies, and what no maximum can be."""
+
+    def forward(self, x):
+        x = F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=float("-inf")), 3, 2)
+        x = F.avg_pool2d(F.pad(x, (-1, 1, -1, 1)), 2, 1)
+        return F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), 3, 1)
+
+
 def sequence(*layers, features):
     """A headed sequence behind the usual stem."""
     return Headed(nn.Sequential(stem(), *layers), features)
@@ -423,6 +514,40 @@ _ZOO = [
     ),
     ("scaled", lambda: sequence(Scaled(), features=4), IMAGE),
     ("halves", lambda: sequence(Halves(), features=4), IMAGE),
+    ("shuffle", lambda: headed(stem(6), ShuffleUnit(), ShuffleUnit(), features=6), IMAGE),
+    ("split", lambda: headed(stem(6), SplitBlock(), features=6), IMAGE),
+    (
+        "leaky",
+        lambda: headed(
+            *(conv_bn(3, 4), nn.LeakyReLU(0.2), conv(4, 4), nn.PReLU(4), conv(4, 4)),
+            *(nn.Hardtanh(-0.5, 1.0), Identity(), conv(4, 4), nn.MaxPool2d(2), nn.LeakyReLU()),
+            features=4,
+        ),
+        IMAGE,
+    ),
+    (
+        "uneven_pools",
+        lambda: sequence(
+            nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False),
+            *(Identity(), nn.AvgPool2d(3, 1, 1, count_include_pad=False), conv(4, 4), nn.ReLU()),
+            nn.AdaptiveAvgPool2d((3, 2)),
+            features=4,
+        ),
+        (3, 9, 9),
+    ),
+    ("upsampled", lambda: sequence(Upsampled(), features=4), IMAGE),
+    ("arithmetic", lambda: headed(Arithmetic(), features=4), IMAGE),
+    ("parametrised", lambda: sequence(Parametrised(), features=4), IMAGE),
+    ("same_padded", lambda: sequence(SamePadded(), conv(4, 4), nn.ReLU(), features=4), IMAGE),
+    (
+        "space_to_depth",
+        lambda: headed(
+            *(nn.PixelUnshuffle(2), conv(12, 4), nn.ReLU(), nn.PixelUnshuffle(2), conv(16, 4)),
+            *(nn.ReLU(), nn.AdaptiveMaxPool2d(1)),
+            features=4,
+        ),
+        IMAGE,
+    ),
 ]
 
 
@@ -509,11 +634,6 @@ class Shuffled(nn.Module):
         return x[torch.tensor([1, 0])]
 
 
-class Subtracted(nn.Module):
-    def forward(self, x):
-        return x - F.relu(x)
-
-
 class Whole(nn.Module):
     def forward(self, x):
         return x.to(torch.int32).to(torch.float32)
@@ -545,7 +665,6 @@ REFUSED = [
     ("every_other_image", lambda: sequence(EveryOther(), features=4), IMAGE, "batch"),
     ("first_image_only", lambda: sequence(FirstOnly(), features=4), IMAGE, "batch"),
     ("shuffled_batch", lambda: sequence(Shuffled(), features=4), IMAGE, "index"),
-    ("subtraction", lambda: sequence(Subtracted(), features=4), IMAGE, "sub"),
     ("whole_numbers", lambda: sequence(Whole(), features=4), IMAGE, "to"),
     ("reshaped", lambda: sequence(Reshaped(), features=2), IMAGE, "reshap"),
     ("joined_batch", lambda: sequence(Joined(), features=4), IMAGE, "axis 0"),

@@ -1,64 +1,37 @@
 """What ATen operations mean as nodes of a graph; what cannot be one, and what to do about it.
 
 Each builder takes the call, its arguments with image-dependent values as `Value`, and gives a node,
-the name of a node that already has the value, or a chain of two nodes. It raises Unsupported where
-an operation has no counterpart.
+the name of a node that already has the value, or a list of nodes, of which the last has it. It
+raises Unsupported where an operation has no counterpart. Calls that only move values: `moves`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from spiking_resnet.aten_pools import (
+    adaptive_avg_pool2d,
+    adaptive_max_pool2d,
+    amax,
+    avg_pool2d,
+    max_pool2d,
+    mean,
+)
+from spiking_resnet.calls import Call, Unsupported, Value, pair
 from spiking_resnet.graph import (
     Add,
     Affine,
-    AvgPool,
     Concat,
     Conv2d,
-    Flatten,
     Linear,
-    MaxPool,
     Node,
     Pad,
-    Pair,
     ReLU,
-    Slice,
 )
-
-
-class Unsupported(Exception):
-    """One operation that stands in the way; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """A value that depends on the image: the name of its node and its shape for one image."""
-
-    name: str
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Call:
-    """What every builder needs to know of its call."""
-
-    name: str
-    shape: tuple[int, ...]
-    source: str
-
-    def base(self, *inputs: Value) -> dict[str, Any]:
-        """The fields common to all nodes."""
-        names = tuple(value.name for value in inputs)
-        return {"name": self.name, "inputs": names, "shape": self.shape, "source": self.source}
-
-
-def _pair(value: Any) -> Pair:
-    """A kernel's, stride's or padding's two numbers."""
-    entries = [value] if isinstance(value, int) else list(value)
-    return (int(entries[0]), int(entries[-1]))
+from spiking_resnet.moves import choices
 
 
 def _weight(weight: Any) -> Tensor:
@@ -83,7 +56,7 @@ def _conv2d(
 ) -> Node:
     kernel = _weight(weight).shape[2:]
     if isinstance(padding, str):
-        reach = [d * (k - 1) for d, k in zip(_pair(dilation), kernel, strict=True)]
+        reach = [d * (k - 1) for d, k in zip(pair(dilation), kernel, strict=True)]
         if padding == "same" and any(size % 2 for size in reach):
             raise Unsupported("padding='same' is uneven for an even kernel; pad explicitly")
         padding = [size // 2 for size in reach] if padding == "same" else 0
@@ -91,9 +64,9 @@ def _conv2d(
         **call.base(x),
         weight=_weight(weight),
         bias=_bias(bias),
-        stride=_pair(stride),
-        padding=_pair(padding),
-        dilation=_pair(dilation),
+        stride=pair(stride),
+        padding=pair(padding),
+        dilation=pair(dilation),
         groups=groups,
     )
 
@@ -131,23 +104,106 @@ def _relu(call: Call, x: Value) -> Node:
     return ReLU(**call.base(x))
 
 
-def _clamp(call: Call, x: Value, low: Any = None, high: Any = None, **rest: Any) -> Node:
+def _clamp(call: Call, x: Value, low: Any = None, high: Any = None, **rest: Any) -> Any:
     low, high = rest.get("min", low), rest.get("max", high)
-    if low != 0 or isinstance(high, Tensor | Value):
-        raise Unsupported(f"clamping to [{low}, {high}]; only a lower bound of 0 is a firing rate")
-    return ReLU(**call.base(x), ceiling=None if high is None else float(high))
+    plain = all(end is None or isinstance(end, int | float) for end in (low, high))
+    if not plain or low is None or low > 0 or (high is not None and high <= 0):
+        raise Unsupported(
+            f"clamping to [{low}, {high}]; only bounds on both sides of 0, or a lower bound of 0, "
+            "are firing rates"
+        )
+    ceiling = None if high is None else float(high)
+    if low < 0:
+        return _signed(call, x, torch.ones(()), ceiling, -float(low))
+    return ReLU(**call.base(x), ceiling=ceiling)
 
 
-def _hardtanh(call: Call, x: Value, low: float = -1.0, high: float = 1.0) -> Node:
+def _hardtanh(call: Call, x: Value, low: float = -1.0, high: float = 1.0) -> Any:
     return _clamp(call, x, low, high)
 
 
-def _add(call: Call, x: Any, y: Any, alpha: float = 1) -> Node:
-    if not (isinstance(x, Value) and isinstance(y, Value)) or alpha != 1:
-        raise Unsupported("adding a constant or a multiple; put it in a bias or a BatchNorm")
+def _threshold(call: Call, x: Value, threshold: float, value: float) -> Node:
+    if threshold != 0 or value != 0:
+        raise Unsupported(f"a threshold at {threshold} with {value} below it; only 0 and 0 can be")
+    return _relu(call, x)
+
+
+def _signed(
+    call: Call, x: Value, slope: Tensor, ceiling: float | None = None, floor: float | None = None
+) -> list[Node]:
+    """min(relu(x), ceiling) - slope * min(relu(-x), floor): the negative part has neurons too.
+
+    A leaky ReLU is one population for each sign; what reads it is inhibited by the second.
+    """
+
+    def base(suffix: str, *sources: Value | Node) -> dict[str, Any]:
+        values = (Value(source.name, source.shape) for source in sources)
+        return replace(call, name=f"{call.name}{suffix}").base(*values)
+
+    positive = ReLU(**base(".positive", x), ceiling=ceiling)
+    turned = Affine(**base(".turned", x), scale=torch.tensor(-1.0, dtype=torch.float64))
+    negative = ReLU(**base(".negative", turned), ceiling=floor)
+    inhibition = Affine(**base(".slope", negative), scale=-slope.double())
+    return [positive, turned, negative, inhibition, Add(**base("", positive, inhibition))]
+
+
+def _leaky_relu(call: Call, x: Value, slope: float = 0.01) -> Any:
+    return _signed(call, x, torch.tensor(float(slope)))
+
+
+def _prelu(call: Call, x: Value, slope: Any) -> Any:
+    slope = _weight(slope).flatten()
+    return _signed(call, x, slope.reshape(()) if slope.numel() == 1 else slope)
+
+
+def _add(call: Call, x: Any, y: Any, alpha: float = 1) -> Any:
+    return _sum(call, x, y, 1.0, float(alpha))
+
+
+def _sub(call: Call, x: Any, y: Any, alpha: float = 1) -> Any:
+    return _sum(call, x, y, 1.0, -float(alpha))
+
+
+def _rsub(call: Call, x: Any, y: Any, alpha: float = 1) -> Any:
+    return _sum(call, x, y, -float(alpha), 1.0)
+
+
+def _sum(call: Call, x: Any, y: Any, x_gain: float, y_gain: float) -> Any:
+    """x_gain * x + y_gain * y, of which one may be a constant."""
+    if not isinstance(x, Value):
+        x, y, x_gain, y_gain = y, x, y_gain, x_gain
+    if not isinstance(y, Value):
+        shift = _constant(y, x) * y_gain
+        if x_gain == 1 and not bool(shift.any()):
+            return x.name
+        shift = shift.expand(x.shape[0]).contiguous()
+        return Affine(**call.base(x), scale=torch.tensor(x_gain, dtype=torch.float64), shift=shift)
     if x.shape != y.shape:
         raise Unsupported(f"adding shapes {x.shape} and {y.shape} by broadcasting")
-    return Add(**call.base(x, y))
+    nodes: list[Node] = []
+    addends = []
+    for suffix, value, gain in (("first", x, x_gain), ("second", y, y_gain)):
+        if gain != 1:
+            base = replace(call, name=f"{call.name}.{suffix}").base(value)
+            nodes.append(Affine(**base, scale=torch.tensor(gain, dtype=torch.float64)))
+            value = Value(nodes[-1].name, value.shape)
+        addends.append(value)
+    return [*nodes, Add(**call.base(*addends))]
+
+
+def _constant(value: Any, like: Value) -> Tensor:
+    """A number, or one for each channel of `like`, as float64 [] or [C]."""
+    constant = value.detach().cpu() if isinstance(value, Tensor) else torch.tensor(float(value))
+    constant = constant.double()
+    if constant.numel() == 1:
+        return constant.reshape(())
+    own = constant.shape[1:] if constant.ndim == len(like.shape) + 1 else constant.shape
+    if own != (like.shape[0], *[1] * (len(like.shape) - 1)) or constant.numel() != like.shape[0]:
+        raise Unsupported(
+            f"a constant of shape {tuple(constant.shape)} for values {like.shape}; only a number, "
+            "or one for each channel [C, 1, 1]"
+        )
+    return constant.flatten()
 
 
 def _scaled(call: Call, x: Any, gain: Any, inverse: bool) -> Node:
@@ -155,10 +211,7 @@ def _scaled(call: Call, x: Any, gain: Any, inverse: bool) -> Node:
         x, gain = gain, x
     if not isinstance(x, Value) or isinstance(gain, Value):
         raise Unsupported("a product of two activations (a gate); use a network without gates")
-    factor = gain.detach().double().cpu() if isinstance(gain, Tensor) else torch.tensor(float(gain))
-    if factor.numel() != 1:
-        raise Unsupported("multiplying by a tensor; use BatchNorm or a 1x1 depthwise convolution")
-    factor = factor.double().reshape(())
+    factor = _constant(gain, x)
     return Affine(**call.base(x), scale=1 / factor if inverse else factor)
 
 
@@ -170,117 +223,35 @@ def _div(call: Call, x: Any, y: Any) -> Node:
     return _scaled(call, x, y, inverse=True)
 
 
+def _neg(call: Call, x: Value) -> Node:
+    return _scaled(call, x, -1.0, inverse=False)
+
+
 def _cat(call: Call, values: list[Value], dim: int = 0) -> Node:
     if dim % (len(values[0].shape) + 1) != 1:
         raise Unsupported(f"concatenation along axis {dim}; only channels (axis 1) can be")
     return Concat(**call.base(*values))
 
 
-def _max_pool2d(
-    call: Call,
-    x: Value,
-    kernel: Any,
-    stride: Any = (),
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-) -> Node:
-    return MaxPool(
-        **call.base(x),
-        kernel=_pair(kernel),
-        stride=_pair(stride or kernel),
-        padding=_pair(padding),
-        dilation=_pair(dilation),
-        ceil_mode=ceil_mode,
-    )
-
-
-def _avg_pool2d(
-    call: Call,
-    x: Value,
-    kernel: Any,
-    stride: Any = (),
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor: float | None = None,
-) -> Node:
-    size, border = _pair(kernel), _pair(padding)
-    if ceil_mode or (border != (0, 0) and not count_include_pad):
-        raise Unsupported(
-            "average pooling whose divisor differs at the border; "
-            "use ceil_mode=False and count_include_pad=True"
-        )
-    step = _pair(stride or kernel)
-    return _average(call, x, size, step, border, float(divisor or size[0] * size[1]))
-
-
-def _average(
-    call: Call, x: Value, kernel: Pair, stride: Pair, padding: Pair, divisor: float
-) -> Node:
-    return AvgPool(**call.base(x), kernel=kernel, stride=stride, padding=padding, divisor=divisor)
-
-
-def _adaptive_avg_pool2d(call: Call, x: Value, size: Any) -> Any:
-    wanted = call.shape[-2:]
-    if any(have % want for have, want in zip(x.shape[-2:], wanted, strict=True)):
-        raise Unsupported(
-            f"adaptive pooling from {x.shape[-2:]} to {wanted} has windows of unequal size; "
-            "choose an image size that divides evenly"
-        )
-    kernel = (x.shape[-2] // wanted[0], x.shape[-1] // wanted[1])
-    if kernel == (1, 1):
-        return x.name
-    return _average(call, x, kernel, kernel, (0, 0), float(kernel[0] * kernel[1]))
-
-
-def _mean(call: Call, x: Value, dim: Any, keepdim: bool = False, **rest: Any) -> Any:
-    """A mean over both image axes: pooling, and flattening unless the axes are kept."""
-    axes = sorted(axis % (len(x.shape) + 1) for axis in dim)
-    if len(x.shape) != 3 or axes != [2, 3]:
-        raise Unsupported(f"the mean over axes {dim}; only that over height and width can be")
-    kernel = (x.shape[1], x.shape[2])
-    channels = (x.shape[0], 1, 1)
-    pool = _average(
-        replace(call, shape=channels), x, kernel, kernel, (0, 0), float(kernel[0] * kernel[1])
-    )
-    if keepdim:
-        return pool
-    return [pool, Flatten(**replace(call, name=f"{call.name}.flatten").base())]
-
-
-def _flatten(call: Call, x: Value, *sizes: Any) -> Any:
-    if call.shape == x.shape:
-        return x.name
-    if len(call.shape) != 1:
-        raise Unsupported(f"reshaping {x.shape} to {call.shape}; only flattening can be converted")
-    return Flatten(**call.base(x))
-
-
-def _slice(
-    call: Call, x: Value, dim: int = 0, start: Any = 0, stop: Any = None, step: int = 1
-) -> Any:
-    if dim % (len(x.shape) + 1) == 0:
-        if (start or 0) == 0 and step == 1 and (stop is None or stop >= 2**31):
-            return x.name
-        raise Unsupported("slicing the batch; every image must be treated alike")
-    if call.shape == x.shape:
-        return x.name
-    axis = dim % (len(x.shape) + 1) - 1
-    first, last, _ = slice(start, stop, step).indices(x.shape[axis])
-    return Slice(**call.base(x), axis=axis, start=first, stop=last, step=step)
-
-
-def _pad(call: Call, x: Value, sizes: list[int], mode: str = "constant", value: Any = None) -> Node:
+def _pad(call: Call, x: Value, sizes: list[int], mode: str = "constant", value: Any = None) -> Any:
     if not isinstance(mode, str):  # constant_pad_nd passes the value in its place
         mode, value = "constant", mode
     if mode != "constant" or value not in (None, 0):
-        raise Unsupported(f"padding of mode {mode!r} with {value}; only zeros can be converted")
+        raise Unsupported(
+            f"padding with {value}; only with zeros, copies of entries ('replicate', 'reflect'), "
+            "or -inf before a max pool"
+        )
     pairs = [(sizes[i], sizes[i + 1]) for i in range(0, len(sizes), 2)][::-1]
     pairs = [(0, 0)] * (len(x.shape) - len(pairs)) + pairs
-    if any(size < 0 for pair in pairs for size in pair):
-        raise Unsupported("padding by a negative size; slice instead")
-    return Pad(**call.base(x), padding=tuple(pairs))
+    inside = [
+        range(max(-before, 0), size + min(after, 0))
+        for size, (before, after) in zip(x.shape, pairs, strict=True)
+    ]
+    nodes = choices(replace(call, name=f"{call.name}.crop"), x, inside)  # negative sizes
+    if nodes:
+        x = Value(nodes[-1].name, nodes[-1].shape)
+    around = tuple((max(before, 0), max(after, 0)) for before, after in pairs)
+    return [*nodes, Pad(**call.base(x), padding=around)]
 
 
 BUILDERS: dict[str, Callable[..., Any]] = {
@@ -289,23 +260,28 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "batch_norm": _batch_norm,
     "relu": _relu,
     "relu6": lambda call, x: _clamp(call, x, 0, 6),
+    "leaky_relu": _leaky_relu,
+    "prelu": _prelu,
+    "_prelu_kernel": _prelu,
+    "threshold": _threshold,
     "hardtanh": _hardtanh,
     "clamp": _clamp,
     "clamp_min": _clamp,
     "add": _add,
+    "sub": _sub,
+    "subtract": _sub,
+    "rsub": _rsub,
+    "neg": _neg,
     "mul": _mul,
     "div": _div,
     "cat": _cat,
     "concat": _cat,
-    "max_pool2d": _max_pool2d,
-    "avg_pool2d": _avg_pool2d,
-    "adaptive_avg_pool2d": _adaptive_avg_pool2d,
-    "mean": _mean,
-    "flatten": _flatten,
-    "view": _flatten,
-    "reshape": _flatten,
-    "squeeze": _flatten,
-    "slice": _slice,
+    "max_pool2d": max_pool2d,
+    "avg_pool2d": avg_pool2d,
+    "adaptive_avg_pool2d": adaptive_avg_pool2d,
+    "adaptive_max_pool2d": adaptive_max_pool2d,
+    "mean": mean,
+    "amax": amax,
     "pad": _pad,
     "constant_pad_nd": _pad,
 }
@@ -318,13 +294,12 @@ TRANSPARENT = {  # what changes nothing in inference
 _REMEDIES = {
     "Train it with ReLU in this place, or fine-tune after exchanging it.": (
         *("silu", "gelu", "sigmoid", "hardswish", "hardsigmoid", "tanh", "elu", "selu", "mish"),
-        *("softplus", "leaky_relu", "prelu", "hardshrink", "celu", "glu", "_prelu_kernel"),
+        *("softplus", "hardshrink", "celu", "glu", "softsign", "log_sigmoid", "rrelu"),
     ),
     "Leave it out: it does not change which logit is largest.": ("softmax", "log_softmax"),
     "Use BatchNorm, whose statistics are fixed in inference.": (
         *("layer_norm", "group_norm", "instance_norm", "native_layer_norm", "rms_norm"),
     ),
-    "Subtract by giving the layer before it negated weights.": ("sub", "rsub", "neg"),
 }
 
 
@@ -333,4 +308,5 @@ def remedy(operation: str) -> str:
     for remedy, operations in _REMEDIES.items():
         if operation in operations:
             return remedy
-    return f"Use one of: {', '.join(sorted(BUILDERS))}."
+    known = sorted(name for name in BUILDERS if not name.startswith("_"))
+    return f"Use one of: {', '.join(known)}, or what only moves values (view, split, permute, …)."

@@ -144,6 +144,18 @@ class Slice(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Select(Node):
+    """The entries `index` of one axis of the image's value (0 = channels), in that order.
+
+    A permutation is a channel shuffle; repeated entries are a nearest upsampling, or a border of
+    copies. Spikes stay spikes: a synapse of weight 1 leads to every copy.
+    """
+
+    axis: int
+    index: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class AvgPool(Node):
     """The sum over each window (zero padding included), divided by `divisor`."""
 
@@ -201,7 +213,7 @@ KINDS: dict[str, type[Node]] = {
     kind.__name__: kind
     for kind in (
         *(Input, Conv2d, Linear, Affine, Round, ReLU, Fire, Add, Concat),
-        *(Pad, Slice, AvgPool, MaxPool, Flatten, Output),
+        *(Pad, Slice, Select, AvgPool, MaxPool, Flatten, Output),
     )
 }
 
@@ -366,6 +378,8 @@ def _check_shape(node: Node, inputs: list[Shape]) -> None:
             raise GraphError(f"{node.name!r}: cannot add shapes {inputs}")
     elif isinstance(node, Concat):
         expected = (sum(shape[0] for shape in inputs), *inputs[0][1:])
+    elif isinstance(node, Select):
+        expected = _selected_shape(node, inputs[0])
     elif isinstance(node, Flatten):
         expected = (torch.Size(inputs[0]).numel(),)
     elif isinstance(node, Pad):
@@ -374,6 +388,15 @@ def _check_shape(node: Node, inputs: list[Shape]) -> None:
         )
     if node.shape != expected:
         raise GraphError(f"{node.name!r}: shape {node.shape} should be {expected}")
+
+
+def _selected_shape(node: Select, shape: Shape) -> Shape:
+    """The shape of what a Select takes out of a value."""
+    if not 0 <= node.axis < len(shape):
+        raise GraphError(f"{node.name!r}: there is no axis {node.axis} in shape {shape}")
+    if not all(0 <= entry < shape[node.axis] for entry in node.index):
+        raise GraphError(f"{node.name!r}: selects entries outside axis {node.axis} of {shape}")
+    return (*shape[: node.axis], len(node.index), *shape[node.axis + 1 :])
 
 
 def _window_counts(node: Conv2d, image: Shape) -> Shape:

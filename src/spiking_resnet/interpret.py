@@ -30,6 +30,7 @@ from spiking_resnet.graph import (
     Pad,
     ReLU,
     Round,
+    Select,
     Slice,
 )
 
@@ -108,6 +109,11 @@ def cut(node: Slice, x: Tensor) -> Tensor:
     return x[tuple(index)]
 
 
+def select(node: Select, x: Tensor) -> Tensor:
+    """The chosen entries of one axis of x, in the order given."""
+    return x.index_select(node.axis + 1, torch.tensor(node.index, device=x.device))
+
+
 def add(node: Add, *values: Tensor) -> Tensor:
     """The sum of the values."""
     total = values[0]
@@ -126,6 +132,7 @@ STATELESS: dict[type[Node], Callable[..., Tensor]] = {
     Concat: lambda node, *values: torch.cat(values, 1),
     Pad: pad,
     Slice: cut,
+    Select: select,
     AvgPool: average_pool,
     Flatten: lambda node, x: x.flatten(1),
 }

@@ -21,6 +21,7 @@ from spiking_resnet.graph import (
     Node,
     Pad,
     ReLU,
+    Select,
     Slice,
 )
 
@@ -28,7 +29,7 @@ from spiking_resnet.graph import (
 POPULATIONS = (ReLU, Fire)
 
 # What hands its input's values on, moved or pooled, without weights of its own.
-PASSING = (AvgPool, MaxPool, Pad, Slice, Flatten)
+PASSING = (AvgPool, MaxPool, Pad, Slice, Select, Flatten)
 
 
 def carries_spikes(graph: Graph) -> dict[str, bool]:
@@ -66,6 +67,8 @@ def spike_scale(graph: Graph, node: Node, scales: Mapping[str, Tensor]) -> Tenso
         return scale.repeat_interleave(size // len(scale))
     if isinstance(node, Slice) and node.axis == 0:
         return scale[node.start : node.stop : node.step]
+    if isinstance(node, Select) and node.axis == 0:
+        return scale[list(node.index)]
     if isinstance(node, Pad):
         return torch.nn.functional.pad(scale, node.padding[0], value=1.0)
     return scale

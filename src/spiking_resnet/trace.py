@@ -4,17 +4,30 @@ Capture is by `torch.export` at the ATen level, which sees functional and in-pla
 used twice and declarations out of order as what they compute. It appears in this file alone.
 """
 
-import re
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spiking_resnet.aten import BUILDERS, TRANSPARENT, Call, Unsupported, Value, remedy
-from spiking_resnet.graph import Graph, Input, Node, Output
+from spiking_resnet.aten import BUILDERS, TRANSPARENT, remedy
+from spiking_resnet.calls import (
+    BATCH,
+    Call,
+    Moved,
+    Unsupported,
+    Value,
+    name_of,
+    operation_of,
+    shape_of,
+    source_of,
+    unmoved,
+    where,
+)
+from spiking_resnet.graph import Graph, Input, Node, Output, rename_inputs
+from spiking_resnet.moves import BORDERS, MOVES, settled, whole_maps
 
 
 class TraceError(ValueError):
@@ -50,9 +63,9 @@ def _unwrap(model: nn.Module) -> nn.Module:
 
 
 def _export(model: nn.Module, shape: tuple[int, ...]) -> torch.export.ExportedProgram:
-    """The model as an ATen graph for a batch of two images."""
+    """The model as an ATen graph for a batch of BATCH images."""
     parameter = next((p for p in model.parameters()), torch.zeros(()))
-    example = torch.zeros(2, *shape, device=parameter.device, dtype=parameter.dtype)
+    example = torch.zeros(BATCH, *shape, device=parameter.device, dtype=parameter.dtype)
     try:
         with torch.no_grad():
             return torch.export.export(model, (example,), strict=False)
@@ -60,7 +73,7 @@ def _export(model: nn.Module, shape: tuple[int, ...]) -> torch.export.ExportedPr
         raise TraceError(
             f"torch.export cannot capture {type(model).__name__} for images of shape {shape}: "
             f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
-            f"{_where(str(error))}. "
+            f"{where(str(error))}. "
             "The forward pass must be the same operations for every image (no branch on values), "
             "take one image batch [N, C, H, W] and fit this image size"
         ) from error
@@ -72,7 +85,8 @@ class _Translation:
 
     program: torch.export.ExportedProgram
     nodes: dict[str, Node] = field(default_factory=dict)
-    values: dict[str, Any] = field(default_factory=dict)  # fx name -> node name or constant tensor
+    # By fx name: the name of a node, a Moved, a constant, or a list of these.
+    values: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def graph(self, shape: tuple[int, ...]) -> Graph:
@@ -92,14 +106,17 @@ class _Translation:
                     self.values[call.name] = self.put(Input(name="input", inputs=(), shape=shape))
             elif call.op == "call_function" and "_assert" not in str(call.target):
                 self._translate(call)
-        if self.problems:
-            listed = "\n".join(f"  {number}. {p}" for number, p in enumerate(self.problems, 1))
-            raise TraceError(f"{len(self.problems)} operation(s) cannot be converted:\n{listed}")
-        final = self.values[str(signature.user_outputs[0])]
+        final = self._settled(str(signature.user_outputs[0]))
+        self._raise_problems()
         if not isinstance(final, str) or len(self.nodes[final].shape) != 1:
             raise TraceError("the network does not return logits [N, K] that depend on the image")
         self.put(Output(name="output", inputs=(final,), shape=self.nodes[final].shape))
         return Graph(_reachable(self.nodes))
+
+    def _raise_problems(self) -> None:
+        if self.problems:
+            listed = "\n".join(f"  {number}. {p}" for number, p in enumerate(self.problems, 1))
+            raise TraceError(f"{len(self.problems)} operation(s) cannot be converted:\n{listed}")
 
     def _constants(self) -> dict[str, Tensor]:
         """Parameters, buffers and other fixed tensors, by placeholder name."""
@@ -123,59 +140,161 @@ class _Translation:
 
     def _translate(self, call: torch.fx.Node) -> None:
         """Adds what one ATen call computes, or notes why it cannot."""
-        arguments = [self._resolve(argument) for argument in call.args]
-        options = {name: self._resolve(value) for name, value in call.kwargs.items()}
-        if any(argument is _FAILED for argument in _flat(arguments)):
-            self.values[call.name] = _FAILED  # its cause has been reported already
+        context = Call(name_of(call), shape_of(call), source_of(call), operation_of(call))
+        if call.target is operator.getitem and isinstance(self._of(call), list):
+            self.values[call.name] = self._part(call, context)
             return
-        depends = any(isinstance(argument, Value) for argument in _flat(arguments))
+        lazy = _is_move(call) or context.operation in (*TRANSPARENT, "mean")
+        arguments = [self._resolve(argument, lazy) for argument in call.args]
+        options = {name: self._resolve(value, lazy) for name, value in call.kwargs.items()}
+        given = _flat([*arguments, *options.values()])
+        depends = any(isinstance(argument, Value | Moved) for argument in given)
         if not depends and callable(call.target):  # a weight computed from parameters
             self.values[call.name] = call.target(*arguments, **options)
             return
         try:
-            self.values[call.name] = self._build(call, arguments, options)
+            self.values[call.name] = self._made(call, context, arguments, options)
         except Unsupported as reason:
-            where = f"{_name(call)!r}" + (f" ({_source(call)})" if _source(call) else "")
-            self.problems.append(f"{where}: {reason}")
-            # Go on as if it were not there, so that all problems are found at once.
-            before = arguments[0] if arguments else None
-            if isinstance(before, Value) and before.shape == _shape(call):
-                self.values[call.name] = before.name
-            else:
-                self.values[call.name] = _FAILED
+            self._refuse(context, reason)
+            self.values[call.name] = self._stand_in(call.meta.get("val"))
+        except RuntimeError:
+            if not self.problems:
+                raise
+            self.values[call.name] = self._stand_in(call.meta.get("val"))  # after a stand-in
 
-    def _resolve(self, argument: Any) -> Any:
-        """An fx argument with values as Value and constants as tensors."""
+    def _of(self, call: torch.fx.Node) -> Any:
+        """The value of a call's first argument."""
+        first = call.args[0]
+        return self.values[first.name] if isinstance(first, torch.fx.Node) else first
+
+    def _part(self, call: torch.fx.Node, context: Call) -> Any:
+        """One of the values of a call that has several."""
+        parts, number = self._of(call), int(str(call.args[1]))
+        if number < len(parts) or not call.users:  # nobody asks for the places of maxima
+            return parts[number] if number < len(parts) else None
+        self._refuse(context, Unsupported("only the first result of a pool can be read"))
+        return self._stand_in(call.meta["val"])
+
+    def _refuse(self, call: Call, reason: Unsupported) -> None:
+        """Notes why a call cannot be converted."""
+        source = f" ({call.source})" if call.source else ""
+        self.problems.append(f"{call.name!r}{source}: {reason}")
+
+    def _stand_in(self, produced: Any) -> Any:
+        """A value to go on with in the place of a refused one, so that all problems are found."""
+        if isinstance(produced, list | tuple):
+            return [self._stand_in(entry) for entry in produced]
+        shape = tuple(int(size) for size in produced.shape[1:])
+        return self.put(Input(name="refused", inputs=(), shape=shape))
+
+    def _resolve(self, argument: Any, lazy: bool) -> Any:
+        """An fx argument with values as Value and constants as tensors.
+
+        lazy: what was moved stays a Moved; otherwise it is made a node now.
+        """
         if isinstance(argument, torch.fx.Node):
-            value = self.values[argument.name]
+            value = self.values[argument.name] if lazy else self._settled(argument.name)
             return Value(value, self.nodes[value].shape) if isinstance(value, str) else value
         if isinstance(argument, list | tuple):
-            return [self._resolve(entry) for entry in argument]
+            return [self._resolve(entry, lazy) for entry in argument]
         return argument
 
-    def _build(self, call: torch.fx.Node, arguments: list[Any], options: dict[str, Any]) -> Any:
-        operation = str(call.target).removeprefix("aten.").split(".")[0].rstrip("_")
+    def _settled(self, name: str) -> Any:
+        """The value of an fx name, by a node of its own if it was moved."""
+        value = self.values[name]
+        if isinstance(value, Moved):
+            try:
+                value = self._put_all(settled(value)) or value.origin.name
+            except Unsupported as reason:
+                self._refuse(value.call, reason)
+                value = self._stand_in(value.places)
+            self.values[name] = value
+        return value
+
+    def _made(
+        self, call: torch.fx.Node, context: Call, arguments: list[Any], options: dict[str, Any]
+    ) -> Any:
+        """What one call computes of values that depend on the image."""
+        operation = context.operation
         produced = call.meta.get("val")
         if isinstance(produced, Tensor) and not produced.dtype.is_floating_point:
             raise Unsupported(f"{operation} makes {produced.dtype} of it; keep activations float")
         if operation in TRANSPARENT:
-            return arguments[0].name
+            return self._kept(arguments[0])
+        if _is_move(call):
+            return _moved(call, context, arguments, options)
         builder = BUILDERS.get(operation)
         if builder is None:
             raise Unsupported(f"{operation} has no spiking counterpart here. {remedy(operation)}")
-        context = Call(_name(call), _shape(call), _source(call))
+        if isinstance(before := arguments[0], Moved):  # a mean
+            if len(arguments) > 1 and whole_maps(before, arguments[1]):
+                arguments = [before.origin, [2, 3]]
+            else:
+                arguments = [self._resolve(call.args[0], lazy=False), *arguments[1:]]
         made = builder(context, *arguments, **options)
-        if isinstance(made, list):  # a chain: each node reads the one before it
-            first, second = made
-            return self.put(replace(second, inputs=(self.put(first),)))
-        return made if isinstance(made, str) else self.put(made)
+        name = made if isinstance(made, str) else self._put_all(made)
+        value = Value(name, self.nodes[name].shape)
+        several = isinstance(produced, list | tuple)  # (values, indices) of a pool
+        if several or value.shape == context.shape:
+            return [name] if several else name
+        moved = unmoved(value, context)  # axes of size 1 that the call leaves out
+        return replace(moved, places=moved.places.view(BATCH, *context.shape))
+
+    def _kept(self, value: Any) -> Any:
+        """A resolved value as `values` holds it."""
+        return value.name if isinstance(value, Value) else value
+
+    def _put_all(self, made: Node | list[Node]) -> str:
+        """Adds nodes that may read each other; returns the name of the last ("": none)."""
+        names: dict[str, str] = {}
+        name = ""
+        for node in made if isinstance(made, list) else [made]:
+            name = self.put(rename_inputs(node, names))
+            names[node.name] = name
+        return name
 
 
-class _Failed:
-    pass
+def _is_move(call: torch.fx.Node) -> bool:
+    """Whether a call hands on entries of its first argument, each unchanged."""
+    if operation_of(call) != "pad":
+        return operation_of(call) in MOVES
+    if len(call.args) > 2 and call.args[2] in BORDERS:
+        return True
+    return _pads_for_maximum(call)
 
 
-_FAILED = _Failed()
+def _pads_for_maximum(call: torch.fx.Node) -> bool:
+    """Whether -inf is put around maps of which only maxima are taken: copies of the border do too.
+
+    A window that reaches over the border contains the entry that is copied there.
+    """
+    infinite = len(call.args) > 3 and str(call.args[3]) == "-inf"
+    pools = all(
+        operation_of(user) == "max_pool2d" and not any(_flat(list(user.args[3:5])))
+        for user in call.users
+    )
+    return infinite and pools and len(call.users) > 0
+
+
+def _moved(
+    call: torch.fx.Node, context: Call, arguments: list[Any], options: dict[str, Any]
+) -> Any:
+    """The first argument, moved (a list of Moved for a split)."""
+    first, *rest = arguments
+    if any(isinstance(a, Value | Moved) for a in _flat([*rest, *options.values()])):
+        raise Unsupported(f"{context.operation} by numbers that depend on the image; fix them")
+    before = unmoved(first, context) if isinstance(first, Value) else first
+    numbers = before.places.contiguous()  # `contiguous` was passed over, views rely on it
+    if context.operation == "pad":
+        mode = rest[1] if rest[1] in BORDERS else "replicate"
+        places: Any = torch.nn.functional.pad(numbers, rest[0], mode)
+    else:
+        rest = [a.cpu() if isinstance(a, Tensor) else a for a in rest]
+        places = call.target(numbers, *rest, **options)  # type: ignore[operator]
+    if isinstance(places, Tensor):
+        return replace(before, places=places, call=context)
+    parts = [replace(context, name=f"{context.name}.{i}") for i in range(len(places))]
+    return [replace(before, places=p, call=part) for p, part in zip(places, parts, strict=True)]
 
 
 def _flat(arguments: Sequence[Any]) -> list[Any]:
@@ -193,42 +312,3 @@ def _reachable(nodes: dict[str, Node]) -> tuple[Node, ...]:
         if node.name in needed:
             needed.update(node.inputs)
     return tuple(node for node in nodes.values() if node.name in needed)
-
-
-def _shape(call: torch.fx.Node) -> tuple[int, ...]:
-    """The shape of a call's value for one image."""
-    produced = call.meta.get("val")
-    return tuple(int(size) for size in produced.shape[1:]) if isinstance(produced, Tensor) else ()
-
-
-def _name(call: torch.fx.Node) -> str:
-    """The path of the module that made the call, with the operation where it is functional."""
-    stack = list((call.meta.get("nn_module_stack") or {}).values())
-    path, kind = stack[-1] if stack else ("", "")
-    kind = kind if isinstance(kind, str) else kind.__module__
-    operation = str(call.target).removeprefix("aten.").split(".")[0].rstrip("_")
-    if path and kind.startswith("torch.nn.modules.") and ".container." not in kind:
-        return str(path)
-    return f"{path}.{operation}" if path else operation
-
-
-def _where(message: str) -> str:
-    """The user's line in an error message of torch's, in brackets; empty if there is none."""
-    line = _user_line(message)
-    return f" ({line})" if line else ""
-
-
-def _source(call: torch.fx.Node) -> str:
-    """The user's line that made the call."""
-    return _user_line(call.meta.get("stack_trace") or "")
-
-
-def _user_line(trace_text: str) -> str:
-    """The last line of a stack trace outside torch, as "file:line: code"; empty if none."""
-    frames = re.findall(r'File "([^"]+)", line (\d+), in \S+\n\s+(.+)', trace_text)
-    library = str(Path(torch.__file__).parent)
-    own = [frame for frame in frames if not frame[0].startswith(library)]
-    if not own:
-        return ""
-    file, line, code = own[-1]
-    return f"{Path(file).name}:{line}: {code.strip()}"

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from spiking_resnet import interpret
-from spiking_resnet.graph import Add, Conv2d, Graph, Linear, Node
-from spiking_resnet.structure import scale_input, weighted
+from spiking_resnet.graph import Add, Affine, Concat, Conv2d, Fire, Graph, Linear, Node, Output
+from spiking_resnet.structure import PASSING, scale_input, weighted
 
 CANDIDATES = (1.0, 1.0025, 1.005, 1.01, 1.015, 1.02, 1.03, 1.05)
 
@@ -26,18 +26,33 @@ def compensate(graph: Graph, factor: float) -> Graph:
         raise ValueError(f"the compensation factor is {factor}: it must be positive and finite")
     if factor == 1:
         return graph
-    has_weights = weighted(graph)
+    has_weights, fires = weighted(graph), _reaches_neurons(graph)
     nodes: dict[str, Node] = {}
     for node in graph.nodes:
         if isinstance(node, Conv2d | Linear):
             node = replace(node, weight=node.weight * factor)
-        elif isinstance(node, Add):
+        elif isinstance(node, Add) and (has_weights[node.name] or fires[node.name]):
             for position, name in enumerate(node.inputs):
                 if not has_weights[name]:
                     gain = torch.tensor(factor)
                     node = scale_input(nodes, node, position, gain, "compensation")
         nodes[node.name] = node
     return graph.with_nodes(nodes.values())
+
+
+def _reaches_neurons(graph: Graph) -> dict[str, bool]:
+    """For every node: whether neurons, or the read-out, receive its value with no weights between.
+
+    A sum of spikes that only convolutions read is no synapse: their weights are compensated.
+    """
+    found: dict[str, bool] = {}
+    for node in reversed(graph.nodes):
+        found[node.name] = any(
+            isinstance(reader, Fire | Output)
+            or (isinstance(reader, (*PASSING, Concat, Affine)) and found[reader.name])
+            for reader in graph.consumers[node.name]
+        )
+    return found
 
 
 @dataclass(frozen=True)

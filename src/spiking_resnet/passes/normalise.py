@@ -27,6 +27,7 @@ from spiking_resnet.graph import (
     Output,
     Pad,
     ReLU,
+    Select,
     Slice,
 )
 from spiking_resnet.structure import carries_spikes, scale_input, spike_scale
@@ -80,7 +81,8 @@ def _wanted(graph: Graph, spikes: Mapping[str, bool], unit: float) -> dict[str, 
         ]
         agreed = bool(demands) and all(_same(demands[0], other) for other in demands[1:])
         scales[node.name] = demands[0] if agreed else ONE
-        if isinstance(node, (Slice, Pad, Flatten)) and _pulled(node, scales[node.name]) is None:
+        moves = isinstance(node, (Slice, Select, Pad, Flatten))
+        if moves and _pulled(graph, node, scales[node.name]) is None:
             scales[node.name] = ONE
     return scales
 
@@ -99,17 +101,29 @@ def _demand(
     if isinstance(reader, Concat) and scale.ndim:
         sizes = [graph[name].shape[0] for name in reader.inputs]
         return scale.split(sizes)[position]
-    return _pulled(reader, scale)
+    return _pulled(graph, reader, scale)
 
 
-def _pulled(node: Node, scale: Tensor) -> Tensor | None:
+def _pulled(graph: Graph, node: Node, scale: Tensor) -> Tensor | None:
     """The scale of a node's input that makes its own `scale`; None where there is none."""
-    if scale.ndim == 0 or not isinstance(node, Slice | Pad | Flatten):
+    if scale.ndim == 0 or not isinstance(node, Slice | Select | Pad | Flatten):
         return scale
+    if isinstance(node, Select) and node.axis == 0:
+        return _gathered(list(node.index), scale, graph[node.inputs[0]].shape[0])
     if isinstance(node, Pad):
         before, after = node.padding[0]
         return scale[before : len(scale) - after]
-    return scale if isinstance(node, Slice) and node.axis != 0 else None
+    return scale if isinstance(node, Slice | Select) and node.axis != 0 else None
+
+
+def _gathered(index: list[int], scale: Tensor, channels: int) -> Tensor | None:
+    """The scale of `channels` channels of which those of `index` have `scale`, the others any.
+
+    None where two copies of one channel are wanted on different scales.
+    """
+    found = torch.ones(channels, dtype=scale.dtype)
+    found[index] = scale
+    return found if _same(found[index], scale) else None
 
 
 @dataclass

@@ -32,6 +32,7 @@ from spiking_resnet.graph import (
     Output,
     Pad,
     Round,
+    Select,
     Slice,
     tensors,
     with_tensors,
@@ -243,7 +244,9 @@ def _bound(node: Node, inputs: list[Bounds], graph: Graph) -> Bounds:
     if isinstance(node, AvgPool):
         share = node.kernel[0] * node.kernel[1] / node.divisor
         return low.clamp(max=0) * share, high.clamp(min=0) * share
-    if isinstance(node, Slice | Pad | Flatten):
+    if isinstance(node, Select) and node.axis == 0 and low.ndim and high.ndim:
+        return low[list(node.index)], high[list(node.index)]
+    if isinstance(node, Slice | Select | Pad | Flatten):
         return low.amin().clamp(max=0), high.amax().clamp(min=0)
     return low, high
 

@@ -1,0 +1,119 @@
+"""What tracing knows of one call in the user's network, and of the values that calls exchange."""
+
+import operator
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BATCH = 2  # images in the example batch that a network is captured with
+
+
+class Unsupported(Exception):
+    """One operation that stands in the way; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value that depends on the image: the name of its node and its shape for one image."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What every builder needs to know of its call."""
+
+    name: str
+    shape: tuple[int, ...]
+    source: str
+    operation: str = ""
+
+    def base(self, *inputs: Value) -> dict[str, Any]:
+        """The fields common to all nodes."""
+        names = tuple(value.name for value in inputs)
+        return {"name": self.name, "inputs": names, "shape": self.shape, "source": self.source}
+
+
+def pair(value: Any) -> tuple[int, int]:
+    """A kernel's, stride's or padding's two numbers."""
+    entries = [value] if isinstance(value, int) else list(value)
+    return (int(entries[0]), int(entries[-1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """A value whose entries are those of another, moved about, and no node yet.
+
+    places: float64 [BATCH, ...], for every entry the number of its place in `origin` (numbered
+    through the whole batch). call: the last that moved it.
+    """
+
+    origin: Value
+    places: Tensor
+    call: Call
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape for one image, if its first axis is that of the images."""
+        return tuple(self.places.shape[1:])
+
+
+def unmoved(value: Value, call: Call) -> Moved:
+    """`value`, every entry in its own place."""
+    count = BATCH * torch.Size(value.shape).numel()
+    places = torch.arange(count, dtype=torch.float64).view(BATCH, *value.shape)
+    return Moved(value, places, call)
+
+
+def shape_of(call: torch.fx.Node) -> tuple[int, ...]:
+    """The shape of a call's (first) value for one image."""
+    produced = call.meta.get("val")
+    if isinstance(produced, list | tuple) and produced:
+        produced = produced[0]
+    return tuple(int(size) for size in produced.shape[1:]) if isinstance(produced, Tensor) else ()
+
+
+def operation_of(call: torch.fx.Node) -> str:
+    """What the call is called in ATen, without overload and in-place mark."""
+    if call.target is operator.getitem:
+        return "getitem"
+    return str(call.target).removeprefix("aten.").split(".")[0].rstrip("_")
+
+
+def name_of(call: torch.fx.Node) -> str:
+    """The path of the module that made the call, with the operation where it is functional."""
+    stack = list((call.meta.get("nn_module_stack") or {}).values())
+    path, kind = stack[-1] if stack else ("", "")
+    kind = kind if isinstance(kind, str) else kind.__module__
+    operation = operation_of(call)
+    if path and kind.startswith("torch.nn.modules.") and ".container." not in kind:
+        return str(path)
+    return f"{path}.{operation}" if path else operation
+
+
+def where(message: str) -> str:
+    """The user's line in an error message of torch's, in brackets; empty if there is none."""
+    line = _user_line(message)
+    return f" ({line})" if line else ""
+
+
+def source_of(call: torch.fx.Node) -> str:
+    """The user's line that made the call."""
+    return _user_line(call.meta.get("stack_trace") or "")
+
+
+def _user_line(trace_text: str) -> str:
+    """The last line of a stack trace outside torch, as "file:line: code"; empty if none."""
+    frames = re.findall(r'File "([^"]+)", line (\d+), in \S+\n\s+(.+)', trace_text)
+    library = f"{Path(torch.__file__).parent}{os.sep}"
+    own = [frame for frame in frames if not frame[0].startswith(library)]
+    if not own:
+        return ""
+    file, line, code = own[-1]
+    return f"{Path(file).name}:{line}: {code.strip()}"
