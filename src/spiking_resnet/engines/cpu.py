@@ -30,6 +30,7 @@ from spiking_resnet.graph import (
     Node,
     Output,
     Pad,
+    Select,
     Slice,
 )
 
@@ -381,6 +382,8 @@ def _moved(node: Node, inputs: list[Planes]) -> Planes | None:
         return Planes(torch.cat(words, -1), shape)
     if isinstance(node, Slice) and node.axis == 0:
         return Planes(words[0][..., node.start : node.stop : node.step].contiguous(), shape)
+    if isinstance(node, Select) and node.axis == 0:
+        return Planes(words[0][..., list(node.index)], shape)
     if isinstance(node, Pad) and not any(sum(pair) for pair in node.padding[1:]):
         return Planes(F.pad(words[0], node.padding[0]), shape)
     if isinstance(node, Flatten) and kernels.positions(inputs[0].shape) == 1:

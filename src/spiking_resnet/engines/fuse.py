@@ -22,6 +22,7 @@ from spiking_resnet.graph import (
     MaxPool,
     Node,
     Pad,
+    Select,
     Slice,
 )
 
@@ -74,7 +75,7 @@ def binary(graph: Graph) -> set[str]:
     """Names of the values that are 0 or 1 at every step: spikes, moved about or pooled by count."""
     found: set[str] = set()
     for node in graph.nodes:
-        moved = isinstance(node, Slice | Pad | Flatten | Concat | MaxPool)
+        moved = isinstance(node, Slice | Select | Pad | Flatten | Concat | MaxPool)
         if isinstance(node, Fire) or (moved and all(name in found for name in node.inputs)):
             found.add(node.name)
     return found
