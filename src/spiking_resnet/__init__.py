@@ -5,6 +5,8 @@ from importlib.metadata import PackageNotFoundError, version
 from spiking_resnet import methods
 from spiking_resnet.convert import convert
 from spiking_resnet.evaluate import as_module, evaluate
+from spiking_resnet.from_onnx.file import OnnxError
+from spiking_resnet.from_onnx.translate import trace_onnx
 from spiking_resnet.graph import Graph, GraphError
 from spiking_resnet.records import Calibration, Curve, InputError, LayerCount, Point, Run
 from spiking_resnet.simulate import simulate
@@ -23,6 +25,7 @@ __all__ = [
     "GraphError",
     "InputError",
     "LayerCount",
+    "OnnxError",
     "Point",
     "Run",
     "StoreError",
@@ -35,4 +38,5 @@ __all__ = [
     "save",
     "simulate",
     "trace",
+    "trace_onnx",
 ]

@@ -63,7 +63,8 @@ NORMALISATIONS = {
     "mnist": Normalisation((0.1307,), (0.3081,)),
     "fashion_mnist": Normalisation((0.2860,), (0.3530,)),
     "digits": Normalisation((0.3057,), (0.3763,)),
-    "none": Normalisation((0.0,), (1.0,)),
+    "none": Normalisation((0.0,), (1.0,)),  # pixels in 0..1
+    "pixels": Normalisation((0.0,), (1 / 255,)),  # in 0..255: the network normalises them itself
 }
 
 

@@ -76,6 +76,8 @@ def converted(
             status.update("searching the compensation" if searching else "converting")
 
         graph = sr.convert(source.model, batches(), method)
+        for remark in graph.notes.get("onnx", {}).get("remarks", ()):
+            warn(remark)
         status.update("measuring the artificial network on the calibration images")
         accuracy = calibration_accuracy(graph, chosen)
     return graph.with_notes(

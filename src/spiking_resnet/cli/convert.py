@@ -34,6 +34,8 @@ Examples:
   spiking-resnet convert my_network.py:build --weights mine.pt --dataset train.npz
   --normalisation 0.5/0.25
 
+  spiking-resnet convert model.onnx --dataset DIR --normalisation pixels   (Keras, with Rescaling)
+
   spiking-resnet convert resnet20 --weights r20.pt --dataset cifar10 --compensation search
 
 Next: spiking-resnet evaluate snn.safetensors
@@ -53,7 +55,7 @@ def convert(
         str,
         typer.Argument(
             help="resnet20 (8, 32, 44, 56, 110), a shipped network (digits_resnet8), "
-            "torchvision:NAME, timm:NAME, or path/to/file.py:function.",
+            "torchvision:NAME, timm:NAME, path/to/file.py:function, or path/to/model.onnx.",
         ),
     ],
     weights: Annotated[

@@ -21,13 +21,13 @@ PUBLISHED = "default"  # as --weights: what torchvision or timm publish
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network and what is known of it.
+    """A network (of an ONNX file: its path) and what is known of it.
 
     weights: the file they came from. normalisation, dataset: what file or library say about them.
     remark: a warning for the user, or an empty text.
     """
 
-    model: nn.Module
+    model: nn.Module | Path
     spec: str
     weights: Path | None = None
     normalisation: Normalisation | None = None
@@ -46,6 +46,8 @@ def network(spec: str, weights: str | None, seed: int = 0) -> Network:
             return _library(spec, weights, _torchvision)
         if spec.startswith("timm:"):
             return _library(spec, weights, _timm)
+        if spec.endswith(".onnx"):
+            return _from_onnx(spec, weights)
         if ".py" in spec:
             return _from_file(spec, weights)
         return _own(spec, weights)
@@ -62,8 +64,8 @@ def _own(spec: str, weights: str | None) -> Network:
     except ValueError:
         raise InputError(
             f"there is no model {spec!r}: use one of {', '.join(NAMES)} with --weights, "
-            f"{', '.join(ann.pretrained_names())} (shipped), torchvision:NAME, timm:NAME, or "
-            "path/to/file.py:function"
+            f"{', '.join(ann.pretrained_names())} (shipped), torchvision:NAME, timm:NAME, "
+            "path/to/file.py:function, or path/to/model.onnx"
         ) from None
     if weights is None:
         raise InputError(
@@ -117,6 +119,15 @@ def _timm(name: str, published: bool) -> tuple[nn.Module, Normalisation]:
     model = timm.create_model(name, pretrained=published)
     found = model.pretrained_cfg
     return model, Normalisation(tuple(found["mean"]), tuple(found["std"]))
+
+
+def _from_onnx(spec: str, weights: str | None) -> Network:
+    """The network in an ONNX file, which holds its weights."""
+    if weights is not None:
+        raise InputError(f"{spec} comes with its own weights: leave out --weights")
+    if not Path(spec).is_file():
+        raise FileNotFoundError(f"{spec}: no such file")
+    return Network(Path(spec), spec, Path(spec))
 
 
 def _from_file(spec: str, weights: str | None) -> Network:
