@@ -9,6 +9,7 @@ from spiking_resnet.from_onnx.file import OnnxError
 from spiking_resnet.from_onnx.translate import trace_onnx
 from spiking_resnet.graph import Graph, GraphError
 from spiking_resnet.records import Calibration, Curve, InputError, LayerCount, Point, Run
+from spiking_resnet.resume import ResumeError
 from spiking_resnet.simulate import simulate
 from spiking_resnet.store import StoreError, load, save
 from spiking_resnet.trace import TraceError, trace
@@ -27,6 +28,7 @@ __all__ = [
     "LayerCount",
     "OnnxError",
     "Point",
+    "ResumeError",
     "Run",
     "StoreError",
     "TraceError",
