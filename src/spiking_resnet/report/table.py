@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 HEADINGS = ("T", "accuracy", "95 % interval", "loss", "agreement", "spikes/image", "rate")
-WITH_TOP5 = ("T", "top-1", "95 % range", "top-5", "loss", "agree", "spikes", "rate")
+WITH_TOP5 = ("T", "top-1 %", "95 % range", "top-5 %", "loss", "agree %", "spikes", "rate %")
 EXPLANATION = (
     "T: time steps. loss: points below the ANN. agreement: same class as the ANN. "
     "rate: spikes per neuron and step."
@@ -61,7 +61,7 @@ def markdown(curve: Curve) -> str:
 
 
 def rows(curve: Curve) -> list[list[str]]:
-    """One row of text for each T, in the order of its headings; a dash where nothing was measured."""
+    """One row of text for each T, as `headings` says; a dash where nothing was measured."""
     return [_row(point, curve) for point in curve.points]
 
 
@@ -80,32 +80,39 @@ def bars(curve: Curve, width: int = 40) -> str:
 
 
 def _row(point: Point, curve: Curve) -> list[str]:
-    ann = curve.ann_accuracy
-    return [
+    ann, wide = curve.ann_accuracy, _has_top5(curve)
+    row = [
         str(point.steps),
         _percent(point.accuracy),
         _interval(point.interval),
-        *([_percent(point.top5)] if _has_top5(curve) else []),
+        *([_percent(point.top5)] if wide else []),
         "-" if ann is None else f"{100 * (ann - point.accuracy):+.2f}",
-        "-" if point.agreement is None else _percent(point.agreement),
+        _percent(point.agreement),
         count(point.spikes_per_image),
-        f"{100 * point.firing_rate:.2f} %",
+        _percent(point.firing_rate),
     ]
+    return _bare(row) if wide else row
 
 
 def _ann_row(curve: Curve) -> Sequence[str]:
     interval = "-" if curve.ann_interval is None else _interval(curve.ann_interval)
-    top5 = [_percent(curve.ann_top5)] if _has_top5(curve) else []
-    return ["ANN", _percent(curve.ann_accuracy or 0.0), interval, *top5, "", "", "", ""]
+    row = ["ANN", _percent(curve.ann_accuracy or 0.0), interval]
+    if not _has_top5(curve):
+        return [*row, "", "", "", ""]
+    return _bare([*row, _percent(curve.ann_top5), "", "", "", ""])
+
+
+def _bare(row: list[str]) -> list[str]:
+    """A row without percent signs, which stand in the headings."""
+    return [cell.removesuffix(" %") for cell in row]
 
 
 def _conditions(curve: Curve) -> str:
     exact = "exact" if curve.exact else "not exact"
     largest = max((curve.standard_error(p.accuracy) or 0.0 for p in curve.points), default=0.0)
     return (
-        f"n = {curve.images:,} images (standard error {100 * largest:.2f} points at most); "
-        f"engine {curve.engine} ({exact}); "
-        f"{curve.seconds:.1f} s of simulation."
+        f"n = {curve.images:,} images; engine {curve.engine} ({exact}); "
+        f"{curve.seconds:.1f} s of simulation; standard errors up to {100 * largest:.2f} points."
     )
 
 
