@@ -260,6 +260,32 @@ def test_weights_for_a_network_from_the_users_file(tmp_path, model_file):
     assert torch.equal(stored.weight.float(), model[0].weight)
 
 
+def test_a_network_from_an_onnx_file(tmp_path):
+    onnx_files = pytest.importorskip("onnx_files")
+    path = onnx_files.keras_like(8, 1, one_channel_reshape=True).save(tmp_path / "model.onnx")
+    out = tmp_path / "snn.safetensors"
+    common = ("--dataset", "digits", "--out", out, "--calibration-images", 40)
+    assert "knows 5 classes" in refused("convert", path, *common)
+    net = onnx_files.Builder(("N", 8, 8, 1))
+    net.add("Reshape", np.array([-1, 1, 8, 8]))
+    net.conv(4, 1)
+    net.add("Relu")
+    net.add("Flatten")
+    net.add("Gemm", onnx_files.random(256, 10))
+    net.add("Softmax")
+    text = ok("convert", net.save(path), *common, "--normalisation", "pixels")
+    assert "Softmax" in text
+    assert "N, H, W, C" in text
+    notes = sr.load(out).notes
+    assert notes["weights"]["file"] == "model.onnx"
+    ok("evaluate", out, "--limit", 20, "--steps", 4)
+    assert "leave out --weights" in refused("convert", path, "--weights", "x.pt", *common)
+    path.write_bytes(path.read_bytes()[:100])
+    assert "cut off" in refused("convert", path, *common)
+    path.unlink()
+    assert "no such file" in refused("convert", path, *common)
+
+
 @pytest.mark.parametrize("spec", ["torchvision:resnet18", "timm:resnet18"])
 def test_library_networks_with_random_weights_say_so_loudly(tmp_path, spec):
     if spec.startswith("timm"):

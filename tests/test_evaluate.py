@@ -1,13 +1,27 @@
 import json
+import os
+import random
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
 
 from spiking_resnet import InputError, as_module, evaluate, interpret, simulate
 from spiking_resnet.evaluate import STEPS
+from spiking_resnet.methods import hu2021
+from spiking_resnet.records import Calibration, curve_from_json
+from spiking_resnet.resume import ResumeError
 from spiking_resnet.simulate import ENGINES
-from zoo import images, logits, network, spiking, traced
+from spiking_resnet.tally import among_first
+from spiking_resnet.trace import trace
+from zoo import images, logits, network, random_weights, spiking, stem, traced
 
 COUNT, RECORD = 23, (2, 9, 30)
 BATCH = images("identity", COUNT, seed=7)
@@ -16,6 +30,18 @@ LABELS = torch.randint(5, (COUNT,), generator=torch.Generator().manual_seed(0))
 
 def loader(size=10):
     return list(zip(BATCH.split(size), LABELS.split(size), strict=True))
+
+
+SEVEN = images("identity", 40, seed=9)
+PICKED = torch.arange(40) % 7
+
+
+@cache
+def spiking_of_seven():
+    """A spiking network of seven classes."""
+    model = nn.Sequential(stem(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 7))
+    traced_seven = trace(random_weights(model), (3, 8, 8))
+    return hu2021(steps=32).apply(traced_seven, Calibration(SEVEN))
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +178,178 @@ def test_as_a_module_it_is_a_simulation(graph, engine):
     assert torch.equal(module(BATCH), expected)
     assert torch.equal(module(BATCH), expected)  # nothing is kept
     assert list(module.parameters()) == []
+
+
+# Top-5
+
+
+def test_top5_is_a_hand_count():
+    graph = spiking_of_seven()
+    curve = evaluate(graph, [(SEVEN, PICKED)], (3, 20))
+    run = simulate(graph, SEVEN, 20, (3, 20))
+    for index, point in enumerate(curve.points):
+        order = run.logits[index].argsort(dim=1, descending=True, stable=True)
+        right = sum(
+            int(label) in row[:5].tolist() for row, label in zip(order, PICKED, strict=True)
+        )
+        assert point.top5 == right / len(PICKED)
+        assert point.top5 >= point.accuracy
+    order = interpret.logits(graph.ann, SEVEN).argsort(dim=1, descending=True)
+    right = sum(int(label) in row[:5].tolist() for row, label in zip(order, PICKED, strict=True))
+    assert curve.ann_top5 == right / len(PICKED)
+    found = curve.to_json()
+    assert found["ann"]["top5"] == curve.ann_top5
+    assert found["snn"][0]["top5_standard_error"] == pytest.approx(
+        (curve.points[0].top5 * (1 - curve.points[0].top5) / len(PICKED)) ** 0.5
+    )
+    assert curve_from_json(json.loads(json.dumps(found))) == curve
+
+
+def test_five_classes_have_no_top5(graph):
+    curve = evaluate(graph, loader(), (4,))
+    assert curve.points[0].top5 is curve.ann_top5 is None
+
+
+@settings(deadline=None, max_examples=50)
+@given(rows=st.lists(st.lists(st.integers(0, 3), min_size=7, max_size=7), min_size=1, max_size=5))
+def test_ties_are_won_by_the_lower_class_as_in_argmax(rows):
+    logits = torch.tensor(rows, dtype=torch.float32)
+    labels = torch.arange(len(rows)) % 7
+    assert torch.equal(among_first(logits, labels, 1), logits.argmax(1) == labels)
+    order = logits.argsort(dim=1, descending=True, stable=True)
+    expected = [int(label) in row[:5].tolist() for row, label in zip(order, labels, strict=True)]
+    assert among_first(logits, labels, 5).tolist() == expected
+
+
+def test_nan_logits_are_never_right():
+    logits = torch.full((2, 7), float("nan"))
+    assert not among_first(logits, torch.tensor([0, 3]), 5).any()
+
+
+def test_labels_beyond_the_classes_are_refused(graph):
+    with pytest.raises(InputError, match=r"labels run from 0 to 5.*knows 5 classes"):
+        evaluate(graph, [(BATCH[:2], torch.tensor([0, 5]))], (4,))
+
+
+# Stopping and going on
+
+
+class Stopped(Exception):
+    pass
+
+
+def stopping_after(batches, loader):
+    """The loader's batches, and an exception in the place of the one after `batches`."""
+    for number, batch in enumerate(loader):
+        if number == batches:
+            raise Stopped
+        yield batch
+
+
+def same_but_for_the_time(one, other):
+    return replace(one, seconds=0.0) == replace(other, seconds=0.0)
+
+
+@pytest.mark.parametrize("batches", range(1, 5))
+def test_a_stopped_evaluation_goes_on_where_it_was(graph, tmp_path, batches):
+    path = tmp_path / "new" / "progress.json"
+    whole = evaluate(graph, loader(5), RECORD)
+    with pytest.raises(Stopped):
+        evaluate(graph, stopping_after(batches, loader(5)), RECORD, resume=path)
+    told = []
+    curve = evaluate(graph, loader(5), RECORD, resume=path, progress=lambda *x: told.append(x))
+    assert [images for images, _ in told] == [*range(5 * batches, 21, 5), 23]
+    assert same_but_for_the_time(curve, whole)
+    assert [entry.name for entry in path.parent.iterdir()] == ["progress.json"]
+    again = evaluate(graph, loader(5), RECORD, resume=path)
+    assert again == curve  # all was done
+
+
+def test_nothing_is_read_twice_where_the_loader_can_begin_later(graph, tmp_path):
+    path, read = tmp_path / "progress.json", []
+
+    class Later(list):
+        def after(self, images):
+            read.append(images)
+            return self[images // 5 :]
+
+    with pytest.raises(Stopped):
+        evaluate(graph, stopping_after(2, loader(5)), RECORD, resume=path)
+    curve = evaluate(graph, Later(loader(5)), RECORD, resume=path)
+    assert read == [10]
+    assert same_but_for_the_time(curve, evaluate(graph, loader(5), RECORD))
+
+
+def test_progress_of_another_evaluation_is_refused_and_says_what_differs(graph, tmp_path):
+    path = tmp_path / "progress.json"
+    evaluate(graph, loader(5), RECORD, resume=path, facts={"data set": "toy"})
+    facts = {"data set": "toy"}
+    with pytest.raises(ResumeError, match=r"steps was \[2, 9, 30\], now \[2, 9\]"):
+        evaluate(graph, loader(5), (2, 9), resume=path, facts=facts)
+    with pytest.raises(ResumeError, match='data set was "toy", now "other"'):
+        evaluate(graph, loader(5), RECORD, resume=path, facts={"data set": "other"})
+    with pytest.raises(ResumeError, match="network was"):
+        evaluate(spiking("identity", percentile=99.0), loader(5), RECORD, resume=path, facts=facts)
+    with pytest.raises(ResumeError, match="first batch was"):
+        evaluate(graph, loader(4), RECORD, resume=path, facts=facts)
+    with pytest.raises(ResumeError, match="engine was"):
+        evaluate(graph, loader(5), RECORD, engine="interpreter", resume=path, facts=facts)
+    with pytest.raises(ResumeError, match="agreement was"):
+        evaluate(graph, loader(5), RECORD, ann=network("identity"), resume=path, facts=facts)
+    with pytest.raises(ResumeError, match="loader only 20"):
+        evaluate(graph, loader(5)[:4], RECORD, resume=path, facts=facts)
+    split = [loader(5)[0], *loader(23)]
+    with pytest.raises(ResumeError, match="no batch does"):
+        evaluate(graph, split, RECORD, resume=path, facts=facts)
+
+
+def test_notes_may_differ(graph, tmp_path):
+    path = tmp_path / "progress.json"
+    evaluate(graph, loader(5), RECORD, resume=path)
+    renamed = graph.with_notes({"command": "another"})
+    assert evaluate(renamed, loader(5), RECORD, resume=path).images == COUNT
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"version": 1, "facts": {}, "tally": {}}']
+)
+def test_files_that_hold_no_progress_are_refused(graph, tmp_path, content):
+    path = tmp_path / "progress.json"
+    path.write_text(content)
+    with pytest.raises(ResumeError, match=r"progress\.json holds no progress"):
+        evaluate(graph, loader(), RECORD, resume=path)
+    assert path.read_text() == content
+
+
+KILLED = """
+import sys, time
+import spiking_resnet as sr
+from spiking_resnet import resume
+from test_evaluate import RECORD, loader
+from zoo import spiking
+
+resume.SECONDS = 0.0  # a file after every batch
+
+def slowly(batches):
+    for batch in batches:
+        yield batch
+        print("done", flush=True)
+        time.sleep(0.02)
+
+sr.evaluate(spiking("identity"), slowly(loader(1)), RECORD, resume=sys.argv[1])
+"""
+
+
+def test_killed_at_any_moment_it_goes_on(graph, tmp_path):
+    path = tmp_path / "progress.json"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", KILLED, str(path)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+        for _ in range(random.randint(2, 12)):
+            process.stdout.readline()
+        time.sleep(random.random() * 0.03)
+        process.kill()
+    done = json.loads(path.read_text())["tally"]["images"]
+    assert 0 < done < COUNT
+    curve = evaluate(graph, loader(1), RECORD, resume=path)
+    assert same_but_for_the_time(curve, evaluate(graph, loader(1), RECORD))

@@ -12,17 +12,23 @@ import spiking_resnet
 ROOT = Path(spiking_resnet.__file__).parent
 FLOORS = [
     ("neurons",),
-    ("graph",),
+    ("graph", "from_onnx"),
     ("records", "structure", "interpret", "calls", "windows"),
     ("moves",),
     ("aten_pools",),
     ("aten",),
-    ("trace",),
+    ("trace", "from_onnx.file"),
+    ("from_onnx.step", "from_onnx.reference"),
+    ("from_onnx.windows",),
+    ("from_onnx.moves",),
+    ("from_onnx.operators",),
+    ("from_onnx.translate",),
     ("statistics",),
     ("passes",),
     ("engines.plan", "engines.kernels", "engines.fuse"),
     ("engines",),
-    ("simulate", "store", "energy"),
+    ("simulate", "store", "energy", "tally"),
+    ("resume",),
     ("methods",),
     ("convert", "evaluate", "compare"),
     ("reproduce",),
@@ -99,5 +105,15 @@ def test_importing_the_package_loads_nothing_heavy():
     )
     loaded = set(done.stdout.split())
     assert "spiking_resnet" in loaded
-    unwanted = {"matplotlib", "typer", "rich", "nir", "timm", "sklearn", "torchvision", "PIL"}
+    unwanted = {
+        "matplotlib",
+        "typer",
+        "rich",
+        "nir",
+        "timm",
+        "sklearn",
+        "torchvision",
+        "PIL",
+        "onnx",
+    }
     assert loaded & unwanted == set()

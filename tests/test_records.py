@@ -82,7 +82,7 @@ def test_images_of_half_precision_are_taken():
 def test_a_curve_without_points_is_json_too():
     curve = Curve(0, (), None, None, "cpu", 0.0, True)
     assert curve.to_json()["snn"] == []
-    assert curve.to_json()["ann"] == {"accuracy": None, "interval": None}
+    assert set(curve.to_json()["ann"].values()) == {None}
 
 
 def test_a_curve_survives_json():

@@ -5,8 +5,11 @@ from importlib.metadata import PackageNotFoundError, version
 from spiking_resnet import methods
 from spiking_resnet.convert import convert
 from spiking_resnet.evaluate import as_module, evaluate
+from spiking_resnet.from_onnx.file import OnnxError
+from spiking_resnet.from_onnx.translate import trace_onnx
 from spiking_resnet.graph import Graph, GraphError
 from spiking_resnet.records import Calibration, Curve, InputError, LayerCount, Point, Run
+from spiking_resnet.resume import ResumeError
 from spiking_resnet.simulate import simulate
 from spiking_resnet.store import StoreError, load, save
 from spiking_resnet.trace import TraceError, trace
@@ -23,7 +26,9 @@ __all__ = [
     "GraphError",
     "InputError",
     "LayerCount",
+    "OnnxError",
     "Point",
+    "ResumeError",
     "Run",
     "StoreError",
     "TraceError",
@@ -35,4 +40,5 @@ __all__ = [
     "save",
     "simulate",
     "trace",
+    "trace_onnx",
 ]

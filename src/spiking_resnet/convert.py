@@ -1,12 +1,16 @@
 """From a trained network and some training images to a spiking network."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spiking_resnet import interpret
+from spiking_resnet.from_onnx.file import read
+from spiking_resnet.from_onnx.reference import reference_logits
+from spiking_resnet.from_onnx.translate import graph_of, layout_of
 from spiking_resnet.graph import Graph
 from spiking_resnet.methods import METHODS, hu2021
 from spiking_resnet.records import Calibration, InputError
@@ -16,24 +20,33 @@ TOLERANCE = 1e-3  # of the largest logit: far above float32 rounding, far below 
 
 
 def convert(
-    model: nn.Module, calibration: Tensor | Iterable[Any], method: str | hu2021 = "hu2021"
+    model: nn.Module | str | Path,
+    calibration: Tensor | Iterable[Any],
+    method: str | hu2021 = "hu2021",
 ) -> Graph:
     """The spiking network of a trained artificial one.
 
     model: any traceable classifier of images [N, C, H, W] -> logits [N, K]; it is not changed, need
-        not be in evaluation mode and may live on any device.
+        not be in evaluation mode and may live on any device. Or the path of an ONNX file that holds
+        one; images are [N, C, H, W] even where the file takes [N, H, W, C].
     calibration: training images, normalised as for the model: a tensor [N, C, H, W] or an iterable
         of batches (a tensor, (images, labels), or a dictionary with one image entry), read once.
         The result depends neither on their order nor on how they are batched.
     method: a name from METHODS, or a method object such as `methods.hu2021(percentile=99.99)`.
 
     Raises TraceError for operations that cannot be converted, InputError for images that cannot be
-    used, GraphError for weights that are not finite.
+    used, GraphError for weights that are not finite, OnnxError for files that cannot be read.
     """
     chosen = _method(method)
     images = Calibration(calibration)
-    traced = trace(model, images.shape)
-    _compare(model, traced, images.first[:2])
+    few = images.first[:2]
+    if isinstance(model, nn.Module):
+        traced = trace(model, images.shape)
+        _compare(traced, few, _own_logits(model, few))
+    else:
+        file = read(model, images.shape)
+        traced = graph_of(file)
+        _compare(traced, few, reference_logits(file, few, layout_of(traced)))
     return chosen.apply(traced, images)
 
 
@@ -45,22 +58,28 @@ def _method(method: str | hu2021) -> hu2021:
     return METHODS[method]()
 
 
-def _compare(model: nn.Module, traced: Graph, images: Tensor) -> None:
-    """Raises TraceError unless the traced network gives the model's own logits."""
+def _own_logits(model: nn.Module, images: Tensor) -> Tensor:
+    """The logits [N, K] of the model itself, in evaluation mode."""
     parameter = next(model.parameters(), torch.zeros(()))
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         with torch.inference_mode():
-            expected = model(images.to(parameter.device, parameter.dtype)).float().cpu()
-            found = interpret.logits(traced, images)
+            return model(images.to(parameter.device, parameter.dtype)).float().cpu()
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def _compare(traced: Graph, images: Tensor, expected: Tensor) -> None:
+    """Raises TraceError unless the traced network gives the expected logits."""
+    with torch.inference_mode():
+        found = interpret.logits(traced, images)
     error = float((found - expected).abs().max())
     if not error <= TOLERANCE * max(float(expected.abs().max()), 1e-6):
         raise TraceError(
             f"the traced network's logits differ from the model's by {error:.3g}: its forward pass "
             "does something that tracing did not see (random numbers, state kept between calls, "
-            "half precision, hooks); remove it and convert again"
+            "half precision, hooks; in an ONNX file a batch size that is computed with); remove it "
+            "and convert again"
         )

@@ -1,8 +1,7 @@
 """How well a spiking network does: accuracy at every recorded time step from one simulation."""
 
 import platform
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,11 @@ from torch import Tensor, nn
 
 from spiking_resnet import interpret
 from spiking_resnet.graph import Graph
-from spiking_resnet.records import Curve, InputError, Point, Run, images_of, wilson
+from spiking_resnet.records import Curve, InputError, images_of
+from spiking_resnet.resume import module_digest, opened
 from spiking_resnet.simulate import simulate
+from spiking_resnet.store import digest
+from spiking_resnet.tally import Tally
 
 STEPS = (8, 16, 32, 64, 128, 350)
 
@@ -25,31 +27,53 @@ def evaluate(
     engine: str = "auto",
     progress: Callable[[int, int], None] | None = None,
     device: torch.device | str = "cpu",
+    resume: str | Path | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> Curve:
     """Accuracy of a spiking network after each of `steps` time steps, with what it spent.
 
     loader: batches (images [N, C, H, W], labels [N]), normalised as for the artificial network.
     ann: the artificial network to agree with (default: the one that `graph` came from).
-    progress: called with (images done, images right at the last step) after every batch.
-    Raises InputError for an empty loader, batches without labels, or steps below 1.
+    progress: called with (images done, images right at the last step) after every batch, and at the
+        start where it goes on.
+    resume: a file that keeps what was counted: after an interruption of any kind the same call goes
+        on where it was, and its numbers are those of an uninterrupted one. facts: JSON-able; what
+        else must be the same to go on, such as the name of the data set.
+    Raises InputError for an empty loader, batches without labels, labels that the network does not
+    know, or steps below 1; ResumeError for a file of another network, other data or options.
     """
     if not steps:
         raise InputError("steps is empty: name at least one number of time steps")
     reference = graph.ann if ann is None else ann
-    tally = _Tally(tuple(sorted(set(steps))))
-    for batch in loader:
-        images, labels = _labelled(batch)
-        run = simulate(graph, images.to(device), tally.steps[-1], tally.steps, engine)
-        decisions = None if reference is None else _decisions(reference, images)
-        tally.add(run, labels, decisions)
-        if progress is not None:
-            progress(tally.images, tally.correct[-1])
+    tally = Tally(tuple(sorted(set(steps))))
+    kept = None
+    if resume is not None:
+        own = {"network": digest(graph), "steps": tally.steps, "engine": engine}
+        compared = {"agreement": module_digest(ann) if isinstance(ann, nn.Module) else "graph"}
+        kept, loader = opened(resume, {**own, **compared, **(facts or {})}, loader)
+        tally = kept.tally or tally
+    if tally.images and progress is not None:
+        progress(tally.images, tally.correct[-1])
+    try:
+        for batch in loader:
+            images, labels = labelled(batch)
+            run = simulate(graph, images.to(device), tally.steps[-1], tally.steps, engine)
+            _check_labels(labels, run.logits.shape[2])
+            decided = None if reference is None else _logits(reference, images)
+            tally = tally.added(run, labels, decided)
+            if kept is not None:
+                kept.save(tally)
+            if progress is not None:
+                progress(tally.images, tally.correct[-1])
+    finally:
+        if kept is not None and tally.images:
+            kept.save(tally, now=True)
     if tally.images == 0:
         raise InputError("the loader gave no images: check the data set, --limit and the split")
-    return tally.curve(graph)
+    return tally.curve(graph, hardware())
 
 
-def _labelled(batch: Any) -> tuple[Tensor, Tensor]:
+def labelled(batch: Any) -> tuple[Tensor, Tensor]:
     """Images and labels of one batch."""
     images = images_of(batch)
     labels = batch.get("label", batch.get("labels")) if isinstance(batch, dict) else None
@@ -60,80 +84,28 @@ def _labelled(batch: Any) -> tuple[Tensor, Tensor]:
     return images, labels.cpu()
 
 
-def _decisions(ann: nn.Module | Graph, images: Tensor) -> Tensor:
-    """The classes the artificial network chooses, [N]."""
+def _check_labels(labels: Tensor, classes: int) -> None:
+    """Raises InputError for labels that no logit stands for."""
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise InputError(
+            f"labels run from {int(labels.min())} to {int(labels.max())}, the network knows "
+            f"{classes} classes: use the data set that it was trained on"
+        )
+
+
+def _logits(ann: nn.Module | Graph, images: Tensor) -> Tensor:
+    """The artificial network's logits, [N, K]."""
     with torch.inference_mode():
         if isinstance(ann, Graph):
-            return interpret.logits(ann, images).argmax(1)
+            return interpret.logits(ann, images)
         parameter = next(ann.parameters(), torch.zeros(()))
         modes = {module: module.training for module in ann.modules()}
         ann.eval()
         try:
-            return ann(images.to(parameter.device, parameter.dtype)).argmax(1).cpu()
+            return ann(images.to(parameter.device, parameter.dtype)).cpu()
         finally:
             for module, training in modes.items():
                 module.training = training
-
-
-@dataclass(eq=False)
-class _Tally:
-    """Counts over the batches so far."""
-
-    steps: tuple[int, ...]
-    images: int = 0
-    correct: list[int] = field(default_factory=list)
-    agreed: list[int] = field(default_factory=list)
-    ann_correct: int | None = None
-    spikes: dict[str, Tensor] = field(default_factory=dict)  # [R] by layer
-    seconds: float = 0.0
-    engine: str = ""
-    remark: str = ""
-
-    def add(self, run: Run, labels: Tensor, decisions: Tensor | None) -> None:
-        """Counts one batch."""
-        chosen = run.logits.argmax(2).cpu()  # [R, N]
-        zeros = [0] * len(self.steps)
-        right = (chosen == labels).sum(1).tolist()
-        self.correct = [a + b for a, b in zip(self.correct or zeros, right, strict=True)]
-        if decisions is not None:
-            same = (chosen == decisions).sum(1).tolist()
-            self.agreed = [a + b for a, b in zip(self.agreed or zeros, same, strict=True)]
-            self.ann_correct = (self.ann_correct or 0) + int((decisions == labels).sum())
-        for name, count in run.spikes.items():
-            self.spikes[name] = self.spikes.get(name, 0) + count.spikes.sum(1).cpu()
-        self.images += len(labels)
-        self.seconds += run.seconds
-        self.engine = run.engine
-        self.remark = self.remark or run.remark
-
-    def curve(self, graph: Graph) -> Curve:
-        """The shares that the counts come to."""
-        n, right = self.images, self.ann_correct
-        return Curve(
-            images=n,
-            points=tuple(self._point(i, graph.neurons) for i in range(len(self.steps))),
-            ann_accuracy=None if right is None else right / n,
-            ann_interval=None if right is None else wilson(right, n),
-            engine=self.engine,
-            seconds=self.seconds,
-            exact=not self.remark,
-            remark=self.remark,
-            hardware=hardware(),
-            notes=graph.notes,
-        )
-
-    def _point(self, index: int, neurons: dict[str, int]) -> Point:
-        n, steps = self.images, self.steps[index]
-        spikes = {name: float(count[index]) / n for name, count in self.spikes.items()}
-        return Point(
-            steps=steps,
-            accuracy=self.correct[index] / n,
-            interval=wilson(self.correct[index], n),
-            agreement=self.agreed[index] / n if self.agreed else None,
-            spikes_per_image=sum(spikes.values()),
-            firing_rate=sum(spikes.values()) / (sum(neurons.values()) * steps),
-            layers={name: count / (neurons[name] * steps) for name, count in spikes.items()},
-        )
 
 
 def hardware() -> str:

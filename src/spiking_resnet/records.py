@@ -93,6 +93,7 @@ class Point:
 
     accuracy and agreement (with the artificial network's decisions) are fractions; interval is
     accuracy's 95 % Wilson interval. firing_rate: spikes per neuron and step; layers: by layer.
+    top5: how often the label is among the five largest logits (None for up to 5 classes).
     """
 
     steps: int
@@ -102,6 +103,7 @@ class Point:
     spikes_per_image: float
     firing_rate: float
     layers: Mapping[str, float]
+    top5: float | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,11 @@ class Curve:
     remark: str = ""
     hardware: str = ""
     notes: Mapping[str, Any] = field(default_factory=dict)
+    ann_top5: float | None = None
+
+    def standard_error(self, share: float | None) -> float | None:
+        """The standard error of an accuracy (a fraction of the images), or None."""
+        return None if share is None else standard_error(share, self.images)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dictionary with the keys ann, images, engine, seconds, snn and more."""
@@ -128,23 +135,39 @@ class Curve:
             "hardware": self.hardware,
             "exact": self.exact,
             "remark": self.remark,
-            "ann": {"accuracy": self.ann_accuracy, "interval": self.ann_interval},
-            "snn": [asdict(point) for point in self.points],
+            "ann": {
+                "accuracy": self.ann_accuracy,
+                "interval": self.ann_interval,
+                "top5": self.ann_top5,
+                **self._errors(self.ann_accuracy, self.ann_top5),
+            },
+            "snn": [
+                {**asdict(point), **self._errors(point.accuracy, point.top5)}
+                for point in self.points
+            ],
             "notes": dict(self.notes),
         }
+
+    def _errors(self, accuracy: float | None, top5: float | None) -> dict[str, float | None]:
+        return dict(
+            zip(_ERRORS, (self.standard_error(accuracy), self.standard_error(top5)), strict=True)
+        )
+
+
+_ERRORS = ("standard_error", "top5_standard_error")  # in JSON, beside what they belong to
 
 
 def curve_from_json(found: Mapping[str, Any]) -> Curve:
     """The Curve that `Curve.to_json` described."""
-    points = tuple(
-        Point(**{**point, "interval": tuple(point["interval"])}) for point in found["snn"]
-    )
+    plain = ({k: v for k, v in point.items() if k not in _ERRORS} for point in found["snn"])
+    points = tuple(Point(**{**point, "interval": tuple(point["interval"])}) for point in plain)
     ann = found["ann"]
     same = ("images", "engine", "seconds", "hardware", "exact", "remark", "notes")
     return Curve(
         points=points,
         ann_accuracy=ann["accuracy"],
         ann_interval=None if ann["interval"] is None else tuple(ann["interval"]),
+        ann_top5=ann.get("top5"),
         **{name: found[name] for name in same},
     )
 
@@ -157,6 +180,11 @@ def wilson(correct: int, total: int) -> tuple[float, float]:
     spread = z * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
     return (max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale))
+
+
+def standard_error(share: float, total: int) -> float:
+    """The standard error sqrt(p (1 - p) / n) of a fraction p of n images."""
+    return sqrt(share * (1 - share) / total)
 
 
 class Calibration:

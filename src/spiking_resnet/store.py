@@ -3,6 +3,7 @@
 Nothing is pickled. Files are written whole: to a temporary name beside the target, then renamed.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -38,12 +39,30 @@ def save(graph: Graph, path: str | Path) -> None:
     arrays = {f"snn/{name}": tensor for name, tensor in _arrays(graph).items()}
     if graph.ann is not None:
         arrays |= {f"ann/{name}": tensor for name, tensor in _arrays(graph.ann).items()}
+    write_whole(path, to_bytes(arrays, metadata={KEY: json.dumps(description)}))
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Nothing; the file holds the content, or is as it was where writing fails (OSError)."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(to_bytes(arrays, metadata={KEY: json.dumps(description)}))
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def digest(graph: Graph) -> str:
+    """A hash of a network and of the one it came from: of all but its notes."""
+    content = hashlib.blake2b(digest_size=16)
+    for part in (graph, *([] if graph.ann is None else [graph.ann])):
+        content.update(json.dumps(_describe(part)["nodes"]).encode())
+        for tensor in _arrays(part).values():
+            content.update(tensor.numpy().tobytes())
+    return content.hexdigest()
 
 
 def load(path: str | Path) -> Graph:

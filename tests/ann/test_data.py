@@ -10,6 +10,7 @@ from spiking_resnet.ann.augment import Augmentation, generator_for
 from spiking_resnet.ann.data import (
     NORMALISATIONS,
     DataError,
+    Framing,
     MissingDataError,
     Normalisation,
     load_dataset,
@@ -103,6 +104,96 @@ def test_large_images_are_cut_as_torchvision_cuts_them(tmp_path):
         [transforms.Resize(256), transforms.CenterCrop(224), transforms.PILToTensor()]
     )(Image.fromarray(big))
     assert torch.equal(data.pixels(torch.tensor([0]))[0], wanted)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
+def test_framing_is_torchvisions(tmp_path, interpolation):
+    from torchvision import transforms
+
+    big = Image.fromarray(np.random.default_rng(1).integers(0, 256, (301, 423, 3), dtype=np.uint8))
+    (tmp_path / "a").mkdir()
+    big.save(tmp_path / "a" / "1.png")
+    data = load_dataset(str(tmp_path), "test").framed(Framing(232, 200, interpolation))
+    mode = transforms.InterpolationMode(interpolation)
+    wanted = transforms.Compose(
+        [transforms.Resize(232, mode), transforms.CenterCrop(200), transforms.PILToTensor()]
+    )(big)
+    assert torch.equal(data.pixels(torch.tensor([0]))[0], wanted)
+    assert (data.size, data.framing.resize) == ((200, 200), 232)
+    assert Framing(**data.framing.to_json()) == data.framing
+
+
+def test_impossible_framings_are_refused(npz):
+    with pytest.raises(DataError, match="crop must be"):
+        Framing(200, 224)
+    with pytest.raises(DataError, match="bilinear"):
+        Framing(256, 224, "cubic")
+    data = load_dataset(npz(), "test")
+    assert data.framing is None
+    assert data.framed(Framing()) is data
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three classes of 2, 5 and 9 images, each of one grey."""
+    for label, count in enumerate((2, 5, 9)):
+        (tmp_path / f"{label}").mkdir()
+        for number in range(count):
+            grey = np.full((8, 8, 3), 20 * label + number, np.uint8)
+            Image.fromarray(grey).save(tmp_path / f"{label}" / f"{number}.png")
+    return tmp_path
+
+
+def test_images_per_class_are_chosen_by_the_seed(folder):
+    data = load_dataset(str(folder), "train")
+
+    def greys(count, seed=0):
+        chosen = data.per_class(count, seed)
+        assert torch.bincount(chosen.labels).tolist() == [min(count, n) for n in (2, 5, 9)]
+        return chosen.pixels(torch.arange(len(chosen)))[:, 0, 0, 0].tolist()
+
+    assert greys(3) == greys(3) == sorted(greys(3))
+    assert len({tuple(greys(3, seed)) for seed in range(5)}) > 1
+    assert set(greys(2)) < set(greys(3))
+    assert len(greys(100)) == 16
+    with pytest.raises(DataError, match="at least 1"):
+        data.per_class(0)
+
+
+def test_files_are_read_ahead_but_not_all(folder, monkeypatch):
+    read = []
+    whole = Framing.apply
+    monkeypatch.setattr(Framing, "apply", lambda self, image: read.append(1) or whole(self, image))
+    data = load_dataset(str(folder), "test")
+    loader = data.loader(2)
+    stream = iter(loader)
+    for number in range(8):
+        images, labels = next(stream)
+        assert torch.equal(
+            images,
+            loader.normalisation.apply(data.pixels(torch.arange(2 * number, 2 * number + 2))),
+        )
+        assert torch.equal(labels, data.labels[2 * number : 2 * number + 2])
+    with pytest.raises(StopIteration):
+        next(stream)
+    read.clear()
+    stream = iter(loader)
+    next(stream)
+    stream.close()
+    assert len(read) <= 6  # one batch given, two ahead
+
+
+def test_batches_after_some_images(folder):
+    loader = load_dataset(str(folder), "test").loader(3)
+    whole = list(loader)
+    for images in (0, 3, 12, 16):
+        left = loader.after(images)
+        assert len(left) == len(list(left)) == -(-(16 - images) // 3)
+        for (a, b), (c, d) in zip(left, whole[images // 3 :], strict=bool(images < 16)):
+            assert torch.equal(a, c)
+            assert torch.equal(b, d)
+    with pytest.raises(DataError, match="no batch of 3 ends after 4"):
+        loader.after(4)
 
 
 def test_damaged_image_is_named(tmp_path):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from rich.console import Console
 
 from spiking_resnet.records import Curve, Point, wilson
@@ -83,3 +85,27 @@ def test_counts_have_three_digits():
     assert [table.count(number) for number in numbers] == [
         "3.00", "999", "1.00 k", "8.15 k", "174 k", "1.00 M", "7.19 M", "2.50 G"
     ]  # fmt: skip
+
+
+TOP5 = replace(
+    CURVE,
+    points=tuple(replace(point, accuracy=1.0, interval=wilson(100, 100), agreement=1.0, top5=1.0,
+                         firing_rate=0.999) for point in POINTS),
+    ann_top5=1.0,
+)  # fmt: skip
+
+
+def test_top5_has_a_column_and_the_widest_table_still_fits():
+    text = printed(TOP5)
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    for expected in ("top-1 %", "top-5 %", "100.00", "99.90"):
+        assert expected in text
+    assert len(table.rows(TOP5)[0]) == len(table.headings(TOP5)) == 8
+    assert "| ANN | 90.00 |" in table.markdown(TOP5)
+    assert "top-5" not in printed(CURVE)
+
+
+def test_the_standard_error_is_stated():
+    one = replace(CURVE, points=(replace(POINTS[0], accuracy=0.5),))
+    assert "standard errors up to 5.00 points" in table.markdown(one)  # sqrt(0.25 / 100)

@@ -12,14 +12,12 @@ from spiking_resnet.ann.augment import Augmentation
 from spiking_resnet.ann.images import (
     NORMALISATIONS,
     Batches,
-    DataError,
     ImageData,
-    MissingDataError,
     Normalisation,
-    PixelsInFiles,
     in_memory,
     normalisation_named,
 )
+from spiking_resnet.ann.pixels import DataError, Framing, MissingDataError, PixelsInFiles
 
 __all__ = [
     "DATASETS",
@@ -28,6 +26,7 @@ __all__ = [
     "Augmentation",
     "Batches",
     "DataError",
+    "Framing",
     "ImageData",
     "MissingDataError",
     "Normalisation",
@@ -47,8 +46,7 @@ _TORCHVISION = {
     "cifar100": ("CIFAR100", "cifar-100-python"),
 }
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
-_SMALL = 64  # images of folders up to this size keep it; larger ones are cut as for ImageNet
-_IMAGENET_RESIZE, _IMAGENET_CROP = 256, 224
+_SMALL = 64  # images of folders up to this size keep it; larger ones are framed as for ImageNet
 
 
 def load_dataset(
@@ -221,7 +219,7 @@ def _from_folder(path: Path, name: str, split: str) -> ImageData:
     """The set of `CLASS/*` image files; sorted folder names are the classes, empty ones count too.
 
     Images of up to 64 pixels a side keep the size of the first; larger ones are resized to 256 and
-    cropped to 224, as torchvision's ImageNet networks expect.
+    cropped to 224, as most of torchvision's ImageNet networks expect (`framed` changes that).
     """
     classes = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
     paths: list[Path] = []
@@ -242,8 +240,9 @@ def _from_folder(path: Path, name: str, split: str) -> ImageData:
     except OSError as error:
         raise DataError(f"{paths[0]}: cannot be read as an image ({error})") from error
     small = max(width, height) <= _SMALL
-    resize, crop = (min(width, height),) * 2 if small else (_IMAGENET_RESIZE, _IMAGENET_CROP)
+    side = min(width, height)
+    framing = Framing(side, side) if small else Framing()
     return ImageData(
-        name, split, PixelsInFiles(tuple(paths), resize, crop),
+        name, split, PixelsInFiles(tuple(paths), framing),
         torch.tensor(labels, dtype=torch.int64), len(classes), NORMALISATIONS["imagenet"],
     )  # fmt: skip

@@ -1,27 +1,19 @@
 """What a set of labelled images is: pixels as uint8, and normalised batches of them."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Protocol
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from spiking_resnet.ann.augment import Augmentation, generator_for
-
-_READING_THREADS = 4  # decoding releases Python's lock
-
-
-class DataError(ValueError):
-    """A data set that cannot be used; the message says which, why, and what to do."""
-
-
-class MissingDataError(DataError, FileNotFoundError):
-    """A data set that is not where it was looked for."""
+from spiking_resnet.ann.pixels import (
+    DataError,
+    Framing,
+    PixelsInFiles,
+    PixelsInMemory,
+    PixelSource,
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +55,8 @@ NORMALISATIONS = {
     "mnist": Normalisation((0.1307,), (0.3081,)),
     "fashion_mnist": Normalisation((0.2860,), (0.3530,)),
     "digits": Normalisation((0.3057,), (0.3763,)),
-    "none": Normalisation((0.0,), (1.0,)),
+    "none": Normalisation((0.0,), (1.0,)),  # pixels in 0..1
+    "pixels": Normalisation((0.0,), (1 / 255,)),  # in 0..255: the network normalises them itself
 }
 
 
@@ -74,71 +67,6 @@ def normalisation_named(name: str) -> Normalisation:
             f"no normalisation is called {name!r}: choose one of {', '.join(NORMALISATIONS)}"
         )
     return NORMALISATIONS[name]
-
-
-class PixelSource(Protocol):
-    """Where the pixels of a set are."""
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of every image."""
-        ...
-
-    def read(self, indices: Tensor) -> Tensor:
-        """uint8 [len(indices), C, H, W]."""
-        ...
-
-
-@dataclass(frozen=True)
-class PixelsInMemory:
-    """Pixels uint8 [N, C, H, W]."""
-
-    pixels: Tensor
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of every image."""
-        return self.pixels.shape[1], self.pixels.shape[2], self.pixels.shape[3]
-
-    def read(self, indices: Tensor) -> Tensor:
-        """uint8 [len(indices), C, H, W], on the device of the pixels."""
-        return self.pixels[indices.to(self.pixels.device)]
-
-
-@dataclass(frozen=True)
-class PixelsInFiles:
-    """RGB pixels of image files: shortest side to `resize`, then the central `crop` squared."""
-
-    paths: tuple[Path, ...]
-    resize: int
-    crop: int
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of every image."""
-        return 3, self.crop, self.crop
-
-    def read(self, indices: Tensor) -> Tensor:
-        """uint8 [len(indices), 3, crop, crop]."""
-        paths = [self.paths[index] for index in indices.tolist()]
-        with ThreadPoolExecutor(_READING_THREADS) as threads:
-            return torch.stack(list(threads.map(self._read_one, paths)))
-
-    def _read_one(self, path: Path) -> Tensor:
-        try:
-            with Image.open(path) as opened:
-                image = opened.convert("RGB")
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read as an image ({error}); remove it") from error
-        width, height = image.size
-        shortest = min(width, height)
-        # As torchvision's Resize and CenterCrop: rounds the longer side down, the corner to even.
-        size = (self.resize * width // shortest, self.resize * height // shortest)
-        if size != image.size:
-            image = image.resize(size, Image.Resampling.BILINEAR)
-        left, top = round((size[0] - self.crop) / 2.0), round((size[1] - self.crop) / 2.0)
-        image = image.crop((left, top, left + self.crop, top + self.crop))
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +125,29 @@ class ImageData:
             self, source=PixelsInMemory(source.read(indices)), labels=self.labels[indices]
         )
 
+    @property
+    def framing(self) -> Framing | None:
+        """How image files become pixels; None for a set in memory."""
+        return self.source.framing if isinstance(self.source, PixelsInFiles) else None
+
+    def framed(self, framing: Framing) -> "ImageData":
+        """The set of the same image files, framed in another way; a set in memory as it is."""
+        if not isinstance(self.source, PixelsInFiles):
+            return self
+        return replace(self, source=replace(self.source, framing=framing))
+
+    def per_class(self, count: int, seed: int = 0) -> "ImageData":
+        """The set of `count` images of every class, chosen by the seed, in the set's own order.
+
+        All of a class where it has no more; a larger count keeps the images of a smaller one.
+        """
+        if count < 1:
+            raise DataError(f"images per class must be at least 1, got {count}")
+        order = torch.randperm(len(self), generator=generator_for(seed))
+        labels = self.labels[order]
+        chosen = [order[labels == label][:count] for label in labels.unique()]
+        return self.select(torch.cat(chosen).sort().values)
+
     def subset(self, limit: int | None, seed: int | None = 0) -> "ImageData":
         """The set of `limit` images chosen by the seed, in the order of the full set.
 
@@ -240,24 +191,35 @@ class ImageData:
 
 @dataclass(frozen=True, eq=False)
 class Batches:
-    """An iterable of (images float32 [N, C, H, W], labels int64 [N]); `len()` counts batches."""
+    """An iterable of (images float32 [N, C, H, W], labels int64 [N]); `len()` counts batches.
+
+    start: images that are passed over. Image files are read as they are needed.
+    """
 
     data: ImageData
     batch_size: int
     normalisation: Normalisation
     augment: Augmentation | None
     seed: int
+    start: int = 0
 
     def __len__(self) -> int:
-        return -(-len(self.data) // self.batch_size)
+        return -(-(len(self.data) - self.start) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for step, start in enumerate(range(0, len(self.data), self.batch_size)):
-            indices = torch.arange(start, min(start + self.batch_size, len(self.data)))
-            pixels = self.data.pixels(indices)
+        starts = range(self.start, len(self.data), self.batch_size)
+        places = [torch.arange(at, min(at + self.batch_size, len(self.data))) for at in starts]
+        for indices, pixels in zip(places, self.data.source.stream(places), strict=True):
             if self.augment is not None:
+                step = int(indices[0]) // self.batch_size
                 pixels = self.augment.apply(pixels, generator_for(self.seed, 0, step))
             yield self.normalisation.apply(pixels), self.data.labels[indices]
+
+    def after(self, images: int) -> "Batches":
+        """The batches that come after so many images; those before are not read."""
+        if images % self.batch_size and images != len(self.data):
+            raise DataError(f"no batch of {self.batch_size} ends after {images} images")
+        return replace(self, start=images)
 
 
 def in_memory(

@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from spiking_resnet.ann.augment import generator_for
 from spiking_resnet.ann.checkpoint import save
-from spiking_resnet.ann.images import ImageData, PixelsInMemory
+from spiking_resnet.ann.images import ImageData
+from spiking_resnet.ann.pixels import PixelsInMemory
 from spiking_resnet.ann.recipe import TrainConfig, augmentation_for, learning_rate_at
 from spiking_resnet.ann.resnet import ResNet
 from spiking_resnet.ann.training_state import TrainingState, describe, state_path, write_state

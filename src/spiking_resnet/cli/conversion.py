@@ -1,7 +1,7 @@
 """From a network and training images to a spiking network with all facts of its making."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 import spiking_resnet as sr
 from spiking_resnet import interpret
 from spiking_resnet.ann.images import ImageData
+from spiking_resnet.ann.pixels import Framing
 from spiking_resnet.cli.facts import file_facts, fingerprint, versions
 from spiking_resnet.cli.networks import Network
 from spiking_resnet.cli.terminal import err, out, say, warn
@@ -20,18 +21,20 @@ from spiking_resnet.records import InputError, wilson
 from spiking_resnet.report.network import render, totals
 
 BATCH = 50
+IMAGENET_CLASSES, IMAGENET_PERCENTILE = 1000, 99.99
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which images calibrate: how many, by which seed, of which split."""
+    """Which images calibrate: how many, in all or of each class, by which seed, of which split."""
 
     images: int = 500
+    per_class: int | None = None
     seed: int = 0
     split: str = "train"
 
 
-def chosen_method(name: str, given: Mapping[str, Any], seed: int, dataset: str | None) -> hu2021:
+def chosen_method(name: str, given: Mapping[str, Any], seed: int) -> hu2021:
     """The method of this name with the options given; InputError for those it does not have."""
     if name not in METHODS:
         raise InputError(f"there is no method {name!r}: use one of {', '.join(METHODS)}")
@@ -41,9 +44,26 @@ def chosen_method(name: str, given: Mapping[str, Any], seed: int, dataset: str |
         option = foreign[0].replace("_", "-")
         raise InputError(f"the method {name} has no option --{option}: leave it out")
     usual: dict[str, Any] = {"seed": seed}
-    if dataset == "imagenet":
-        usual["percentile"] = 99.99  # the paper's
     return kind(**{key: value for key, value in {**usual, **given}.items() if key in own})
+
+
+def suited(method: hu2021, given: Mapping[str, Any], data: ImageData) -> hu2021:
+    """The method with the paper's percentile for ImageNet where none was given."""
+    own = {entry.name for entry in fields(method)}
+    if "percentile" in given or "percentile" not in own or data.classes != IMAGENET_CLASSES:
+        return method
+    return replace(method, percentile=IMAGENET_PERCENTILE)
+
+
+def framed(data: ImageData, asked: Framing | None, usual: Framing | None) -> ImageData:
+    """`data` with its image files framed as asked for; else, if they are large, as is usual for the
+    network.
+    """
+    if asked is not None and data.framing is None:
+        raise InputError(f"--crop is for image files; {data.name} holds pixels of one size")
+    if asked is None and data.framing == Framing():
+        asked = usual
+    return data if asked is None else data.framed(asked)
 
 
 def refuse_test_images(name: str, split: str) -> None:
@@ -63,7 +83,10 @@ def converted(
 
     name: what the data set is to be loaded by again.
     """
-    chosen = data.subset(choice.images, choice.seed)
+    if choice.per_class is None:
+        chosen = data.subset(choice.images, choice.seed)
+    else:
+        chosen = data.per_class(choice.per_class, choice.seed)
     with err.status("") as status:
 
         def batches() -> Iterator[Tensor]:
@@ -76,6 +99,8 @@ def converted(
             status.update("searching the compensation" if searching else "converting")
 
         graph = sr.convert(source.model, batches(), method)
+        for remark in graph.notes.get("onnx", {}).get("remarks", ()):
+            warn(remark)
         status.update("measuring the artificial network on the calibration images")
         accuracy = calibration_accuracy(graph, chosen)
     return graph.with_notes(
@@ -84,8 +109,10 @@ def converted(
             "weights": None if source.weights is None else file_facts(source.weights),
             "dataset": name,
             "normalisation": data.normalisation.to_json(),
+            "framing": None if data.framing is None else data.framing.to_json(),
             "calibration": {
                 "images": len(chosen),
+                "per_class": choice.per_class,
                 "seed": choice.seed,
                 "split": choice.split,
                 "data": fingerprint(data),

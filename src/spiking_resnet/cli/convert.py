@@ -12,8 +12,10 @@ from spiking_resnet.cli.conversion import (
     Choice,
     chosen_method,
     converted,
+    framed,
     refuse_test_images,
     store,
+    suited,
     summarise,
 )
 from spiking_resnet.cli.facts import check_writable, command_line
@@ -30,9 +32,12 @@ Examples:
   spiking-resnet convert resnet20 --weights resnet20.safetensors --data DIR --out snn.safetensors
 
   spiking-resnet convert torchvision:resnet34 --weights default --dataset imagenet --data DIR
+  --per-class 5
 
   spiking-resnet convert my_network.py:build --weights mine.pt --dataset train.npz
   --normalisation 0.5/0.25
+
+  spiking-resnet convert model.onnx --dataset DIR --normalisation pixels   (Keras, with Rescaling)
 
   spiking-resnet convert resnet20 --weights r20.pt --dataset cifar10 --compensation search
 
@@ -53,14 +58,14 @@ def convert(
         str,
         typer.Argument(
             help="resnet20 (8, 32, 44, 56, 110), a shipped network (digits_resnet8), "
-            "torchvision:NAME, timm:NAME, or path/to/file.py:function.",
+            "torchvision:NAME, timm:NAME, path/to/file.py:function, or path/to/model.onnx.",
         ),
     ],
     weights: Annotated[
         str | None,
         typer.Option(
             show_default=False,
-            help=f"File of weights, or {PUBLISHED!r}: what torchvision or timm publish.",
+            help=f"File of weights; {PUBLISHED!r} or a name: what torchvision or timm publish.",
         ),
     ] = None,
     out_path: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path(
@@ -75,7 +80,16 @@ def convert(
     calibration_images: Annotated[
         int, typer.Option(help="How many, chosen by --seed.", rich_help_panel=_DATA)
     ] = 500,
+    per_class: Annotated[
+        int | None,
+        typer.Option(
+            help="So many of each class instead (the paper, on ImageNet: 5).",
+            rich_help_panel=_DATA,
+            show_default=False,
+        ),
+    ] = None,
     normalisation: options.NormalisationOption = None,
+    crop: options.CropOption = None,
     seed: options.SeedOption = 0,
     method: Annotated[
         str, typer.Option(help=f"One of {', '.join(METHODS)}.", rich_help_panel=_METHOD)
@@ -143,8 +157,8 @@ def convert(
         "sum_bits": sum_bits,
     }
     given = {name: value for name, value in options_given.items() if value is not None}
-    chosen = chosen_method(method, {**given, **options.parse_grid(grid)}, seed, dataset)
-    wanted = options.parse_normalisation(normalisation)
+    chosen = chosen_method(method, {**given, **options.parse_grid(grid)}, seed)
+    wanted, framing = options.parse_normalisation(normalisation), options.parse_crop(crop)
     check_writable(out_path)
     source = network(model, weights, seed)
     if source.remark:
@@ -153,9 +167,11 @@ def convert(
     if name is None:
         raise InputError("--dataset is missing: name the training images to calibrate on")
     refuse_test_images(name, split)
-    choice = Choice(calibration_images, seed, split)
+    choice = Choice(calibration_images, per_class, seed, split)
     images = load_dataset(name, split, data, download)
     images = replace(images, normalisation=wanted or source.normalisation or images.normalisation)
+    images = framed(images, framing, source.framing)
+    chosen = suited(chosen, given, images)
     graph = converted(source, name, images, chosen, choice, command_line(ctx))
     store(graph, out_path)
     summarise(graph)

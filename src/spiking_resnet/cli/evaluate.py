@@ -10,7 +10,9 @@ import typer
 import spiking_resnet as sr
 from spiking_resnet.ann.data import load_dataset
 from spiking_resnet.ann.images import ImageData, Normalisation
+from spiking_resnet.ann.pixels import Framing
 from spiking_resnet.cli import options
+from spiking_resnet.cli.conversion import framed
 from spiking_resnet.cli.facts import (
     check_writable,
     command_line,
@@ -36,19 +38,22 @@ Examples:
 
   spiking-resnet evaluate snn.safetensors --dataset test.npz --steps 16,64 --engine interpreter
 
+  spiking-resnet evaluate snn.safetensors --data DIR --resume progress.json   (again and again)
+
 All T of --steps come from one simulation. Data set and normalisation are the file's own.
 """
 
 
 @dataclass(frozen=True)
 class Test:
-    """Which images, how many of them, and how they are simulated."""
+    """Which images, how many of them, how they are simulated, and the file of its progress."""
 
     data: ImageData
     steps: tuple[int, ...]
     batch_size: int
     engine: str = "auto"
     device: str = "cpu"
+    resume: Path | None = None
 
 
 def evaluate(
@@ -59,6 +64,7 @@ def evaluate(
     download: options.DownloadOption = False,
     split: Annotated[str, typer.Option(help="train must be asked for.")] = "test",
     normalisation: options.NormalisationOption = None,
+    crop: options.CropOption = None,
     steps: options.StepsOption = options.DEFAULT_STEPS,
     limit: Annotated[
         int | None, typer.Option(help="Only so many images, chosen by --seed.", show_default=False)
@@ -72,6 +78,13 @@ def evaluate(
         int | None, typer.Option(help="CPU threads.", show_default="all")
     ] = None,
     device: options.DeviceOption = "cpu",
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            help="File that keeps the progress: stopped at any moment, the same command goes on.",
+            show_default=False,
+        ),
+    ] = None,
     json_path: Annotated[
         Path | None, typer.Option("--json", help="Results with all facts.", show_default=False)
     ] = None,
@@ -83,12 +96,13 @@ def evaluate(
     """Measure a spiking network on test images: accuracy, agreement, spikes at every T."""
     wanted = options.parse_steps(steps)
     chosen_normalisation = options.parse_normalisation(normalisation)
+    framing = options.parse_crop(crop)
     options.check_device(device)
     if threads is not None:
         set_threads(threads)
     if plot is not None:
         figure.check_path(plot)
-    for path in (json_path, plot):
+    for path in (json_path, plot, resume):
         if path is not None:
             check_writable(path)
     graph = sr.load(snn)
@@ -98,9 +112,10 @@ def evaluate(
         raise InputError(f"{snn} names no data set: use --dataset")
     images = load_dataset(name, split, data, download)
     refuse_training_images(graph, name, images, split)
+    images = framed(images, framing, _stored_framing(graph))
     images = _normalised(graph, images, chosen_normalisation).subset(limit, seed)
     size = usual_batch(images) if batch_size is None else batch_size
-    test = Test(images, wanted, size, engine, device)
+    test = Test(images, wanted, size, engine, device, resume)
     curve = measured(graph, test)
     show(curve, title=f"{snn.name} on {name} ({split})")
     facts = {
@@ -123,8 +138,20 @@ def measured(graph: Graph, test: Test) -> Curve:
     with evaluation_bar(len(test.data)) as progress:
         loader = test.data.loader(test.batch_size)
         return sr.evaluate(
-            graph, loader, test.steps, engine=test.engine, progress=progress, device=test.device
-        )
+            graph, loader, test.steps, engine=test.engine, progress=progress, device=test.device,
+            resume=test.resume, facts=None if test.resume is None else _facts(test),
+        )  # fmt: skip
+
+
+def _facts(test: Test) -> dict[str, Any]:
+    """What must be the same for an evaluation to go on, beside network, steps and engine."""
+    return {
+        "data": fingerprint(test.data),
+        "images": len(test.data),
+        "normalisation": test.data.normalisation.to_json(),
+        "batch size": test.batch_size,
+        "device": test.device,
+    }
 
 
 def show(curve: Curve, title: str = "") -> None:
@@ -141,6 +168,7 @@ def write_results(
     if json_path is not None:
         conditions = {
             "normalisation": test.data.normalisation.to_json(),
+            "framing": None if test.data.framing is None else test.data.framing.to_json(),
             "batch_size": test.batch_size,
             "device": test.device,
             "threads": torch.get_num_threads(),
@@ -180,6 +208,12 @@ def set_threads(threads: int) -> None:
     if threads < 1:
         raise InputError(f"--threads is {threads}: at least 1")
     torch.set_num_threads(threads)
+
+
+def _stored_framing(graph: Graph) -> Framing | None:
+    """How the calibration's image files were framed."""
+    found = graph.notes.get("framing")
+    return None if found is None else Framing(**found)
 
 
 def _normalised(graph: Graph, data: ImageData, chosen: Normalisation | None) -> ImageData:

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import math
 import sys
 import traceback
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import nn
 
 from spiking_resnet import ann
 from spiking_resnet.ann.images import Normalisation
+from spiking_resnet.ann.pixels import Framing
 from spiking_resnet.ann.resnet import NAMES, depth_of
 from spiking_resnet.records import InputError
 
@@ -21,18 +23,19 @@ PUBLISHED = "default"  # as --weights: what torchvision or timm publish
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network and what is known of it.
+    """A network (of an ONNX file: its path) and what is known of it.
 
-    weights: the file they came from. normalisation, dataset: what file or library say about them.
-    remark: a warning for the user, or an empty text.
+    weights: the file they came from. normalisation, framing, dataset: what file or library say
+    about the images. remark: a warning for the user, or an empty text.
     """
 
-    model: nn.Module
+    model: nn.Module | Path
     spec: str
     weights: Path | None = None
     normalisation: Normalisation | None = None
     dataset: str | None = None
     remark: str = ""
+    framing: Framing | None = None
 
 
 def network(spec: str, weights: str | None, seed: int = 0) -> Network:
@@ -46,6 +49,8 @@ def network(spec: str, weights: str | None, seed: int = 0) -> Network:
             return _library(spec, weights, _torchvision)
         if spec.startswith("timm:"):
             return _library(spec, weights, _timm)
+        if spec.endswith(".onnx"):
+            return _from_onnx(spec, weights)
         if ".py" in spec:
             return _from_file(spec, weights)
         return _own(spec, weights)
@@ -62,8 +67,8 @@ def _own(spec: str, weights: str | None) -> Network:
     except ValueError:
         raise InputError(
             f"there is no model {spec!r}: use one of {', '.join(NAMES)} with --weights, "
-            f"{', '.join(ann.pretrained_names())} (shipped), torchvision:NAME, timm:NAME, or "
-            "path/to/file.py:function"
+            f"{', '.join(ann.pretrained_names())} (shipped), torchvision:NAME, timm:NAME, "
+            "path/to/file.py:function, or path/to/model.onnx"
         ) from None
     if weights is None:
         raise InputError(
@@ -83,29 +88,53 @@ def _described(spec: str, path: Path | None, loaded: ann.LoadedNetwork) -> Netwo
 
 def _library(spec: str, weights: str | None, build: Any) -> Network:
     """A network of torchvision or timm, with a file's, the published or random weights."""
-    model, normalisation = build(spec.partition(":")[2], weights == PUBLISHED)
+    model, normalisation, framing = build(spec.partition(":")[2], weights)
     if weights is None:
         remark = (
             f"{spec} has RANDOM weights, so nothing it says means anything: give --weights FILE, "
             f"or --weights {PUBLISHED} to download the published ones"
         )
-        return Network(model, spec, None, normalisation, remark=remark)
-    if weights == PUBLISHED:
-        return Network(model, spec, None, normalisation)
-    ann.load_into(model, weights)
-    return Network(model, spec, Path(weights), normalisation)
+        return Network(model, spec, None, normalisation, remark=remark, framing=framing)
+    path = Path(weights)
+    if _is_file(weights):
+        ann.load_into(model, weights)
+    return Network(model, spec, path if _is_file(weights) else None, normalisation, framing=framing)
 
 
-def _torchvision(name: str, published: bool) -> tuple[nn.Module, Normalisation]:
+def _is_file(weights: str) -> bool:
+    """Whether --weights names a file, and not weights that a library publishes."""
+    return bool(Path(weights).suffix) or Path(weights).exists()
+
+
+def _torchvision(name: str, weights: str | None) -> tuple[nn.Module, Normalisation, Framing]:
+    """(model, what the weights' own transforms do to images); downloads published weights."""
     import torchvision
 
     if name not in torchvision.models.list_models(torchvision.models):
         raise InputError(f"torchvision has no classifier {name!r}: use a name such as resnet34")
-    model = torchvision.models.get_model(name, weights="DEFAULT" if published else None)
-    return model, ann.NORMALISATIONS["imagenet"]
+    known = torchvision.models.get_model_weights(name)
+    if weights is None or _is_file(weights):
+        chosen = None
+        # A downloaded file is known by its name; others are taken for the first, usual recipe's.
+        named = [e for e in known if weights and Path(e.url).name == Path(weights).name]
+        described = next(iter(named or known))
+    else:
+        if weights != PUBLISHED and weights not in known.__members__:
+            raise InputError(
+                f"--weights {weights!r}: a file, {PUBLISHED!r}, or one of "
+                f"{', '.join(known.__members__)}"
+            )
+        chosen = described = known[weights.upper() if weights == PUBLISHED else weights]
+    transforms = described.transforms()
+    return (
+        torchvision.models.get_model(name, weights=chosen),
+        Normalisation(tuple(transforms.mean), tuple(transforms.std)),
+        Framing(transforms.resize_size[0], transforms.crop_size[0], transforms.interpolation.value),
+    )
 
 
-def _timm(name: str, published: bool) -> tuple[nn.Module, Normalisation]:
+def _timm(name: str, weights: str | None) -> tuple[nn.Module, Normalisation, Framing]:
+    """(model, what timm's data configuration does to images); downloads published weights."""
     try:
         timm = importlib.import_module("timm")
     except ImportError:
@@ -114,9 +143,28 @@ def _timm(name: str, published: bool) -> tuple[nn.Module, Normalisation]:
         ) from None
     if not timm.is_model(name):
         raise InputError(f"timm has no model {name!r}: see timm.list_models('*resnet*')")
-    model = timm.create_model(name, pretrained=published)
-    found = model.pretrained_cfg
-    return model, Normalisation(tuple(found["mean"]), tuple(found["std"]))
+    if weights not in (None, PUBLISHED) and not _is_file(weights):
+        raise InputError(f"--weights {weights!r}: a file, or {PUBLISHED!r}")
+    model = timm.create_model(name, pretrained=weights == PUBLISHED)
+    found = importlib.import_module("timm.data").resolve_model_data_config(model)
+    _, height, width = found["input_size"]
+    if height != width or found["crop_mode"] != "center":
+        raise InputError(
+            f"timm:{name} takes images of {height} x {width}, cropped as {found['crop_mode']!r}; "
+            "only central squares can be made here"
+        )
+    resize = math.floor(height / found["crop_pct"])
+    normalisation = Normalisation(tuple(found["mean"]), tuple(found["std"]))
+    return model, normalisation, Framing(resize, height, found["interpolation"])
+
+
+def _from_onnx(spec: str, weights: str | None) -> Network:
+    """The network in an ONNX file, which holds its weights."""
+    if weights is not None:
+        raise InputError(f"{spec} comes with its own weights: leave out --weights")
+    if not Path(spec).is_file():
+        raise FileNotFoundError(f"{spec}: no such file")
+    return Network(Path(spec), spec, Path(spec))
 
 
 def _from_file(spec: str, weights: str | None) -> Network:

@@ -8,6 +8,7 @@ import typer
 
 from spiking_resnet.ann.data import DATASETS, NORMALISATIONS, normalisation_named
 from spiking_resnet.ann.images import Normalisation
+from spiking_resnet.ann.pixels import INTERPOLATIONS, Framing
 from spiking_resnet.evaluate import STEPS
 from spiking_resnet.records import InputError
 
@@ -31,6 +32,13 @@ NormalisationOption = Annotated[
     typer.Option(
         "--normalisation", show_default=False,
         help=f"{', '.join(NORMALISATIONS)}, or mean,mean,mean/std,std,std of pixels in 0..1.",
+    ),
+]  # fmt: skip
+CropOption = Annotated[
+    str | None,
+    typer.Option(
+        "--crop", show_default=False,
+        help="Of image files: RESIZE/CROP or RESIZE/CROP/INTERPOLATION, as 256/224/bicubic.",
     ),
 ]  # fmt: skip
 StepsOption = Annotated[
@@ -67,6 +75,22 @@ def parse_normalisation(text: str | None) -> Normalisation | None:
             "like 0.49,0.48,0.45/0.20,0.20,0.20"
         ) from None
     return Normalisation(mean, std)
+
+
+def parse_crop(text: str | None) -> Framing | None:
+    """What "256/224" or "256/224/bicubic" does to image files."""
+    if text is None:
+        return None
+    resize, _, rest = text.partition("/")
+    crop, _, interpolation = rest.partition("/")
+    try:
+        sizes = int(resize), int(crop)
+    except ValueError:
+        raise InputError(
+            f"--crop {text!r}: write the shortest side and the central square, like 256/224, and "
+            f"an interpolation if you like ({', '.join(INTERPOLATIONS)})"
+        ) from None
+    return Framing(*sizes, interpolation or Framing.interpolation)
 
 
 def parse_grid(text: str | None) -> dict[str, int | None]:

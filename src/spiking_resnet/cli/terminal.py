@@ -96,7 +96,8 @@ def evaluation_bar(images: int) -> Iterator[Callable[[int, int], None]]:
         TextColumn("{task.fields[measured]}"), TimeElapsedColumn(), TextColumn("left:"),
         TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=err, transient=True) as bar:
+    # A batch of large images takes longer than rich usually looks back.
+    with Progress(*columns, console=err, transient=True, speed_estimate_period=3600) as bar:
         task = bar.add_task("", total=images, measured="")
 
         def show(done: int, right: int) -> None:

@@ -9,19 +9,38 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 HEADINGS = ("T", "accuracy", "95 % interval", "loss", "agreement", "spikes/image", "rate")
+WITH_TOP5 = ("T", "top-1 %", "95 % range", "top-5 %", "loss", "agree %", "spikes", "rate %")
 EXPLANATION = (
     "T: time steps. loss: points below the ANN. agreement: same class as the ANN. "
     "rate: spikes per neuron and step."
 )
+WITH_TOP5_EXPLANATION = (
+    "T: time steps. loss: top-1, points below the ANN. agree: same class as the ANN. "
+    "spikes: per image. rate: spikes per neuron and step."
+)
+
+
+def headings(curve: Curve) -> tuple[str, ...]:
+    """The columns of a curve's table: with top-5 accuracy where it was measured."""
+    return WITH_TOP5 if _has_top5(curve) else HEADINGS
+
+
+def explanation(curve: Curve) -> str:
+    """What these columns are."""
+    return WITH_TOP5_EXPLANATION if _has_top5(curve) else EXPLANATION
+
+
+def _has_top5(curve: Curve) -> bool:
+    return any(point.top5 is not None for point in curve.points)
 
 
 def render(curve: Curve, title: str = "") -> "Table":
     """A rich table of a curve: one row for each T, and one for the artificial network."""
     from rich.table import Table
 
-    caption = f"{_conditions(curve)}\n{EXPLANATION}"
+    caption = f"{_conditions(curve)}\n{explanation(curve)}"
     table = Table(title=title or None, caption=caption, caption_justify="left")
-    for heading in HEADINGS:
+    for heading in headings(curve):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows(curve):
         table.add_row(*row)
@@ -33,16 +52,17 @@ def render(curve: Curve, title: str = "") -> "Table":
 
 def markdown(curve: Curve) -> str:
     """The same table as Markdown text, with the conditions in the line below."""
-    lines = [HEADINGS, ["---:"] * len(HEADINGS), *rows(curve)]
+    columns = headings(curve)
+    lines = [columns, ["---:"] * len(columns), *rows(curve)]
     if curve.ann_accuracy is not None:
         lines.append(_ann_row(curve))
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"{table}\n\n{_conditions(curve)} {EXPLANATION}\n"
+    return f"{table}\n\n{_conditions(curve)} {explanation(curve)}\n"
 
 
 def rows(curve: Curve) -> list[list[str]]:
-    """One row of text for each T, in the order of HEADINGS; a dash where nothing was measured."""
-    return [_row(point, curve.ann_accuracy) for point in curve.points]
+    """One row of text for each T, as `headings` says; a dash where nothing was measured."""
+    return [_row(point, curve) for point in curve.points]
 
 
 def bars(curve: Curve, width: int = 40) -> str:
@@ -59,29 +79,40 @@ def bars(curve: Curve, width: int = 40) -> str:
     return "\n".join(lines)
 
 
-def _row(point: Point, ann_accuracy: float | None) -> list[str]:
-    loss = "-" if ann_accuracy is None else f"{100 * (ann_accuracy - point.accuracy):+.2f}"
-    return [
+def _row(point: Point, curve: Curve) -> list[str]:
+    ann, wide = curve.ann_accuracy, _has_top5(curve)
+    row = [
         str(point.steps),
         _percent(point.accuracy),
         _interval(point.interval),
-        loss,
-        "-" if point.agreement is None else _percent(point.agreement),
+        *([_percent(point.top5)] if wide else []),
+        "-" if ann is None else f"{100 * (ann - point.accuracy):+.2f}",
+        _percent(point.agreement),
         count(point.spikes_per_image),
-        f"{100 * point.firing_rate:.2f} %",
+        _percent(point.firing_rate),
     ]
+    return _bare(row) if wide else row
 
 
 def _ann_row(curve: Curve) -> Sequence[str]:
     interval = "-" if curve.ann_interval is None else _interval(curve.ann_interval)
-    return ["ANN", _percent(curve.ann_accuracy or 0.0), interval, "", "", "", ""]
+    row = ["ANN", _percent(curve.ann_accuracy or 0.0), interval]
+    if not _has_top5(curve):
+        return [*row, "", "", "", ""]
+    return _bare([*row, _percent(curve.ann_top5), "", "", "", ""])
+
+
+def _bare(row: list[str]) -> list[str]:
+    """A row without percent signs, which stand in the headings."""
+    return [cell.removesuffix(" %") for cell in row]
 
 
 def _conditions(curve: Curve) -> str:
     exact = "exact" if curve.exact else "not exact"
+    largest = max((curve.standard_error(p.accuracy) or 0.0 for p in curve.points), default=0.0)
     return (
         f"n = {curve.images:,} images; engine {curve.engine} ({exact}); "
-        f"{curve.seconds:.1f} s of simulation."
+        f"{curve.seconds:.1f} s of simulation; standard errors up to {100 * largest:.2f} points."
     )
 
 

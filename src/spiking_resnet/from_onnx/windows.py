@@ -1,0 +1,244 @@
+"""Operations over windows of a map: convolution, pooling, padding, means."""
+
+from typing import Any
+
+import torch
+
+from spiking_resnet import aten
+from spiking_resnet.calls import Unsupported
+from spiking_resnet.from_onnx.step import Activation, Step
+from spiking_resnet.graph import (
+    Concat,
+    Flatten,
+    MaxPool,
+    Pad,
+    Pair,
+    ReLU,
+    Slice,
+)
+
+_NEGATIVE_FREE = (Pad, MaxPool, Slice, Concat)  # what keeps values that are not negative so
+
+
+def _padding(step: Step, kernel: Pair, x: Activation) -> tuple[Pair, Pair]:
+    """Zeros before and after the rows, and before and after the columns."""
+    automatic = step.option("auto_pad", "NOTSET")
+    if automatic == "VALID":
+        return (0, 0), (0, 0)
+    if automatic == "NOTSET":
+        top, left, bottom, right = step.option("pads", [0, 0, 0, 0])
+        if min(top, left, bottom, right) < 0:
+            raise Unsupported("padding by a negative size; slice instead")
+        return (top, bottom), (left, right)
+    pairs = []
+    sizes = zip(x.shape[1:], kernel, _pair(step, "strides"), _pair(step, "dilations"), strict=True)
+    for size, width, stride, dilation in sizes:
+        reach = (-(-size // stride) - 1) * stride + (width - 1) * dilation + 1
+        total = max(reach - size, 0)
+        less, more = total // 2, total - total // 2
+        pairs.append((less, more) if automatic == "SAME_UPPER" else (more, less))
+    return pairs[0], pairs[1]
+
+
+def _pair(step: Step, name: str) -> Pair:
+    """Strides or dilations; one where the file names none."""
+    first, second = step.option(name, [1, 1])
+    return int(first), int(second)
+
+
+def _kernel(step: Step) -> Pair:
+    sizes = step.option("kernel_shape", [])
+    if len(sizes) != 2:
+        raise Unsupported(f"windows of {len(sizes)} axes; only those of maps [H, W] can be")
+    return int(sizes[0]), int(sizes[1])
+
+
+def _padded(step: Step, x: Activation, rows: Pair, columns: Pair) -> Activation:
+    """`x` with zeros around it."""
+    if rows == columns == (0, 0):
+        return x
+    _, height, width = x.shape
+    shape = (x.shape[0], height + sum(rows), width + sum(columns))
+    call = step.call(shape, "pad")
+    return step.place(Pad(**call.base(x.value), padding=((0, 0), rows, columns)))
+
+
+def convolution(step: Step) -> Activation:
+    """Conv: uneven padding becomes a Pad node of its own."""
+    x, weight = step.image(), step.weight(1)
+    if weight.ndim != 4:
+        raise Unsupported(f"a weight of shape {tuple(weight.shape)}; only 2-D convolutions can be")
+    rows, columns = _padding(step, (weight.shape[2], weight.shape[3]), x)
+    border = (rows[0], columns[0])
+    if rows[0] != rows[1] or columns[0] != columns[1]:
+        x, border = _padded(step, x, rows, columns), (0, 0)
+    made = aten.BUILDERS["conv2d"](
+        step.call(step.sizes[1:]), x.value, weight, step.constant(2), _pair(step, "strides"),
+        border, _pair(step, "dilations"), int(step.option("group", 1)),
+    )  # fmt: skip
+    return step.place(made)
+
+
+def average_pool(step: Step) -> Activation:
+    """AveragePool: uneven padding that counts becomes a Pad node of its own."""
+    x, kernel, strides = step.image(), _kernel(step), _pair(step, "strides")
+    if _pair(step, "dilations") != (1, 1):
+        raise Unsupported("average pooling with dilation; use a depthwise convolution")
+    rows, columns = _padding(step, kernel, x)
+    counts = bool(step.option("count_include_pad", 0))
+    if rows == columns == (0, 0):
+        counts = True  # there is nothing to count
+    border = (rows[0], columns[0])
+    even = rows[0] == rows[1] and columns[0] == columns[1]
+    narrow = all(pad <= width // 2 for pad, width in zip(border, kernel, strict=True))
+    if counts and not (even and narrow):
+        x, (rows, columns), border = _padded(step, x, rows, columns), ((0, 0), (0, 0)), (0, 0)
+    elif not (even and narrow):
+        raise Unsupported(
+            "average pooling whose divisor differs at the border; "
+            "use even padding, or count_include_pad=1"
+        )
+    beyond = step.sizes[2:] != _counts(x, kernel, strides, (rows, columns))
+    made = aten.BUILDERS["avg_pool2d"](
+        step.call(step.sizes[1:]), x.value, kernel, strides, border, beyond, counts
+    )
+    return step.place(made)
+
+
+def _counts(
+    x: Activation, kernel: Pair, strides: Pair, padding: tuple[Pair, Pair]
+) -> tuple[int, int]:
+    """How many windows without dilation lie inside the padded map."""
+    rows, columns = (
+        (size + sum(pair) - width) // stride + 1
+        for size, width, stride, pair in zip(x.shape[1:], kernel, strides, padding, strict=True)
+    )
+    return rows, columns
+
+
+def max_pool(step: Step) -> Activation:
+    """MaxPool: windows that reach further at one end are cut out of those of even padding."""
+    x, kernel = step.image(), _kernel(step)
+    strides, dilations = _pair(step, "strides"), _pair(step, "dilations")
+    rows, columns = _padding(step, kernel, x)
+    if len(step.operation.outputs) > 1 and step.operation.outputs[1]:
+        raise Unsupported("its indices are asked for; only the maxima can be converted")
+    found = _even(step, x, kernel, strides, dilations, (rows[0], columns[0]))
+    if found is not None:
+        return found
+    if _free_of_negatives(step, x.name):  # a zero never exceeds what else is in the window
+        x = _padded(step, x, rows, columns)
+        found = _even(step, x, kernel, strides, dilations, (0, 0))
+        if found is not None:
+            return found
+    raise Unsupported(
+        f"max pooling with padding {rows}, {columns} of values that may be negative; "
+        "put it behind the ReLU, or pad evenly"
+    )
+
+
+def _even(
+    step: Step, x: Activation, kernel: Pair, strides: Pair, dilations: Pair, border: Pair
+) -> Activation | None:
+    """The pool with the same padding at both ends, cut to the windows that the file has.
+
+    None where its windows end before the file's do. The windows begin at the same places.
+    """
+    wanted = step.sizes[2:]
+    if any(pad > width // 2 for pad, width in zip(border, kernel, strict=True)):
+        return None
+    empty = torch.empty(1, *x.shape, device="meta")
+    for beyond in (False, True):
+        shape = tuple(
+            torch.nn.functional.max_pool2d(empty, kernel, strides, border, dilations, beyond).shape[
+                1:
+            ]
+        )
+        if all(have >= want for have, want in zip(shape[1:], wanted, strict=True)):
+            pooled = aten.BUILDERS["max_pool2d"](
+                step.call(shape), x.value, kernel, strides, border, dilations, beyond
+            )
+            return cut(step, step.place(pooled), {1: (0, wanted[0], 1), 2: (0, wanted[1], 1)})
+    return None
+
+
+def _free_of_negatives(step: Step, name: str) -> bool:
+    """Whether a value cannot be negative: a ReLU is behind it, and nothing but moves after that."""
+    node = step.nodes[name]
+    if isinstance(node, ReLU):
+        return True
+    return isinstance(node, _NEGATIVE_FREE) and all(
+        _free_of_negatives(step, before) for before in node.inputs
+    )
+
+
+def cut(step: Step, x: Activation, ranges: dict[int, tuple[int, int, int]]) -> Activation:
+    """(start, stop, step) of some of the node's axes (0: channels), one Slice for each."""
+    for axis, (start, stop, stride) in ranges.items():
+        size = len(range(start, stop, stride))
+        if size == x.shape[axis]:
+            continue
+        shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
+        call = step.call(shape, "slice")
+        node = Slice(**call.base(x.value), axis=axis, start=start, stop=stop, step=stride)
+        x = Activation(step.put(node), shape, x.axes)
+    return x
+
+
+def pad(step: Step) -> Activation:
+    """Pad: constant zeros, along any axes but the batch."""
+    x = step.activation()
+    mode = step.option("mode", "constant")
+    value = step.option("value", None, 2)
+    sizes = step.option("pads", None, 1) or step.option("paddings", [])
+    rank = len(x.axes)
+    axes = [axis % rank for axis in step.option("axes", list(range(rank)), 3)]
+    before, after = sizes[: len(axes)], sizes[len(axes) :]
+    if mode != "constant" or _number(value) != 0:
+        raise Unsupported(f"padding of mode {mode!r} with {value}; only zeros can be converted")
+    if min(sizes, default=0) < 0:
+        raise Unsupported("padding by a negative size; slice instead")
+    pairs: list[Pair] = [(0, 0)] * rank  # along the node's axes
+    for axis, low, high in zip(axes, before, after, strict=True):
+        pairs[x.axes[axis]] = (low, high)
+    if pairs[0] != (0, 0) or (x.columns is not None and pairs[1] != (0, 0)):
+        raise Unsupported("it pads the batch or a flattened map")
+    if not any(low or high for low, high in pairs):
+        return x
+    shape = tuple(size + sum(pair) for size, pair in zip(x.shape, pairs[1:], strict=True))
+    return step.like(x, Pad(**step.call(shape).base(x.value), padding=tuple(pairs[1:])))
+
+
+def _number(value: Any) -> float:
+    """A number, alone or in a list; 0 where there is none."""
+    while isinstance(value, list):
+        value = value[0] if value else 0.0
+    return float(value or 0.0)
+
+
+def global_average_pool(step: Step) -> Activation:
+    """GlobalAveragePool."""
+    x = step.image()
+    shape = (x.shape[0], 1, 1)
+    return step.place(aten.BUILDERS["adaptive_avg_pool2d"](step.call(shape), x.value, (1, 1)))
+
+
+def global_max_pool(step: Step) -> Activation:
+    """GlobalMaxPool: one window over the whole map."""
+    x = step.image()
+    call, kernel = step.call((x.shape[0], 1, 1)), (x.shape[1], x.shape[2])
+    return step.place(aten.BUILDERS["max_pool2d"](call, x.value, kernel))
+
+
+def mean(step: Step) -> Activation:
+    """ReduceMean over height and width, wherever they stand."""
+    x = step.activation()
+    rank, keep = len(x.axes), bool(step.option("keepdims", 1))
+    axes = sorted(x.axes[axis % rank] for axis in step.option("axes", list(range(rank)), 1))
+    if axes != [2, 3]:
+        raise Unsupported(f"the mean over axes {axes}; only that over height and width can be")
+    shape = (x.shape[0], 1, 1)
+    pooled = step.place(aten.BUILDERS["adaptive_avg_pool2d"](step.call(shape), x.value, (1, 1)))
+    if keep:
+        return Activation(pooled.name, shape, x.axes)
+    return step.place(Flatten(**step.call((x.shape[0],), "flatten").base(pooled.value)))

@@ -1,0 +1,129 @@
+"""Evaluations that can be stopped and go on: their counts, in a file that is written whole."""
+
+import itertools
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from spiking_resnet.records import InputError, images_of
+from spiking_resnet.store import write_whole
+from spiking_resnet.tally import Tally, tally_from_json
+
+SECONDS = 30.0  # at most so many are lost when a process is killed
+VERSION = 1
+
+
+class ResumeError(InputError):
+    """A progress file that does not belong to this evaluation; the message says what differs."""
+
+
+class Progress:
+    """The file at `path`, which keeps a Tally and what must be the same to go on with it.
+
+    facts: JSON-able, by a name that an error message can show (network, data, steps, …). tally: the
+    counts that were in the file, or None. Raises ResumeError for a file of another evaluation.
+    """
+
+    def __init__(self, path: str | Path, facts: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.facts: dict[str, Any] = json.loads(json.dumps(dict(facts)))
+        self.tally = self._load() if self.path.is_file() else None
+        self._saved = time.monotonic()
+
+    def _load(self) -> Tally:
+        try:
+            found = json.loads(self.path.read_text())
+            version, facts = found["version"], found["facts"]
+            tally = tally_from_json(found["tally"])
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ResumeError(
+                f"{self.path} holds no progress of an evaluation ({error!r}): name another file, "
+                "or delete it to begin again"
+            ) from error
+        differing = [
+            f"{name} was {_short(facts.get(name))}, now {_short(self.facts.get(name))}"
+            for name in sorted(facts.keys() | self.facts.keys())
+            if facts.get(name) != self.facts.get(name)
+        ]
+        if version != VERSION or differing:
+            raise ResumeError(
+                f"{self.path} belongs to another evaluation: "
+                f"{'; '.join(differing) or f'its version is {version}'}. Go on with the same "
+                "network, data and options, or name another file"
+            )
+        return tally
+
+    def save(self, tally: Tally, now: bool = False) -> None:
+        """Nothing; the file holds the counts, at once or when the last writing is long ago."""
+        if not now and time.monotonic() - self._saved < SECONDS:
+            return
+        content = {"version": VERSION, "facts": self.facts, "tally": tally.to_json()}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self.path, (json.dumps(content, indent=1) + "\n").encode())
+        self._saved = time.monotonic()
+
+
+def opened(
+    path: str | Path, facts: Mapping[str, Any], loader: Iterable[Any]
+) -> tuple[Progress, Iterable[Any]]:
+    """(the progress in a file, the batches of `loader` that are left to do).
+
+    The first batch is one of the facts: a loader must give the same batches each time.
+    """
+    stream = iter(loader)
+    first = next(stream, None)
+    whole = itertools.chain([] if first is None else [first], stream)
+    progress = Progress(path, {**facts, "first batch": None if first is None else _digest(first)})
+    done = 0 if progress.tally is None else progress.tally.images
+    if done and hasattr(loader, "after"):  # as `ann.Batches`: nothing is read twice
+        return progress, loader.after(done)
+    return progress, _rest(whole, done)
+
+
+def _rest(batches: Iterable[Any], images: int) -> Iterator[Any]:
+    """The batches after so many images; ResumeError where no batch ends there."""
+    seen = 0
+    for batch in batches:
+        if seen == images:
+            yield batch
+            continue
+        seen += len(images_of(batch))
+        if seen > images:
+            raise ResumeError(
+                f"the progress ends after {images} images, where no batch does: use the same "
+                "batch size"
+            )
+    if seen < images:
+        raise ResumeError(f"the progress has {images} images, the loader only {seen}")
+
+
+def _digest(batch: Any) -> str:
+    """A hash of a batch's images and labels."""
+    parts = batch.values() if isinstance(batch, Mapping) else batch
+    entries = [batch] if isinstance(batch, Tensor) else [p for p in parts if isinstance(p, Tensor)]
+    return _hashed(entries)
+
+
+def module_digest(model: nn.Module) -> str:
+    """A hash of a module's parameters and buffers."""
+    return _hashed(model.state_dict().values())
+
+
+def _hashed(tensors: Iterable[Tensor]) -> str:
+    """A hash of the numbers in tensors: the same for the same numbers only."""
+    content = blake2b(digest_size=16)
+    for tensor in tensors:
+        plain = tensor.detach().cpu().contiguous()
+        content.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
+        content.update(plain.numpy().tobytes())
+    return content.hexdigest()
+
+
+def _short(fact: Any) -> str:
+    text = json.dumps(fact)
+    return text if len(text) <= 60 else f"{text[:57]}..."
