@@ -40,7 +40,8 @@ WINDOW = 64  # time steps of a layer held at once, and
 WINDOW_BYTES = 2**25  # of spikes of the widest layer
 
 # Cycles of the native kernels (see `choose`).
-LOOKUP = 1.4  # for a key, 32 positions of a channel
+LOOKUP = 1.25  # for a key, 32 positions of a channel; and so many times that in the wide form
+LOOKUP_WIDE = 1.8
 ADVANCE = 18  # for 32 neurons
 LIST = 6  # for 32 channels at one position of a kernel
 PLACE = 100  # for 64 neurons
@@ -366,12 +367,13 @@ def choose(call: kernels.Call, fused: Fused, sources: list[Planes]) -> str:
     for synapses, planes in zip(fused.synapses, sources, strict=True):
         if not synapses.identity:
             taps = synapses.weights.shape[2] * synapses.weights.shape[3]
-            keys += taps * -(-synapses.weights.shape[1] // 6)
+            keys += -(-taps * synapses.weights.shape[1] // 6)
             words += taps * kernels.blocks(synapses.weights.shape[1])
             rows += taps * planes.density() * synapses.weights.shape[1]
-    width = 2 if fused.wide else 1
-    lookup = kernels.blocks(places) * channels * (LOOKUP * keys * width + ADVANCE)
-    walk = places * (LIST * words + channels / 64 * (PLACE + ROW * rows * width))
+    wider = LOOKUP_WIDE if fused.wide else 1
+    lookup = kernels.blocks(places) * channels * (LOOKUP * keys * wider + ADVANCE)
+    row = ROW * (2 if fused.wide else 1)
+    walk = places * (LIST * words + channels / 64 * (PLACE + row * rows))
     return "lookup" if lookup < walk else "walk"
 
 
