@@ -38,7 +38,7 @@ def evaluate(
     reference = graph.ann if ann is None else ann
     tally = _Tally(tuple(sorted(set(steps))))
     for batch in loader:
-        images, labels = _labelled(batch)
+        images, labels = labelled(batch)
         run = simulate(graph, images.to(device), tally.steps[-1], tally.steps, engine)
         decisions = None if reference is None else _decisions(reference, images)
         tally.add(run, labels, decisions)
@@ -49,7 +49,7 @@ def evaluate(
     return tally.curve(graph)
 
 
-def _labelled(batch: Any) -> tuple[Tensor, Tensor]:
+def labelled(batch: Any) -> tuple[Tensor, Tensor]:
     """Images and labels of one batch."""
     images = images_of(batch)
     labels = batch.get("label", batch.get("labels")) if isinstance(batch, dict) else None
