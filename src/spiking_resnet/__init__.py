@@ -4,6 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from spiking_resnet import methods
 from spiking_resnet.convert import convert
+from spiking_resnet.diagnose import Diagnosis, diagnose
 from spiking_resnet.evaluate import as_module, evaluate
 from spiking_resnet.graph import Graph, GraphError
 from spiking_resnet.records import Calibration, Curve, InputError, LayerCount, Point, Run
@@ -19,6 +20,7 @@ except PackageNotFoundError:  # run from a source tree that is not installed
 __all__ = [
     "Calibration",
     "Curve",
+    "Diagnosis",
     "Graph",
     "GraphError",
     "InputError",
@@ -29,6 +31,7 @@ __all__ = [
     "TraceError",
     "as_module",
     "convert",
+    "diagnose",
     "evaluate",
     "load",
     "methods",

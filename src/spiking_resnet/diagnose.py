@@ -107,23 +107,23 @@ class Diagnosis:
         return sum(layer.parts[contribution].lost for layer in self.layers)
 
     @property
-    def worst(self) -> tuple[str, str]:
-        """(population, contribution): what costs most in all, and where that costs most.
-
-        Where nothing is lost, the largest of all populations' own errors.
-        """
+    def costliest(self) -> tuple[str, str]:
+        """(population, contribution): what costs most decisions in all, and where it does most."""
         by = max(OWN, key=self.lost)
-        if self.lost(by) > 0:
-            layer = max(self.layers, key=lambda one: (one.parts[by].lost, one.parts[by].rms))
-            return layer.name, by
+        layer = max(self.layers, key=lambda one: (one.parts[by].lost, one.parts[by].rms))
+        return layer.name, by
+
+    @property
+    def largest(self) -> tuple[str, str]:
+        """(population, contribution): the largest error that is a population's own doing."""
         own = [(layer.parts[by].rms, layer.name, by) for layer in self.layers for by in OWN]
         return max(own)[1:]
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-able dictionary of all fields, with the totals `lost` and `worst` added."""
-        name, by = self.worst
-        lost = {contribution: self.lost(contribution) for contribution in OWN}
-        return {**asdict(self), "lost": lost, "worst": {"name": name, "by": by}}
+        """A JSON-able dictionary of all fields, with lost, costliest and largest added."""
+        lost = {by: self.lost(by) for by in OWN}
+        found = {"lost": lost, "costliest": list(self.costliest), "largest": list(self.largest)}
+        return {**asdict(self), **found}
 
 
 def diagnose(

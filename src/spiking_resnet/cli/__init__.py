@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from spiking_resnet.cli import convert, demo, evaluate, info, reproduce, train
+from spiking_resnet.cli import convert, demo, diagnose, evaluate, info, reproduce, train
 from spiking_resnet.cli.facts import own_version
 from spiking_resnet.cli.terminal import Commands, keep_tracebacks, say
 
@@ -33,6 +33,7 @@ app.command(epilog=demo.EPILOG)(demo.demo)
 app.command(epilog=train.EPILOG)(train.train)
 app.command(epilog=convert.EPILOG)(convert.convert)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
+app.command(epilog=diagnose.EPILOG)(diagnose.diagnose)
 app.command(epilog=info.EPILOG)(info.info)
 app.command(epilog=reproduce.EPILOG)(reproduce.reproduce)
 
