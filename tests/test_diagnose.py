@@ -34,7 +34,9 @@ def test_contributions_add_up_to_the_error_and_to_the_loss(name, option):
     graph, loader = spiking(name, **OPTIONS[option]), batches(name)
     found = diagnose(graph, loader, STEPS)
     run = simulate(graph, images(name, 9), STEPS)
-    agreement = float((run.logits[-1].argmax(1) == torch.cat([y for _, y in loader])).double().mean())
+    agreement = float(
+        (run.logits[-1].argmax(1) == torch.cat([y for _, y in loader])).double().mean()
+    )
     assert found.agreement == pytest.approx(agreement)
     assert (found.accuracy, found.ann_accuracy) == (pytest.approx(agreement), 1.0)
     assert sum(found.lost(by) for by in OWN) == pytest.approx(1 - agreement)

@@ -27,6 +27,7 @@ apart from the others, here on the way that the values really take.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -218,7 +219,7 @@ class _Sums:
         error = values[-1] - values[0]
         self.values += error.numel()
         self.squares += torch.stack([values[0].square().sum(), error.square().sum()])
-        for row, before, after in zip(self.parts, values, values[1:], strict=False):
+        for row, (before, after) in zip(self.parts, pairwise(values), strict=True):
             part = after - before
             row += torch.stack([part.sum(), part.square().sum(), (part * error).sum()])
 
@@ -226,7 +227,7 @@ class _Sums:
         """What the sums come to. before: the agreement before this population."""
         activation, error = (float(square / self.values) ** 0.5 for square in self.squares)
         agreed = [before, *(self.agreed / images).tolist()]
-        lost = [0.0, *(a - b for a, b in zip(agreed, agreed[1:], strict=False))]
+        lost = [0.0, *(a - b for a, b in pairwise(agreed))]
         unit = activation or 1.0
         parts = {
             name: Part(

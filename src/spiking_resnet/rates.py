@@ -75,7 +75,11 @@ def stands(graph: Graph) -> tuple[Stand, ...]:
             heights[node.name] = torch.tensor(node.scale).double()
         elif isinstance(node, Fire):
             last = output.readout != "mean" and node.name in output.inputs
-            twin = ann.output if last else ann[node.name if node.name in ann.by_name else node.inputs[0]]
+            twin = (
+                ann.output
+                if last
+                else ann[node.name if node.name in ann.by_name else node.inputs[0]]
+            )
             if last:
                 height = torch.tensor(output.scale).double()
             elif node.name in thresholds:

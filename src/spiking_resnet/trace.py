@@ -5,7 +5,7 @@ used twice and declarations out of order as what they compute. It appears in thi
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,16 @@ from spiking_resnet.graph import Graph, Input, Node, Output
 
 
 class TraceError(ValueError):
-    """A network that cannot be converted; the message lists node, source line and remedy."""
+    """A network that cannot be converted; the message lists node, source line and remedy.
+
+    problems: the same one by one. nodes: what could be traced, in order (both may be empty).
+    """
+
+    def __init__(
+        self, message: str, problems: Iterable[str] = (), nodes: Iterable[Node] = ()
+    ) -> None:
+        super().__init__(message)
+        self.problems, self.nodes = tuple(problems), tuple(nodes)
 
 
 def trace(model: nn.Module, shape: Sequence[int]) -> Graph:
@@ -94,7 +103,8 @@ class _Translation:
                 self._translate(call)
         if self.problems:
             listed = "\n".join(f"  {number}. {p}" for number, p in enumerate(self.problems, 1))
-            raise TraceError(f"{len(self.problems)} operation(s) cannot be converted:\n{listed}")
+            message = f"{len(self.problems)} operation(s) cannot be converted:\n{listed}"
+            raise TraceError(message, self.problems, self.nodes.values())
         final = self.values[str(signature.user_outputs[0])]
         if not isinstance(final, str) or len(self.nodes[final].shape) != 1:
             raise TraceError("the network does not return logits [N, K] that depend on the image")

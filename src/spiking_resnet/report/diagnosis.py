@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 EXPLANATION = (
     "error: root mean square of rate - activation, in % of the activations'; mean: of the error. "
-    "The four after them are a population's own doing, likewise in %. agreement: of decisions, if "
+    "The four after them are a population's own doing, likewise in %. agreed: decisions, if "
     "the ANN goes on from the spiking network's rates in this population and all before; lost: "
     "what this one takes from it, in points."
 )
-_HEADINGS = ("error", "mean", "clipping", "quantis.", "uneven", "weights", "agreement", "lost")
+_HEADINGS = ("error", "mean", "clipping", "quantis.", "uneven", "weights", "agreed", "lost")
 _SHOWN = ("clipping", "quantisation", "unevenness", "weights")
 _MARKED = 3  # rows: those that cost most
 _FEW = 10  # decisions: fewer say little about where they went
@@ -28,9 +28,13 @@ _CAUSES = {
 
 def render(diagnosis: Diagnosis, title: str = "") -> "Table":
     """A rich table, a row for each population; those that cost most are marked."""
+    from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(title=title or None, caption=EXPLANATION, caption_justify="left")
+    table = Table(
+        box=SIMPLE, title=title or None, caption=EXPLANATION, caption_justify="left",
+        padding=(0, 1, 0, 0),
+    )  # fmt: skip
     table.add_column("population", overflow="fold")
     for heading in _HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -72,9 +76,10 @@ def summary(diagnosis: Diagnosis) -> str:
     causes = sorted(OWN, key=lambda name: -diagnosis.lost(name))
     taken = ", ".join(f"{_CAUSES[name]} {100 * diagnosis.lost(name):.1f}" for name in causes)
     return (
-        f"T = {diagnosis.steps}, {diagnosis.images:,} images: accuracy "
-        f"{100 * diagnosis.accuracy:.2f} % (ANN {100 * diagnosis.ann_accuracy:.2f} %), agreement "
-        f"{100 * diagnosis.agreement:.2f} %.\n{100 * lost:.1f} points of agreement are lost: {taken}."
+        f"T = {diagnosis.steps}, {diagnosis.images:,} images: "
+        f"accuracy {100 * diagnosis.accuracy:.2f} % (ANN {100 * diagnosis.ann_accuracy:.2f} %), "
+        f"agreement {100 * diagnosis.agreement:.2f} %.\n"
+        f"{100 * lost:.1f} points of agreement are lost: {taken}."
     )
 
 
@@ -105,8 +110,8 @@ def _remedies(diagnosis: Diagnosis, by: str) -> list[str]:
     longer = f"simulate longer (T = {2 * diagnosis.steps})"
     finer = [] if options.get("per_channel") else ["a threshold per channel (--per-channel)"]
     if by == "clipping":
-        higher = [f"a higher percentile (--percentile {_next(percentile)})"]
-        return (higher if percentile < 100 else []) + (finer or [longer])
+        higher = [f"{p:g}" for p in (99.0, 99.9, 99.99, 99.999, 100.0) if p > percentile][:1]
+        return [f"a higher percentile (--percentile {p})" for p in higher] + (finer or [longer])
     if by == "weights":
         return _undone(options) or ["a finer grid (--sum-bits 24)"]
     centred = options.get("initial_potential", 0.5) == 0.5
@@ -125,8 +130,3 @@ def _undone(options: dict[str, object]) -> list[str]:
     if options.get("compensation", 1.0) != 1.0:
         found.append("no compensation (--compensation 1)")
     return found
-
-
-def _next(percentile: float) -> str:
-    """The next higher of the usual percentiles."""
-    return next(f"{p:g}" for p in (99.0, 99.9, 99.99, 99.999, 100.0) if p > percentile)
