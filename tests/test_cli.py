@@ -30,6 +30,10 @@ def build():
     first = nn.Conv2d(1, width, 3, 2)
     return nn.Sequential(first, nn.ReLU(), nn.Flatten(), nn.Linear(9 * width, 10))
 
+def gated():
+    layers = nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Flatten(), nn.Linear(144, 10), nn.Softmax(1)
+    return nn.Sequential(*layers)
+
 def broken():
     raise KeyError("width")
 
@@ -98,7 +102,7 @@ def digits_npz(tmp_path):
 
 def test_version_and_help():
     assert ok("--version").startswith("spiking-resnet ")
-    for command in ("demo", "train", "convert", "evaluate", "info"):
+    for command in ("demo", "train", "inspect", "convert", "evaluate", "diagnose"):
         text = re.sub(r"\x1b\[[0-9;]*m", "", ok(command, "--help"))
         assert f"spiking-resnet {command}" in text  # an example
 
@@ -135,7 +139,7 @@ def test_convert_notes_what_evaluate_needs(snn):
 
 def test_convert_prints_a_summary(tmp_path):
     text = convert_digits(tmp_path / "snn.safetensors")
-    for expected in ("layer1.0.relu1", "16 x 8 x 8", "1,024", "4,682 neurons", "exact for",
+    for expected in ("layer1.0.relu1", "16x8x8", "1,024", "4,682 neurons", "exact for",
                      "60 calibration images", "next: spiking-resnet evaluate"):  # fmt: skip
         assert expected in text
 
@@ -218,10 +222,57 @@ def test_batches_engines_and_threads_do_not_change_the_result(tmp_path, snn):
     assert found[0]["snn"] == found[1]["snn"]
 
 
-def test_info_tells_what_a_file_holds(snn):
-    text = ok("info", snn)
-    for expected in ("Conv2d", "layer3.0.relu", "4,682 neurons", '"percentile": 99.9', '"method"'):
+def test_inspect_tells_what_a_file_holds(snn, tmp_path):
+    text = ok("inspect", snn, "--json", tmp_path / "facts.json")
+    for expected in ("Conv2d", "layer3.0.relu", "4,682 neurons", '"percentile": 99.9', '"method"',
+                     "reset: subtract", "exact for"):  # fmt: skip
         assert expected in text
+    found = json.loads((tmp_path / "facts.json").read_text())
+    graph = sr.load(snn)
+    assert [entry["name"] for entry in found["populations"]] == list(graph.neurons)
+    assert found["total"]["neurons"] == 4682
+    assert min(entry["exact_steps"] for entry in found["populations"]) >= 32
+
+
+def test_inspect_shows_a_network_that_converts(tmp_path, model_file):
+    text = ok("inspect", "resnet20", "--json", tmp_path / "facts.json")  # random weights serve
+    for expected in ("layer3.2.relu1", "64x8x8", "19 ReLUs", "22 BatchNorms are folded"):
+        assert expected in text
+    found = json.loads((tmp_path / "facts.json").read_text())
+    assert found["converts"]
+    own = {entry["name"]: entry for entry in found["nodes"]}
+    assert own["layer1.0.bn1"]["remark"] == "folded"
+    assert own["layer1.0.conv1"]["source"].startswith("resnet.py:")
+    assert "3x224x224" not in ok("inspect", "digits_resnet8")
+    text = ok("inspect", f"{model_file}:build", "--image-size", 8)
+    assert "images of 1x8x8" in text
+    assert "--image-size is missing" in refused("inspect", f"{model_file}:build")
+    assert "like 224" in refused("inspect", f"{model_file}:build", "--image-size", "big")
+    assert "images of 3x64x48" in ok("inspect", "torchvision:resnet18", "--image-size", "64x48")
+
+
+def test_inspect_lists_every_problem_and_what_was_traced(tmp_path, model_file):
+    text = run("inspect", f"{model_file}:gated", "--image-size", "8", "--json", tmp_path / "f.json")
+    assert text.exit_code == 1
+    for expected in ("Conv2d", "cannot be converted", "2 problem(s)", "silu", "softmax", "ReLU in"):
+        assert expected in text.output
+    found = json.loads((tmp_path / "f.json").read_text())
+    assert not found["converts"]
+    assert len(found["problems"]) == 2
+
+
+def test_diagnose_says_where_most_is_lost(snn, tmp_path):
+    facts, plot = tmp_path / "facts.json", tmp_path / "new" / "where.png"
+    text = ok("diagnose", snn, "--steps", 4, "--limit", 60, "--json", facts, "--plot", plot)
+    for expected in ("layer3.0.relu", "T = 4, 60 images", "To reduce it:", "--per-channel"):
+        assert expected in text
+    found = json.loads(facts.read_text())
+    assert [layer["name"] for layer in found["layers"]] == list(sr.load(snn).neurons)
+    assert found["advice"] in " ".join(text.split())
+    assert sum(found["lost"].values()) == pytest.approx(1 - found["agreement"])
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert "--steps is 0" in refused("diagnose", snn, "--steps", 0)
+    assert "where.txt" in refused("diagnose", snn, "--plot", "where.txt")
 
 
 def test_train_convert_and_evaluate(tmp_path):
@@ -400,7 +451,7 @@ def test_images_that_do_not_fit_the_network(tmp_path, monkeypatch, snn):
     assert "channels" in message
 
 
-@pytest.mark.parametrize("command", ["evaluate", "info"])
+@pytest.mark.parametrize("command", ["evaluate", "inspect", "diagnose"])
 def test_files_that_hold_no_network(tmp_path, snn, command):
     assert "missing.safetensors does not exist" in refused(
         command, tmp_path / "missing.safetensors"
@@ -440,7 +491,7 @@ def test_train_refuses(tmp_path, monkeypatch, arguments, expected):
     ("function", "expected"),
     [
         ("missing", "defines no function 'missing'"),
-        ("broken", r"broken\(\) failed: KeyError: 'width' \(line 16\)"),
+        ("broken", r"broken\(\) failed: KeyError: 'width' \(line 20\)"),
         ("number", "returned a int, not a torch.nn.Module"),
         ("nan", "NaN"),
     ],
@@ -559,7 +610,7 @@ def test_a_defect_keeps_its_traceback(monkeypatch, snn):
         raise AssertionError("a defect")
 
     monkeypatch.setattr(sr, "load", defect)
-    assert isinstance(run("info", snn).exception, AssertionError)
+    assert isinstance(run("inspect", snn).exception, AssertionError)
 
 
 # With real images

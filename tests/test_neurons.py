@@ -43,6 +43,21 @@ def test_constant_input_has_a_closed_form(current, threshold, share, steps):
     assert spikes.sum() == min(max(floor((initial + steps * current) / threshold), 0), steps)
 
 
+@settings(deadline=None, max_examples=200)
+@given(
+    current=st.integers(-2 * GRID, 3 * GRID),
+    threshold=st.integers(1, 2 * GRID),
+    share=st.floats(0, 1, exclude_max=True),
+    steps=st.integers(1, 64),
+    reset=st.sampled_from(["subtract", "zero"]),
+)
+def test_the_even_count_is_that_of_a_constant_input(current, threshold, share, steps, reset):
+    neuron = population(threshold / GRID, int(share * threshold) / GRID, reset=reset)
+    spikes, _ = run(neuron, torch.full((steps, 1, 1), current / GRID))
+    total = torch.tensor([[steps * current / GRID]])
+    assert neurons.even_count(neuron, total, steps).item() == float(spikes.sum())
+
+
 @settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 2**32), steps=st.integers(1, 40))
 def test_charge_is_conserved(seed, steps):

@@ -4,6 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from spiking_resnet import methods
 from spiking_resnet.convert import convert
+from spiking_resnet.diagnose import Diagnosis, diagnose
 from spiking_resnet.evaluate import as_module, evaluate
 from spiking_resnet.from_onnx.file import OnnxError
 from spiking_resnet.from_onnx.translate import trace_onnx
@@ -22,6 +23,7 @@ except PackageNotFoundError:  # run from a source tree that is not installed
 __all__ = [
     "Calibration",
     "Curve",
+    "Diagnosis",
     "Graph",
     "GraphError",
     "InputError",
@@ -34,6 +36,7 @@ __all__ = [
     "TraceError",
     "as_module",
     "convert",
+    "diagnose",
     "evaluate",
     "load",
     "methods",

@@ -59,3 +59,23 @@ def step(neuron: IntegrateAndFire, potential: Tensor, current: Tensor) -> tuple[
     fired = (charged >= threshold).to(charged.dtype)
     rest = charged - threshold * fired if neuron.reset == "subtract" else charged * (1 - fired)
     return per_channel(neuron.amplitude, current) * fired, rest
+
+
+def even_count(neuron: IntegrateAndFire, total: Tensor, steps: int) -> Tensor:
+    """The spikes [N, C, ...] of `steps` steps if the input arrived evenly: whole numbers, float64.
+
+    total: [N, C, ...], the sum of the input current over all steps, which is presented in equal
+    parts. With the reset by subtraction that is clip(floor((v0 + total) / threshold), 0, steps);
+    with the reset to zero a neuron needs the same number of steps for every spike after its first.
+    The initial potential must lie in [0, threshold).
+    """
+    total = total.double()
+    threshold = per_channel(neuron.threshold.double(), total)
+    initial = per_channel(neuron.initial_potential.double(), total)
+    if neuron.reset == "subtract":
+        return torch.floor((initial + total) / threshold).clamp(0, steps)
+    rising = torch.where(total > 0, total, 1.0)
+    first = torch.ceil((threshold - initial) * steps / rising)
+    period = torch.ceil(threshold * steps / rising)
+    spikes = 1 + torch.floor((steps - first) / period)
+    return torch.where((total > 0) & (first <= steps), spikes, 0.0)

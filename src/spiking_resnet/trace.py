@@ -5,7 +5,7 @@ used twice and declarations out of order as what they compute. It appears in thi
 """
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,7 +31,16 @@ from spiking_resnet.moves import BORDERS, MOVES, settled, whole_maps
 
 
 class TraceError(ValueError):
-    """A network that cannot be converted; the message lists node, source line and remedy."""
+    """A network that cannot be converted; the message lists node, source line and remedy.
+
+    problems: the same one by one. nodes: what could be traced, in order (both may be empty).
+    """
+
+    def __init__(
+        self, message: str, problems: Iterable[str] = (), nodes: Iterable[Node] = ()
+    ) -> None:
+        super().__init__(message)
+        self.problems, self.nodes = tuple(problems), tuple(nodes)
 
 
 def trace(model: nn.Module, shape: Sequence[int]) -> Graph:
@@ -116,7 +125,8 @@ class _Translation:
     def _raise_problems(self) -> None:
         if self.problems:
             listed = "\n".join(f"  {number}. {p}" for number, p in enumerate(self.problems, 1))
-            raise TraceError(f"{len(self.problems)} operation(s) cannot be converted:\n{listed}")
+            message = f"{len(self.problems)} operation(s) cannot be converted:\n{listed}"
+            raise TraceError(message, self.problems, self.nodes.values())
 
     def _constants(self) -> dict[str, Tensor]:
         """Parameters, buffers and other fixed tensors, by placeholder name."""

@@ -1,10 +1,10 @@
-"""The command line: `spiking-resnet demo | train | convert | evaluate | info | reproduce`."""
+"""The command line, `spiking-resnet`: its commands, and what they have in common."""
 
 from typing import Annotated
 
 import typer
 
-from spiking_resnet.cli import convert, demo, evaluate, info, reproduce, train
+from spiking_resnet.cli import convert, demo, diagnose, evaluate, inspect, reproduce, train
 from spiking_resnet.cli.facts import own_version
 from spiking_resnet.cli.terminal import Commands, keep_tracebacks, say
 
@@ -33,7 +33,8 @@ app.command(epilog=demo.EPILOG)(demo.demo)
 app.command(epilog=train.EPILOG)(train.train)
 app.command(epilog=convert.EPILOG)(convert.convert)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
-app.command(epilog=info.EPILOG)(info.info)
+app.command(epilog=diagnose.EPILOG)(diagnose.diagnose)
+app.command(epilog=inspect.EPILOG)(inspect.inspect)
 app.command(epilog=reproduce.EPILOG)(reproduce.reproduce)
 
 

@@ -16,9 +16,10 @@ from spiking_resnet.cli.facts import file_facts, fingerprint, versions
 from spiking_resnet.cli.networks import Network
 from spiking_resnet.cli.terminal import err, out, say, warn
 from spiking_resnet.graph import Graph
+from spiking_resnet.inspection import inspect_graph
 from spiking_resnet.methods import METHODS, hu2021
 from spiking_resnet.records import InputError, wilson
-from spiking_resnet.report.network import render, totals
+from spiking_resnet.report.network import exactness, populations
 
 BATCH = 50
 IMAGENET_CLASSES, IMAGENET_PERCENTILE = 1000, 99.99
@@ -155,8 +156,8 @@ def store(graph: Graph, path: Path) -> None:
 
 def summarise(graph: Graph) -> None:
     """Nothing; prints what was made."""
-    out.print(render(graph))
-    found = totals(graph)
+    found = inspect_graph(graph)
+    out.print(populations(found))
     notes = graph.notes
     trials = notes["compensation"].get("trials", ())
     if trials:
@@ -169,15 +170,5 @@ def summarise(graph: Graph) -> None:
     accuracy = notes["calibration"]["ann_accuracy"]
     say(f"ANN on the {notes['calibration']['images']} calibration images: {100 * accuracy:.2f} %")
     say(f"compensation factor: {notes['compensation']['factor']}")
-    say(f"{found.neurons:,} neurons in {found.populations} populations; {exactness(graph)}")
-
-
-def exactness(graph: Graph) -> str:
-    """How far simulation is exact, in words."""
-    found = totals(graph)
-    if found.grid is None:
-        return "not on a grid: simulation is not exact"
-    return (
-        f"weights on grids of 2^-{found.grid[1]} or coarser, on which simulation is exact for "
-        f"{found.exact_steps:,} steps"
-    )
+    neurons, layers = found.total.neurons, len(found.populations)
+    say(f"{neurons:,} neurons in {layers} populations; {exactness(found)}")

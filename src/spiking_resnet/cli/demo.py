@@ -9,14 +9,16 @@ import typer
 
 from spiking_resnet.ann.data import DATA_VARIABLE, NORMALISATIONS, load_dataset
 from spiking_resnet.cli import options
-from spiking_resnet.cli.conversion import Choice, converted, exactness, store
+from spiking_resnet.cli.conversion import Choice, converted, store
 from spiking_resnet.cli.evaluate import Test, measured, show, usual_batch, write_results
 from spiking_resnet.cli.facts import check_writable, command_line, file_facts
 from spiking_resnet.cli.networks import Network, network
 from spiking_resnet.cli.terminal import say
+from spiking_resnet.inspection import inspect_graph
 from spiking_resnet.methods import hu2021
 from spiking_resnet.records import InputError
 from spiking_resnet.report import table
+from spiking_resnet.report.network import exactness
 
 CIFAR10_WEIGHTS = Path("weights") / "cifar10_resnet20_akamaster.pt"
 CIFAR10_IMAGES = 256  # of the 10,000 test images: about a minute on two cores
@@ -62,7 +64,7 @@ def demo(
     store(graph, files[0])
     chosen = replace(test_set, normalisation=normalisation).subset(limit)
     say(f"   {sum(graph.neurons.values()):,} neurons, thresholds from {Choice.images} training "
-        f"images; {exactness(graph)}.")  # fmt: skip
+        f"images; {exactness(inspect_graph(graph))}.")  # fmt: skip
     say(f"3. Simulating {len(chosen):,} of {len(test_set):,} test images, which neither training "
         f"nor conversion has seen, for {wanted[-1]} time steps ...")  # fmt: skip
     test = Test(chosen, wanted, usual_batch(chosen))
@@ -74,7 +76,7 @@ def demo(
              "seed": 0, "command": command}  # fmt: skip
     say(f"4. Saving.\nwrote {files[0]}")
     write_results(curve, test, facts, files[1], files[2])
-    say(f"\nNext: spiking-resnet info {files[0]}\n"
+    say(f"\nNext: spiking-resnet inspect {files[0]}\n"
         f"      spiking-resnet evaluate {files[0]} --steps 4,8,16 --limit 100\n"
         "      spiking-resnet convert --help      (your own network)")  # fmt: skip
 

@@ -107,13 +107,10 @@ def evaluate(
             check_writable(path)
     graph = sr.load(snn)
     choose(graph, engine)
-    name = dataset or graph.notes.get("dataset")
-    if name is None:
-        raise InputError(f"{snn} names no data set: use --dataset")
-    images = load_dataset(name, split, data, download)
-    refuse_training_images(graph, name, images, split)
-    images = framed(images, framing, _stored_framing(graph))
-    images = _normalised(graph, images, chosen_normalisation).subset(limit, seed)
+    name, images = test_images(
+        graph, snn, dataset, split, data, download, chosen_normalisation, framing
+    )
+    images = images.subset(limit, seed)
     size = usual_batch(images) if batch_size is None else batch_size
     test = Test(images, wanted, size, engine, device, resume)
     curve = measured(graph, test)
@@ -123,6 +120,29 @@ def evaluate(
         "command": command_line(ctx),
     }  # fmt: skip
     write_results(curve, test, facts, json_path, plot)
+
+
+def test_images(
+    graph: Graph,
+    snn: Path,
+    dataset: str | None,
+    split: str,
+    data: Path | None,
+    download: bool,
+    normalisation: Normalisation | None,
+    framing: Framing | None,
+) -> tuple[str, ImageData]:
+    """(name, images) to test a network of file `snn` on: what was asked for, else the file's own.
+
+    Raises InputError where no data set is named, and for the images it was calibrated on.
+    """
+    name = dataset or graph.notes.get("dataset")
+    if name is None:
+        raise InputError(f"{snn} names no data set: use --dataset")
+    images = load_dataset(name, split, data, download)
+    refuse_training_images(graph, name, images, split)
+    images = framed(images, framing, _stored_framing(graph))
+    return name, _normalised(graph, images, normalisation)
 
 
 def measured(graph: Graph, test: Test) -> Curve:

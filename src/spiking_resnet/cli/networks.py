@@ -18,6 +18,15 @@ from spiking_resnet.ann.pixels import Framing
 from spiking_resnet.ann.resnet import NAMES, depth_of
 from spiking_resnet.records import InputError
 
+Shape = tuple[int, int, int]
+IMAGES: dict[str, Shape] = {
+    "digits": (1, 8, 8),
+    "mnist": (1, 28, 28),
+    "fashion_mnist": (1, 28, 28),
+    "cifar10": (3, 32, 32),
+    "cifar100": (3, 32, 32),
+    "imagenet": (3, 224, 224),
+}
 PUBLISHED = "default"  # as --weights: what torchvision or timm publish
 
 
@@ -26,7 +35,8 @@ class Network:
     """A network (of an ONNX file: its path) and what is known of it.
 
     weights: the file they came from. normalisation, framing, dataset: what file or library say
-    about the images. remark: a warning for the user, or an empty text.
+    about the images. remark: a warning for the user, or an empty text. shape: (C, H, W) of images
+    that it is made for.
     """
 
     model: nn.Module | Path
@@ -36,12 +46,14 @@ class Network:
     dataset: str | None = None
     remark: str = ""
     framing: Framing | None = None
+    shape: Shape | None = None
 
 
-def network(spec: str, weights: str | None, seed: int = 0) -> Network:
+def network(spec: str, weights: str | None, seed: int = 0, random: bool = False) -> Network:
     """The network that MODEL and --weights name; random weights are drawn from the seed.
 
-    Raises InputError for unknown names, CheckpointError for files that do not fit.
+    random: this package's own networks need no weights either. Raises InputError for unknown names,
+    CheckpointError for files that do not fit.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -53,10 +65,35 @@ def network(spec: str, weights: str | None, seed: int = 0) -> Network:
             return _from_onnx(spec, weights)
         if ".py" in spec:
             return _from_file(spec, weights)
-        return _own(spec, weights)
+        return _own(spec, weights, random)
 
 
-def _own(spec: str, weights: str | None) -> Network:
+def image_shape(source: Network, size: str | None) -> Shape:
+    """The shape (C, H, W) of images: --image-size ("224", "32x32", "3x32x32"), or what is known.
+
+    Channels that are not given are those the network's first convolution reads.
+    """
+    if size is None:
+        if source.shape is None:
+            raise InputError(
+                f"--image-size is missing: {source.spec} does not say how large images are"
+            )
+        return source.shape
+    try:
+        numbers = [int(part) for part in size.lower().split("x")]
+    except ValueError:
+        numbers = []
+    if not 1 <= len(numbers) <= 3 or min(numbers) < 1:
+        raise InputError(f"--image-size {size!r}: write it like 224, 32x32 or 3x32x32")
+    if len(numbers) == 3:
+        return numbers[0], numbers[1], numbers[2]
+    modules = source.model.modules() if isinstance(source.model, nn.Module) else ()
+    first = next((m for m in modules if isinstance(m, nn.Conv2d)), None)
+    known = source.shape[0] if source.shape is not None else 3
+    return known if first is None else first.in_channels, numbers[0], numbers[-1]
+
+
+def _own(spec: str, weights: str | None, random: bool) -> Network:
     """A shipped network, or one of this package's ResNets with weights from a file."""
     if spec in ann.pretrained_names():
         if weights is not None:
@@ -70,6 +107,8 @@ def _own(spec: str, weights: str | None) -> Network:
             f"{', '.join(ann.pretrained_names())} (shipped), torchvision:NAME, timm:NAME, "
             "path/to/file.py:function, or path/to/model.onnx"
         ) from None
+    if weights is None and random:
+        return Network(ann.build(spec), spec, shape=IMAGES["cifar10"])
     if weights is None:
         raise InputError(
             f"{spec} needs --weights FILE: train it with `spiking-resnet train --model {spec}`, or "
@@ -83,22 +122,27 @@ def _own(spec: str, weights: str | None) -> Network:
 
 def _described(spec: str, path: Path | None, loaded: ann.LoadedNetwork) -> Network:
     name = loaded.metadata.get("dataset")
-    return Network(loaded.model, spec, path, loaded.normalisation, name)
+    shape = IMAGES.get(str(name), (loaded.config.in_channels, *IMAGES["cifar10"][1:]))
+    return Network(loaded.model, spec, path, loaded.normalisation, name, shape=shape)
 
 
 def _library(spec: str, weights: str | None, build: Any) -> Network:
     """A network of torchvision or timm, with a file's, the published or random weights."""
     model, normalisation, framing = build(spec.partition(":")[2], weights)
+    shape = (3, framing.crop, framing.crop)
     if weights is None:
         remark = (
             f"{spec} has RANDOM weights, so nothing it says means anything: give --weights FILE, "
             f"or --weights {PUBLISHED} to download the published ones"
         )
-        return Network(model, spec, None, normalisation, remark=remark, framing=framing)
+        return Network(
+            model, spec, None, normalisation, remark=remark, framing=framing, shape=shape
+        )
     path = Path(weights)
     if _is_file(weights):
         ann.load_into(model, weights)
-    return Network(model, spec, path if _is_file(weights) else None, normalisation, framing=framing)
+    source = path if _is_file(weights) else None
+    return Network(model, spec, source, normalisation, framing=framing, shape=shape)
 
 
 def _is_file(weights: str) -> bool:

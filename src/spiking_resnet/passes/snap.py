@@ -91,15 +91,17 @@ def snap(graph: Graph, steps: int, bits: int = 14, sum_bits: int = 16) -> Graph:
 
 def exact_steps(graph: Graph) -> int:
     """For how many steps every sum of a snapped graph is certain to stay exact; 0 off the grid."""
-    steps = 2.0**31
-    for node in graph.integrators:
-        if isinstance(node, Output) and node.readout != "mean":
-            continue
-        if node.grid is None:
-            return 0
-        room = 2.0 ** (MANTISSA - node.grid) - _offset(node)
-        steps = min(steps, room / max(node.step_bound, 2.0**-30))
-    return int(max(steps, 0))
+    return min(exact_steps_of(node) for node in graph.integrators)
+
+
+def exact_steps_of(node: Fire | MaxPool | Output) -> int:
+    """For how many steps the sums of one node are certain to stay exact; 0 off the grid."""
+    if isinstance(node, Output) and node.readout != "mean":
+        return 2**31
+    if node.grid is None:
+        return 0
+    room = 2.0 ** (MANTISSA - node.grid) - _offset(node)
+    return int(max(min(2.0**31, room / max(node.step_bound, 2.0**-30)), 0))
 
 
 def _offset(node: Fire | MaxPool | Output) -> float:

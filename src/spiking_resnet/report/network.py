@@ -1,84 +1,146 @@
-"""What a spiking network consists of, as a table and as a few numbers."""
+"""What a network consists of, as tables and in words."""
 
-from dataclasses import dataclass
+from collections import Counter
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from spiking_resnet.graph import Fire, Graph, tensors
-from spiking_resnet.passes.snap import exact_steps
+from spiking_resnet.inspection import FOLDED, SIGNED, Inspection, NodeFacts, Population, Range
+from spiking_resnet.report.table import count
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-
-CAPTION = (
+POPULATIONS = (
     "λ: firing threshold in the artificial network's units; threshold: the same in units of the "
-    "spikes that come in"
+    "spikes that come in; synapses: those that end at the population; exact: for how many steps "
+    "its sums are certain to be"
+)
+NODES = (
+    "For one image. MACs: dense, products with the zeros of the padding included; synapses: "
+    "connections between values that exist, per time step"
 )
 
 
-@dataclass(frozen=True)
-class Totals:
-    """A network in numbers; exact_steps is 0 off the grid, grid is (fewest, most) bits or None."""
-
-    nodes: int
-    populations: int
-    neurons: int
-    parameters: int
-    grid: tuple[int, int] | None
-    exact_steps: int
+_NAMED = 4  # layers; of more the rest are not named
+_WIDE = 100  # characters of a terminal that has room for all columns
 
 
-def totals(graph: Graph) -> Totals:
-    """The numbers of a spiking network; parameters are weights, gains and biases."""
-    grids = [node.grid for node in graph.of(Fire) if node.grid is not None]
-    own = [
-        tensor.numel()
-        for node in graph.nodes
-        for name, tensor in tensors(node).items()
-        if not name.startswith("neuron.")
-    ]
-    return Totals(
-        nodes=len(graph.nodes),
-        populations=len(graph.of(Fire)),
-        neurons=sum(graph.neurons.values()),
-        parameters=sum(own),
-        grid=(min(grids), max(grids)) if grids else None,
-        exact_steps=exact_steps(graph),
-    )
-
-
-def render(graph: Graph) -> "Table":
+def populations(found: Inspection) -> "Table":
     """A rich table of a network's spiking populations, in the order of computation."""
+    from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(caption=CAPTION, caption_justify="left")
+    table = Table(box=SIMPLE, caption=POPULATIONS, caption_justify="left", padding=(0, 1, 0, 0))
     table.add_column("population", overflow="fold")
-    for heading in ("shape", "neurons", "λ", "threshold", "reset", "grid"):
+    for heading in ("shape", "neurons", "synapses", "λ", "threshold", "grid", "exact"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for node in graph.of(Fire):
-        table.add_row(
-            node.name,
-            " x ".join(str(size) for size in node.shape),
-            f"{graph.neurons[node.name]:,}",
-            _scale(graph, node),
-            _values(node.neuron.threshold),
-            node.neuron.reset,
-            "-" if node.grid is None else f"2^-{node.grid}",
-        )
+    for one in found.populations:
+        table.add_row(*_population(one))
     return table
 
 
-def _values(threshold: Tensor) -> str:
+def _population(one: Population) -> list[str]:
+    return [
+        one.name,
+        _shape(one.shape),
+        f"{one.neurons:,}",
+        _whole(one.synapses),
+        "-" if one.scale is None else _values(one.scale),
+        _values(one.threshold),
+        "-" if one.grid is None else f"2^-{one.grid}",
+        _steps(one.exact_steps),
+    ]
+
+
+def nodes(found: Inspection, width: int = 120) -> "Table":
+    """A rich table of all nodes of a network in the order of computation, with their sums.
+
+    width: of the terminal; a narrow one gets no columns of source lines and remarks.
+    """
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(box=SIMPLE, caption=NODES, caption_justify="left", padding=(0, 1, 0, 0))
+    table.add_column("node", overflow="fold")
+    table.add_column("kind", no_wrap=True)
+    for heading in ("shape", "params", "neurons", "MACs", "synapses"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    wide = width >= _WIDE
+    for heading in ("line", "in conversion") if wide else ():
+        table.add_column(heading, overflow="fold")
+    for node in found.nodes:
+        table.add_row(*(_node(node) if wide else _node(node)[:-2]))
+    table.add_section()
+    total = found.total
+    sums = (total.parameters, total.neurons, total.macs, total.synapses)
+    table.add_row("total", "", "", *(_whole(number) for number in sums), style="bold")
+    return table
+
+
+def _node(node: NodeFacts) -> list[str]:
+    size = node.size
+    numbers = (size.parameters, size.neurons, size.macs, size.synapses)
+    counts = [_whole(number) if number else "" for number in numbers]
+    line = ":".join(node.source.split(":")[:2])
+    return [node.name, node.kind, _shape(node.shape), *counts, line, node.remark]
+
+
+def exactness(found: Inspection) -> str:
+    """How far simulation is exact, in words."""
+    grids = [one.grid for one in found.populations if one.grid is not None]
+    if not grids:
+        return "not on a grid: simulation is not exact"
+    return (
+        f"weights on grids of 2^-{max(grids)} or coarser, on which simulation is exact for "
+        f"{found.exact_steps:,} steps"
+    )
+
+
+def summary(found: Inspection) -> str:
+    """A network in a few lines: nodes by kind, and the totals in full."""
+    kinds = Counter(node.kind for node in found.nodes)
+    total = found.total
+    size = (
+        f"{total.parameters:,} weights, gains and biases; {total.neurons:,} neurons; "
+        f"{total.synapses:,} synapses; {total.macs:,} dense multiply-accumulates"
+    )
+    return f"{len(found.nodes)} nodes: {_listed(kinds)}\n{size}"
+
+
+def verdict(found: Inspection) -> str:
+    """Whether an artificial network can be converted; if not, every problem with its remedy."""
+    if found.problems:
+        listed = "\n".join(f"  {number}. {text}" for number, text in enumerate(found.problems, 1))
+        return f"It cannot be converted as it is; {len(found.problems)} problem(s):\n{listed}"
+    layers = sum(node.kind == "ReLU" for node in found.nodes)
+    text = f"It can be converted: {layers} ReLUs become populations of spiking neurons"
+    folded = sum(node.remark == FOLDED for node in found.nodes)
+    text += f", {folded} BatchNorms are folded." if folded else "."
+    if signed := [node.name for node in found.nodes if node.remark == SIGNED]:
+        text += (
+            f" {len(signed)} layers read a signed residual stream, which is exact but slow: "
+            f"{', '.join(signed[:_NAMED])}{', ...' if len(signed) > _NAMED else '.'}"
+        )
+    return text
+
+
+def _whole(number: int) -> str:
+    """A number in full where it is short."""
+    return f"{number:,}" if number < 10_000 else count(number)
+
+
+def _listed(kinds: Counter[str]) -> str:
+    return ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(str(size) for size in shape)
+
+
+def _values(ends: Range) -> str:
     """One number, or the lowest and the highest."""
-    low, high = float(threshold.min()), float(threshold.max())
+    low, high = ends
     return f"{low:.4g}" if low == high else f"{low:.4g} - {high:.4g}"
 
 
-def _scale(graph: Graph, node: Fire) -> str:
-    """The threshold that calibration found for a population; a dash where it took another's."""
-    last = node.name in graph.output.inputs and graph.output.readout != "mean"
-    found = graph.notes.get("thresholds", {}).get(graph.output.name if last else node.name)
-    return "-" if found is None else _values(torch.tensor(found))
+def _steps(steps: int) -> str:
+    return "-" if steps == 0 else f"{steps:,}" if steps < 1_000_000 else "> 1 M"

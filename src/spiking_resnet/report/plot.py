@@ -9,12 +9,13 @@ from spiking_resnet.records import Curve, InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".svg", ".pdf")
 # Okabe and Ito's colours, told apart with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vP*"
-_STYLE: Any = {  # matplotlib's own type lists its 300 names
+STYLE: Any = {  # matplotlib's own type lists its 300 names
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.linewidth": 0.7,
@@ -38,7 +39,7 @@ def plot(curves: Mapping[str, Curve], path: str | Path, title: str = "") -> None
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         rows = (len(curves) + 3) // 2 if len(curves) > 2 else 0  # of a legend below the axes
         figure = Figure(figsize=(4.5, 3.0 + 0.2 * rows), dpi=300)
         figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)  # inches
@@ -47,12 +48,17 @@ def plot(curves: Mapping[str, Curve], path: str | Path, title: str = "") -> None
             _draw(axes, label, curve, index)
         _draw_ann(axes, curves)
         _dress(axes, curves, title)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            figure.savefig(partial, format=path.suffix[1:].lower())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        save(figure, path)
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Nothing; `path` holds the figure, or is as it was (OSError)."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        figure.savefig(partial, format=path.suffix[1:].lower())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def check_path(path: str | Path) -> Path:

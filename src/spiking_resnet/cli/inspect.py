@@ -1,0 +1,92 @@
+"""The command `inspect`: what a network consists of, and whether it can be converted."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import spiking_resnet as sr
+from spiking_resnet.cli.facts import check_writable, command_line, versions, write_json
+from spiking_resnet.cli.networks import PUBLISHED, image_shape, network
+from spiking_resnet.cli.terminal import EXIT_SYSTEM, out, say
+from spiking_resnet.inspection import Inspection, inspect_graph, inspect_model
+from spiking_resnet.report import network as report
+
+EPILOG = """
+Examples:
+
+  spiking-resnet inspect resnet20
+
+  spiking-resnet inspect torchvision:resnet50
+
+  spiking-resnet inspect my_network.py:build --image-size 3x64x64 --json network.json
+
+  spiking-resnet inspect snn.safetensors
+
+The exit code is 1 for a network that cannot be converted.
+"""
+
+
+def inspect(
+    ctx: typer.Context,
+    model: Annotated[
+        str, typer.Argument(help="As for convert, or a file that convert wrote (.safetensors).")
+    ],
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help=f"File of weights, or {PUBLISHED!r}; not needed: random ones serve.",
+            show_default=False,
+        ),
+    ] = None,
+    image_size: Annotated[
+        str | None,
+        typer.Option(help="224, 32x32 or 3x32x32.", show_default="what it is made for"),
+    ] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="All facts of all nodes.", show_default=False)
+    ] = None,
+) -> None:
+    """Show a network's layers, their size, and everything that stands in the way of conversion.
+
+    Of a converted network it shows thresholds, grids, for how many steps its
+    sums are exact, and how it was made. No images are needed.
+    """
+    if json_path is not None:
+        check_writable(json_path)
+    if model.endswith(".safetensors"):
+        found = _converted(Path(model))
+    else:
+        source = network(model, weights, random=True)
+        known = image_size is None and isinstance(source.model, Path)
+        found = inspect_model(source.model, None if known else image_shape(source, image_size))
+        shape = found.nodes[0].shape if found.nodes else ()
+        say(f"{model}, images of {'x'.join(str(size) for size in shape)}")
+        if found.nodes:
+            out.print(report.nodes(found, out.width))
+            say(report.summary(found))
+        say(report.verdict(found))
+    if json_path is not None:
+        facts = {"model": model, "command": command_line(ctx), "versions": versions()}
+        write_json(json_path, {**found.to_json(), **facts})
+        say(f"wrote {json_path}")
+    if found.problems:
+        raise typer.Exit(EXIT_SYSTEM)
+
+
+def _converted(path: Path) -> Inspection:
+    """What a file holds, printed."""
+    graph = sr.load(path)
+    found = inspect_graph(graph)
+    say(f"{path}: {path.stat().st_size:,} bytes")
+    say(f"image {graph.input.shape}, {graph.input.encoding} input; {graph.output.shape[0]} classes")
+    out.print(report.populations(found))
+    say(report.summary(found))
+    say(f"{len(found.populations)} populations; {report.exactness(found)}")
+    resets = " and ".join(sorted({one.reset for one in found.populations}))
+    say(f"reset: {resets}; read-out: {graph.output.readout}")
+    say(f"artificial network it came from: {'in the file' if graph.ann else 'not in the file'}")
+    say("notes:")
+    say(json.dumps(dict(graph.notes), indent=2))
+    return found
