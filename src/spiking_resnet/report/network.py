@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 POPULATIONS = (
-    "λ: firing threshold in the artificial network's units; threshold: the same in units of the "
+    "λ: firing threshold in the artificial network's units; spikes: the same in units of the "
     "spikes that come in; synapses: those that end at the population; exact: for how many steps "
     "its sums are certain to be"
 )
@@ -31,7 +31,7 @@ def populations(found: Inspection) -> "Table":
 
     table = Table(box=SIMPLE, caption=POPULATIONS, caption_justify="left", padding=(0, 1, 0, 0))
     table.add_column("population", overflow="fold")
-    for heading in ("shape", "neurons", "synapses", "λ", "threshold", "grid", "exact"):
+    for heading in ("shape", "neurons", "synapses", "λ", "spikes", "grid", "exact"):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in found.populations:
         table.add_row(*_population(one))
@@ -139,7 +139,7 @@ def _shape(shape: tuple[int, ...]) -> str:
 def _values(ends: Range) -> str:
     """One number, or the lowest and the highest."""
     low, high = ends
-    return f"{low:.4g}" if low == high else f"{low:.4g} - {high:.4g}"
+    return f"{low:.4g}" if low == high else f"{low:.2g} .. {high:.2g}"
 
 
 def _steps(steps: int) -> str:
