@@ -37,7 +37,8 @@ from spiking_resnet.graph import (
 FEW = 8  # images that are not worth waking torch's threads for
 
 WINDOW = 64  # time steps of a layer held at once, and
-WINDOW_BYTES = 2**25  # of spikes of the widest layer
+WINDOW_BYTES = 2**25  # of spikes of the widest layer, and
+NUMBER_BYTES = 2**28  # of the widest value that is no spikes (a signed residual stream)
 
 # Cycles of the native kernels (see `choose`).
 LOOKUP = 1.25  # for a key, 32 positions of a channel; and so many times that in the wide form
@@ -78,10 +79,7 @@ def run(graph: Graph, plan: Plan) -> Result:
 
 def _run(graph: Graph, plan: Plan, threads: int) -> Result:
     work = _Work(graph, plan, threads)
-    widest = max(
-        node.shape[0] * kernels.blocks(kernels.positions(node.shape)) for node in graph.of(Fire)
-    )
-    longest = max(1, WINDOW_BYTES // (4 * widest * len(plan.images)))
+    longest = work.longest()
     for start, stop in windows(plan.record, min(plan.window or WINDOW, longest)):
         work.advance(start, stop)
         if stop in plan.record:
@@ -132,6 +130,18 @@ class _Work:
         self.free = prepared.free
         self.last_window = False
         self.result = Result.empty(graph, plan)
+
+    def longest(self) -> int:
+        """How many steps fit the memory that a window may take."""
+        images = len(self.images)
+        spikes, numbers = 1, 1  # bytes of a step of the widest
+        for node in self.nodes:
+            if node.name in self.populations:
+                words = kernels.blocks(kernels.positions(node.shape)) * node.shape[0]
+                spikes = max(spikes, 4 * words * images)
+            elif node.name not in self.given and node.name not in self.binary:
+                numbers = max(numbers, 8 * torch.Size(node.shape).numel() * images)
+        return max(1, min(WINDOW_BYTES // spikes, NUMBER_BYTES // numbers))
 
     def readable(self) -> Mapping[str, Tensor]:
         """The memory of the read-out, potentials included."""

@@ -90,7 +90,8 @@ def fuse(graph: Graph, fixed: Mapping[str, Tensor]) -> tuple[dict[str, Fused], s
     for node in graph.of(Fire):
         before = graph[node.inputs[0]]
         addends = [before.name]
-        if isinstance(before, Add) and len(graph.consumers[before.name]) == 1:
+        own = before.name not in fixed and len(graph.consumers[before.name]) == 1
+        if isinstance(before, Add) and own:
             addends = list(before.inputs)
             done.add(before.name)
         weighted: list[Conv2d | Linear | Affine] = []
@@ -111,6 +112,7 @@ def fuse(graph: Graph, fixed: Mapping[str, Tensor]) -> tuple[dict[str, Fused], s
                 currents.append(name)
         found[node.name] = _fused(graph, node, weighted, currents)
     used = {synapses.spikes for fused in found.values() for synapses in fused.synapses}
+    used.update(name for fused in found.values() for name in fused.currents)
     for move in reversed(graph.nodes):  # slices and pads that nobody reads any more
         unread = all(reader.name in done for reader in graph.consumers[move.name])
         if isinstance(move, Slice | Pad) and move.name not in used and unread:
