@@ -5,6 +5,7 @@ Derandomised and few, to be fast. To look for more: RANDOM_GRAPHS=2000 pytest, o
 
 import os
 
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
@@ -238,6 +239,25 @@ def test_normalising_changes_no_spike(found, per_channel, reset):
     made = spike_trains(in_float64(normalise(plain)), batch, 12)
     assert made.keys() == expected.keys()
     assert all(torch.equal(made[layer], expected[layer]) for layer in expected)
+
+
+SIGNED_STEM = {  # the image's own stream, no neurons in between, enters the sum
+    "option A": lambda: Residual(
+        nn.Sequential(conv(4, 4, stride=2), nn.ReLU(), conv(4, 4)), OptionA(4, 4, 2), nn.ReLU()
+    ),
+    "only constants": lambda: Residual(conv(4, 4), conv(4, 4, 1), nn.ReLU()),
+}
+
+
+@pytest.mark.parametrize("block", SIGNED_STEM)
+def test_the_native_engine_adds_up_what_the_image_alone_decides(block):
+    model = nn.Sequential(conv(1, 4), SIGNED_STEM[block](), Averaged(), nn.Linear(4, CLASSES))
+    snn = hu2021().apply(trace(random_weights(model), (1, 6, 6)), Calibration(pictures((1, 6, 6))))
+    if reasons := ENGINES["cpu"].unsupported(snn):
+        pytest.skip(reasons[0])
+    batch = pictures((1, 6, 6))
+    expected = simulate(snn, batch, 12, engine="interpreter")
+    assert torch.equal(simulate(snn, batch, 12, engine="cpu").logits, expected.logits)
 
 
 @examples(20)
