@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from spiking_resnet import interpret
-from spiking_resnet.graph import ReLU
-from spiking_resnet.passes.thresholds import percentile_thresholds
+from spiking_resnet.graph import Conv2d, Flatten, Graph, Input, Output, ReLU
+from spiking_resnet.passes.thresholds import LOWEST, percentile_thresholds
 from spiking_resnet.records import Calibration
 from spiking_resnet.statistics import measure
 from zoo import NAMES, ann, images
@@ -30,7 +30,8 @@ def test_the_100th_percentile_is_the_maximum(name, per_channel):
         largest = rows.max() if whole else rows.amax(1)
         fires = largest > 0
         assert thresholds[layer].shape == largest.shape
-        assert torch.allclose(thresholds[layer][fires], largest[fires], rtol=1e-5)
+        expected = largest.clamp(min=float(largest.max()) * LOWEST)
+        assert torch.allclose(thresholds[layer][fires], expected[fires], rtol=1e-5)
         assert bool((thresholds[layer] > 0).all())
 
 
@@ -74,3 +75,17 @@ def test_a_percentile_where_nothing_fires_falls_back_to_the_maximum():
 def test_percentiles_outside_their_range_are_refused(percentile):
     with pytest.raises(ValueError, match=r"\(0, 100\]"):
         percentile_thresholds(ann("identity"), measured("identity"), percentile)
+
+
+def test_a_channel_that_hardly_fires_does_not_coarsen_the_grid_of_its_layer():
+    """Its weights over its threshold would be the largest of the layer, on which all share."""
+    weight = torch.tensor([[1.0], [1e-5]]).view(2, 1, 1, 1)
+    shape = {"name": "conv", "inputs": ("input",), "shape": (2, 1, 1)}
+    image = Input(name="input", inputs=(), shape=(1, 1, 1))
+    relu = ReLU(name="relu", inputs=("conv",), shape=(2, 1, 1))
+    flat = Flatten(name="flat", inputs=("relu",), shape=(2,))
+    output = Output(name="output", inputs=("flat",), shape=(2,))
+    graph = Graph((image, Conv2d(**shape, weight=weight, bias=None), relu, flat, output))
+    statistics = measure(graph, Calibration(torch.linspace(-1, 1, 9).view(9, 1, 1, 1)), True)
+    found = percentile_thresholds(graph, statistics, 100)["relu"]
+    assert found.tolist() == [1.0, LOWEST]

@@ -9,6 +9,8 @@ from torch import Tensor
 from spiking_resnet.graph import Graph, ReLU
 from spiking_resnet.statistics import Histogram, Statistics
 
+LOWEST = 1 / 64  # of the layer's largest threshold: a channel's least
+
 
 def percentile_thresholds(
     graph: Graph, statistics: Statistics, percentile: float
@@ -16,7 +18,9 @@ def percentile_thresholds(
     """For everything measured: the percentile of its positive values, [] or [C].
 
     percentile: 100 is the maximum. Where it is 0 (a channel that is active too rarely) the maximum
-    serves; where even that is 0 (neurons that never fire) the layer's largest threshold, or 1. A
+    serves; where even that is 0 (neurons that never fire) the layer's largest threshold, or 1. No
+    channel has less than LOWEST of the largest: one that hardly ever fires would have weights
+    W / theta so large that the grid they share with its layer is too coarse for the others. A
     clipped ReLU's ceiling is never exceeded.
     """
     if not 0 < percentile <= 100:
@@ -35,4 +39,5 @@ def _positive(histogram: Histogram, percentile: float) -> Tensor:
     values = histogram.percentile(percentile)
     values = torch.where(values > 0, values, histogram.maximum)
     largest = float(values.max())
-    return torch.where(values > 0, values, largest if largest > 0 else 1.0)
+    values = torch.where(values > 0, values, largest if largest > 0 else 1.0)
+    return values.clamp(min=largest * LOWEST)
