@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import spiking_resnet as sr
 from spiking_resnet import ann
-from spiking_resnet.ann import checkpoint
+from spiking_resnet.ann import Framing, checkpoint
 from spiking_resnet.cli import app
+from spiking_resnet.cli.networks import network
 from spiking_resnet.graph import Conv2d
 
 MODEL_FILE = """
@@ -345,8 +347,6 @@ def test_library_networks_with_random_weights_say_so_loudly(tmp_path, spec):
     for name in ("cat", "dog"):
         (folder / "train" / name).mkdir(parents=True)
         picture = np.random.default_rng(len(name)).integers(0, 255, (48, 48, 3), dtype=np.uint8)
-        from PIL import Image
-
         Image.fromarray(picture).save(folder / "train" / name / "1.png")
     out = tmp_path / "snn.safetensors"
     text = ok("convert", spec, "--dataset", folder, "--out", out, "--calibration-images", 2)
@@ -364,6 +364,145 @@ def test_npz_files_and_the_guard_of_training_images(tmp_path, digits_npz):
     assert "calibrated on" in refused("evaluate", snn, "--dataset", digits_npz / "renamed.npz")
     ok("evaluate", snn, "--dataset", digits_npz / "renamed.npz", "--split", "train", "--steps", 4)
     ok("evaluate", snn, "--dataset", digits_npz / "test.npz", "--steps", 4)
+
+
+# The protocol of ImageNet
+
+
+THOUSAND = """
+from torch import nn
+
+def build():
+    body = nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+    return nn.Sequential(*body, nn.Flatten(), nn.Linear(4, 1000))
+"""
+
+
+@pytest.fixture
+def thousand(tmp_path):
+    """A folder of a thousand classes, three of which have images of 90 x 120 pixels."""
+    (tmp_path / "networks.py").write_text(THOUSAND)
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 7), ("val", 4)):
+        for label in range(1000):
+            (tmp_path / "imagenet" / split / f"{label:04d}").mkdir(parents=True)
+        for label in (3, 40, 999):
+            for number in range(count):
+                pixels = generator.integers(0, 255, (90, 120, 3), dtype=np.uint8)
+                path = tmp_path / "imagenet" / split / f"{label:04d}" / f"{number}.png"
+                Image.fromarray(pixels).save(path)
+    return tmp_path
+
+
+def test_imagenet_calibrates_with_images_per_class_and_the_papers_percentile(thousand):
+    out = thousand / "snn.safetensors"
+    common = ("convert", f"{thousand / 'networks.py'}:build", "--dataset", "imagenet", "--data",
+              thousand, "--out", out, "--crop", "40/32/bicubic", "--steps", 16)  # fmt: skip
+    ok(*common, "--per-class", 5)
+    notes = sr.load(out).notes
+    assert notes["options"]["percentile"] == 99.99
+    assert notes["framing"] == {"resize": 40, "crop": 32, "interpolation": "bicubic"}
+    assert (notes["calibration"]["images"], notes["calibration"]["per_class"]) == (15, 5)
+    first = notes["thresholds"]
+    ok(*common, "--per-class", 5, "--percentile", 99)
+    notes = sr.load(out).notes
+    assert notes["options"]["percentile"] == 99
+    ok(*common, "--per-class", 5, "--seed", 1)
+    assert sr.load(out).notes["thresholds"] != first  # other images
+    ok(*common, "--per-class", 5)
+    assert sr.load(out).notes["thresholds"] == first
+    assert "at least 1" in refused(*common, "--per-class", 0)
+    results, progress = thousand / "results.json", thousand / "progress.json"
+    test = ("evaluate", out, "--data", thousand, "--steps", "2,4", "--batch-size", 4)
+    ok(*test, "--json", results, "--resume", progress)
+    found = json.loads(results.read_text())
+    assert found["framing"] == notes["framing"]  # as in calibration
+    assert found["images"] == 12
+    assert 0 <= found["snn"][1]["accuracy"] <= found["snn"][1]["top5"] <= 1
+    again = ok(*test, "--json", results, "--resume", progress)
+    assert "n = 12 images" in again
+    assert json.loads(results.read_text())["snn"] == found["snn"]
+    assert json.loads(results.read_text())["seconds"] == found["seconds"]  # nothing was run
+    assert "batch size was 4, now 3" in refused(*test[:-1], 3, "--resume", progress)
+    assert "data was" in refused(*test, "--limit", 8, "--resume", progress)
+    assert "data was" in refused(*test, "--crop", "36/32", "--resume", progress)
+    assert "normalisation was" in refused(*test, "--normalisation", "none", "--resume", progress)
+    ok(*common, "--per-class", 4)
+    assert "network was" in refused(*test, "--resume", progress)
+    progress.write_text("{")
+    assert "holds no progress" in refused(*test, "--resume", progress)
+
+
+def test_a_stopped_evaluation_leaves_what_it_counted(tmp_path, monkeypatch, snn):
+    common = ("evaluate", snn, "--limit", 40, "--steps", "4,16", "--batch-size", 8)
+    results, progress = tmp_path / "results.json", tmp_path / "progress.json"
+    ok(*common, "--json", results)
+    expected = json.loads(results.read_text())
+    whole, calls = sr.simulate, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    monkeypatch.setattr(sys.modules["spiking_resnet.evaluate"], "simulate", interrupted)
+    assert run(*common, "--resume", progress).exit_code != 0
+    assert json.loads(progress.read_text())["tally"]["images"] == 24
+    ok(*common, "--json", results, "--resume", progress)
+    assert len(calls) == 6
+    found = json.loads(results.read_text())
+    for key in ("snn", "ann", "images", "exact"):
+        assert found[key] == expected[key]
+
+
+@pytest.mark.parametrize(
+    ("crop", "words"),
+    [("224", "RESIZE|shortest side"), ("a/b", "--crop 'a/b'"), ("200/224", "crop must be"),
+     ("256/224/cubic", "no interpolation 'cubic'"), ("256/224", "for image files")],
+)  # fmt: skip
+def test_crops_that_cannot_be(snn, crop, words):
+    assert re.search(words, refused("evaluate", snn, "--crop", crop))
+
+
+def test_torchvisions_weights_bring_their_own_transforms(tmp_path, monkeypatch):
+    import torchvision
+
+    state = torchvision.models.mobilenet_v2().state_dict()
+    monkeypatch.setattr(
+        "torchvision.models._api.load_state_dict_from_url", lambda *_, **__: dict(state)
+    )
+    spec = "torchvision:mobilenet_v2"
+    old, new = Framing(256, 224), Framing(232, 224)
+    assert network(spec, "IMAGENET1K_V1").framing == old
+    for weights in ("default", "IMAGENET1K_V2"):
+        found = network(spec, weights)
+        assert (found.framing, found.weights, found.remark) == (new, None, "")
+        assert found.normalisation == ann.NORMALISATIONS["imagenet"]
+        assert torch.equal(next(found.model.parameters()), next(iter(state.values())))
+    assert network(spec, None).framing == old
+    url = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V2.url
+    for name, framing in ((url.rpartition("/")[2], new), ("mine.pth", old)):
+        torch.save(state, tmp_path / name)
+        assert network(spec, str(tmp_path / name)).framing == framing
+    with pytest.raises(sr.InputError, match="IMAGENET1K_V1, IMAGENET1K_V2"):
+        network(spec, "IMAGENET1K_V3")
+
+
+def test_timms_data_configuration_is_taken(monkeypatch):
+    timm = pytest.importorskip("timm")
+    found = network("timm:resnet18", None)
+    wanted = timm.data.resolve_model_data_config(found.model)
+    assert found.framing.crop == wanted["input_size"][1]
+    assert found.framing.resize == int(found.framing.crop / wanted["crop_pct"])
+    assert found.framing.interpolation == wanted["interpolation"]
+    assert found.normalisation.mean == tuple(wanted["mean"])
+    with pytest.raises(sr.InputError, match="default"):
+        network("timm:resnet18", "IMAGENET1K_V1")
+    odd = {**wanted, "crop_mode": "squash"}
+    monkeypatch.setattr("timm.data.resolve_model_data_config", lambda _: odd)
+    with pytest.raises(sr.InputError, match="squash"):
+        network("timm:resnet18", None)
 
 
 # What every command refuses

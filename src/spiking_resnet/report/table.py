@@ -109,7 +109,8 @@ def _bare(row: list[str]) -> list[str]:
 
 def _conditions(curve: Curve) -> str:
     exact = "exact" if curve.exact else "not exact"
-    largest = max((curve.standard_error(p.accuracy) or 0.0 for p in curve.points), default=0.0)
+    shares = [curve.ann_accuracy, *(point.accuracy for point in curve.points)]
+    largest = max(curve.standard_error(share) or 0.0 for share in shares)
     return (
         f"n = {curve.images:,} images; engine {curve.engine} ({exact}); "
         f"{curve.seconds:.1f} s of simulation; standard errors up to {100 * largest:.2f} points."
