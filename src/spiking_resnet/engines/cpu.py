@@ -34,7 +34,7 @@ from spiking_resnet.graph import (
     Slice,
 )
 
-FEW = 8  # images that are not worth waking torch's threads for
+FEW = 2**13  # pixels (8 images of CIFAR) that are not worth waking torch's threads for
 
 WINDOW = 64  # time steps of a layer held at once, and
 WINDOW_BYTES = 2**25  # of spikes of the widest layer, and
@@ -73,7 +73,8 @@ def unsupported(graph: Graph, device: torch.device | str = "cpu") -> list[str]:
 def run(graph: Graph, plan: Plan) -> Result:
     """The simulation that `plan` asks for."""
     threads = torch.get_num_threads()
-    with kernels.alone() if len(plan.images) <= FEW else nullcontext():
+    pixels = len(plan.images) * kernels.positions(graph.input.shape)
+    with kernels.alone() if pixels <= FEW else nullcontext():
         return _run(graph, plan, threads)
 
 

@@ -77,45 +77,87 @@ struct Pool {
     int64_t new_height, new_width;
 };
 
+// The windows that each position lies in: `each` of them, filled up with one beyond the last.
+struct Windows {
+    int64_t each = 0;
+    std::vector<int32_t> reached;  // [positions, each]
+
+    explicit Windows(const Pool& p) {
+        std::vector<std::vector<int32_t>> found;
+        for (int64_t h = 0; h < p.height; ++h)
+            for (int64_t w = 0; w < p.width; ++w) {
+                auto& own = found.emplace_back();
+                for (int64_t ky = 0; ky < p.kernel_height; ++ky)
+                    for (int64_t kx = 0; kx < p.kernel_width; ++kx) {
+                        const int64_t y = h + p.padding_height - ky * p.dilation_height;
+                        const int64_t x = w + p.padding_width - kx * p.dilation_width;
+                        if (y < 0 || x < 0 || y % p.stride_height || x % p.stride_width) continue;
+                        if (y / p.stride_height >= p.new_height) continue;
+                        if (x / p.stride_width >= p.new_width) continue;
+                        own.push_back(int32_t(y / p.stride_height * p.new_width + x / p.stride_width));
+                    }
+                each = std::max(each, int64_t(own.size()));
+            }
+        for (auto& own : found) {
+            own.resize(each, int32_t(p.new_height * p.new_width));
+            reached.insert(reached.end(), own.begin(), own.end());
+        }
+    }
+
+    const int32_t* of(int64_t position) const { return reached.data() + position * each; }
+};
+
+constexpr int64_t CHUNK = 16;   // time steps in turn, and
+constexpr int64_t POOLED = 16;  // channels, whose words lie in one line of the cache
+
 // counts [images, channels, positions] and largest [images, channels, new positions] are carried on.
 void pool(const uint32_t* words, const Pool& p, int64_t threads, int32_t* counts, int32_t* largest,
           uint32_t* to) {
     const int64_t positions = p.height * p.width, outputs = p.new_height * p.new_width;
-    std::vector<int64_t> first, reached;  // the windows that each position lies in
-    for (int64_t h = 0; h < p.height; ++h)
-        for (int64_t w = 0; w < p.width; ++w) {
-            first.push_back(reached.size());
-            for (int64_t ky = 0; ky < p.kernel_height; ++ky)
-                for (int64_t kx = 0; kx < p.kernel_width; ++kx) {
-                    const int64_t y = h + p.padding_height - ky * p.dilation_height;
-                    const int64_t x = w + p.padding_width - kx * p.dilation_width;
-                    if (y < 0 || x < 0 || y % p.stride_height || x % p.stride_width) continue;
-                    if (y / p.stride_height >= p.new_height || x / p.stride_width >= p.new_width)
-                        continue;
-                    reached.push_back(y / p.stride_height * p.new_width + x / p.stride_width);
+    const Windows windows(p);
+    const int64_t length = blocks(positions), made = blocks(outputs);
+    const int64_t groups = (p.channels + POOLED - 1) / POOLED;
+    share(threads, p.images * groups, [&](int64_t task) {
+        const int64_t image = task / groups, c = task % groups * POOLED;
+        const int64_t width = p.channels - c < POOLED ? p.channels - c : POOLED;
+        std::vector<uint32_t> in(POOLED * CHUNK * length), out(POOLED * CHUNK * made + 1);
+        std::vector<int32_t> most(outputs + 1);
+        for (int64_t start = 0; start < p.steps; start += CHUNK) {
+            const int64_t steps = p.steps - start < CHUNK ? p.steps - start : CHUNK;
+            // Word `t` of block `b`, channel c + k: by channel and step in `in` and `out`.
+            const auto each = [&](int64_t all, auto&& visit) {
+                for (int64_t b = 0; b < all; ++b)
+                    for (int64_t t = 0; t < steps; ++t)
+                        for (int64_t k = 0; k < width; ++k)
+                            visit(((image * all + b) * p.steps + start + t) * p.channels + c + k,
+                                  (k * CHUNK + t) * all + b);
+            };
+            each(length, [&](int64_t outer, int64_t inner) { in[inner] = words[outer]; });
+            std::fill(out.begin(), out.end(), 0);
+            for (int64_t k = 0; k < width; ++k) {
+                int32_t* count = counts + (image * p.channels + c + k) * positions;
+                int32_t* kept = largest + (image * p.channels + c + k) * outputs;
+                std::copy(kept, kept + outputs, most.begin());
+                most[outputs] = INT32_MAX;
+                for (int64_t t = 0; t < steps; ++t) {
+                    const uint32_t* from = in.data() + (k * CHUNK + t) * length;
+                    uint32_t* fired = out.data() + (k * CHUNK + t) * made;
+                    for (int64_t b = 0; b < length; ++b)
+                        for (uint32_t bits = from[b]; bits; bits &= bits - 1) {
+                            const int64_t place = b * BLOCK + __builtin_ctz(bits);
+                            const int32_t sum = ++count[place];
+                            const int32_t* reached = windows.of(place);
+                            for (int64_t i = 0; i < windows.each; ++i) {
+                                const int32_t o = reached[i];
+                                const uint32_t grown = sum > most[o];  // then by one: no branch
+                                most[o] += int32_t(grown);
+                                fired[o / BLOCK] |= grown << o % BLOCK;
+                            }
+                        }
                 }
-        }
-    first.push_back(reached.size());
-    const int64_t length = blocks(positions), made = blocks(outputs), words_each = p.steps * p.channels;
-    share(threads, p.images * p.channels, [&](int64_t task) {
-        const int64_t image = task / p.channels, c = task % p.channels;
-        const uint32_t* from = words + image * length * words_each + c;
-        uint32_t* out = to + image * made * words_each + c;
-        int32_t* count = counts + task * positions;
-        int32_t* most = largest + task * outputs;
-        for (int64_t t = 0; t < p.steps; ++t, from += p.channels, out += p.channels) {
-            for (int64_t b = 0; b < made; ++b) out[b * words_each] = 0;
-            for (int64_t b = 0; b < length; ++b)
-                for (uint32_t bits = from[b * words_each]; bits; bits &= bits - 1) {
-                    const int64_t place = b * BLOCK + __builtin_ctz(bits);
-                    const int32_t sum = ++count[place];
-                    for (int64_t i = first[place]; i < first[place + 1]; ++i) {
-                        const int64_t o = reached[i];
-                        if (sum <= most[o]) continue;
-                        most[o] = sum;
-                        out[o / BLOCK * words_each] |= uint32_t{1} << o % BLOCK;
-                    }
-                }
+                std::copy(most.begin(), most.end() - 1, kept);
+            }
+            each(made, [&](int64_t outer, int64_t inner) { to[outer] = out[inner]; });
         }
     });
 }

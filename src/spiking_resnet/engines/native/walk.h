@@ -22,6 +22,14 @@ namespace walk {
 constexpr int64_t CHUNK = 16;  // time steps in turn
 constexpr int64_t TURN = 4;    // rows of weights added between two looks at the list's end
 
+constexpr int64_t GROUP = 64;  // outputs computed together: their rows of weights lie together, so
+                               // that those of a layer of 512 channels stay in the second cache
+
+// How many outputs the group from `o` on has.
+INLINE int64_t group_at(const Population& p, int64_t o) {
+    return o + GROUP <= p.channels ? GROUP : p.channels - o;
+}
+
 INLINE int64_t units(int64_t channels) { return (channels + 31) / 32; }
 
 INLINE int64_t rows_of(const Source& s) {
@@ -148,12 +156,12 @@ WALK static void list_rows(const Population& p, const Source* sources, int64_t n
 template <int VECTORS, bool WIDE>
 WALK static void run_place(const Population& p, const Source* sources, int64_t number,
                            const void* weights, int32_t* v, int64_t place, int64_t lane,
-                           int64_t steps, int64_t o, Desk& desk) {
+                           int64_t steps, int64_t o, int64_t rows, Desk& desk) {
     constexpr int HALVES = 2 * VECTORS;                 // vectors of potentials, and of wide sums
     constexpr int SUMS = WIDE ? HALVES : VECTORS;       // vectors of sums
     const int64_t wide = units(p.channels);
-    const int64_t row = p.channels * (WIDE ? 4 : 2);    // bytes
-    const char* table = (const char*)weights + o * (WIDE ? 4 : 2);
+    const int64_t row = group_at(p, o) * (WIDE ? 4 : 2);  // bytes
+    const char* table = (const char*)weights + o * (rows + 1) * (WIDE ? 4 : 2);
     const __m512i kept = _mm512_set1_epi32(p.reset_to_zero ? 0 : -1);
     __m512i potential[HALVES], bias[HALVES], threshold[HALVES];
     for (int i = 0; i < HALVES; ++i) {
@@ -231,13 +239,13 @@ WALK static void run_image(const Population& p, const Source* sources, int64_t n
             list_rows(p, sources, number, b, lanes, steps, rows, desk);
             if (lanes < BLOCK) std::fill(desk.fired.begin(), desk.fired.end(), 0);
             for (int64_t o = 0; o < p.channels;) {
-                const bool two = o + 64 <= p.channels;
+                const int64_t group = group_at(p, o);
                 for (int64_t i = 0; i < lanes; ++i)
-                    (two ? run_place<2, WIDE> : run_place<1, WIDE>)(
+                    (group == GROUP ? run_place<2, WIDE> : run_place<1, WIDE>)(
                         p, sources, number, weights,
                         desk.potential.data() + ((b - first) * BLOCK + i) * p.channels + o,
-                        b * BLOCK + i, i, steps, o, desk);
-                o += two ? 64 : 32;
+                        b * BLOCK + i, i, steps, o, rows, desk);
+                o += group;
             }
             uint32_t* words = p.spikes + ((image * length + b) * p.steps + start) * p.channels;
             for (int64_t t = 0; t < steps; ++t)
@@ -261,19 +269,23 @@ bool fits(const Population& p, const Source* sources, int64_t number) {
     return rows > 0 && rows < 65535 && p.channels % 32 == 0 && !p.constant && !p.current && !p.peaks;
 }
 
-// Writes the rows of weights [sources, kernel, channels in units of 32, outputs], and one of zeros.
+// Writes, for each group of outputs, the rows of weights [sources, kernel, channels in units of 32,
+// outputs of the group], and one of zeros.
 template <typename Number>
 void fill_rows(const Population& p, const Source* sources, int64_t number, Number* to) {
-    for (int64_t i = 0; i < number; ++i) {
-        const Source& s = sources[i];
-        const int64_t taps = s.kernel_height * s.kernel_width;
-        if (s.identity) continue;
-        for (int64_t tap = 0; tap < taps; ++tap)
-            for (int64_t c = 0; c < units(s.channels) * 32; ++c)
-                for (int64_t o = 0; o < p.channels; ++o)
-                    *to++ = c < s.channels ? Number(s.weights[(o * s.channels + c) * taps + tap]) : 0;
+    for (int64_t first = 0; first < p.channels; first += GROUP) {
+        const int64_t past = first + group_at(p, first);
+        for (int64_t i = 0; i < number; ++i) {
+            const Source& s = sources[i];
+            const int64_t taps = s.kernel_height * s.kernel_width;
+            if (s.identity) continue;
+            for (int64_t tap = 0; tap < taps; ++tap)
+                for (int64_t c = 0; c < units(s.channels) * 32; ++c)
+                    for (int64_t o = first; o < past; ++o)
+                        *to++ = c < s.channels ? Number(s.weights[(o * s.channels + c) * taps + tap]) : 0;
+        }
+        for (int64_t o = first; o < past; ++o) *to++ = 0;
     }
-    for (int64_t o = 0; o < p.channels; ++o) *to++ = 0;
 }
 
 void run(const Population& p, const Source* sources, int64_t number, int64_t threads) {
