@@ -31,7 +31,8 @@ import torch
 from torch import Tensor, nn
 
 from spiking_resnet import interpret, simulate
-from spiking_resnet.ann.images import NORMALISATIONS, PixelsInFiles
+from spiking_resnet.ann import NORMALISATIONS
+from spiking_resnet.ann.pixels import Framing, PixelsInFiles
 from spiking_resnet.evaluate import hardware
 from spiking_resnet.graph import Conv2d, Graph, Linear
 from spiking_resnet.methods import hu2021
@@ -109,7 +110,7 @@ def photographs(data: Path | None, size: int, count: int) -> Tensor:
             f"{data} holds {len(found)} images (.jpg, .JPEG, .png): {count} are needed"
         )
     chosen = torch.randperm(len(found), generator=torch.Generator().manual_seed(1))[:count]
-    files = PixelsInFiles(tuple(found[i] for i in chosen.tolist()), size, size)
+    files = PixelsInFiles(tuple(found[i] for i in chosen.tolist()), Framing(size, size))
     return NORMALISATIONS["imagenet"].apply(files.read(torch.arange(count)))
 
 

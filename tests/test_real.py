@@ -123,8 +123,9 @@ def test_float64_gives_the_same_spikes(name, two_threads):
 
 
 @pytest.mark.slow
-def test_resnet56_is_exact_over_all_350_steps(two_threads):
-    graph = converted("cifar10_resnet56_akamaster", steps=350)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_spike_is_the_same_over_all_350_steps(name, two_threads):
+    graph = converted(name, steps=350)
     images = pictures(8)
     expected = run(graph, images, "layerwise", 350)
     assert expected.exact

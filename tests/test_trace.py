@@ -218,6 +218,14 @@ def test_nothing_else_slips_through(function):
         trace(random_weights(Wrapped(function)), (3, 8, 8))
 
 
+def test_padding_by_nothing_leaves_no_node():
+    padded, plain = (
+        trace(random_weights(Wrapped(function)), (3, 8, 8))
+        for function in (lambda x: F.pad(x, (0, 0, 0, 0)), lambda x: x)
+    )
+    assert [type(n) for n in padded.nodes] == [type(n) for n in plain.nodes]
+
+
 @pytest.mark.parametrize(
     "function",
     [

@@ -251,6 +251,8 @@ def _pad(call: Call, x: Value, sizes: list[int], mode: str = "constant", value: 
     if nodes:
         x = Value(nodes[-1].name, nodes[-1].shape)
     around = tuple((max(before, 0), max(after, 0)) for before, after in pairs)
+    if not any(any(pair) for pair in around):
+        return nodes or x.name
     return [*nodes, Pad(**call.base(x), padding=around)]
 
 

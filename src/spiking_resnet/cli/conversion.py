@@ -157,7 +157,7 @@ def store(graph: Graph, path: Path) -> None:
 def summarise(graph: Graph) -> None:
     """Nothing; prints what was made."""
     found = inspect_graph(graph)
-    out.print(populations(found))
+    out.print(populations(found, out.width))
     notes = graph.notes
     trials = notes["compensation"].get("trials", ())
     if trials:

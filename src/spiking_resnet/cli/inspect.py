@@ -81,7 +81,7 @@ def _converted(path: Path) -> Inspection:
     found = inspect_graph(graph)
     say(f"{path}: {path.stat().st_size:,} bytes")
     say(f"image {graph.input.shape}, {graph.input.encoding} input; {graph.output.shape[0]} classes")
-    out.print(report.populations(found))
+    out.print(report.populations(found, out.width))
     say(report.summary(found))
     say(f"{len(found.populations)} populations; {report.exactness(found)}")
     resets = " and ".join(sorted({one.reset for one in found.populations}))

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 POPULATIONS = (
     "λ: firing threshold in the artificial network's units; spikes: the same in units of the "
-    "spikes that come in; synapses: those that end at the population; exact: for how many steps "
-    "its sums are certain to be"
+    "spikes that come in; exact: for how many steps its sums are certain to be"
 )
+SYNAPSES = "; synapses: those that end at the population"
 NODES = (
     "For one image. MACs: dense, products with the zeros of the padding included; synapses: "
     "connections between values that exist, per time step"
@@ -24,31 +24,39 @@ _NAMED = 4  # layers; of more the rest are not named
 _WIDE = 100  # characters of a terminal that has room for all columns
 
 
-def populations(found: Inspection) -> "Table":
-    """A rich table of a network's spiking populations, in the order of computation."""
+def populations(found: Inspection, width: int = 120) -> "Table":
+    """A rich table of a network's spiking populations, in the order of computation.
+
+    width: of the terminal; a narrow one gets no columns of synapses and grids.
+    """
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(box=SIMPLE, caption=POPULATIONS, caption_justify="left", padding=(0, 1, 0, 0))
+    wide = width >= _WIDE
+    caption = POPULATIONS + (SYNAPSES if wide else "")
+    table = Table(box=SIMPLE, caption=caption, caption_justify="left", padding=(0, 1, 0, 0))
     table.add_column("population", overflow="fold")
-    for heading in ("shape", "neurons", "synapses", "λ", "spikes", "grid", "exact"):
+    shown = ("shape", "neurons", "λ", "spikes", "exact")
+    if wide:
+        shown = ("shape", "neurons", "synapses", "λ", "spikes", "grid", "exact")
+    for heading in shown:
         table.add_column(heading, justify="right", no_wrap=True)
     for one in found.populations:
-        table.add_row(*_population(one))
+        cells = _population(one)
+        table.add_row(one.name, *(cells[heading] for heading in shown))
     return table
 
 
-def _population(one: Population) -> list[str]:
-    return [
-        one.name,
-        _shape(one.shape),
-        f"{one.neurons:,}",
-        _whole(one.synapses),
-        "-" if one.scale is None else _values(one.scale),
-        _values(one.threshold),
-        "-" if one.grid is None else f"2^-{one.grid}",
-        _steps(one.exact_steps),
-    ]
+def _population(one: Population) -> dict[str, str]:
+    return {
+        "shape": _shape(one.shape),
+        "neurons": _whole(one.neurons),
+        "synapses": _whole(one.synapses),
+        "λ": "-" if one.scale is None else _values(one.scale),
+        "spikes": _values(one.threshold),
+        "grid": "-" if one.grid is None else f"2^-{one.grid}",
+        "exact": _steps(one.exact_steps),
+    }
 
 
 def nodes(found: Inspection, width: int = 120) -> "Table":
