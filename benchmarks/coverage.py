@@ -234,7 +234,8 @@ def count(number: float) -> str:
 
 def report(rows: dict[str, dict]) -> str:
     """The page: what was converted, and what was refused."""
-    ordered = [rows[name] for name in NETWORKS if name in rows]
+    names = [*NETWORKS, *(name for name in rows if name not in NETWORKS)]
+    ordered = [rows[name] for name in names if name in rows]
     converted = [row for row in ordered if "refused" not in row]
     refused = [row for row in ordered if "refused" in row]
     if not converted:
@@ -339,7 +340,7 @@ def main() -> None:
     if options.write:
         write(options.write, report(done(options.json)))
         return
-    data = options.data or os.environ.get("SPIKING_RESNET_DATA")
+    data = options.data
     for network in options.networks or NETWORKS:
         rows = done(options.json)
         row = rows.get(network, {})
@@ -355,11 +356,8 @@ def main() -> None:
                 print(f"{network}: failed", flush=True)
             continue
         warnings.filterwarnings("ignore")
-        photos = Path(data) if data else None
-        if options.long:
-            row = {**row, "long": prolonged(network, photos)}
-        else:
-            row = measured(network, photos)
+        done_now = {"long": prolonged(network, data)} if options.long else measured(network, data)
+        row = {**row, **done_now}
         with options.json.open("a") as file:  # the last line of a network counts
             file.write(json.dumps(row) + "\n")
         shown = row.get("long") or row.get("correlations")
