@@ -43,6 +43,84 @@ def test_constant_input_has_a_closed_form(current, threshold, share, steps):
     assert spikes.sum() == min(max(floor((initial + steps * current) / threshold), 0), steps)
 
 
+def emitting(neuron, currents):
+    """(whole spikes [T], potentials [T]) of one neuron for currents [T]."""
+    potential, emitted, fired, rest = neurons.start(neuron, currents[:1]), torch.zeros(1), [], []
+    for current in currents:
+        spikes, potential = neurons.step(neuron, potential, current[None], emitted)
+        emitted = emitted + spikes
+        fired.append(spikes)
+        rest.append(potential)
+    return torch.cat(fired), torch.cat(rest)
+
+
+CURRENTS = st.lists(st.integers(-3 * GRID, 3 * GRID), min_size=1, max_size=40)
+
+
+@settings(deadline=None, max_examples=200)
+@given(currents=CURRENTS, levels=st.integers(1, 6), signed=st.booleans())
+def test_charge_is_kept_whatever_fires(currents, levels, signed):
+    neuron = IntegrateAndFire(
+        threshold=torch.tensor(1.0),
+        initial_potential=torch.tensor(0.5),
+        amplitude=torch.tensor(1.0),
+        levels=levels,
+        signed=signed,
+    )
+    currents = torch.tensor(currents) / GRID
+    spikes, potentials = emitting(neuron, currents)
+    assert torch.equal(potentials, 0.5 + currents.cumsum(0) - spikes.cumsum(0))
+    assert int(spikes.abs().max()) <= levels
+    assert bool((spikes.cumsum(0) >= 0).all())
+    assert signed or bool((spikes >= 0).all())
+
+
+@settings(deadline=None, max_examples=200)
+@given(currents=CURRENTS)
+def test_with_enough_levels_a_signed_neuron_has_always_fired_what_an_even_input_would(currents):
+    neuron = IntegrateAndFire(
+        threshold=torch.tensor(1.0),
+        initial_potential=torch.tensor(0.5),
+        amplitude=torch.tensor(1.0),
+        levels=1000,
+        signed=True,
+    )
+    currents = torch.tensor(currents) / GRID
+    spikes, _ = emitting(neuron, currents)
+    for steps in range(1, len(currents) + 1):
+        expected = neurons.even_count(neuron, currents[:steps].sum()[None], steps)
+        assert float(spikes[:steps].sum()) == expected.item()
+
+
+@settings(deadline=None, max_examples=200)
+@given(potential=st.integers(0, 40 * GRID), bits=st.integers(1, 5), threshold=st.integers(1, GRID))
+def test_levels_are_thresholds_of_binary_weights(potential, bits, threshold):
+    """The multi-threshold neuron: the largest threshold first, each fires at most once."""
+    neuron = IntegrateAndFire(
+        threshold=torch.tensor(threshold / GRID),
+        initial_potential=torch.tensor(0.0),
+        amplitude=torch.tensor(1.0),
+        levels=2**bits - 1,
+    )
+    spikes, rest = neurons.step(neuron, torch.tensor([potential / GRID]), torch.zeros(1))
+    expected, left = 0, potential
+    for weight in (2**k for k in reversed(range(bits))):
+        if left >= weight * threshold:
+            expected, left = expected + weight, left - weight * threshold
+    assert (spikes.item(), rest.item()) == (expected, left / GRID)
+
+
+def test_several_levels_and_signs_need_the_reset_by_subtraction():
+    with pytest.raises(ValueError, match="subtraction"):
+        IntegrateAndFire(
+            threshold=torch.tensor(1.0),
+            initial_potential=torch.tensor(0.0),
+            amplitude=torch.tensor(1.0),
+            reset="zero",
+            levels=2,
+        )
+
+
 @settings(deadline=None, max_examples=200)
 @given(
     current=st.integers(-2 * GRID, 3 * GRID),

@@ -5,7 +5,7 @@ from spiking_resnet import interpret
 from spiking_resnet.graph import Add, Affine, Conv2d, Linear, ReLU, tensors
 from spiking_resnet.methods import hu2021
 from spiking_resnet.passes.compensate import CANDIDATES, Trial, compensate, search
-from spiking_resnet.passes.fire import fire
+from spiking_resnet.passes.fire import Kind, fire
 from spiking_resnet.passes.normalise import normalise
 from spiking_resnet.records import Calibration
 from zoo import NAMES, ann, images, same_tensors, spiking, traced
@@ -13,7 +13,7 @@ from zoo import NAMES, ann, images, same_tensors, spiking, traced
 
 def normalised(name, factor, threshold=2.0):
     thresholds = {n.name: torch.tensor(threshold + i) for i, n in enumerate(ann(name).of(ReLU))}
-    return normalise(compensate(fire(ann(name), thresholds, 0.5, "subtract"), factor))
+    return normalise(compensate(fire(ann(name), thresholds, Kind()), factor))
 
 
 def test_weights_and_identity_gains_grow_but_not_biases():

@@ -3,7 +3,7 @@ import torch
 
 from spiking_resnet import simulate
 from spiking_resnet.graph import AvgPool, Fire, MaxPool, ReLU
-from spiking_resnet.passes.fire import fire, fire_after_pools, fire_at_output
+from spiking_resnet.passes.fire import Kind, fire, fire_after_pools, fire_at_output
 from zoo import NAMES, ann, images, logits, spiking
 
 
@@ -11,7 +11,7 @@ def fired(name, threshold=None, initial=0.5, reset="subtract"):
     graph = ann(name)
     threshold = torch.tensor(2.0) if threshold is None else threshold
     thresholds = {node.name: threshold for node in graph.of(ReLU)}
-    return fire(graph, thresholds, initial, reset)
+    return fire(graph, thresholds, Kind(initial_potential=initial, reset=reset))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -31,7 +31,7 @@ def test_spikes_carry_their_threshold():
 
 
 def test_an_average_pool_gets_neurons_of_the_spikes_it_pools():
-    graph = fire_after_pools(fired("average_of_49", torch.tensor(3.0)), 0.5, "subtract")
+    graph = fire_after_pools(fired("average_of_49", torch.tensor(3.0)), Kind())
     (pool,) = graph.of(AvgPool)
     population = graph[f"{pool.name}.fire"]
     assert population.inputs == (pool.name,)
@@ -41,7 +41,7 @@ def test_an_average_pool_gets_neurons_of_the_spikes_it_pools():
 
 def test_pools_of_pools_and_of_max_pools_get_theirs():
     for name in ("average_of_4", "stem_max_pool", "mixed_block", "inner_max_pool"):
-        graph = fire_after_pools(fired(name), 0.5, "subtract")
+        graph = fire_after_pools(fired(name), Kind())
         for pool in graph.of(AvgPool):
             assert [n.name for n in graph.consumers[pool.name]] == [f"{pool.name}.fire"]
         for pool in graph.of(MaxPool):
@@ -49,20 +49,20 @@ def test_pools_of_pools_and_of_max_pools_get_theirs():
 
 
 def test_a_pool_of_currents_gets_none():
-    graph = fire_after_pools(fired("average_of_currents"), 0.5, "subtract")
+    graph = fire_after_pools(fired("average_of_currents"), Kind())
     first = graph.of(AvgPool)[0]
     assert f"{first.name}.fire" not in graph.by_name
 
 
 def test_a_pool_of_joined_spikes_gets_neurons():
-    graph = fire_after_pools(fired("inception"), 0.5, "subtract")
+    graph = fire_after_pools(fired("inception"), Kind())
     assert all(f"{pool.name}.fire" in graph.by_name for pool in graph.of(AvgPool))
 
 
 def test_neurons_on_the_logits_count():
     graph = fired("identity")
     thresholds = {"output": torch.tensor(4.0)}
-    made = fire_at_output(graph, thresholds, 0.5, "subtract")
+    made = fire_at_output(graph, thresholds, Kind())
     population = made["output.fire"]
     assert population.inputs == graph.output.inputs
     assert (float(population.neuron.threshold), float(population.neuron.amplitude)) == (4, 1)

@@ -19,7 +19,7 @@ from spiking_resnet.graph import (
     tensors,
     with_tensors,
 )
-from spiking_resnet.passes.fire import fire, fire_after_pools, fire_at_output
+from spiking_resnet.passes.fire import Kind, fire, fire_after_pools, fire_at_output
 from spiking_resnet.passes.normalise import normalise
 from spiking_resnet.passes.pools import cumulative_pools
 from spiking_resnet.passes.snap import exact_steps, snap
@@ -59,9 +59,9 @@ def halves_exactly(name):
 def test_normalising_changes_no_spike(name, per_channel, reset):
     graph = on_binary_grid(ann(name))
     thresholds = powers_of_two(graph, per_channel)
-    plain = cumulative_pools(fire(graph, thresholds, 0.5, reset))
-    plain = fire_after_pools(plain, 0.5, reset)
-    plain = in_float64(fire_at_output(plain, thresholds, 0.5, reset))
+    plain = cumulative_pools(fire(graph, thresholds, Kind(reset=reset)))
+    plain = fire_after_pools(plain, Kind(reset=reset))
+    plain = in_float64(fire_at_output(plain, thresholds, Kind(reset=reset)))
     batch = (images(name, 4).double() * 16).round() / 16
     expected = spike_trains(plain, batch, 25)
     found = spike_trains(in_float64(normalise(plain)), batch, 25)
@@ -77,7 +77,7 @@ def test_normalising_changes_no_logit(name):
         n.name: torch.rand(n.shape[0], generator=torch.Generator().manual_seed(i)) + 0.5
         for i, n in enumerate(ann(name).of(ReLU))
     }
-    plain = in_float64(fire(ann(name), thresholds, 0.5, "subtract"))
+    plain = in_float64(fire(ann(name), thresholds, Kind()))
     batch = images(name, 4).double()
     with torch.inference_mode():
         expected = interpret.readout(plain, run(plain, batch, 2))
@@ -103,7 +103,7 @@ def test_one_residual_block_by_hand(per_channel):
     graph = ann("identity")
     first, inner, after = (node.name for node in graph.of(ReLU))
     theta = {first: FIRST[per_channel], inner: INNER[per_channel], after: AFTER[per_channel]}
-    made = normalise(fire(graph, theta, 0.5, "subtract"))
+    made = normalise(fire(graph, theta, Kind()))
 
     def scaled(node, incoming, outgoing):
         outgoing = outgoing.double().expand(len(node.weight))
@@ -169,7 +169,7 @@ def test_a_pools_population_has_exactly_the_divisor(name):
     graph = ann(name)
     for theta in torch.rand(40, generator=torch.Generator().manual_seed(0)) * 5 + 0.1:
         thresholds = {node.name: theta for node in graph.of(ReLU)}
-        spikes = fire_after_pools(fire(graph, thresholds, 0.5, "subtract"), 0.5, "subtract")
+        spikes = fire_after_pools(fire(graph, thresholds, Kind()), Kind())
         made = snap(normalise(cumulative_pools(spikes)), 350)
         for pool in made.of(AvgPool):
             population = made[f"{pool.name}.fire"]
@@ -191,7 +191,7 @@ def test_a_network_with_relus_left_is_refused():
 
 
 def test_normalising_is_pure():
-    graph = fire(ann("identity"), powers_of_two(ann("identity"), True), 0.5, "subtract")
+    graph = fire(ann("identity"), powers_of_two(ann("identity"), True), Kind())
     before = {(n.name, k): t.clone() for n in graph.nodes for k, t in tensors(n).items()}
     normalise(graph)
     after = {(n.name, k): t for n in graph.nodes for k, t in tensors(n).items()}
@@ -213,7 +213,7 @@ def selected(index, thresholds):
     flat = Flatten(name="flat", inputs=("relu",), shape=(len(index),))
     output = Output(name="output", inputs=("flat",), shape=flat.shape)
     graph = Graph((image, conv, pick, relu, flat, output))
-    return normalise(fire(graph, {"relu": torch.tensor(thresholds)}, 0.5, "subtract"))
+    return normalise(fire(graph, {"relu": torch.tensor(thresholds)}, Kind()))
 
 
 def test_channels_are_normalised_by_the_thresholds_they_are_moved_to():

@@ -3,7 +3,7 @@ import torch
 
 from spiking_resnet import methods, simulate
 from spiking_resnet.graph import Add, Affine, AvgPool, Conv2d, Fire, ReLU
-from spiking_resnet.passes.fire import fire
+from spiking_resnet.passes.fire import Kind, fire
 from spiking_resnet.passes.normalise import normalise
 from spiking_resnet.passes.shortcuts import projections, unconverted
 from spiking_resnet.records import Calibration
@@ -52,7 +52,7 @@ def test_a_projection_is_normalised_by_its_own_lambda():
     graph = ann("projection")
     theta = {node.name: torch.tensor(2.0 + i) for i, node in enumerate(graph.of(ReLU))}
     own = {name: torch.tensor(7.0) for name in projections(graph)}
-    spikes = fire(graph, theta, 0.5, "subtract")
+    spikes = fire(graph, theta, Kind())
     converted = normalise(spikes)
     plain = normalise(unconverted(spikes, own))
     starts = {i: on_the_way(plain, i) for add in plain.of(Add) for i in add.inputs}
@@ -67,7 +67,7 @@ def test_a_projection_is_normalised_by_its_own_lambda():
 def test_other_layers_are_as_they_were():
     graph = ann("identity")
     theta = {node.name: torch.tensor(2.0 + i) for i, node in enumerate(graph.of(ReLU))}
-    spikes = fire(graph, theta, 0.5, "subtract")
+    spikes = fire(graph, theta, Kind())
     one, other = normalise(spikes), normalise(unconverted(spikes, {}))
     for node in one.of(Conv2d):
         assert torch.equal(node.weight, other[node.name].weight)
@@ -101,7 +101,7 @@ def test_thresholds_per_channel_exclude_the_ablation():
 
 def spikes_of(name):
     theta = {node.name: torch.tensor(1.0) for node in ann(name).of(ReLU)}
-    return fire(ann(name), theta, 0.5, "subtract")
+    return fire(ann(name), theta, Kind())
 
 
 def test_structure_of_a_block():

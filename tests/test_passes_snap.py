@@ -18,7 +18,7 @@ from spiking_resnet.graph import (
 )
 from spiking_resnet.methods import hu2021
 from spiking_resnet.neurons import IntegrateAndFire
-from spiking_resnet.passes.fire import fire
+from spiking_resnet.passes.fire import Kind, fire
 from spiking_resnet.passes.normalise import normalise
 from spiking_resnet.passes.snap import INPUT_GRID, MANTISSA, WEIGHT_GRID, exact_steps, snap
 from spiking_resnet.records import Calibration
@@ -44,7 +44,7 @@ def on_grid(tensor, bits):
 def normal(name):
     """A normalised network, off the grid."""
     thresholds = {node.name: torch.tensor(1.7) for node in ann(name).of(ReLU)}
-    return normalise(fire(ann(name), thresholds, 0.5, "subtract"))
+    return normalise(fire(ann(name), thresholds, Kind()))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -15,7 +15,7 @@ from torch import nn
 from spiking_resnet import interpret, simulate
 from spiking_resnet.graph import AvgPool, Fire, ReLU
 from spiking_resnet.methods import hu2021
-from spiking_resnet.passes.fire import fire, fire_after_pools, fire_at_output
+from spiking_resnet.passes.fire import Kind, fire, fire_after_pools, fire_at_output
 from spiking_resnet.passes.fold_bn import fold_bn
 from spiking_resnet.passes.normalise import normalise
 from spiking_resnet.passes.pools import cumulative_pools, relu_first
@@ -231,9 +231,9 @@ def test_normalising_changes_no_spike(found, per_channel, reset):
     if any(pool.divisor not in (1, 2, 4, 8, 16, 32, 64) for pool in graph.of(AvgPool)):
         return
     thresholds = powers_of_two(graph, per_channel)
-    plain = cumulative_pools(fire(graph, thresholds, 0.5, reset))
-    plain = fire_after_pools(plain, 0.5, reset)
-    plain = in_float64(fire_at_output(plain, thresholds, 0.5, reset))
+    plain = cumulative_pools(fire(graph, thresholds, Kind(reset=reset)))
+    plain = fire_after_pools(plain, Kind(reset=reset))
+    plain = in_float64(fire_at_output(plain, thresholds, Kind(reset=reset)))
     batch = (pictures(shape).double() * 8).round() / 8
     expected = spike_trains(plain, batch, 12)
     made = spike_trains(in_float64(normalise(plain)), batch, 12)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import spiking_resnet.store as store
 from spiking_resnet import StoreError, interpret, load, save, simulate
-from spiking_resnet.graph import tensors
+from spiking_resnet.graph import Fire, tensors
 from zoo import NAMES, ann, images, same_tensors, spiking, traced
 
 
@@ -117,11 +117,32 @@ def with_version(description, version):
     return json.dumps({**description, "version": version})
 
 
-@pytest.mark.parametrize("version", [0, 2, None, "1"])
+@pytest.mark.parametrize("version", [0, 3, None, "1"])
 def test_other_versions_are_refused(file, version):
     rewritten(file, lambda description: with_version(description, version))
     with pytest.raises(StoreError, match=rf"version {version}"):
         load(file)
+
+
+def test_files_of_version_1_are_read(file):
+    """There neurons had no levels and signs."""
+
+    def older(description):
+        for node in description["snn"]["nodes"]:
+            if "neuron" in node:
+                node["neuron"] = {"reset": node["neuron"]["reset"]}
+        return with_version(description, 1)
+
+    expected = store.digest(load(file))
+    rewritten(file, older)
+    assert store.digest(load(file)) == expected
+
+
+def test_neurons_keep_their_levels_and_signs(tmp_path):
+    path = tmp_path / "both.safetensors"
+    store.save(spiking("identity", levels=3, signed=True), path)
+    for node in load(path).of(Fire):
+        assert (node.neuron.levels, node.neuron.signed) == (3, True)
 
 
 def drop_node_field(description):

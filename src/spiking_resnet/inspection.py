@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spiking_resnet.from_onnx.translate import trace_onnx
 from spiking_resnet.graph import Affine, AvgPool, Conv2d, Fire, Graph, Linear, Node, ReLU
-from spiking_resnet.passes.fire import fire
+from spiking_resnet.passes.fire import Kind, fire
 from spiking_resnet.passes.fold_bn import fold_bn
 from spiking_resnet.passes.snap import exact_steps, exact_steps_of
 from spiking_resnet.records import InputError
@@ -150,7 +150,7 @@ def _remarks(graph: Graph) -> dict[str, str]:
     folded = fold_bn(graph)
     found = {node.name: FOLDED for node in graph.of(Affine) if node.name not in folded.by_name}
     ones = {node.name: torch.ones(()) for node in folded.of(ReLU)}
-    spiking = fire(folded, ones, 0.0, "subtract")
+    spiking = fire(folded, ones, Kind(initial_potential=0.0))
     spikes, fixed = carries_spikes(spiking), _before_neurons(spiking)
     for node in spiking.nodes:
         if not node.inputs or all(spikes[n] or n in fixed for n in node.inputs):

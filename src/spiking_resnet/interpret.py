@@ -40,11 +40,17 @@ class State:
     """What a network carries from one time step to the next.
 
     time: steps done. memory: membrane potentials (Fire), cumulative inputs (MaxPool) and the summed
-    read-out (Output), [N, ...] by node name.
+    read-out (Output), [N, ...] by node name; of signed neurons also the spikes so far, by the name
+    that `emitted_by` gives.
     """
 
     time: int = 0
     memory: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def emitted_by(name: str) -> str:
+    """Where a State keeps the spikes that a population of signed neurons has fired."""
+    return f"{name}:emitted"
 
 
 def convolve(node: Conv2d, x: Tensor) -> Tensor:
@@ -207,7 +213,10 @@ def _advance(node: Node, inputs: list[Tensor], memory: dict[str, Tensor]) -> Ten
     name = node.name
     if isinstance(node, Fire):
         before = memory[name] if name in memory else neurons.start(node.neuron, inputs[0])
-        value, memory[name] = neurons.step(node.neuron, before, inputs[0])
+        emitted = memory.get(emitted_by(name), torch.zeros(()))
+        value, memory[name] = neurons.step(node.neuron, before, inputs[0], emitted)
+        if node.neuron.signed:
+            memory[emitted_by(name)] = emitted + neurons.whole(node.neuron, value)
         return value
     if isinstance(node, Output):
         memory[name] = memory[name] + inputs[0] if name in memory else inputs[0]

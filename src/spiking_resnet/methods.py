@@ -10,7 +10,7 @@ from spiking_resnet.graph import Graph
 from spiking_resnet.neurons import Reset
 from spiking_resnet.passes.compensate import compensate, search
 from spiking_resnet.passes.encode import poisson_input, with_input_limit
-from spiking_resnet.passes.fire import fire, fire_after_pools, fire_at_output
+from spiking_resnet.passes.fire import Kind, fire, fire_after_pools, fire_at_output
 from spiking_resnet.passes.fold_bn import fold_bn
 from spiking_resnet.passes.normalise import normalise
 from spiking_resnet.passes.pools import cumulative_pools, relu_first
@@ -33,6 +33,7 @@ class hu2021:
     per_channel: one threshold per channel instead of one per layer.
     initial_potential: membrane potential before the first step, as a fraction of the threshold.
     reset: "subtract", or "zero".
+    levels: the most spikes of a neuron in one step. signed: neurons may take spikes back.
     shortcut_conversion: False leaves out the paper's shortcut conversion model (ablation).
     compensation: the factor on all synapses (1 is none), or "search": tried on calibration images
         only, with the trials in the graph's notes.
@@ -52,6 +53,8 @@ class hu2021:
     per_channel: bool = False
     initial_potential: float = 0.5
     reset: Reset = "subtract"
+    levels: int = 1
+    signed: bool = False
     shortcut_conversion: bool = True
     compensation: float | Literal["search"] = 1.0
     compensation_steps: int = 100
@@ -74,6 +77,11 @@ class hu2021:
             )
         if isinstance(self.compensation, str) and self.compensation != "search":
             raise ValueError(f"compensation is {self.compensation!r}: a factor, or 'search'")
+        if self.levels < 1 or (self.reset == "zero" and (self.levels > 1 or self.signed)):
+            raise ValueError(
+                f"levels is {self.levels}: it starts at 1; and several levels or signs go with the "
+                "reset by subtraction"
+            )
         if not self.shortcut_conversion and self.per_channel:
             raise ValueError("without shortcut conversion thresholds are one per layer")
         for option, allowed in _CHOICES.items():
@@ -93,13 +101,19 @@ class hu2021:
         graph = with_input_limit(ann, statistics.input_limit)
         if self.input_coding == "poisson":
             graph = poisson_input(graph, statistics.input_limit, self.seed)
-        graph = fire(graph, thresholds, self.initial_potential, self.reset)
+        kind = Kind(
+            initial_potential=self.initial_potential,
+            reset=self.reset,
+            levels=self.levels,
+            signed=self.signed,
+        )
+        graph = fire(graph, thresholds, kind)
         if self.pool_neurons:
-            graph = fire_after_pools(graph, self.initial_potential, self.reset)
+            graph = fire_after_pools(graph, kind)
         if self.max_pooling == "cumulative":
             graph = cumulative_pools(graph)
         if self.readout == "spikes+membrane":
-            graph = fire_at_output(graph, thresholds, self.initial_potential, self.reset)
+            graph = fire_at_output(graph, thresholds, kind)
         if not self.shortcut_conversion:
             graph = unconverted(graph, thresholds)
         unit = float(thresholds[graph.output.name])

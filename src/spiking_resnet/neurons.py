@@ -8,6 +8,17 @@ subtraction):
                                           v <- v * (1 - s)           (reset to zero)
 
 There is no leak and no refractory period; at v = threshold exactly the neuron fires.
+
+A neuron that may fire several spikes in a step, and take spikes back, is the same with
+
+    s = clip(floor(v / threshold), low, levels);   low = -min(levels, spikes so far) if signed, or 0
+
+which is s = [v >= threshold] for one level and no sign. Several levels are the burst neuron (Li and
+Zeng, "Efficient and Accurate Conversion of Spiking Neural Network with Burst Spikes", IJCAI 2022)
+and, with levels = 2^n - 1, the n thresholds of binary weights of the multi-threshold neuron (its
+thresholds are tried from the largest to the smallest, which is what floor and clip do). A sign is
+the neuron that takes back what it fired too early (Wang et al., "Signed Neuron with Memory", IJCAI
+2022): with v0 = threshold / 2 it does so below -threshold / 2 of what it should have fired.
 """
 
 from dataclasses import dataclass
@@ -28,12 +39,27 @@ class IntegrateAndFire:
     amplitude: height of the emitted spikes, [] or [C]. While a method works on a network, a spike
         carries its threshold; after `normalise` it is 1.
     reset: "subtract" (the remainder above the threshold is kept) or "zero" (it is lost).
+    levels: the most spikes in one step. signed: whether a neuron may fire negative spikes, as many
+        as it has fired positive ones. Both go with the reset by subtraction only.
     """
 
     threshold: Tensor
     initial_potential: Tensor
     amplitude: Tensor
     reset: Reset = "subtract"
+    levels: int = 1
+    signed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.levels < 1:
+            raise ValueError(f"levels is {self.levels}: a neuron fires at least 1 spike in a step")
+        if self.reset == "zero" and not self.binary:
+            raise ValueError("several levels and signs need the reset by subtraction")
+
+    @property
+    def binary(self) -> bool:
+        """Whether it fires 0 or 1 spike in a step."""
+        return self.levels == 1 and not self.signed
 
 
 def per_channel(values: Tensor, like: Tensor) -> Tensor:
@@ -49,23 +75,41 @@ def start(neuron: IntegrateAndFire, current: Tensor) -> Tensor:
     return torch.empty_like(current).copy_(initial.expand_as(current))
 
 
-def step(neuron: IntegrateAndFire, potential: Tensor, current: Tensor) -> tuple[Tensor, Tensor]:
+def step(
+    neuron: IntegrateAndFire, potential: Tensor, current: Tensor, emitted: Tensor | float = 0.0
+) -> tuple[Tensor, Tensor]:
     """(spikes, membrane potential after the step).
 
-    potential, current: [N, C, ...]. A spike is `amplitude` where a neuron fired, 0 elsewhere.
+    potential, current: [N, C, ...]. emitted: the spikes so far, which a signed neuron may take
+    back. Spikes are whole numbers times `amplitude`.
     """
     threshold = per_channel(neuron.threshold, current)
     charged = potential + current
-    fired = (charged >= threshold).to(charged.dtype)
+    if neuron.binary:
+        fired = (charged >= threshold).to(charged.dtype)
+    else:
+        fired = torch.floor(charged / threshold).clamp(max=neuron.levels)
+        floor = -torch.as_tensor(emitted).clamp(max=neuron.levels) if neuron.signed else 0.0
+        fired = fired.clamp(min=floor)
     rest = charged - threshold * fired if neuron.reset == "subtract" else charged * (1 - fired)
     return per_channel(neuron.amplitude, current) * fired, rest
+
+
+def whole(neuron: IntegrateAndFire, spikes: Tensor) -> Tensor:
+    """The number of spikes that every neuron fired, negative ones counted so, of spikes [N, C, ...]
+    that are their heights.
+    """
+    if neuron.binary:
+        return spikes != 0
+    return torch.round(spikes / per_channel(neuron.amplitude, spikes))
 
 
 def even_count(neuron: IntegrateAndFire, total: Tensor, steps: int) -> Tensor:
     """The spikes [N, C, ...] of `steps` steps if the input arrived evenly: whole numbers, float64.
 
     total: [N, C, ...], the sum of the input current over all steps, which is presented in equal
-    parts. With the reset by subtraction that is clip(floor((v0 + total) / threshold), 0, steps);
+    parts. With the reset by subtraction that is clip(floor((v0 + total) / threshold), 0, steps), or
+    as many times `levels`;
     with the reset to zero a neuron needs the same number of steps for every spike after its first.
     The initial potential must lie in [0, threshold).
     """
@@ -73,7 +117,7 @@ def even_count(neuron: IntegrateAndFire, total: Tensor, steps: int) -> Tensor:
     threshold = per_channel(neuron.threshold.double(), total)
     initial = per_channel(neuron.initial_potential.double(), total)
     if neuron.reset == "subtract":
-        return torch.floor((initial + total) / threshold).clamp(0, steps)
+        return torch.floor((initial + total) / threshold).clamp(0, steps * neuron.levels)
     rising = torch.where(total > 0, total, 1.0)
     first = torch.ceil((threshold - initial) * steps / rising)
     period = torch.ceil(threshold * steps / rising)

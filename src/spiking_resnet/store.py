@@ -18,7 +18,8 @@ from torch import Tensor
 from spiking_resnet.graph import KINDS, Fire, Graph, Node, tensors
 from spiking_resnet.neurons import IntegrateAndFire
 
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)  # in 1 every neuron fires 0 or 1 spike in a step
 KEY = "spiking_resnet"
 
 
@@ -97,7 +98,7 @@ def _graphs(description: Mapping[str, Any], arrays: Mapping[str, Tensor], path: 
             f"{path} holds trained weights: make a spiking network of them first, with "
             "`spiking-resnet convert`"
         )
-    if description.get("version") != VERSION:
+    if description.get("version") not in READABLE:
         raise StoreError(
             f"{path} has format version {description.get('version')}; this one reads {VERSION}: "
             "convert the network again, or install the version that wrote the file"
@@ -124,7 +125,12 @@ def _describe(graph: Graph) -> dict[str, Any]:
             if not isinstance(value := getattr(node, entry.name), Tensor | IntegrateAndFire)
         }
         if isinstance(node, Fire):
-            plain["neuron"] = {"reset": node.neuron.reset}
+            neuron = node.neuron
+            plain["neuron"] = {
+                "reset": neuron.reset,
+                "levels": neuron.levels,
+                "signed": neuron.signed,
+            }
         nodes.append({"kind": type(node).__name__, **plain})
     return {"nodes": nodes, "notes": dict(graph.notes)}
 
@@ -142,9 +148,9 @@ def _node(entry: Mapping[str, Any], arrays: Mapping[str, Tensor], prefix: str) -
     own = {name.removeprefix(start): t for name, t in arrays.items() if name.startswith(start)}
     values = {name: _tuples(value) for name, value in entry.items() if name != "kind"}
     if "neuron" in values:
-        parts = {name.removeprefix("neuron."): tensor for name, tensor in own.items()}
+        parts: dict[str, Any] = {n.removeprefix("neuron."): tensor for n, tensor in own.items()}
         own = {}
-        values["neuron"] = IntegrateAndFire(**parts, reset=entry["neuron"]["reset"])
+        values["neuron"] = IntegrateAndFire(**{**parts, **entry["neuron"]})
     return KINDS[entry["kind"]](**{**values, **own})
 
 

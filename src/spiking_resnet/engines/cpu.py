@@ -61,6 +61,9 @@ def unsupported(graph: Graph, device: torch.device | str = "cpu") -> list[str]:
         if not bool((neuron.amplitude == 1).all()):
             reasons.append(f"{node.name!r} does not fire unit spikes: normalise the network first")
             break
+        if not neuron.binary:
+            reasons.append(f"{node.name!r} fires other numbers than 0 and 1 in a step")
+            break
         if node.grid is None:
             reasons.append(f"{node.name!r} is on no grid: convert with a grid (snap it)")
             break

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from spiking_resnet import interpret
+from spiking_resnet import interpret, neurons
 from spiking_resnet.engines.plan import Plan, Result, peak
 from spiking_resnet.graph import Fire, Graph
 
@@ -22,7 +22,7 @@ def run(graph: Graph, plan: Plan) -> Result:
     for time in range(plan.record[-1]):
         for node, value in interpret.walk(nodes, plan.images, memory, time, given):
             if isinstance(node, Fire):
-                result.count(node.name, (value != 0)[None])
+                result.count(node.name, neurons.whole(node.neuron, value)[None])
             if node.name in plan.watch:
                 result.note_peak(node.name, peak(node, memory[node.name]))
         if time + 1 in plan.record:

@@ -90,7 +90,9 @@ class _Work:
         spikes = torch.empty_like(potential[None].expand(steps, *potential.shape).flatten(0, 1))
         spikes = spikes.unflatten(0, (steps, -1))  # [window, N, ...], laid out as the current is
         unit = bool((neuron.threshold == 1).all()) and bool((neuron.amplitude == 1).all())
-        plain = unit and neuron.reset == "subtract"
+        plain = unit and neuron.reset == "subtract" and neuron.binary
+        key = interpret.emitted_by(node.name)
+        emitted = self.memory.get(key, torch.zeros(()))
         for t in range(steps):
             now = current[t if len(current) > 1 else 0]
             if plain:  # the same as neurons.step, in place: v += I; s = [v >= 1]; v -= s
@@ -98,11 +100,15 @@ class _Work:
                 torch.ge(potential, 1, out=spikes[t])
                 potential -= spikes[t]
             else:
-                spikes[t], potential = neurons.step(neuron, potential, now)
+                spikes[t], potential = neurons.step(neuron, potential, now, emitted)
+                if neuron.signed:
+                    emitted = emitted + neurons.whole(neuron, spikes[t])
             if node.name in self.plan.watch:
                 self.result.note_peak(node.name, peak(node, potential))
         self.memory[node.name] = potential
-        self.result.count(node.name, spikes if plain else spikes != 0)
+        if neuron.signed:
+            self.memory[key] = emitted
+        self.result.count(node.name, spikes if plain else neurons.whole(neuron, spikes))
         return spikes
 
     def _sum_up(self, node: Output, value: Tensor, steps: int) -> None:

@@ -35,7 +35,8 @@ class Result:
 
     logits: one [N, K] for each recorded step. counts: cumulative spikes [N] (int64) by layer, now,
     and in `recorded` at each recorded step. trains: pieces of bits, see `records.Trains`. neurons:
-    cumulative spikes of single neurons [N, ...] (int64). peaks: by watched node.
+    cumulative spikes of single neurons [N, ...] (int64). peaks: by watched node. several: the
+    populations whose neurons may fire something else than 0 or 1 spike in a step.
     """
 
     counts: dict[str, Tensor]
@@ -44,6 +45,7 @@ class Result:
     logits: list[Tensor] = field(default_factory=list)
     recorded: dict[str, list[Tensor]] = field(default_factory=dict)
     peaks: dict[str, float] = field(default_factory=dict)
+    several: frozenset[str] = frozenset()
 
     @classmethod
     def empty(cls, graph: Graph, plan: Plan) -> "Result":
@@ -56,12 +58,17 @@ class Result:
                 name: torch.zeros((len(plan.images), *graph[name].shape), dtype=torch.int64)
                 for name in plan.neurons
             },
+            several=frozenset(node.name for node in graph.of(Fire) if not node.neuron.binary),
         )
 
     def count(self, name: str, spikes: Tensor) -> None:
-        """Adds the spikes of one layer, [t, N, ...], each entry 0 or 1."""
+        """Adds the spikes of one layer, [t, N, ...], whole numbers.
+
+        A layer's count is of all spikes; a neuron's is their sum, negative ones taken off.
+        """
         axes = tuple(range(2, spikes.ndim))
-        per_step = spikes.sum(axes, dtype=torch.float32)  # exact below 2^24 neurons
+        fired = spikes.abs() if name in self.several else spikes
+        per_step = fired.sum(axes, dtype=torch.float32)  # exact below 2^24 spikes
         self.add(name, per_step.sum(0, dtype=torch.float64).long())
         if name in self.trains:
             self.keep(name, spikes)
@@ -73,8 +80,9 @@ class Result:
         self.counts[name] = self.counts[name] + counts
 
     def keep(self, name: str, spikes: Tensor) -> None:
-        """Keeps spikes [t, N, ...] of one layer, each entry 0 or 1."""
-        self.trains[name].append(packed(spikes))
+        """Keeps spikes [t, N, ...] of one layer: as bits where they are 0 or 1."""
+        kept = spikes.to("cpu", torch.int8) if name in self.several else packed(spikes)
+        self.trains[name].append(kept)
 
     def note_peak(self, name: str, value: float) -> None:
         """Keeps the largest |potential| of a watched node."""
@@ -90,12 +98,13 @@ class Result:
 def peak(node: Node, memory: Tensor) -> float:
     """The largest |sum| an integrator can have held in the step that left `memory`.
 
-    Before a reset by subtraction a potential was at most one threshold higher.
+    Before a reset by subtraction a potential was at most one threshold for each spike higher.
     """
     largest = float(memory.abs().max())
     if not isinstance(node, Fire):
         return largest
-    return largest + max(float(node.neuron.threshold.max()), node.step_bound)
+    spent = node.neuron.levels * float(node.neuron.threshold.max())
+    return largest + max(spent, node.step_bound)
 
 
 def windows(record: tuple[int, ...], length: int) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ thing, simpler"); the paper's gains appear when `normalise` divides every layer 
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,18 +16,39 @@ from spiking_resnet.neurons import IntegrateAndFire, Reset
 from spiking_resnet.structure import PASSING, spike_scale
 
 
-def fire(
-    graph: Graph, thresholds: Mapping[str, Tensor], initial_potential: float, reset: Reset
-) -> Graph:
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What neurons to make: initial potential as a fraction of the threshold, the rest as in
+    `IntegrateAndFire`.
+    """
+
+    initial_potential: float = 0.5
+    reset: Reset = "subtract"
+    levels: int = 1
+    signed: bool = False
+
+    def population(self, threshold: Tensor) -> IntegrateAndFire:
+        """Neurons whose spikes carry their threshold, [] or [C]."""
+        return IntegrateAndFire(
+            threshold=threshold,
+            initial_potential=threshold * self.initial_potential,
+            amplitude=threshold,
+            reset=self.reset,
+            levels=self.levels,
+            signed=self.signed,
+        )
+
+
+def fire(graph: Graph, thresholds: Mapping[str, Tensor], kind: Kind) -> Graph:
     """`graph` with every ReLU replaced by a population of integrate-and-fire neurons.
 
-    thresholds: by ReLU name, [] or [C]. initial_potential: as a fraction of the threshold.
+    thresholds: by ReLU name, [] or [C].
     """
 
     def spiking(node: Node) -> Node:
         if not isinstance(node, ReLU):
             return node
-        neuron = population(thresholds[node.name], initial_potential, reset)
+        neuron = kind.population(thresholds[node.name])
         return Fire(
             name=node.name, inputs=node.inputs, shape=node.shape, source=node.source, neuron=neuron
         )
@@ -35,17 +56,7 @@ def fire(
     return graph.with_nodes(spiking(node) for node in graph.nodes)
 
 
-def population(threshold: Tensor, initial_potential: float, reset: Reset) -> IntegrateAndFire:
-    """Neurons whose spikes carry their threshold."""
-    return IntegrateAndFire(
-        threshold=threshold,
-        initial_potential=threshold * initial_potential,
-        amplitude=threshold,
-        reset=reset,
-    )
-
-
-def fire_after_pools(graph: Graph, initial_potential: float, reset: Reset) -> Graph:
+def fire_after_pools(graph: Graph, kind: Kind) -> Graph:
     """`graph` with a population of its own after every average pool that reads spikes.
 
     Its threshold is that of the spikes it pools (the paper; threshold unchanged), so it stands for
@@ -62,7 +73,7 @@ def fire_after_pools(graph: Graph, initial_potential: float, reset: Reset) -> Gr
             if not isinstance(node, AvgPool):
                 heights[node.name] = spike_scale(graph, node, heights)
                 continue
-            neuron = population(heights[node.inputs[0]], initial_potential, reset)
+            neuron = kind.population(heights[node.inputs[0]])
             name = f"{node.name}.fire"
             nodes.append(Fire(name=name, inputs=(node.name,), shape=node.shape, neuron=neuron))
             renamed[node.name] = name
@@ -70,14 +81,11 @@ def fire_after_pools(graph: Graph, initial_potential: float, reset: Reset) -> Gr
     return graph.with_nodes(nodes)
 
 
-def fire_at_output(
-    graph: Graph, thresholds: Mapping[str, Tensor], initial_potential: float, reset: Reset
-) -> Graph:
+def fire_at_output(graph: Graph, thresholds: Mapping[str, Tensor], kind: Kind) -> Graph:
     """`graph` with neurons on the logits, read out as spike count + softmax(membrane)."""
     *inner, output = graph.nodes
     threshold = thresholds[output.name]
-    neuron = population(threshold, initial_potential, reset)
-    neuron = replace(neuron, amplitude=torch.ones(()))
+    neuron = replace(kind.population(threshold), amplitude=torch.ones(()))
     population_node = Fire(
         name="output.fire", inputs=output.inputs, shape=output.shape, neuron=neuron
     )

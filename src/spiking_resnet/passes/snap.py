@@ -229,7 +229,8 @@ def _bound(node: Node, inputs: list[Bounds], graph: Graph) -> Bounds:
         size = zero + (node.limit if node.encoding == "constant" else node.amplitude)
         return -size, size
     if isinstance(node, Fire):
-        return zero, node.neuron.amplitude.double()
+        height = node.neuron.levels * node.neuron.amplitude.double()
+        return (-height if node.neuron.signed else zero), height
     if isinstance(node, Add):
         return sum((b[0] for b in inputs), zero), sum((b[1] for b in inputs), zero)
     if isinstance(node, Concat):

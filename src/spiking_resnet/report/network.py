@@ -36,9 +36,9 @@ def populations(found: Inspection, width: int = 120) -> "Table":
     caption = POPULATIONS + (SYNAPSES if wide else "")
     table = Table(box=SIMPLE, caption=caption, caption_justify="left", padding=(0, 1, 0, 0))
     table.add_column("population", overflow="fold")
-    shown = ("shape", "neurons", "λ", "spikes", "exact")
+    shown = ["shape", "neurons", "λ", "spikes", "exact"]
     if wide:
-        shown = ("shape", "neurons", "synapses", "λ", "spikes", "grid", "exact")
+        shown = ["shape", "neurons", "synapses", "λ", "spikes", "grid", "exact"]
     for heading in shown:
         table.add_column(heading, justify="right", no_wrap=True)
     for one in found.populations:
