@@ -12,7 +12,7 @@ from spiking_resnet.from_onnx.file import read
 from spiking_resnet.from_onnx.reference import reference_logits
 from spiking_resnet.from_onnx.translate import graph_of, layout_of
 from spiking_resnet.graph import Graph
-from spiking_resnet.methods import METHODS, hu2021
+from spiking_resnet.methods import METHODS, Method
 from spiking_resnet.records import Calibration, InputError
 from spiking_resnet.trace import TraceError, trace
 
@@ -22,7 +22,7 @@ TOLERANCE = 1e-3  # of the largest logit: far above float32 rounding, far below 
 def convert(
     model: nn.Module | str | Path,
     calibration: Tensor | Iterable[Any],
-    method: str | hu2021 = "hu2021",
+    method: str | Method = "hu2021",
 ) -> Graph:
     """The spiking network of a trained artificial one.
 
@@ -50,7 +50,7 @@ def convert(
     return chosen.apply(traced, images)
 
 
-def _method(method: str | hu2021) -> hu2021:
+def _method(method: str | Method) -> Method:
     if not isinstance(method, str):
         return method
     if method not in METHODS:

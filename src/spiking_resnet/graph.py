@@ -39,12 +39,13 @@ class Input(Node):
 
     encoding: "constant" presents it as the same input current at every step (the paper);
         "poisson" presents, at each step, a spike of height `amplitude` and the pixel's sign with
-        probability min(|x| / scale, 1), drawn from (seed, step, pixel position) alone.
+        probability min(|x| / scale, 1), drawn from (seed, step, pixel position) alone; "once"
+        presents it at the first step and nothing later, and so all biases (differential coding).
     grid: pixels are rounded to multiples of 2^-grid, as float64 (None: taken as they are).
     limit: the largest |x| met in calibration (bounds the exact range; 0 when unknown).
     """
 
-    encoding: Literal["constant", "poisson"] = "constant"
+    encoding: Literal["constant", "poisson", "once"] = "constant"
     scale: float = 1.0
     amplitude: float = 1.0
     seed: int = 0
@@ -198,10 +199,11 @@ class Output(Node):
     readout "mean": `scale / T * (sum of the input over T steps)`; for an artificial network T = 1.
     readout "spikes+membrane": the input is a Fire node; `scale / T * (spike count + softmax(v))`,
     where v is the final membrane potential, which breaks ties (the paper's).
+    readout "sum": `scale * (sum of the input over T steps)`, of differential neurons.
     grid, step_bound: as in Fire, for the sum.
     """
 
-    readout: Literal["mean", "spikes+membrane"] = "mean"
+    readout: Literal["mean", "spikes+membrane", "sum"] = "mean"
     scale: float = 1.0
     grid: int | None = None
     step_bound: float = 0.0

@@ -6,7 +6,7 @@ and a result, never hidden, so that a user can also stream frames step by step.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -146,6 +146,8 @@ STATELESS: dict[type[Node], Callable[..., Tensor]] = {
 
 def present(node: Input, images: Tensor, time: int) -> Tensor:
     """What the Input node hands on at step `time` (0 is the first), [N, C, H, W]."""
+    if node.encoding == "once":
+        return images if time == 0 else torch.zeros_like(images)
     if node.encoding == "constant":
         if node.grid is None:
             return images
@@ -154,6 +156,15 @@ def present(node: Input, images: Tensor, time: int) -> Tensor:
     chance = torch.rand(node.shape, generator=generator).to(images.device)
     spikes = images.abs() > chance * node.scale  # the same draw for every image of a batch
     return images.sign() * spikes * node.amplitude
+
+
+def at_step(node: Node, once: bool, time: int) -> Node:
+    """The node as it computes at step `time`: where constants enter `once`, later without them."""
+    if not once or time == 0:
+        return node
+    if isinstance(node, Conv2d | Linear):
+        return replace(node, bias=None)
+    return replace(node, shift=None) if isinstance(node, Affine) else node
 
 
 def is_stateful(node: Node) -> bool:
@@ -193,13 +204,14 @@ def walk(
     given = given or {}
     values: dict[str, Tensor] = {}
     last = last_readers(nodes)
-    for node in nodes:
+    once = any(isinstance(node, Input) and node.encoding == "once" for node in nodes)
+    for node in (at_step(node, once, time) for node in nodes):
         if node.name in given:
             value = given[node.name]
         elif isinstance(node, Input):
             value = present(node, images, time)
         else:
-            value = _advance(node, [values[name] for name in node.inputs], memory)
+            value = _advance(node, [values[name] for name in node.inputs], memory, time)
         yield node, value
         if node.name in last:
             values[node.name] = value
@@ -208,15 +220,15 @@ def walk(
                 del values[name]
 
 
-def _advance(node: Node, inputs: list[Tensor], memory: dict[str, Tensor]) -> Tensor:
+def _advance(node: Node, inputs: list[Tensor], memory: dict[str, Tensor], time: int) -> Tensor:
     """The value of one node in this step; `memory` is brought up to date."""
     name = node.name
     if isinstance(node, Fire):
         before = memory[name] if name in memory else neurons.start(node.neuron, inputs[0])
         emitted = memory.get(emitted_by(name), torch.zeros(()))
-        value, memory[name] = neurons.step(node.neuron, before, inputs[0], emitted)
+        value, memory[name] = neurons.step(node.neuron, before, inputs[0], emitted, time)
         if node.neuron.signed:
-            memory[emitted_by(name)] = emitted + neurons.whole(node.neuron, value)
+            memory[emitted_by(name)] = emitted + neurons.sent(node.neuron, value)
         return value
     if isinstance(node, Output):
         memory[name] = memory[name] + inputs[0] if name in memory else inputs[0]
@@ -274,7 +286,7 @@ def readout(graph: Graph, state: State) -> Tensor:
     total = state.memory[node.name]
     if node.readout == "spikes+membrane":
         total = total + torch.softmax(state.memory[node.inputs[0]], -1)
-    return total.float() * (node.scale / state.time)
+    return total.float() * (node.scale / (1 if node.readout == "sum" else state.time))
 
 
 def values(graph: Graph, images: Tensor, names: Collection[str]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from spiking_resnet.graph import Graph
 from spiking_resnet.neurons import Reset
 from spiking_resnet.passes.compensate import compensate, search
+from spiking_resnet.passes.differential import fire_differentially, geometric
 from spiking_resnet.passes.encode import poisson_input, with_input_limit
 from spiking_resnet.passes.fire import Kind, fire, fire_after_pools, fire_at_output
 from spiking_resnet.passes.fold_bn import fold_bn
@@ -157,6 +158,82 @@ class hu2021:
         return {"method": self.name, "options": asdict(self)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class differential:
+    """Differential neurons: signed spikes whose height shrinks from step to step (neurons.py).
+
+    This project's own, after differential coding (DCGS, ICML 2025). Neurons fire as they go, one
+    signed spike a step (or one of `levels` sizes); it takes more spikes than rates do and far fewer
+    steps. Made for one number of steps: earlier read-outs are of an unfinished sum.
+
+    percentile, per_channel, max_pooling: as in `hu2021`.
+    steps: the number of time steps, which the heights are chosen for.
+    levels: sizes of a spike: 1, 2, ... 2^(levels - 1) heights.
+    first: height of the first step's spikes in thresholds; None: such that the largest spike of the
+        first step is 0.35 thresholds, or 1 if there are several sizes.
+    last: that of the last step's; None: the best of some, tried on calibration images only, with
+        the trials in the graph's notes. images: of them, for these trials.
+    caution: from how far between two sizes on the larger one is fired; more than 0.5 saves spikes.
+    """
+
+    name: ClassVar[str] = "differential"
+
+    percentile: float = 99.9
+    per_channel: bool = True
+    steps: int = 16
+    levels: int = 1
+    first: float | None = None
+    last: float | None = None
+    images: int = 64
+    caution: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.percentile <= 100:
+            raise ValueError(f"percentile is {self.percentile}: it must lie in (0, 100]")
+        if not 0.5 <= self.caution <= 1:
+            raise ValueError(f"caution is {self.caution}: it must lie in 0.5..1")
+        if self.steps < 1 or self.levels < 1 or self.images < 1:
+            raise ValueError("steps, levels and images start at 1")
+
+    def apply(self, traced: Graph, calibration: Calibration) -> Graph:
+        """The spiking network of a traced one."""
+        ann = relu_first(fold_bn(traced))
+        statistics = measure(ann, calibration, self.per_channel, self.images)
+        thresholds = percentile_thresholds(ann, statistics, self.percentile)
+        graph = cumulative_pools(with_input_limit(ann, statistics.input_limit))
+        usual = 0.35 if self.levels == 1 else 2.0 ** (1 - self.levels)
+        first = usual if self.first is None else self.first
+
+        def build(share: float) -> Graph:
+            heights = geometric(first, first * share, self.steps)
+            made = fire_differentially(graph, thresholds, heights, self.levels, self.caution)
+            return single(normalise(made))
+
+        def decider(share: float) -> Callable[[Tensor], Tensor]:
+            candidate = build(share)
+            return lambda images: simulate(candidate, images, self.steps).logits[-1]
+
+        last, notes = self.last, {}
+        if last is None:
+            trials = search(ann, statistics.sample, decider, candidates=SHARES)
+            last = first * trials[0].factor
+            notes = {"trials": [asdict(trial) for trial in trials]}
+        facts = {
+            "calibration_images": statistics.images,
+            "heights": {"first": first, "last": last, **notes},
+            "thresholds": {name: value.tolist() for name, value in thresholds.items()},
+        }
+        return replace(build(last / first), ann=ann).with_notes({**self.describe(), **facts})
+
+    def describe(self) -> dict[str, Any]:
+        """The method's name and options, JSON-able."""
+        return {"method": self.name, "options": asdict(self)}
+
+
+SHARES = (0.5, 0.25, 0.125, 0.0625, 0.03, 0.015)  # last height over first, tried by `differential`
+
+Method = hu2021 | differential
+
 _CHOICES = {
     "reset": ("subtract", "zero"),
     "max_pooling": ("cumulative", "instant"),
@@ -164,4 +241,4 @@ _CHOICES = {
     "input_coding": ("constant", "poisson"),
 }
 
-METHODS: dict[str, type[hu2021]] = {"hu2021": hu2021}
+METHODS: dict[str, type[Method]] = {"hu2021": hu2021, "differential": differential}

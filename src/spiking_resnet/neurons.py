@@ -19,6 +19,20 @@ and, with levels = 2^n - 1, the n thresholds of binary weights of the multi-thre
 thresholds are tried from the largest to the smallest, which is what floor and clip do). A sign is
 the neuron that takes back what it fired too early (Wang et al., "Signed Neuron with Memory", IJCAI
 2022): with v0 = threshold / 2 it does so below -threshold / 2 of what it should have fired.
+
+The differential neuron is this project's form of differential coding (after DCGS, "Differential
+Coding for Training-Free ANN-to-SNN Conversion", ICML 2025). What stays the same is sent once: image
+and biases enter at the first step only, and every spike corrects what was sent before, by a height
+that shrinks from step to step. With e the sum of the spikes so far, times their heights, v = u - e
+is what the neuron's input u so far is ahead of it, and
+
+    want = (clip(u, 0, ceiling) - e) / height(t),   u = v + e
+    s = sign(want) * the nearest of 0, 1, 2, 4, ... 2^(levels - 1) to |want|
+    v <- v + I - height(t) * s;   e <- e + height(t) * s;   height(t) = threshold * heights[t]
+
+so after every step e stands for the (clipped) ReLU of u, as well as that step's height allows.
+Unlike DCGS's, whose heights are threshold / t for a mean over time, a neuron keeps no error of past
+steps: v follows the input as it is now.
 """
 
 from dataclasses import dataclass
@@ -62,6 +76,26 @@ class IntegrateAndFire:
         return self.levels == 1 and not self.signed
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Differential(IntegrateAndFire):
+    """A population of differential neurons; always signed, its v0 is 0.
+
+    heights: [T], positive: of a spike at each step, in thresholds. levels: sizes of a spike: 1, 2,
+    ... 2^(levels - 1) heights. ceiling: [] or [C], of a clipped ReLU, in thresholds. caution: from
+    how far between two sizes on the larger one is taken, 0.5 for the nearest; more saves spikes.
+    """
+
+    heights: Tensor
+    ceiling: Tensor | None = None
+    caution: float = 0.5
+    signed: bool = True
+
+    @property
+    def binary(self) -> bool:
+        """It fires -1, 0 or 1 spike in a step."""
+        return False
+
+
 def per_channel(values: Tensor, like: Tensor) -> Tensor:
     """`values` ([], [C] or [C, H, W]) shaped to broadcast against `like` [N, C, ...]."""
     if values.ndim == 1:
@@ -76,15 +110,27 @@ def start(neuron: IntegrateAndFire, current: Tensor) -> Tensor:
 
 
 def step(
-    neuron: IntegrateAndFire, potential: Tensor, current: Tensor, emitted: Tensor | float = 0.0
+    neuron: IntegrateAndFire,
+    potential: Tensor,
+    current: Tensor,
+    emitted: Tensor | float = 0.0,
+    time: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """(spikes, membrane potential after the step).
 
     potential, current: [N, C, ...]. emitted: the spikes so far, which a signed neuron may take
-    back. Spikes are whole numbers times `amplitude`.
+    back. Spikes are whole numbers times `amplitude`; of differential neurons, times their height
+    at step `time` (0 is the first), and `emitted` is e in thresholds.
     """
     threshold = per_channel(neuron.threshold, current)
     charged = potential + current
+    if isinstance(neuron, Differential):
+        height = neuron.heights[time]
+        ahead = torch.maximum(charged / threshold, -torch.as_tensor(emitted))
+        if neuron.ceiling is not None:
+            ahead = torch.minimum(ahead, per_channel(neuron.ceiling, current) - emitted)
+        sent = height * _nearest(neuron, ahead / height)
+        return per_channel(neuron.amplitude, current) * sent, charged - threshold * sent
     if neuron.binary:
         fired = (charged >= threshold).to(charged.dtype)
     else:
@@ -95,13 +141,31 @@ def step(
     return per_channel(neuron.amplitude, current) * fired, rest
 
 
+def _nearest(neuron: Differential, wanted: Tensor) -> Tensor:
+    """Of the sizes of a differential neuron's spikes the one for `wanted`, with its sign."""
+    size, found, below = wanted.abs(), torch.zeros_like(wanted), 0
+    for level in range(neuron.levels):
+        found = torch.where(size >= below + neuron.caution * (2**level - below), 2.0**level, found)
+        below = 2**level
+    return found * wanted.sign()
+
+
 def whole(neuron: IntegrateAndFire, spikes: Tensor) -> Tensor:
     """The number of spikes that every neuron fired, negative ones counted so, of spikes [N, C, ...]
-    that are their heights.
+    that are their heights. A differential neuron's spike of any size is one.
     """
     if neuron.binary:
         return spikes != 0
+    if isinstance(neuron, Differential):
+        return spikes.sign()
     return torch.round(spikes / per_channel(neuron.amplitude, spikes))
+
+
+def sent(neuron: IntegrateAndFire, spikes: Tensor) -> Tensor:
+    """What spikes [N, C, ...] add to the `emitted` of `step`."""
+    if isinstance(neuron, Differential):
+        return spikes / per_channel(neuron.amplitude, spikes)
+    return whole(neuron, spikes)
 
 
 def even_count(neuron: IntegrateAndFire, total: Tensor, steps: int) -> Tensor:

@@ -16,9 +16,10 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from spiking_resnet.graph import KINDS, Fire, Graph, Node, tensors
-from spiking_resnet.neurons import IntegrateAndFire
+from spiking_resnet.neurons import Differential, IntegrateAndFire
 
 VERSION = 2
+NEURONS = {kind.__name__: kind for kind in (IntegrateAndFire, Differential)}
 READABLE = (1, 2)  # in 1 every neuron fires 0 or 1 spike in a step
 KEY = "spiking_resnet"
 
@@ -125,11 +126,13 @@ def _describe(graph: Graph) -> dict[str, Any]:
             if not isinstance(value := getattr(node, entry.name), Tensor | IntegrateAndFire)
         }
         if isinstance(node, Fire):
-            neuron = node.neuron
             plain["neuron"] = {
-                "reset": neuron.reset,
-                "levels": neuron.levels,
-                "signed": neuron.signed,
+                "kind": type(node.neuron).__name__,
+                **{
+                    entry.name: value
+                    for entry in fields(node.neuron)
+                    if not isinstance(value := getattr(node.neuron, entry.name), Tensor)
+                },
             }
         nodes.append({"kind": type(node).__name__, **plain})
     return {"nodes": nodes, "notes": dict(graph.notes)}
@@ -150,7 +153,9 @@ def _node(entry: Mapping[str, Any], arrays: Mapping[str, Tensor], prefix: str) -
     if "neuron" in values:
         parts: dict[str, Any] = {n.removeprefix("neuron."): tensor for n, tensor in own.items()}
         own = {}
-        values["neuron"] = IntegrateAndFire(**{**parts, **entry["neuron"]})
+        settings = dict(entry["neuron"])
+        made = NEURONS[settings.pop("kind", "IntegrateAndFire")]
+        values["neuron"] = made(**{**parts, **settings})
     return KINDS[entry["kind"]](**{**values, **own})
 
 

@@ -17,7 +17,7 @@ from spiking_resnet.cli.networks import Network
 from spiking_resnet.cli.terminal import err, out, say, warn
 from spiking_resnet.graph import Graph
 from spiking_resnet.inspection import inspect_graph
-from spiking_resnet.methods import METHODS, hu2021
+from spiking_resnet.methods import METHODS, Method
 from spiking_resnet.records import InputError, wilson
 from spiking_resnet.report.network import exactness, populations
 
@@ -35,7 +35,7 @@ class Choice:
     split: str = "train"
 
 
-def chosen_method(name: str, given: Mapping[str, Any], seed: int) -> hu2021:
+def chosen_method(name: str, given: Mapping[str, Any], seed: int) -> Method:
     """The method of this name with the options given; InputError for those it does not have."""
     if name not in METHODS:
         raise InputError(f"there is no method {name!r}: use one of {', '.join(METHODS)}")
@@ -48,7 +48,7 @@ def chosen_method(name: str, given: Mapping[str, Any], seed: int) -> hu2021:
     return kind(**{key: value for key, value in {**usual, **given}.items() if key in own})
 
 
-def suited(method: hu2021, given: Mapping[str, Any], data: ImageData) -> hu2021:
+def suited(method: Method, given: Mapping[str, Any], data: ImageData) -> Method:
     """The method with the paper's percentile for ImageNet where none was given."""
     own = {entry.name for entry in fields(method)}
     if "percentile" in given or "percentile" not in own or data.classes != IMAGENET_CLASSES:
@@ -78,7 +78,7 @@ def refuse_test_images(name: str, split: str) -> None:
 
 
 def converted(
-    source: Network, name: str, data: ImageData, method: hu2021, choice: Choice, command: str
+    source: Network, name: str, data: ImageData, method: Method, choice: Choice, command: str
 ) -> Graph:
     """The spiking network, calibrated on images of `data`, with notes of how it was made.
 
@@ -96,8 +96,7 @@ def converted(
                 status.update(f"calibrating: {done} of {len(chosen)} images")
                 yield images
                 done += len(images)
-            searching = method.compensation == "search"
-            status.update("searching the compensation" if searching else "converting")
+            status.update("converting")
 
         graph = sr.convert(source.model, batches(), method)
         for remark in graph.notes.get("onnx", {}).get("remarks", ()):
@@ -159,9 +158,11 @@ def summarise(graph: Graph) -> None:
     found = inspect_graph(graph)
     out.print(populations(found, out.width))
     notes = graph.notes
-    trials = notes["compensation"].get("trials", ())
+    searched = notes.get("compensation") or notes["heights"]
+    trials = searched.get("trials", ())
     if trials:
-        say("compensation, on calibration images only (best: smallest distance):")
+        what = "compensation" if "compensation" in notes else "last height over the first"
+        say(f"{what}, on calibration images only (best: smallest distance):")
     for trial in trials:
         say(
             f"  factor {trial['factor']:<7} agreement {100 * trial['agreement']:6.2f} %"
@@ -169,6 +170,9 @@ def summarise(graph: Graph) -> None:
         )
     accuracy = notes["calibration"]["ann_accuracy"]
     say(f"ANN on the {notes['calibration']['images']} calibration images: {100 * accuracy:.2f} %")
-    say(f"compensation factor: {notes['compensation']['factor']}")
+    if "compensation" in notes:
+        say(f"compensation factor: {searched['factor']}")
+    else:
+        say(f"heights of spikes: {searched['first']:.3g} to {searched['last']:.3g} thresholds")
     neurons, layers = found.total.neurons, len(found.populations)
     say(f"{neurons:,} neurons in {layers} populations; {exactness(found)}")

@@ -26,9 +26,8 @@ def run(graph: Graph, plan: Plan) -> Result:
     images = plan.images.contiguous(memory_format=torch.channels_last)
     given = interpret.constant_values(graph, images)
     work = _Work(graph, plan, images, given)
-    for start, stop in windows(
-        plan.record, min(plan.window or CHUNK, max(1, CHUNK // len(images)))
-    ):
+    length = min(plan.window or CHUNK, max(1, CHUNK // len(images)))
+    for start, stop in windows(plan.record, length, graph.input.encoding == "once"):
         work.advance(start, stop)
         if stop in plan.record:
             state = interpret.State(stop, work.memory)
@@ -43,28 +42,30 @@ class _Work:
         self.plan, self.images, self.given = plan, images, given
         self.nodes = interpret.varying(graph, given)
         self.last = interpret.last_readers(self.nodes)
+        self.once = graph.input.encoding == "once"
         self.memory: dict[str, Tensor] = {}
         self.result = Result.empty(graph, plan)
 
     def advance(self, start: int, stop: int) -> None:
         """Runs every layer over the steps start … stop - 1."""
         values: dict[str, Tensor] = {}  # [window, N, ...]; [1, N, ...] where constant in time
-        for node in self.nodes:
+        for node in (interpret.at_step(node, self.once, start) for node in self.nodes):
             if node.name in self.given:
                 value = self.given[node.name][None]
             elif isinstance(node, Input):
                 frames = [interpret.present(node, self.images, t) for t in range(start, stop)]
                 value = torch.stack(frames)
             else:
-                value = self._value(node, [values[name] for name in node.inputs], stop - start)
+                value = self._value(node, [values[name] for name in node.inputs], start, stop)
             values[node.name] = value
             for name in set(node.inputs) & values.keys():
                 if self.last[name] == node.name:
                     del values[name]
 
-    def _value(self, node: Node, inputs: list[Tensor], steps: int) -> Tensor:
+    def _value(self, node: Node, inputs: list[Tensor], start: int, stop: int) -> Tensor:
+        steps = stop - start
         if isinstance(node, Fire):
-            return self._fire(node, inputs[0], steps)
+            return self._fire(node, inputs[0], start, steps)
         if isinstance(node, Output):
             self._sum_up(node, inputs[0], steps)
             return inputs[0]
@@ -81,7 +82,7 @@ class _Work:
         value = interpret.STATELESS[type(node)](node, *flat)
         return value.unflatten(0, (widest, -1))
 
-    def _fire(self, node: Fire, current: Tensor, steps: int) -> Tensor:
+    def _fire(self, node: Fire, current: Tensor, start: int, steps: int) -> Tensor:
         """The spikes [window, N, ...] of a population, and its potentials brought up to date."""
         neuron = node.neuron
         if node.name not in self.memory:
@@ -100,9 +101,9 @@ class _Work:
                 torch.ge(potential, 1, out=spikes[t])
                 potential -= spikes[t]
             else:
-                spikes[t], potential = neurons.step(neuron, potential, now, emitted)
+                spikes[t], potential = neurons.step(neuron, potential, now, emitted, start + t)
                 if neuron.signed:
-                    emitted = emitted + neurons.whole(neuron, spikes[t])
+                    emitted = emitted + neurons.sent(neuron, spikes[t])
             if node.name in self.plan.watch:
                 self.result.note_peak(node.name, peak(node, potential))
         self.memory[node.name] = potential

@@ -107,10 +107,15 @@ def peak(node: Node, memory: Tensor) -> float:
     return largest + max(spent, node.step_bound)
 
 
-def windows(record: tuple[int, ...], length: int) -> list[tuple[int, int]]:
-    """Windows (first step, step after the last) of at most `length` that end at every record."""
+def windows(
+    record: tuple[int, ...], length: int, first_alone: bool = False
+) -> list[tuple[int, int]]:
+    """Windows (first step, step after the last) of at most `length` that end at every record.
+
+    first_alone: the first step is a window of its own, because later ones compute otherwise.
+    """
     found, start = [], 0
-    for stop in record:
+    for stop in sorted({*record, *([1] if first_alone else [])}):
         while start < stop:
             end = min(start + length, stop)
             found.append((start, end))
