@@ -22,7 +22,7 @@ STEPS = (8, 16, 32, 64, 128, 350)
 def evaluate(
     graph: Graph,
     loader: Iterable[Any],
-    steps: Sequence[int] = STEPS,
+    steps: Sequence[int] | None = None,
     ann: nn.Module | Graph | None = None,
     engine: str = "auto",
     progress: Callable[[int, int], None] | None = None,
@@ -32,6 +32,7 @@ def evaluate(
 ) -> Curve:
     """Accuracy of a spiking network after each of `steps` time steps, with what it spent.
 
+    steps: by default STEPS, or what a differential network is made for.
     loader: batches (images [N, C, H, W], labels [N]), normalised as for the artificial network.
     ann: the artificial network to agree with (default: the one that `graph` came from).
     progress: called with (images done, images right at the last step) after every batch, and at the
@@ -42,6 +43,7 @@ def evaluate(
     Raises InputError for an empty loader, batches without labels, labels that the network does not
     know, or steps below 1; ResumeError for a file of another network, other data or options.
     """
+    steps = usual_steps(graph) if steps is None else steps
     if not steps:
         raise InputError("steps is empty: name at least one number of time steps")
     reference = graph.ann if ann is None else ann
@@ -71,6 +73,11 @@ def evaluate(
     if tally.images == 0:
         raise InputError("the loader gave no images: check the data set, --limit and the split")
     return tally.curve(graph, hardware())
+
+
+def usual_steps(graph: Graph) -> tuple[int, ...]:
+    """The time steps that a network is read out at if nobody says otherwise."""
+    return STEPS if graph.longest is None else (graph.longest,)
 
 
 def labelled(batch: Any) -> tuple[Tensor, Tensor]:

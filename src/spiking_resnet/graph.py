@@ -277,6 +277,14 @@ class Graph:
         """The number of neurons of every spiking population, by its name."""
         return {node.name: torch.Size(node.shape).numel() for node in self.of(Fire)}
 
+    @cached_property
+    def longest(self) -> int | None:
+        """The most time steps it can run for: that its differential neurons have heights for; None
+        for others, which go on as long as one likes.
+        """
+        heights = (getattr(node.neuron, "heights", None) for node in self.of(Fire))
+        return min((len(each) for each in heights if each is not None), default=None)
+
     def with_nodes(self, nodes: Iterable[Node]) -> "Graph":
         """This graph with other nodes; notes and the artificial network stay."""
         return replace(self, nodes=tuple(nodes))

@@ -78,11 +78,10 @@ class hu2021:
             )
         if isinstance(self.compensation, str) and self.compensation != "search":
             raise ValueError(f"compensation is {self.compensation!r}: a factor, or 'search'")
-        if self.levels < 1 or (self.reset == "zero" and (self.levels > 1 or self.signed)):
-            raise ValueError(
-                f"levels is {self.levels}: it starts at 1; and several levels or signs go with the "
-                "reset by subtraction"
-            )
+        if self.levels < 1:
+            raise ValueError(f"levels is {self.levels}: it starts at 1")
+        if self.reset == "zero" and (self.levels > 1 or self.signed):
+            raise ValueError("several levels and signs need the reset by subtraction")
         if not self.shortcut_conversion and self.per_channel:
             raise ValueError("without shortcut conversion thresholds are one per layer")
         for option, allowed in _CHOICES.items():

@@ -108,13 +108,11 @@ def _check(
         raise InputError(f"steps is {steps} and window {window}: both must be at least 1")
     if any(not 1 <= step <= steps for step in record):
         raise InputError(f"record is {tuple(record)}: every entry must lie in 1..{steps}")
-    for node in graph.of(Fire):
-        made_for = len(getattr(node.neuron, "heights", ())) or steps
-        if steps > made_for:
-            raise InputError(
-                f"steps is {steps}, and differential neurons have heights for {made_for} steps: "
-                "convert with more steps"
-            )
+    if graph.longest is not None and steps > graph.longest:
+        raise InputError(
+            f"steps is {steps}, and differential neurons have heights for {graph.longest} steps: "
+            "convert with more steps"
+        )
     if not graph.of(Fire):
         raise InputError("the network has no spiking neurons: convert it first")
     if unknown := sorted(set(layers) - graph.neurons.keys()):

@@ -21,7 +21,7 @@ from spiking_resnet.cli.conversion import (
 from spiking_resnet.cli.facts import check_writable, command_line
 from spiking_resnet.cli.networks import PUBLISHED, network
 from spiking_resnet.cli.terminal import say, warn
-from spiking_resnet.methods import METHODS, hu2021
+from spiking_resnet.methods import METHODS, differential, hu2021
 from spiking_resnet.records import InputError
 
 EPILOG = """
@@ -48,7 +48,7 @@ _METHOD, _DATA = "Method", "Calibration images"
 
 def _option(name: str, text: str, *flags: str) -> Any:
     """A typer option of the method, with the method's own default shown."""
-    default = str(getattr(hu2021, name))
+    default = str(getattr(hu2021 if hasattr(hu2021, name) else differential, name))
     return typer.Option(*flags, help=text, rich_help_panel=_METHOD, show_default=default)
 
 
@@ -106,6 +106,31 @@ def convert(
         float | None, _option("initial_potential", "Before the first step, in thresholds.")
     ] = None,
     reset: Annotated[str | None, _option("reset", "subtract or zero.")] = None,
+    levels: Annotated[
+        int | None, _option("levels", "Most spikes in a step (differential: sizes of a spike).")
+    ] = None,
+    signed: Annotated[
+        bool | None, _option("signed", "Neurons may take spikes back.", "--signed/--unsigned")
+    ] = None,
+    first: Annotated[
+        float | None,
+        typer.Option(
+            help="differential: height of the first step's spikes, in thresholds.",
+            rich_help_panel=_METHOD,
+            show_default="by levels",
+        ),
+    ] = None,
+    last: Annotated[
+        float | None,
+        typer.Option(
+            help="differential: that of the last step's.",
+            rich_help_panel=_METHOD,
+            show_default="searched",
+        ),
+    ] = None,
+    caution: Annotated[
+        float | None, _option("caution", "differential: 0.5 to 1; more saves spikes.")
+    ] = None,
     shortcut_conversion: Annotated[
         bool | None,
         _option(
@@ -146,6 +171,11 @@ def convert(
         "per_channel": per_channel,
         "initial_potential": initial_potential,
         "reset": reset,
+        "levels": levels,
+        "signed": signed,
+        "first": first,
+        "last": last,
+        "caution": caution,
         "shortcut_conversion": shortcut_conversion,
         "compensation": options.parse_compensation(compensation),
         "compensation_steps": compensation_steps,

@@ -22,6 +22,7 @@ from spiking_resnet.cli.facts import (
     write_json,
 )
 from spiking_resnet.cli.terminal import evaluation_bar, out, say, warn
+from spiking_resnet.evaluate import usual_steps
 from spiking_resnet.graph import Graph
 from spiking_resnet.records import Curve, InputError
 from spiking_resnet.report import plot as figure
@@ -65,7 +66,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train must be asked for.")] = "test",
     normalisation: options.NormalisationOption = None,
     crop: options.CropOption = None,
-    steps: options.StepsOption = options.DEFAULT_STEPS,
+    steps: options.OwnStepsOption = None,
     limit: Annotated[
         int | None, typer.Option(help="Only so many images, chosen by --seed.", show_default=False)
     ] = None,
@@ -94,7 +95,7 @@ def evaluate(
     ] = None,
 ) -> None:  # fmt: skip
     """Measure a spiking network on test images: accuracy, agreement, spikes at every T."""
-    wanted = options.parse_steps(steps)
+    wanted = None if steps is None else options.parse_steps(steps)
     chosen_normalisation = options.parse_normalisation(normalisation)
     framing = options.parse_crop(crop)
     options.check_device(device)
@@ -112,7 +113,7 @@ def evaluate(
     )
     images = images.subset(limit, seed)
     size = usual_batch(images) if batch_size is None else batch_size
-    test = Test(images, wanted, size, engine, device, resume)
+    test = Test(images, wanted or usual_steps(graph), size, engine, device, resume)
     curve = measured(graph, test)
     show(curve, title=f"{snn.name} on {name} ({split})")
     facts = {

@@ -41,6 +41,14 @@ CropOption = Annotated[
         help="Of image files: RESIZE/CROP or RESIZE/CROP/INTERPOLATION, as 256/224/bicubic.",
     ),
 ]  # fmt: skip
+OwnStepsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--steps",
+        help="Time steps at which accuracy is read out.",
+        show_default=f"{DEFAULT_STEPS}; of a differential network its own",
+    ),
+]
 StepsOption = Annotated[
     str, typer.Option("--steps", help="Time steps at which accuracy is read out.")
 ]
