@@ -16,7 +16,7 @@ from spiking_resnet import ann
 from spiking_resnet.ann import Framing, checkpoint
 from spiking_resnet.cli import app
 from spiking_resnet.cli.networks import network
-from spiking_resnet.graph import Conv2d
+from spiking_resnet.graph import Conv2d, Fire
 
 MODEL_FILE = """
 import torch
@@ -160,8 +160,26 @@ def test_every_option_of_the_method_arrives(tmp_path):
         "shortcut_conversion": True, "compensation": 1.01, "compensation_steps": 7,
         "compensation_images": 100, "pool_neurons": False, "max_pooling": "instant",
         "readout": "membrane", "input_coding": "poisson", "seed": 3, "steps": 32, "grid": 12,
-        "sum_bits": 20,
+        "sum_bits": 20, "levels": 1, "signed": False,
     }  # fmt: skip
+
+
+def test_levels_and_signs_arrive(tmp_path):
+    path = tmp_path / "snn.safetensors"
+    convert_digits(path, "--levels", 3, "--signed")
+    for node in sr.load(path).of(Fire):
+        assert (node.neuron.levels, node.neuron.signed) == (3, True)
+
+
+def test_a_differential_network_is_converted_and_evaluated_where_it_ends(tmp_path):
+    path, results = tmp_path / "snn.safetensors", tmp_path / "results.json"
+    text = convert_digits(path, "--method", "differential", "--steps", 6, "--levels", 2)
+    assert "heights of spikes: 0.5 to" in text
+    text = ok("evaluate", path, "--limit", 50, "--json", results)
+    (point,) = json.loads(results.read_text())["snn"]
+    assert point["steps"] == 6
+    assert point["agreement"] >= 0.98
+    assert "convert with more steps" in refused("evaluate", path, "--steps", "7")
 
 
 def test_grid_none_and_the_ablation(tmp_path):
