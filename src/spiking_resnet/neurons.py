@@ -172,10 +172,9 @@ def even_count(neuron: IntegrateAndFire, total: Tensor, steps: int) -> Tensor:
     """The spikes [N, C, ...] of `steps` steps if the input arrived evenly: whole numbers, float64.
 
     total: [N, C, ...], the sum of the input current over all steps, which is presented in equal
-    parts. With the reset by subtraction that is clip(floor((v0 + total) / threshold), 0, steps), or
-    as many times `levels`;
-    with the reset to zero a neuron needs the same number of steps for every spike after its first.
-    The initial potential must lie in [0, threshold).
+    parts. With the reset by subtraction that is clip(floor((v0 + total) / threshold), 0,
+    steps * levels); with the reset to zero a neuron needs the same number of steps for every spike
+    after its first. The initial potential must lie in [0, threshold).
     """
     total = total.double()
     threshold = per_channel(neuron.threshold.double(), total)
