@@ -132,6 +132,8 @@ def settle(model: nn.Module, images: Tensor) -> None:
 
         def scale(layer: nn.Module, inputs: object, output: Tensor) -> Tensor:
             spread = output.std()
+            if spread == 0:  # weights that start at 0
+                return output
             layer.weight /= spread
             if layer.bias is not None:
                 layer.bias /= spread
