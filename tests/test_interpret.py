@@ -121,7 +121,7 @@ def test_the_cumulative_max_pool_counts_like_its_busiest_input(seed, rate, steps
     spikes = (torch.rand(steps, 2, 2, 6, 5, generator=generator) < rates).float()
     node, memory, counts = pool("cumulative"), {}, torch.zeros(2, 2, 3, 3)
     for time in range(steps):
-        out = interpret._advance(node, [spikes[time]], memory)
+        out = interpret._advance(node, [spikes[time]], memory, time)
         counts += out
         assert set(out.unique().tolist()) <= {0.0, 1.0}
         assert torch.equal(counts, F.max_pool2d(spikes[: time + 1].sum(0), 3, 2, 1))
@@ -133,7 +133,7 @@ def test_the_instant_max_pool_counts_too_much_and_ever_more():
     excess = []
     for steps in (50, 100, 200, 400):
         node, memory = pool("instant"), {}
-        out = sum(interpret._advance(node, [spikes[t]], memory) for t in range(steps))
+        out = sum(interpret._advance(node, [spikes[t]], memory, t) for t in range(steps))
         excess.append(float((out - F.max_pool2d(spikes[:steps].sum(0), 3, 2, 1)).mean()))
     assert excess == sorted(excess)
     assert excess[-1] > 6 * excess[0] > 0
