@@ -242,6 +242,11 @@ def count(number: float) -> str:
     return f"{number:.3g}"
 
 
+def architectures(rows: list[dict]) -> int:
+    """How many different architectures ``rows`` tried, whatever their images' size."""
+    return len({row["network"].split("@")[0] for row in rows})
+
+
 def report(rows: dict[str, dict]) -> str:
     """The page: what was converted, and what was refused."""
     names = [*NETWORKS, *(name for name in rows if name not in NETWORKS)]
@@ -254,8 +259,9 @@ def report(rows: dict[str, dict]) -> str:
     lines = [
         "# Coverage",
         "",
-        f"{len(converted)} of {len(ordered)} architectures are converted; the others are refused, "
-        "because they have activations or products that no firing rate stands for.",
+        f"{architectures(converted)} of {architectures(ordered)} architectures are converted; "
+        "the others are refused, because they have activations or products that no firing rate "
+        "stands for.",
         "",
         "Made by `python benchmarks/coverage.py --data DIR --json FILE --write docs/coverage.md`: "
         f"{last['hardware']}; "
