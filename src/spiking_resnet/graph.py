@@ -200,11 +200,15 @@ class Output(Node):
     readout "spikes+membrane": the input is a Fire node; `scale / T * (spike count + softmax(v))`,
     where v is the final membrane potential, which breaks ties (the paper's).
     readout "sum": `scale * (sum of the input over T steps)`, of differential neurons.
+    delay: "mean" leaves out so many first steps, in which spikes are still on their way through the
+        layers, and divides by T - delay (delayed evaluation: Bu et al., CVPR 2025). Where there
+        are no later steps it is the mean of all.
     grid, step_bound: as in Fire, for the sum.
     """
 
     readout: Literal["mean", "spikes+membrane", "sum"] = "mean"
     scale: float = 1.0
+    delay: int = 0
     grid: int | None = None
     step_bound: float = 0.0
 

@@ -41,7 +41,8 @@ class State:
 
     time: steps done. memory: membrane potentials (Fire), cumulative inputs (MaxPool) and the summed
     read-out (Output), [N, ...] by node name; of signed neurons also the spikes so far, by the name
-    that `emitted_by` gives.
+    that `emitted_by` gives, and of a delayed read-out the sum over the steps it leaves
+    out, by `left_out`.
     """
 
     time: int = 0
@@ -51,6 +52,11 @@ class State:
 def emitted_by(name: str) -> str:
     """Where a State keeps the spikes that a population of signed neurons has fired."""
     return f"{name}:emitted"
+
+
+def left_out(name: str) -> str:
+    """Where a State keeps what a delayed read-out has summed up over the steps it leaves out."""
+    return f"{name}:left out"
 
 
 def convolve(node: Conv2d, x: Tensor) -> Tensor:
@@ -231,7 +237,7 @@ def _advance(node: Node, inputs: list[Tensor], memory: dict[str, Tensor], time: 
             memory[emitted_by(name)] = emitted + neurons.sent(node.neuron, value)
         return value
     if isinstance(node, Output):
-        memory[name] = memory[name] + inputs[0] if name in memory else inputs[0]
+        sum_up(node, memory, inputs[0], time + 1)
         return inputs[0]
     if isinstance(node, MaxPool):
         if node.rule == "instant":
@@ -240,6 +246,17 @@ def _advance(node: Node, inputs: list[Tensor], memory: dict[str, Tensor], time: 
         memory[name] = before + inputs[0]
         return max_pool(node, memory[name]) - max_pool(node, before)
     return STATELESS[type(node)](node, *inputs)
+
+
+def sum_up(node: Output, memory: dict[str, Tensor], total: Tensor, time: int) -> None:
+    """Adds to the read-out the `total` [N, K] of the steps that end with `time` of them done.
+
+    They end with the read-out's delay, or do not reach across it.
+    """
+    name = node.name
+    memory[name] = memory[name] + total if name in memory else total
+    if time == node.delay:
+        memory[left_out(name)] = memory[name]
 
 
 def step(
@@ -286,7 +303,10 @@ def readout(graph: Graph, state: State) -> Tensor:
     total = state.memory[node.name]
     if node.readout == "spikes+membrane":
         total = total + torch.softmax(state.memory[node.inputs[0]], -1)
-    return total.float() * (node.scale / (1 if node.readout == "sum" else state.time))
+    steps = state.time
+    if node.readout == "mean" and 0 < node.delay < steps:
+        total, steps = total - state.memory[left_out(node.name)], steps - node.delay
+    return total.float() * (node.scale / (1 if node.readout == "sum" else steps))
 
 
 def values(graph: Graph, images: Tensor, names: Collection[str]) -> dict[str, Tensor]:

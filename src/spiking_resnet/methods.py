@@ -1,13 +1,14 @@
 """Conversion methods: each is a frozen set of options and the tuple of passes they stand for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from spiking_resnet.graph import Graph
+from spiking_resnet.graph import Graph, ReLU
 from spiking_resnet.neurons import Reset
+from spiking_resnet.passes.calibrate import Correction, calibrate
 from spiking_resnet.passes.compensate import compensate, search
 from spiking_resnet.passes.differential import fire_differentially, geometric
 from spiking_resnet.passes.encode import poisson_input, with_input_limit
@@ -17,10 +18,16 @@ from spiking_resnet.passes.normalise import normalise
 from spiking_resnet.passes.pools import cumulative_pools, relu_first
 from spiking_resnet.passes.shortcuts import projections, unconverted
 from spiking_resnet.passes.snap import single, snap
-from spiking_resnet.passes.thresholds import percentile_thresholds
+from spiking_resnet.passes.thresholds import (
+    balanced_thresholds,
+    delay_of,
+    iterated_thresholds,
+    mmse_thresholds,
+    percentile_thresholds,
+)
 from spiking_resnet.records import Calibration
 from spiking_resnet.simulate import simulate
-from spiking_resnet.statistics import measure
+from spiking_resnet.statistics import Statistics, measure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,15 +236,140 @@ class differential:
         return {"method": self.name, "options": asdict(self)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class calibrated:
+    """Integrate-and-fire neurons made for T steps, corrected layer by layer on calibration images.
+
+    The axes of what came after the paper, each an argument: thresholds x compensation x weights x
+    neuron x read-out (passes/thresholds.py, passes/calibrate.py; PRESETS names published sets).
+
+    thresholds: "percentile" of the activations; "mmse" of quantisation to T levels (SNN
+        Calibration); "iterated" (DCGS's threshold iteration); "balanced" (local threshold
+        balancing). percentile: for "percentile", and the most for "iterated".
+    per_channel: one threshold per channel; "balanced" ones always are.
+    compensation: of channels' "bias", of neurons' initial "potential", or "none". rounds: of it.
+    weights: refitted to what layers receive. ridge: how strongly they are held (calibrate.py).
+    initial_potential, levels, signed, max_pooling, grid, sum_bits: as in `hu2021`. Thresholds of
+        neurons of several levels are the range over the levels.
+    delay: steps that the read-out leaves out; "auto" is what delayed evaluation takes (delay_of);
+        None a quarter of the steps.
+    steps: T. images: calibration images used layer by layer. batches: of "balanced" thresholds.
+    """
+
+    name: ClassVar[str] = "calibrated"
+
+    thresholds: Literal["percentile", "mmse", "iterated", "balanced"] = "mmse"
+    percentile: float = 99.9
+    per_channel: bool = True
+    compensation: Literal["none", "bias", "potential"] = "potential"
+    rounds: int = 3
+    weights: bool = True
+    ridge: float = 1e-3
+    initial_potential: float = 0.5
+    levels: int = 1
+    signed: bool = False
+    delay: int | Literal["auto"] | None = None
+    max_pooling: Literal["cumulative", "instant"] = "cumulative"
+    steps: int = 32
+    images: int = 128
+    batches: int = 64
+    grid: int | None = 14
+    sum_bits: int = 16
+
+    def __post_init__(self) -> None:
+        if not 0 < self.percentile <= 100:
+            raise ValueError(f"percentile is {self.percentile}: it must lie in (0, 100]")
+        if not 0 <= self.initial_potential < 1:
+            raise ValueError(
+                f"initial_potential is {self.initial_potential}: it must lie in [0, 1) thresholds"
+            )
+        if isinstance(self.delay, str) and self.delay != "auto":
+            raise ValueError(f"delay is {self.delay!r}: a number of steps, 'auto' or None")
+        if isinstance(self.delay, int) and not 0 <= self.delay < self.steps:
+            raise ValueError(f"delay is {self.delay}: it must lie in 0..{self.steps - 1}")
+        if not self.ridge > 0:
+            raise ValueError(f"ridge is {self.ridge}: it must be positive")
+        for option, allowed in _CHOICES.items():
+            if hasattr(self, option) and getattr(self, option) not in allowed:
+                raise ValueError(f"{option} is {getattr(self, option)!r}: one of {allowed}")
+        if not 16 <= self.sum_bits <= 24:
+            raise ValueError(f"sum_bits is {self.sum_bits}: it must lie in 16..24")
+        for option in ("steps", "images", "levels", "rounds", "batches"):
+            if getattr(self, option) < 1:
+                raise ValueError(f"{option} is {getattr(self, option)}: it starts at 1")
+
+    def apply(self, traced: Graph, calibration: Calibration) -> Graph:
+        """The spiking network of a traced one."""
+        ann = relu_first(fold_bn(traced))
+        statistics = measure(ann, calibration, self.per_channel, self.images)
+        ranges = self._ranges(ann, statistics)
+        thresholds = {name: value / self.levels for name, value in ranges.items()}
+        kind = Kind(
+            initial_potential=self.initial_potential, levels=self.levels, signed=self.signed
+        )
+        graph = fire(with_input_limit(ann, statistics.input_limit), thresholds, kind)
+        if self.max_pooling == "cumulative":
+            graph = cumulative_pools(graph)
+        correction = Correction(
+            steps=self.steps,
+            compensation=self.compensation,
+            rounds=self.rounds,
+            weights=self.weights,
+            ridge=self.ridge,
+        )
+        graph = calibrate(ann, graph, statistics.sample, correction)
+        delay = self._delay(ann, statistics, thresholds)
+        graph = normalise(graph.with_nodes([*graph.nodes[:-1], replace(graph.output, delay=delay)]))
+        graph = (
+            single(graph)
+            if self.grid is None
+            else snap(graph, self.steps, self.grid, self.sum_bits)
+        )
+        facts = {
+            "calibration_images": statistics.images,
+            "corrected_on": len(statistics.sample),
+            "delay": delay,
+            "thresholds": {name: value.tolist() for name, value in thresholds.items()},
+        }
+        return replace(graph, ann=ann).with_notes({**self.describe(), **facts})
+
+    def _ranges(self, ann: Graph, statistics: Statistics) -> dict[str, Tensor]:
+        """What neurons hand on at most in one step, by population."""
+        levels = self.steps * self.levels
+        if self.thresholds == "mmse":
+            return mmse_thresholds(ann, statistics, levels)
+        if self.thresholds == "iterated":
+            return iterated_thresholds(ann, statistics, levels, self.percentile)
+        if self.thresholds == "balanced":
+            parts = statistics.sample.split(max(1, len(statistics.sample) // 8))
+            return balanced_thresholds(ann, [parts[i % len(parts)] for i in range(self.batches)])
+        found = percentile_thresholds(ann, statistics, self.percentile)
+        return {node.name: found[node.name] for node in ann.of(ReLU)}
+
+    def _delay(self, ann: Graph, statistics: Statistics, thresholds: Mapping[str, Tensor]) -> int:
+        if self.delay == "auto":
+            return delay_of(ann, statistics.sample, thresholds, self.initial_potential, self.steps)
+        return self.steps // 4 if self.delay is None else self.delay
+
+    def describe(self) -> dict[str, Any]:
+        """The method's name and options, JSON-able."""
+        return {"method": self.name, "options": asdict(self)}
+
+
 SHARES = (0.5, 0.25, 0.125, 0.0625, 0.03, 0.015)  # last height over first, tried by `differential`
 
-Method = hu2021 | differential
+Method = hu2021 | differential | calibrated
 
 _CHOICES = {
     "reset": ("subtract", "zero"),
     "max_pooling": ("cumulative", "instant"),
     "readout": ("spikes+membrane", "membrane"),
     "input_coding": ("constant", "poisson"),
+    "thresholds": ("percentile", "mmse", "iterated", "balanced"),
 }
 
-METHODS: dict[str, type[Method]] = {"hu2021": hu2021, "differential": differential}
+METHODS: dict[str, type[Method]] = {
+    "hu2021": hu2021,
+    "differential": differential,
+    "calibrated": calibrated,
+}

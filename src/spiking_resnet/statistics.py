@@ -59,6 +59,11 @@ class Histogram:
         zeros = self.total - self.counts.sum(1) >= wanted
         return torch.minimum(torch.where(zeros, 0.0, value), self.maximum)
 
+    def values(self) -> Tensor:
+        """The middle [bins] of every bin, float64."""
+        place = torch.arange(self.counts.shape[1])
+        return (self._edge(place) + self._edge(place + 1)) / 2
+
     def _edge(self, place: Tensor) -> Tensor:
         """The lower edges (float64) of bins."""
         octave = (place >> self.bits) + _LOWEST

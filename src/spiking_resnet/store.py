@@ -18,9 +18,9 @@ from torch import Tensor
 from spiking_resnet.graph import KINDS, Fire, Graph, Node, tensors
 from spiking_resnet.neurons import Differential, IntegrateAndFire
 
-VERSION = 2
+VERSION = 3
 NEURONS = {kind.__name__: kind for kind in (IntegrateAndFire, Differential)}
-READABLE = (1, 2)  # in 1 every neuron fires 0 or 1 spike in a step
+READABLE = (1, 2, 3)  # in 1 neurons fire 0 or 1 spike in a step; before 3 no read-out is delayed
 KEY = "spiking_resnet"
 
 

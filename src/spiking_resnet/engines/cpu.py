@@ -18,7 +18,7 @@ from spiking_resnet import interpret, neurons
 from spiking_resnet.engines import kernels
 from spiking_resnet.engines.fuse import Fused, binary, fuse
 from spiking_resnet.engines.kernels import BLOCK, Planes
-from spiking_resnet.engines.plan import Plan, Result, peak, pool_window, windows
+from spiking_resnet.engines.plan import Plan, Result, ends_of, peak, pool_window, windows
 from spiking_resnet.graph import (
     AvgPool,
     Concat,
@@ -84,7 +84,7 @@ def run(graph: Graph, plan: Plan) -> Result:
 def _run(graph: Graph, plan: Plan, threads: int) -> Result:
     work = _Work(graph, plan, threads)
     longest = work.longest()
-    for start, stop in windows(plan.record, min(plan.window or WINDOW, longest)):
+    for start, stop in windows(plan.record, min(plan.window or WINDOW, longest), ends_of(graph)):
         work.advance(start, stop)
         if stop in plan.record:
             state = interpret.State(stop, work.readable())
@@ -168,7 +168,7 @@ class _Work:
             elif isinstance(node, Fire):
                 values[node.name] = self._fire(node, values, steps)
             elif isinstance(node, Output):
-                values[node.name] = self._read_out(node, values[node.inputs[0]], steps)
+                values[node.name] = self._read_out(node, values[node.inputs[0]], steps, stop)
             elif isinstance(node, MaxPool):
                 values[node.name] = self._pool(node, values[node.inputs[0]], steps)
             else:
@@ -198,7 +198,7 @@ class _Work:
             self.result.note_peak(node.name, highest + reserve)
         return spikes
 
-    def _read_out(self, node: Output, value: Value, steps: int) -> Value:
+    def _read_out(self, node: Output, value: Value, steps: int, stop: int) -> Value:
         """Adds what the window brings to the read-out."""
         if isinstance(value, Planes):
             counts = torch.zeros((len(self.images), *value.shape), dtype=torch.int64)
@@ -206,7 +206,7 @@ class _Work:
             total = counts.float()
         else:
             total = value.sum(0) if len(value) > 1 else value[0] * steps
-        self.memory[node.name] = self.memory.get(node.name, 0) + total
+        interpret.sum_up(node, self.memory, total, stop)
         if node.name in self.plan.watch:
             self.result.note_peak(node.name, peak(node, self.memory[node.name]))
         return value

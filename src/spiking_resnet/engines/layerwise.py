@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spiking_resnet import interpret, neurons
-from spiking_resnet.engines.plan import Plan, Result, peak, pool_window, windows
+from spiking_resnet.engines.plan import Plan, Result, ends_of, peak, pool_window, windows
 from spiking_resnet.graph import Fire, Graph, Input, MaxPool, Node, Output
 
 CHUNK = 64  # images x steps in one convolution: enough to be efficient, few enough for the cache
@@ -27,7 +27,7 @@ def run(graph: Graph, plan: Plan) -> Result:
     given = interpret.constant_values(graph, images)
     work = _Work(graph, plan, images, given)
     length = min(plan.window or CHUNK, max(1, CHUNK // len(images)))
-    for start, stop in windows(plan.record, length, graph.input.encoding == "once"):
+    for start, stop in windows(plan.record, length, ends_of(graph)):
         work.advance(start, stop)
         if stop in plan.record:
             state = interpret.State(stop, work.memory)
@@ -67,7 +67,7 @@ class _Work:
         if isinstance(node, Fire):
             return self._fire(node, inputs[0], start, steps)
         if isinstance(node, Output):
-            self._sum_up(node, inputs[0], steps)
+            self._sum_up(node, inputs[0], steps, stop)
             return inputs[0]
         if isinstance(node, MaxPool):
             pooled, memory = pool_window(node, inputs[0], self.memory.get(node.name), steps)
@@ -112,8 +112,8 @@ class _Work:
         self.result.count(node.name, spikes if plain else neurons.whole(neuron, spikes))
         return spikes
 
-    def _sum_up(self, node: Output, value: Tensor, steps: int) -> None:
+    def _sum_up(self, node: Output, value: Tensor, steps: int, stop: int) -> None:
         total = value.sum(0) if len(value) > 1 else value[0] * steps
-        self.memory[node.name] = self.memory.get(node.name, 0) + total
+        interpret.sum_up(node, self.memory, total, stop)
         if node.name in self.plan.watch:
             self.result.note_peak(node.name, peak(node, self.memory[node.name]))

@@ -108,19 +108,24 @@ def peak(node: Node, memory: Tensor) -> float:
 
 
 def windows(
-    record: tuple[int, ...], length: int, first_alone: bool = False
+    record: tuple[int, ...], length: int, ends: Collection[int] = ()
 ) -> list[tuple[int, int]]:
     """Windows (first step, step after the last) of at most `length` that end at every record.
 
-    first_alone: the first step is a window of its own, because later ones compute otherwise.
+    ends: further steps, of those before the last record, that a window ends at (`ends_of`).
     """
     found, start = [], 0
-    for stop in sorted({*record, *([1] if first_alone else [])}):
+    for stop in sorted({*record, *(end for end in ends if 0 < end < record[-1])}):
         while start < stop:
             end = min(start + length, stop)
             found.append((start, end))
             start = end
     return found
+
+
+def ends_of(graph: Graph) -> tuple[int, ...]:
+    """Steps that are in no window with the next one: what enters once, a delayed read-out."""
+    return (1 if graph.input.encoding == "once" else 0, graph.output.delay)
 
 
 def pool_window(
