@@ -18,7 +18,7 @@ with x the mean input the layer receives over T steps, z what the artificial net
 gives on its own input.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
@@ -43,7 +43,8 @@ from spiking_resnet.neurons import Differential, IntegrateAndFire
 
 Weighted = Conv2d | Linear
 
-NUMBERS = 2**24  # values of one layer held at once, over its images and steps
+NUMBERS = 2**22  # values of one layer worked on at once, over its images and steps
+HELD = 2**28  # currents of one layer that are kept between rounds; more are computed again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,17 +74,17 @@ def calibrate(ann: Graph, graph: Graph, images: Tensor, correction: Correction) 
     with torch.inference_mode():
         for node in graph.nodes:
             work.visit(node)
-    return graph.with_nodes(
-        part
-        for node in graph.nodes
-        for part in (*work.before.get(node.name, ()), work.nodes[node.name])
-    )
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        nodes += [work.before[node.name]] if node.name in work.before else []
+        nodes.append(work.nodes[node.name])
+    return graph.with_nodes(nodes)
 
 
 class _Work:
     """One calibration under way.
 
-    nodes: by name, corrected as far as it went. before: Affines to put before nodes. spiking and
+    nodes: by name, corrected as far as it went. before: what to put before populations. spiking and
     artificial: what stations (nodes with memory, and the image) hand on in either network, as long
     as later nodes need it.
     """
@@ -91,7 +92,7 @@ class _Work:
     def __init__(self, ann: Graph, graph: Graph, images: Tensor, correction: Correction) -> None:
         self.ann, self.graph, self.images, self.correction = ann, graph, images, correction
         self.nodes: dict[str, Node] = dict(graph.by_name)
-        self.before: dict[str, list[Node]] = {}
+        self.before: dict[str, Affine] = {}
         self.once = graph.input.encoding == "once"
         self.spiking: dict[str, _Sent] = {}
         self.artificial: dict[str, Tensor] = {}
@@ -186,79 +187,80 @@ class _Work:
                 for part in self._parts(node)
             ]
         )
+        currents = self._currents(node)
+        neuron, shift = node.neuron, torch.zeros(node.shape[0])
         for _ in range(self.correction.rounds if self.correction.compensation != "none" else 0):
             total = torch.zeros(node.shape)
-            for part in self._parts(node):
-                rate = self._mean(self._run(node, part))
+            for part, current in currents():
+                rate = self._mean(self._run(neuron, current, shift))
                 total += (self.artificial[node.name][part] - rate).sum(0)
-            self._correct(node, total / len(self.images))
-        sent = [_Sent.of(self._neuron(node), self._run(node, part)) for part in self._parts(node)]
-        self.spiking[node.name] = replace(
-            sent[0], numbers=torch.cat([each.numbers for each in sent], 1)
-        )
+            error = total / len(self.images)
+            if self.correction.compensation == "bias" or isinstance(neuron, Differential):
+                shift = shift + error.flatten(1).mean(1)
+            else:
+                initial = neurons.per_channel(neuron.initial_potential, error[None])
+                later = initial + self.correction.steps * error
+                neuron = replace(neuron, initial_potential=later)
+        sent = [_Sent.of(neuron, self._run(neuron, each, shift)) for _, each in currents()]
+        numbers = torch.cat([each.numbers for each in sent], 1)
+        self.spiking[node.name] = replace(sent[0], numbers=numbers)
+        self.nodes[node.name] = replace(node, neuron=neuron)
+        if bool(shift.any()):
+            self._shift(node, shift)
 
-    def _neuron(self, node: Fire) -> IntegrateAndFire:
-        population = self.nodes[node.name]
-        assert isinstance(population, Fire)
-        return population.neuron
+    def _currents(self, node: Fire) -> Callable[[], Iterable[tuple[slice, Tensor]]]:
+        """The currents of a population, before corrections of its own, portion by portion."""
 
-    def _run(self, node: Fire, part: slice) -> Tensor:
-        """The spikes [T, n, ...] of a population, of their heights."""
-        neuron, steps = self._neuron(node), self.correction.steps
-        current = self._received(node, part)
-        for shift in self.before.get(node.name, ()):
-            current = self._through(shift, [current])
+        def computed() -> Iterator[tuple[slice, Tensor]]:
+            for part in self._parts(node):
+                yield part, self._received(node, part)
+
+        count = torch.Size(node.shape).numel() * len(self.images) * self.correction.steps
+        if count > HELD:
+            return computed
+        held = list(computed())
+        return lambda: held
+
+    def _run(self, neuron: IntegrateAndFire, current: Tensor, shift: Tensor) -> Tensor:
+        """The spikes [T, n, ...] of a population, of their heights, for a current [T or 1, n, ...]
+        and a further bias [C].
+        """
+        steps = self.correction.steps
         potential = neurons.start(neuron, current[0])
+        shift = neurons.per_channel(shift, potential)
         spikes = torch.empty(steps, *potential.shape)
         emitted: Tensor = torch.zeros(())
         for t in range(steps):
             now = current[t if len(current) > 1 else 0]
+            if t == 0 or not self.once:
+                now = now + shift
             spikes[t], potential = neurons.step(neuron, potential, now, emitted, t)
             if neuron.signed:
                 emitted = emitted + neurons.sent(neuron, spikes[t])
         return spikes
 
-    def _correct(self, node: Fire, error: Tensor) -> None:
-        """A population's potentials, or the biases it receives, from the mean `error` [...] of its
-        neurons: what they should have handed on more.
+    def _shift(self, node: Fire, shift: Tensor) -> None:
+        """Adds a bias [C] to what a population receives: to that of a layer that only it reads, or
+        in a node of its own.
         """
-        neuron = self._neuron(node)
-        if self.correction.compensation == "potential" and not isinstance(neuron, Differential):
-            initial = neurons.per_channel(neuron.initial_potential, error[None])
-            neuron = replace(neuron, initial_potential=initial + self.correction.steps * error)
-            self.nodes[node.name] = replace(self.nodes[node.name], neuron=neuron)  # type: ignore[call-arg]
-            return
-        shift = error.flatten(1).mean(1)
         source = self.nodes[node.inputs[0]]
         while isinstance(source, Add) and len(self.graph.consumers[source.name]) == 1:
-            source = next(
-                (self.nodes[n] for n in source.inputs if self._own(n)), self.nodes[source.inputs[0]]
-            )
-        if self._own(source.name):
+            own = (self.nodes[name] for name in source.inputs if self._has_bias(name))
+            source = next(own, self.nodes[source.inputs[0]])
+        if self._has_bias(source.name):
             assert isinstance(source, Weighted)
             bias = shift if source.bias is None else source.bias + shift
             self.nodes[source.name] = replace(source, bias=bias)
-        else:
-            self._shift(node, shift)
+            return
+        name, shape = f"{node.name}.bias", self.graph[node.inputs[0]].shape
+        self.before[node.name] = Affine(
+            name=name, inputs=node.inputs, shape=shape, scale=torch.ones(()), shift=shift
+        )
+        self.nodes[node.name] = replace(self.nodes[node.name], inputs=(name,))
 
-    def _own(self, name: str) -> bool:
+    def _has_bias(self, name: str) -> bool:
         """Whether a node has a bias that only one other node reads."""
         return isinstance(self.graph[name], Weighted) and len(self.graph.consumers[name]) == 1
-
-    def _shift(self, node: Fire, shift: Tensor) -> None:
-        """Puts a bias of its own before a population."""
-        if node.name in self.before:
-            [affine] = self.before[node.name]
-            assert isinstance(affine, Affine)
-            assert affine.shift is not None
-            self.before[node.name] = [replace(affine, shift=affine.shift + shift)]
-            return
-        name = f"{node.name}.bias"
-        affine = Affine(
-            name=name, inputs=node.inputs, shape=node.shape, scale=torch.ones(()), shift=shift
-        )
-        self.before[node.name] = [affine]
-        self.nodes[node.name] = replace(self.nodes[node.name], inputs=(name,))
 
     def _pool(self, node: MaxPool) -> None:
         """Keeps what a max pool hands on in either network."""
