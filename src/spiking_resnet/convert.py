@@ -12,7 +12,7 @@ from spiking_resnet.from_onnx.file import read
 from spiking_resnet.from_onnx.reference import reference_logits
 from spiking_resnet.from_onnx.translate import graph_of, layout_of
 from spiking_resnet.graph import Graph
-from spiking_resnet.methods import METHODS, Method
+from spiking_resnet.methods import Method, named
 from spiking_resnet.records import Calibration, InputError
 from spiking_resnet.trace import TraceError, trace
 
@@ -32,7 +32,7 @@ def convert(
     calibration: training images, normalised as for the model: a tensor [N, C, H, W] or an iterable
         of batches (a tensor, (images, labels), or a dictionary with one image entry), read once.
         The result depends neither on their order nor on how they are batched.
-    method: a name from METHODS, or a method object such as `methods.hu2021(percentile=99.99)`.
+    method: a name from METHODS or PRESETS, or a method object such as `methods.hu2021(percentile=99.99)`.
 
     Raises TraceError for operations that cannot be converted, InputError for images that cannot be
     used, GraphError for weights that are not finite, OnnxError for files that cannot be read.
@@ -53,9 +53,10 @@ def convert(
 def _method(method: str | Method) -> Method:
     if not isinstance(method, str):
         return method
-    if method not in METHODS:
-        raise InputError(f"there is no method {method!r}: use one of {', '.join(METHODS)}")
-    return METHODS[method]()
+    try:
+        return named(method)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def _own_logits(model: nn.Module, images: Tensor) -> Tensor:

@@ -271,7 +271,7 @@ class calibrated:
     delay: int | Literal["auto"] | None = None
     max_pooling: Literal["cumulative", "instant"] = "cumulative"
     steps: int = 32
-    images: int = 128
+    images: int = 256
     batches: int = 64
     grid: int | None = 14
     sum_bits: int = 16
@@ -294,6 +294,10 @@ class calibrated:
                 raise ValueError(f"{option} is {getattr(self, option)!r}: one of {allowed}")
         if not 16 <= self.sum_bits <= 24:
             raise ValueError(f"sum_bits is {self.sum_bits}: it must lie in 16..24")
+        if self.compensation not in ("none", "bias", "potential"):
+            raise ValueError(
+                f"compensation is {self.compensation!r}: one of none, bias and potential"
+            )
         for option in ("steps", "images", "levels", "rounds", "batches"):
             if getattr(self, option) < 1:
                 raise ValueError(f"{option} is {getattr(self, option)}: it starts at 1")
@@ -368,8 +372,40 @@ _CHOICES = {
     "thresholds": ("percentile", "mmse", "iterated", "balanced"),
 }
 
+PLAIN: dict[str, Any] = {"compensation": "none", "weights": False, "delay": 0}
+
+# Published sets of options of `calibrated`, by name: usable wherever a method is named.
+PRESETS: dict[str, dict[str, Any]] = {
+    "optimal-potential": {**PLAIN, "thresholds": "percentile"},  # Bu et al., AAAI 2022: v0 = th / 2
+    "mmse": {**PLAIN, "thresholds": "mmse"},
+    "threshold-iteration": {**PLAIN, "thresholds": "iterated"},  # of DCGS, ICML 2025
+    "threshold-balancing": {**PLAIN, "thresholds": "balanced", "delay": "auto"},  # CVPR 2025
+    # Li et al., ICML 2021
+    "snn-calibration-light": {**PLAIN, "compensation": "bias", "rounds": 1},
+    # with the ridge regression in the place of its gradient descent
+    "snn-calibration-advanced": {
+        **PLAIN,
+        "compensation": "potential",
+        "rounds": 1,
+        "weights": True,
+    },
+}
+
 METHODS: dict[str, type[Method]] = {
     "hu2021": hu2021,
     "differential": differential,
     "calibrated": calibrated,
 }
+
+
+def named(name: str, **options: Any) -> Method:
+    """The method, or the published set of options, of this name; `options` go before its own.
+
+    Raises ValueError for names there are not, TypeError for options it does not have.
+    """
+    if name in PRESETS:
+        return calibrated(**{**PRESETS[name], **options})
+    if name not in METHODS:
+        known = ", ".join((*METHODS, *PRESETS))
+        raise ValueError(f"there is no method {name!r}: use one of {known}")
+    return METHODS[name](**options)

@@ -17,7 +17,7 @@ from spiking_resnet.cli.networks import Network
 from spiking_resnet.cli.terminal import err, out, say, warn
 from spiking_resnet.graph import Graph
 from spiking_resnet.inspection import inspect_graph
-from spiking_resnet.methods import METHODS, Method
+from spiking_resnet.methods import METHODS, PRESETS, Method, calibrated, named
 from spiking_resnet.records import InputError, wilson
 from spiking_resnet.report.network import exactness, populations
 
@@ -37,15 +37,16 @@ class Choice:
 
 def chosen_method(name: str, given: Mapping[str, Any], seed: int) -> Method:
     """The method of this name with the options given; InputError for those it does not have."""
-    if name not in METHODS:
-        raise InputError(f"there is no method {name!r}: use one of {', '.join(METHODS)}")
-    kind = METHODS[name]
+    if name not in {**METHODS, **PRESETS}:
+        known = ", ".join((*METHODS, *PRESETS))
+        raise InputError(f"there is no method {name!r}: use one of {known}")
+    kind = METHODS.get(name, calibrated)
     own = {entry.name for entry in fields(kind)}
     if foreign := sorted(given.keys() - own):
         option = foreign[0].replace("_", "-")
         raise InputError(f"the method {name} has no option --{option}: leave it out")
     usual: dict[str, Any] = {"seed": seed}
-    return kind(**{key: value for key, value in {**usual, **given}.items() if key in own})
+    return named(name, **{key: v for key, v in {**usual, **given}.items() if key in own})
 
 
 def suited(method: Method, given: Mapping[str, Any], data: ImageData) -> Method:
@@ -158,7 +159,7 @@ def summarise(graph: Graph) -> None:
     found = inspect_graph(graph)
     out.print(populations(found, out.width))
     notes = graph.notes
-    searched = notes.get("compensation") or notes["heights"]
+    searched = notes.get("compensation") or notes.get("heights", {})
     trials = searched.get("trials", ())
     if trials:
         what = "compensation" if "compensation" in notes else "last height over the first"
@@ -172,7 +173,11 @@ def summarise(graph: Graph) -> None:
     say(f"ANN on the {notes['calibration']['images']} calibration images: {100 * accuracy:.2f} %")
     if "compensation" in notes:
         say(f"compensation factor: {searched['factor']}")
-    else:
+    elif "heights" in notes:
         say(f"heights of spikes: {searched['first']:.3g} to {searched['last']:.3g} thresholds")
+    else:
+        delay = f"; the read-out leaves out {notes['delay']} steps" if notes["delay"] else ""
+        options = notes["options"]
+        say(f"made for {options['steps']} steps on {notes['corrected_on']} images{delay}")
     neurons, layers = found.total.neurons, len(found.populations)
     say(f"{neurons:,} neurons in {layers} populations; {exactness(found)}")

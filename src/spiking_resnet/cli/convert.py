@@ -21,7 +21,7 @@ from spiking_resnet.cli.conversion import (
 from spiking_resnet.cli.facts import check_writable, command_line
 from spiking_resnet.cli.networks import PUBLISHED, network
 from spiking_resnet.cli.terminal import say, warn
-from spiking_resnet.methods import METHODS, differential, hu2021
+from spiking_resnet.methods import METHODS, PRESETS, differential, hu2021
 from spiking_resnet.records import InputError
 
 EPILOG = """
@@ -92,8 +92,37 @@ def convert(
     crop: options.CropOption = None,
     seed: options.SeedOption = 0,
     method: Annotated[
-        str, typer.Option(help=f"One of {', '.join(METHODS)}.", rich_help_panel=_METHOD)
+        str,
+        typer.Option(
+            help=f"One of {', '.join(METHODS)}; or, published sets of options of calibrated: "
+            f"{', '.join(PRESETS)}.",
+            rich_help_panel=_METHOD,
+        ),
     ] = "hu2021",
+    thresholds: Annotated[
+        str | None,
+        _option("thresholds", "calibrated: percentile, mmse, iterated or balanced."),
+    ] = None,
+    weights_fitted: Annotated[
+        bool | None,
+        _option(
+            "weights",
+            "calibrated: refit them to what layers receive.",
+            "--fit-weights/--keep-weights",
+        ),
+    ] = None,
+    rounds: Annotated[int | None, _option("rounds", "calibrated: of its compensation.")] = None,
+    images: Annotated[
+        int | None, _option("images", "Of the calibration images, used layer by layer.")
+    ] = None,
+    delay: Annotated[
+        str | None,
+        typer.Option(
+            help="calibrated: steps that the read-out leaves out, or auto.",
+            rich_help_panel=_METHOD,
+            show_default="a quarter",
+        ),
+    ] = None,
     percentile: Annotated[
         float | None,
         _option("percentile", "Of a layer's activations: its threshold (imagenet: 99.99)."),
@@ -139,7 +168,8 @@ def convert(
         ),
     ] = None,
     compensation: Annotated[
-        str | None, _option("compensation", "A factor on all synapses, or search.")
+        str | None,
+        _option("compensation", "A factor, or search; calibrated: none, bias or potential."),
     ] = None,
     compensation_steps: Annotated[
         int | None, _option("compensation_steps", "Time steps of that search.")
@@ -177,7 +207,14 @@ def convert(
         "last": last,
         "caution": caution,
         "shortcut_conversion": shortcut_conversion,
-        "compensation": options.parse_compensation(compensation),
+        "compensation": compensation
+        if compensation in ("none", "bias", "potential")
+        else options.parse_compensation(compensation),
+        "thresholds": thresholds,
+        "weights": weights_fitted,
+        "rounds": rounds,
+        "images": images,
+        "delay": int(delay) if delay is not None and delay.isdigit() else delay,
         "compensation_steps": compensation_steps,
         "pool_neurons": pool_neurons,
         "max_pooling": max_pooling,
@@ -198,11 +235,11 @@ def convert(
         raise InputError("--dataset is missing: name the training images to calibrate on")
     refuse_test_images(name, split)
     choice = Choice(calibration_images, per_class, seed, split)
-    images = load_dataset(name, split, data, download)
-    images = replace(images, normalisation=wanted or source.normalisation or images.normalisation)
-    images = framed(images, framing, source.framing)
-    chosen = suited(chosen, given, images)
-    graph = converted(source, name, images, chosen, choice, command_line(ctx))
+    found = load_dataset(name, split, data, download)
+    found = replace(found, normalisation=wanted or source.normalisation or found.normalisation)
+    found = framed(found, framing, source.framing)
+    chosen = suited(chosen, given, found)
+    graph = converted(source, name, found, chosen, choice, command_line(ctx))
     store(graph, out_path)
     summarise(graph)
     where = "" if data is None else f" --data {data}"
