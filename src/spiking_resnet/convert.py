@@ -32,7 +32,7 @@ def convert(
     calibration: training images, normalised as for the model: a tensor [N, C, H, W] or an iterable
         of batches (a tensor, (images, labels), or a dictionary with one image entry), read once.
         The result depends neither on their order nor on how they are batched.
-    method: a name from METHODS or PRESETS, or a method object such as `methods.hu2021(percentile=99.99)`.
+    method: a name from METHODS or PRESETS, or an object such as `methods.hu2021(percentile=99.99)`.
 
     Raises TraceError for operations that cannot be converted, InputError for images that cannot be
     used, GraphError for weights that are not finite, OnnxError for files that cannot be read.

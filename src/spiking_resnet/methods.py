@@ -92,7 +92,7 @@ class hu2021:
         if not self.shortcut_conversion and self.per_channel:
             raise ValueError("without shortcut conversion thresholds are one per layer")
         for option, allowed in _CHOICES.items():
-            if getattr(self, option) not in allowed:
+            if hasattr(self, option) and getattr(self, option) not in allowed:
                 raise ValueError(f"{option} is {getattr(self, option)!r}: one of {allowed}")
         if not 16 <= self.sum_bits <= 24:
             raise ValueError(f"sum_bits is {self.sum_bits}: it must lie in 16..24")
