@@ -157,7 +157,7 @@ class _Work:
         for start, stop in pairwise(ends):
             flat = [value[start:stop].flatten(0, 1) for value in inputs]
             now = interpret.at_step(node, self.once, start)
-            made.append(interpret.STATELESS[type(now)](now, *flat).unflatten(0, (stop - start, -1)))
+            made.append(_value(now, flat).unflatten(0, (stop - start, -1)))
         return torch.cat(made)
 
     def _wanted(self, node: Node, part: slice) -> Tensor:
@@ -171,7 +171,7 @@ class _Work:
                 values[name] = self.images[part]
             else:
                 inputs = [values[each] for each in source.inputs]
-                values[name] = interpret.STATELESS[type(source)](source, *inputs)
+                values[name] = _value(source, inputs)
         return values[node.inputs[0]]
 
     def _mean(self, value: Tensor) -> Tensor:
@@ -335,6 +335,13 @@ class _Sent:
         if self.heights is None:
             return scale
         return scale * self.heights.view(-1, *([1] * (like.ndim - 1)))
+
+
+def _value(node: Node, inputs: list[Tensor]) -> Tensor:
+    """What a node without memory makes of its inputs [n, ...]."""
+    if isinstance(node, MaxPool):
+        return interpret.max_pool(node, inputs[0])
+    return interpret.STATELESS[type(node)](node, *inputs)
 
 
 def _between(graph: Graph, node: Node) -> list[str]:
