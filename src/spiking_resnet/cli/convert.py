@@ -21,7 +21,7 @@ from spiking_resnet.cli.conversion import (
 from spiking_resnet.cli.facts import check_writable, command_line
 from spiking_resnet.cli.networks import PUBLISHED, network
 from spiking_resnet.cli.terminal import say, warn
-from spiking_resnet.methods import METHODS, PRESETS, differential, hu2021
+from spiking_resnet.methods import METHODS, PRESETS
 from spiking_resnet.records import InputError
 
 EPILOG = """
@@ -48,7 +48,7 @@ _METHOD, _DATA = "Method", "Calibration images"
 
 def _option(name: str, text: str, *flags: str) -> Any:
     """A typer option of the method, with the method's own default shown."""
-    default = str(getattr(hu2021 if hasattr(hu2021, name) else differential, name))
+    default = str(next(getattr(kind, name) for kind in METHODS.values() if hasattr(kind, name)))
     return typer.Option(*flags, help=text, rich_help_panel=_METHOD, show_default=default)
 
 
