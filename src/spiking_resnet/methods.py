@@ -321,7 +321,8 @@ class calibrated:
             weights=self.weights,
             ridge=self.ridge,
         )
-        graph = calibrate(ann, graph, statistics.sample, correction)
+        if self._corrects:
+            graph = calibrate(ann, graph, statistics.sample, correction)
         delay = self._delay(ann, statistics, thresholds)
         graph = normalise(graph.with_nodes([*graph.nodes[:-1], replace(graph.output, delay=delay)]))
         graph = (
@@ -331,11 +332,16 @@ class calibrated:
         )
         facts = {
             "calibration_images": statistics.images,
-            "corrected_on": len(statistics.sample),
+            "corrected_on": len(statistics.sample) if self._corrects else 0,
             "delay": delay,
             "thresholds": {name: value.tolist() for name, value in thresholds.items()},
         }
         return replace(graph, ann=ann).with_notes({**self.describe(), **facts})
+
+    @property
+    def _corrects(self) -> bool:
+        """Whether anything is corrected layer by layer."""
+        return self.weights or self.compensation != "none"
 
     def _ranges(self, ann: Graph, statistics: Statistics) -> dict[str, Tensor]:
         """What neurons hand on at most in one step, by population."""
