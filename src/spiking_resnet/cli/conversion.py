@@ -178,6 +178,8 @@ def summarise(graph: Graph) -> None:
     else:
         delay = f"; the read-out leaves out {notes['delay']} steps" if notes["delay"] else ""
         options = notes["options"]
-        say(f"made for {options['steps']} steps; corrected on {notes['corrected_on']} images{delay}")
+        say(
+            f"made for {options['steps']} steps; corrected on {notes['corrected_on']} images{delay}"
+        )
     neurons, layers = found.total.neurons, len(found.populations)
     say(f"{neurons:,} neurons in {layers} populations; {exactness(found)}")
