@@ -350,6 +350,7 @@ class _Population:
         size = (kernels.blocks(kernels.positions(shape)), steps * own.planes, shape[0])
         spikes = Planes(state.free.take(images, *size), shape, code=own)
         counts = torch.zeros(images, dtype=torch.int64)
+        bits = torch.zeros_like(counts)
         peaks = torch.zeros(images, dtype=torch.int64) if watched else None
         constant, current = self._currents([values[name] for name in fused.currents], steps)
         planes = [_planes(values[synapses.spikes]).coded(fused.code) for synapses in fused.synapses]
@@ -359,7 +360,7 @@ class _Population:
             *(fused.bias.data_ptr(), fused.threshold.data_ptr()),
             neuron.reset == "zero",
             *(spikes.words.data_ptr(), counts.data_ptr(), _pointer(peaks)),
-            *(None, fused.wide, fused.code.planes, fused.code.signed),
+            *(None, fused.wide, bits.data_ptr(), fused.code.planes, fused.code.signed),
             *(neuron.levels, neuron.signed, None),
         )
         sources = [
@@ -383,9 +384,7 @@ class _Population:
         for i, weights in enumerate(made.weights):
             call.sources[i].weights = weights.data_ptr()
         call.run(state.way, state.threads)
-        spikes = Planes(spikes.words, shape, int(counts.sum()), own)
-        if own.planes > 1:
-            counts = spikes.sizes()
+        spikes = Planes(spikes.words, shape, int((counts if own == BINARY else bits).sum()), own)
         return spikes, counts, 0.0 if peaks is None else float(peaks.max()) * self.unit
 
     def _currents(self, values: list[Value], steps: int) -> tuple[Tensor | None, Tensor | None]:

@@ -58,7 +58,8 @@ class Fused:
 
     synapses: its spiking inputs. code: the one all of them have or are brought to. currents: names
     of other values added at every step. bias, threshold: int32 [C]. grid: k. wide: whether a step's
-    sums may need more than 16 bits.
+    sums may need more than 16 bits; where spikes are written as several planes of bits, the sums of
+    one plane (what goes beside it is added in 32 bits).
     """
 
     synapses: tuple[Synapses, ...]
@@ -187,18 +188,16 @@ def _fused(
         shift = source.shift if isinstance(source, Affine) else source.bias
         bias = bias if shift is None else bias + shift
     synapses = tuple(_synapses(graph, source, node.grid) for source in weighted)
+    code = joined(spikes[each.spikes] for each in synapses)
     whole = _integers(bias, node.grid)
-    highest = lowest = whole.long()
+    highest = lowest = whole.long() if code.planes == 1 else torch.zeros(node.shape[0]).long()
     for each in synapses:
-        most = spikes[each.spikes].levels
-        least = -most if spikes[each.spikes].signed else 0
-        rows = each.weights.long().view(len(each.weights), -1)
-        up, down = rows.clamp(min=0).sum(1), rows.clamp(max=0).sum(1)
-        highest = highest + up * most + down * least
-        lowest = lowest + down * most + up * least
+        if code.planes == 1 or not each.identity:
+            rows = each.weights.long().view(len(each.weights), -1)
+            highest = highest + rows.clamp(min=0).sum(1)
+            lowest = lowest + rows.clamp(max=0).sum(1)
     wide = max(int(highest.max()), -int(lowest.min())) >= NARROW
     threshold = _integers(node.neuron.threshold.expand(node.shape[0]), node.grid)
-    code = joined(spikes[each.spikes] for each in synapses)
     return Fused(synapses, code, tuple(currents), whole, threshold, node.grid, wide)
 
 

@@ -50,7 +50,9 @@ class Population(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("constant", "current", "bias", "threshold")),
         ("reset_to_zero", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("spikes", "counts", "peaks", "tables")),
-        *((name, ctypes.c_int64) for name in ("wide", "planes", "minus", "levels", "takes_back")),
+        ("wide", ctypes.c_int64),
+        ("bits", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("planes", "minus", "levels", "takes_back")),
         ("emitted", ctypes.c_void_p),
     ]
 
@@ -183,22 +185,11 @@ class Planes:
 
     def sums(self) -> Tensor:
         """The spikes of every channel at every step, float32 [steps, N, C]."""
-        return self._weighed(self._bits_set(self.words), self.code.weights).transpose(0, 1)
-
-    def sizes(self) -> Tensor:
-        """The number of spikes of every image, negative ones counted too, int64 [N]."""
-        if not self.code.signed:
-            return self._sum_up(self.words, self.code.weights)
-        images, places, steps, channels = self.words.shape
-        planes = self.words.view(images, places, -1, self.code.planes, channels)
-        sign = planes[..., -1:, :]  # of a negative number -x the bits of x - 1 are reversed
-        sizes = torch.cat([planes[..., :-1, :] ^ sign, sign], -2)
-        weights = (*self.code.weights[:-1], 1)
-        return self._sum_up(sizes.view(images, places, steps, channels), weights)
+        return self._weighed(self._bits_set(), self.code.weights).transpose(0, 1)
 
     def density(self) -> float:
         """The share of bits that are set."""
-        count = float(self._bits_set(self.words).sum()) if self.count is None else self.count
+        count = float(self._bits_set().sum()) if self.count is None else self.count
         images, _, steps, channels = self.words.shape
         return count / (images * steps * channels * positions(self.shape))
 
@@ -230,16 +221,12 @@ class Planes:
             total += split[:, :, plane] * weight
         return total
 
-    def _bits_set(self, words: Tensor) -> Tensor:
+    def _bits_set(self) -> Tensor:
         """The set bits of every channel in every plane, float32 [N, steps * planes, C]."""
-        images, _, steps, channels = words.shape
+        images, _, steps, channels = self.words.shape
         found = torch.empty((images, steps, channels))
-        self._call("sum_channels", words, found)
+        self._call("sum_channels", self.words, found)
         return found
-
-    def _sum_up(self, words: Tensor, weights: tuple[int, ...]) -> Tensor:
-        """The sum of all numbers of every image, int64 [N]."""
-        return self._weighed(self._bits_set(words), weights).sum((1, 2), dtype=torch.float64).long()
 
     def _call(self, name: str, given: Tensor, made: Tensor) -> None:
         images, _, steps, channels = self.words.shape

@@ -385,7 +385,7 @@ struct Job {
 
     // How many units are summed up before their neurons are advanced.
     int64_t units_at_once() const {
-        if (header.parts == 1) return 4 / units.channels;
+        if (header.parts == 1 && turn.chunks == 1) return 4 / units.channels;
         return p->wide ? std::max<int64_t>(UNITS / header.parts, 2) : UNITS;
     }
 
@@ -673,8 +673,8 @@ struct Place {
 
 // Adds to 16 potentials each the even and the odd lanes of 32 16-bit numbers, times `factor`.
 AVX512_INLINE void add_lanes(__m512i numbers, int factor, __m512i& even, __m512i& odd) {
-    even = _mm512_dpwssd_epi32(even, numbers, _mm512_set1_epi32(factor));
-    odd = _mm512_dpwssd_epi32(odd, numbers, _mm512_set1_epi32(factor << 16));
+    even = _mm512_dpwssd_epi32(even, numbers, _mm512_set1_epi32(factor & 0xffff));
+    odd = _mm512_dpwssd_epi32(odd, numbers, _mm512_set1_epi32(factor * 0x10000));
 }
 
 // Adds to 32 potentials the currents of a block, as far as there are any.
@@ -857,37 +857,27 @@ template <bool WIDE>
 AVX512_INLINE void add_planes(const Job& job, int64_t t, const char* low, const char* high,
                               __m512i& even, __m512i& odd) {
     const Population& p = *job.p;
-    const __m512i zero = _mm512_setzero_si512();
     const int64_t stride = job.part_stride(), parts = job.header.parts;
     const __m128i by = _mm_cvtsi32_si128(int(job.header.shift));
-    __m512i sum = zero, whole_even = zero, whole_odd = zero;
-    for (int64_t plane = p.planes - 1; plane >= 0; --plane) {
+    for (int64_t plane = 0; plane < p.planes; ++plane) {
         const int64_t step = t * p.planes + plane, at = step % CHUNK;
         const int64_t before = step / CHUNK * job.chunk_stride();
         const char* from = low + before + at * 64;
-        const bool negative = p.minus && plane == p.planes - 1;
+        const int factor = several::weight(p, plane);
         if constexpr (WIDE) {
-            whole_even = _mm512_add_epi32(whole_even, whole_even);
-            whole_odd = _mm512_add_epi32(whole_odd, whole_odd);
+            __m512i whole_even = _mm512_setzero_si512(), whole_odd = _mm512_setzero_si512();
             const Quotients quotients{high + before + at / 2 * 64, stride, int(at % 2), by};
             for (int64_t part = 0; part < parts; ++part) {
                 const __m512i quotient = quotients.of(part);
                 add_lanes(quotient, 1 << job.header.shift, whole_even, whole_odd);
                 add_lanes(quotients.missed(from, part, quotient), 1, whole_even, whole_odd);
             }
-            if (!negative) continue;
-            whole_even = _mm512_sub_epi32(zero, whole_even);
-            whole_odd = _mm512_sub_epi32(zero, whole_odd);
+            const __m512i by_factor = _mm512_set1_epi32(factor);
+            even = _mm512_add_epi32(even, _mm512_mullo_epi32(whole_even, by_factor));
+            odd = _mm512_add_epi32(odd, _mm512_mullo_epi32(whole_odd, by_factor));
         } else {
-            sum = _mm512_add_epi16(_mm512_add_epi16(sum, sum), _mm512_load_si512(from));
-            if (negative) sum = _mm512_sub_epi16(zero, sum);
+            add_lanes(_mm512_load_si512(from), factor, even, odd);
         }
-    }
-    if constexpr (WIDE) {
-        even = _mm512_add_epi32(even, whole_even);
-        odd = _mm512_add_epi32(odd, whole_odd);
-    } else {
-        add_lanes(sum, 1, even, odd);
     }
 }
 
@@ -896,10 +886,9 @@ AVX512_INLINE void add_numbers(const Job& job, int64_t word, int64_t channel, __
                                __m512i& odd) {
     const Population& p = *job.p;
     for (const Source* s : job.identities) {
-        __m512i numbers = _mm512_setzero_si512();  // two's complement: a bit's weight is its place
+        __m512i numbers = _mm512_setzero_si512();
         for (int64_t plane = 0; plane < p.planes; ++plane) {
-            const bool negative = p.minus && plane == p.planes - 1;
-            const __m512i bit = _mm512_set1_epi16(int16_t(negative ? -(1 << plane) : 1 << plane));
+            const __m512i bit = _mm512_set1_epi16(int16_t(several::weight(p, plane)));
             const __mmask32 set = s->spikes[word + plane * p.channels];
             numbers = _mm512_mask_add_epi16(numbers, set, numbers, bit);
         }
@@ -1086,6 +1075,11 @@ AVX512 static int64_t count_words(const uint32_t* words, int64_t number) {
     return i < number ? count + _mm_popcnt_u32(words[i]) : count;
 }
 
+AVX512 static void count_several(const Population& p, int64_t image, const uint32_t* words,
+                                 int64_t steps) {
+    several::count(p, image, words, steps);
+}
+
 // The whole window. Threads share images, and bands of blocks where images are few.
 void run(const Population& p, const Source* sources, int64_t number, int64_t threads) {
     const Job job(p, sources, number);
@@ -1118,8 +1112,11 @@ void run(const Population& p, const Source* sources, int64_t number, int64_t thr
         keep_emitted(p, image, neurons, begin * row, past * row, desk.emitted);
         const int64_t words = p.steps * several::own_planes(p) * p.channels;
         const uint32_t* spikes = p.spikes + (image * job.length + begin) * words;
-        __atomic_fetch_add(p.counts + image, count_words(spikes, (past - begin) * words),
-                           __ATOMIC_RELAXED);
+        if (several::needed(p))
+            count_several(p, image, spikes, (past - begin) * p.steps);
+        else
+            __atomic_fetch_add(p.counts + image, count_words(spikes, (past - begin) * words),
+                               __ATOMIC_RELAXED);
     });
 }
 

@@ -52,10 +52,11 @@ struct Population {
     const int32_t* threshold;  // [channels]
     int64_t reset_to_zero;
     uint32_t* spikes;          // [images, blocks, steps, own planes, channels]
-    int64_t* counts;           // [images]: set bits in this window, added to what is there
+    int64_t* counts;           // [images]: spikes in this window, added to what is there
     int64_t* peaks;            // [images]: largest |potential| after a step so far, or null
     const void* tables;        // lookup and walk: what `fill_tables` wrote
-    int64_t wide;              // lookup and walk: sums of 32 bits instead of 16
+    int64_t wide;              // lookup and walk: sums (of each plane) of 32 bits instead of 16
+    int64_t* bits;             // [images]: as counts, the bits that are set; used where spikes are several
     int64_t planes;            // of the sources' spikes, and
     int64_t minus;             // whether the last of them counts negative
     int64_t levels;            // the most spikes of a neuron in a step, and

@@ -84,10 +84,8 @@ INLINE void add_row(int32_t* __restrict to, const int32_t* __restrict row, int64
 // The spikes of a channel at position `lane` of a block. words: of the channel's first plane.
 INLINE int32_t number_at(const Population& p, const Source& s, const uint32_t* words, int lane) {
     int32_t number = 0;
-    for (int64_t k = 0; k < p.planes; ++k) {
-        const int32_t bit = int32_t(words[k * s.channels] >> lane & 1) << k;
-        number += p.minus && k + 1 == p.planes ? -bit : bit;
-    }
+    for (int64_t k = 0; k < p.planes; ++k)
+        number += int32_t(words[k * s.channels] >> lane & 1) * several::weight(p, k);
     return number;
 }
 
@@ -149,12 +147,11 @@ INLINE int64_t fire(const Population& p, int32_t* __restrict v, const int32_t* _
 }
 
 // The same for neurons that fire several spikes; emitted: their spikes so far, if they may take them
-// back. Returns the number of set bits.
-INLINE int64_t fire_several(const Population& p, int32_t* __restrict v, int32_t* __restrict emitted,
+// back.
+INLINE void fire_several(const Population& p, int32_t* __restrict v, int32_t* __restrict emitted,
                             const int32_t* __restrict constant, const int32_t* __restrict current,
                             uint32_t* __restrict spikes, int64_t* most) {
     const int64_t positions = p.height * p.width, planes = several::own_planes(p);
-    int64_t count = 0;
     int32_t largest = 0;
     for (int64_t place = 0; place < positions; ++place) {
         uint32_t* words = spikes + place / BLOCK * p.steps * planes * p.channels;
@@ -166,18 +163,14 @@ INLINE int64_t fire_several(const Population& p, int32_t* __restrict v, int32_t*
             const int32_t least = p.takes_back ? several::least(p, *emitted) : 0;
             const int32_t fired =
                 several::spikes(charged, p.threshold[c], least, int32_t(p.levels));
-            for (int64_t k = 0; k < planes; ++k) {
-                const uint32_t bit = uint32_t(fired) >> k & 1;
-                words[k * p.channels + c] |= bit << place % BLOCK;
-                count += bit;
-            }
+            for (int64_t k = 0; k < planes; ++k)
+                words[k * p.channels + c] |= (uint32_t(fired) >> k & 1) << place % BLOCK;
             if (p.takes_back) *emitted++ += fired;
             *v = fired && p.reset_to_zero ? 0 : charged - fired * p.threshold[c];
             largest = std::max(largest, *v < 0 ? -*v : *v);
         }
     }
     if (most) raise_peak(most, largest);
-    return count;
 }
 
 template <bool SEVERAL>
@@ -200,13 +193,17 @@ INLINE void run_image(const Population& p, const std::vector<Synapses>& synapses
         uint32_t* spikes = p.spikes + (image * length * p.steps + t) * own * p.channels;
         int64_t* most = p.peaks ? p.peaks + image : nullptr;
         if constexpr (SEVERAL)
-            count += fire_several(p, v, emitted.data(), constant, current, spikes, most);
+            fire_several(p, v, emitted.data(), constant, current, spikes, most);
         else
             count += fire(p, v, constant, current, spikes, most);
     }
     keep_potentials(p, image, neurons, 0, neurons, v);
     keep_emitted(p, image, neurons, 0, neurons, emitted.data());
-    p.counts[image] += count;
+    if constexpr (SEVERAL)
+        several::count(p, image, p.spikes + image * length * p.steps * own * p.channels,
+                       length * p.steps);
+    else
+        p.counts[image] += count;
 }
 
 template <bool SEVERAL>

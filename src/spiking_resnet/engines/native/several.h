@@ -24,6 +24,31 @@ INLINE int64_t own_planes(const Population& p) {
     return planes;
 }
 
+// What a bit of a plane of the sources' spikes counts.
+INLINE int32_t weight(const Population& p, int64_t plane) {
+    return p.minus && plane + 1 == p.planes ? -(1 << plane) : 1 << plane;
+}
+
+// Adds the spikes of an image in the words of so many steps, and the bits set in them, to the counts.
+// Negative spikes count too: of a number -x the bits of x - 1 are reversed.
+INLINE void count(const Population& p, int64_t image, const uint32_t* words, int64_t steps) {
+    const int64_t planes = own_planes(p);
+    int64_t spikes = 0, bits = 0;
+    for (int64_t i = 0; i < steps; ++i, words += planes * p.channels)
+        for (int64_t c = 0; c < p.channels; ++c) {
+            const uint32_t sign = p.takes_back ? words[(planes - 1) * p.channels + c] : 0;
+            const int64_t negative = __builtin_popcount(sign);
+            spikes += negative, bits += negative;
+            for (int64_t k = 0; k < planes - (p.takes_back != 0); ++k) {
+                const uint32_t word = words[k * p.channels + c];
+                spikes += int64_t(__builtin_popcount(word ^ sign)) << k;
+                bits += __builtin_popcount(word);
+            }
+        }
+    __atomic_fetch_add(p.counts + image, spikes, __ATOMIC_RELAXED);
+    __atomic_fetch_add(p.bits + image, bits, __ATOMIC_RELAXED);
+}
+
 // The spikes a neuron may fire at least.
 INLINE int32_t least(const Population& p, int32_t emitted) {
     return p.takes_back ? -std::min(emitted, int32_t(p.levels)) : 0;

@@ -155,16 +155,6 @@ WALK static void list_rows(const Population& p, const Source* sources, int64_t n
     }
 }
 
-template <bool WIDE>
-WALK static inline __m512i plus(__m512i a, __m512i b) {
-    return WIDE ? _mm512_add_epi32(a, b) : _mm512_add_epi16(a, b);
-}
-
-template <bool WIDE>
-WALK static inline __m512i minus(__m512i a, __m512i b) {
-    return WIDE ? _mm512_sub_epi32(a, b) : _mm512_sub_epi16(a, b);
-}
-
 // One position's neurons of VECTORS * 32 channels from `o` on, which lie `at_first` in the desk's
 // potentials, for all steps of a chunk.
 template <int VECTORS, bool WIDE, bool SEVERAL>
@@ -190,13 +180,8 @@ WALK static void run_place(const Population& p, const Source* sources, int64_t n
     const int64_t* ends = desk.ends.data() + lane * steps * planes;
     for (int64_t t = 0; t < steps; ++t) {
         __m512i sum[SUMS], other[SUMS];
-        for (int i = 0; i < SUMS; ++i) sum[i] = other[i] = zero;
-        for (int64_t plane = planes - 1; plane >= 0; --plane) {
-            if (plane < planes - 1)  // what the planes above brought counts twice as much
-                for (int i = 0; i < SUMS; ++i) {
-                    sum[i] = plus<WIDE>(sum[i], sum[i]);
-                    other[i] = plus<WIDE>(other[i], other[i]);
-                }
+        for (int64_t plane = 0; plane < planes; ++plane) {
+            for (int i = 0; i < SUMS; ++i) sum[i] = other[i] = zero;
             const uint16_t* at = desk.list.get() + ends[t * planes + plane];
             const uint16_t* end = desk.list.get() + ends[t * planes + plane + 1];
             for (; at < end; at += TURN)
@@ -204,37 +189,39 @@ WALK static void run_place(const Population& p, const Source* sources, int64_t n
                     const char* one = table + at[turn] * row;
                     const char* two = table + at[turn + 1] * row;
                     for (int i = 0; i < SUMS; ++i) {
-                        sum[i] = plus<WIDE>(sum[i], _mm512_loadu_si512(one + 64 * i));
-                        other[i] = plus<WIDE>(other[i], _mm512_loadu_si512(two + 64 * i));
+                        const __m512i a = _mm512_loadu_si512(one + 64 * i);
+                        const __m512i b = _mm512_loadu_si512(two + 64 * i);
+                        sum[i] = WIDE ? _mm512_add_epi32(sum[i], a) : _mm512_add_epi16(sum[i], a);
+                        other[i] = WIDE ? _mm512_add_epi32(other[i], b) : _mm512_add_epi16(other[i], b);
                     }
                 }
-            if (SEVERAL && p.minus && plane == planes - 1)
-                for (int i = 0; i < SUMS; ++i) {
-                    sum[i] = minus<WIDE>(zero, sum[i]);
-                    other[i] = minus<WIDE>(zero, other[i]);
+            for (int i = 0; i < HALVES; ++i) {
+                __m512i whole;
+                if constexpr (WIDE) {
+                    whole = _mm512_add_epi32(sum[i], other[i]);
+                } else {
+                    const __m512i both = _mm512_add_epi16(sum[i / 2], other[i / 2]);
+                    whole = _mm512_cvtepi16_epi32(i % 2 ? _mm512_extracti64x4_epi64(both, 1)
+                                                        : _mm512_castsi512_si256(both));
                 }
+                if constexpr (SEVERAL)
+                    whole = _mm512_mullo_epi32(whole, _mm512_set1_epi32(several::weight(p, plane)));
+                potential[i] = _mm512_add_epi32(potential[i], whole);
+            }
         }
         for (int i = 0; i < HALVES; ++i) {
-            if constexpr (WIDE) {
-                potential[i] = _mm512_add_epi32(potential[i], _mm512_add_epi32(sum[i], other[i]));
-            } else {
-                const __m512i both = _mm512_add_epi16(sum[i / 2], other[i / 2]);
-                potential[i] = _mm512_add_epi32(
-                    potential[i],
-                    _mm512_cvtepi16_epi32(i % 2 ? _mm512_extracti64x4_epi64(both, 1)
-                                                : _mm512_castsi512_si256(both)));
-            }
             potential[i] = _mm512_add_epi32(potential[i], bias[i]);
             for (int64_t k = 0; k < number; ++k) {
                 if (!sources[k].identity) continue;
                 const uint32_t* bits =
                     desk.bits[k].data() + (place * CHUNK + t * planes) * wide + o / 32 + i / 2;
-                __m512i gain = _mm512_loadu_si512(sources[k].weights + o + 16 * i);
+                const __m512i gain = _mm512_loadu_si512(sources[k].weights + o + 16 * i);
                 for (int64_t plane = 0; plane < planes; ++plane) {
-                    if (SEVERAL && p.minus && plane == planes - 1) gain = _mm512_sub_epi32(zero, gain);
+                    __m512i each = gain;
+                    if constexpr (SEVERAL)
+                        each = _mm512_mullo_epi32(gain, _mm512_set1_epi32(several::weight(p, plane)));
                     potential[i] = _mm512_mask_add_epi32(
-                        potential[i], bits[plane * wide] >> (16 * (i % 2)), potential[i], gain);
-                    gain = _mm512_add_epi32(gain, gain);
+                        potential[i], bits[plane * wide] >> (16 * (i % 2)), potential[i], each);
                 }
             }
         }
@@ -303,7 +290,11 @@ WALK static void run_image(const Population& p, const Source* sources, int64_t n
                 for (int64_t unit = 0; unit < wide; ++unit, words += 32)
                     transpose(desk.fired.data() + (t * wide + unit) * 32, words);
             words -= steps * own * p.channels;
-            for (int64_t i = 0; i < steps * own * p.channels; ++i) count += _mm_popcnt_u32(words[i]);
+            if constexpr (SEVERAL) {
+                several::count(p, image, words, steps);
+                continue;
+            }
+            for (int64_t i = 0; i < steps * p.channels; ++i) count += _mm_popcnt_u32(words[i]);
         }
     }
     keep_potentials(p, image, neurons, begin, end, desk.potential.data());
