@@ -851,17 +851,17 @@ AVX512 static void advance_all(const Place& at, int64_t first, int64_t past, con
     for (; first < past; ++first) advance<1, WIDE, IDENTITY, PLAIN>(at, first, of(first), stride);
 }
 
-// What the planes of one time step bring to 32 neurons: sums [chunks, CHUNK] of 16 bits, wide: with
-// their quotients in `high`.
+// What the planes of one time step bring to 32 neurons: sums [CHUNK] of 16 bits, wide: with their
+// quotients in `high`, of parts `stride` and chunks `chunk_stride` bytes apart.
 template <bool WIDE>
-AVX512_INLINE void add_planes(const Job& job, int64_t t, const char* low, const char* high,
-                              __m512i& even, __m512i& odd) {
+AVX512_INLINE void add_planes(const Job& job, int64_t t, int64_t stride, int64_t chunk_stride,
+                              const char* low, const char* high, __m512i& even, __m512i& odd) {
     const Population& p = *job.p;
-    const int64_t stride = job.part_stride(), parts = job.header.parts;
+    const int64_t parts = job.header.parts;
     const __m128i by = _mm_cvtsi32_si128(int(job.header.shift));
     for (int64_t plane = 0; plane < p.planes; ++plane) {
         const int64_t step = t * p.planes + plane, at = step % CHUNK;
-        const int64_t before = step / CHUNK * job.chunk_stride();
+        const int64_t before = step / CHUNK * chunk_stride;
         const char* from = low + before + at * 64;
         const int factor = several::weight(p, plane);
         if constexpr (WIDE) {
@@ -901,9 +901,10 @@ AVX512_INLINE void add_numbers(const Job& job, int64_t word, int64_t channel, __
 
 // As `advance`, for neurons that fire several spikes or whose sources do.
 template <int NUMBER, bool WIDE>
-AVX512 static void advance_several(const Place& at, int64_t first, const char* sums) {
+AVX512 static void advance_several(const Place& at, int64_t first, const char* sums, int64_t stride) {
     const Job& job = *at.job;
-    const Population& p = *job.p;
+    const Population p = *job.p;
+    const int64_t chunk_stride = job.chunk_stride();
     const int64_t own = several::own_planes(p);
     const int64_t step = (at.image * job.length + at.block) * p.steps + at.start;
     const __m512i zero = _mm512_setzero_si512();
@@ -926,7 +927,7 @@ AVX512 static void advance_several(const Place& at, int64_t first, const char* s
     Rest<NUMBER> rest(at, first, 0);
     for (int64_t t = 0; t < at.steps; ++t)
         for (int c = 0; c < NUMBER; ++c) {
-            add_planes<WIDE>(job, t, low[c], high[c], even[c], odd[c]);
+            add_planes<WIDE>(job, t, stride, chunk_stride, low[c], high[c], even[c], odd[c]);
             even[c] = _mm512_add_epi32(even[c], bias[c]);
             odd[c] = _mm512_add_epi32(odd[c], bias[c]);
             add_numbers(job, (step + t) * p.planes * p.channels + first + c, first + c, even[c], odd[c]);
@@ -953,12 +954,12 @@ AVX512 static void advance_several(const Place& at, int64_t first, const char* s
 
 template <bool WIDE>
 AVX512 static void advance_all_several(const Place& at, int64_t first, int64_t past, const char* sums,
-                                       int64_t) {
+                                       int64_t stride) {
     const Units& units = at.job->units;
     const int64_t begin = first;
     const auto of = [&](int64_t channel) { return sums + (channel - begin) / units.channels * units.sums; };
-    for (; first + 2 <= past; first += 2) advance_several<2, WIDE>(at, first, of(first));
-    for (; first < past; ++first) advance_several<1, WIDE>(at, first, of(first));
+    for (; first + 2 <= past; first += 2) advance_several<2, WIDE>(at, first, of(first), stride);
+    for (; first < past; ++first) advance_several<1, WIDE>(at, first, of(first), stride);
 }
 
 // The slot of a panel that holds what a block sees through one row of a source's kernel.
