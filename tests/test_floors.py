@@ -25,6 +25,7 @@ FLOORS = [
     ("from_onnx.translate",),
     ("statistics", "rates", "synapses"),
     ("passes",),
+    ("engines.code",),
     ("engines.plan", "engines.kernels", "engines.fuse"),
     ("engines",),
     ("simulate", "store", "energy", "tally"),

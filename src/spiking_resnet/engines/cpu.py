@@ -16,7 +16,8 @@ from torch import Tensor
 
 from spiking_resnet import interpret, neurons
 from spiking_resnet.engines import kernels
-from spiking_resnet.engines.fuse import Fused, binary, fuse
+from spiking_resnet.engines.code import BINARY, MOST_LEVELS, Code, codes, joined
+from spiking_resnet.engines.fuse import Fused, fuse
 from spiking_resnet.engines.kernels import BLOCK, Planes
 from spiking_resnet.engines.plan import Plan, Result, ends_of, peak, pool_window, windows
 from spiking_resnet.graph import (
@@ -33,6 +34,7 @@ from spiking_resnet.graph import (
     Select,
     Slice,
 )
+from spiking_resnet.passes.snap import MANTISSA
 
 FEW = 2**13  # pixels (8 images of CIFAR) that are not worth waking torch's threads for
 
@@ -61,16 +63,37 @@ def unsupported(graph: Graph, device: torch.device | str = "cpu") -> list[str]:
         if not bool((neuron.amplitude == 1).all()):
             reasons.append(f"{node.name!r} does not fire unit spikes: normalise the network first")
             break
-        if not neuron.binary:
-            reasons.append(f"{node.name!r} fires other numbers than 0 and 1 in a step")
+        if isinstance(neuron, neurons.Differential):
+            reasons.append(f"{node.name!r} is differential: its spikes shrink from step to step")
             break
         if node.grid is None:
             reasons.append(f"{node.name!r} is on no grid: convert with a grid (snap it)")
+            break
+        if not neuron.binary and (reason := _too_much(node, neuron)):
+            reasons.append(reason)
             break
         if neuron.threshold.dtype != torch.float32:
             reasons.append(f"{node.name!r} computes in {neuron.threshold.dtype}, not in float32")
             break
     return reasons
+
+
+def _too_much(node: Fire, neuron: neurons.IntegrateAndFire) -> str:
+    """Why neurons of several levels or signs cannot be computed in integers, or nothing.
+
+    The number of spikes is floor(v / threshold), a quotient of float32: what integers give as long
+    as `levels` + 1 thresholds are within their exact range.
+    """
+    if neuron.levels > MOST_LEVELS:
+        return f"{node.name!r} fires up to {neuron.levels} spikes in a step: {MOST_LEVELS} fit"
+    largest = float(neuron.threshold.max()) * 2.0 ** (node.grid or 0)
+    if (neuron.levels + 1) * largest > 2.0**MANTISSA:
+        return (
+            f"{node.name!r} fires up to {neuron.levels} spikes in a step, of thresholds so high on "
+            "its grid that float32 cannot tell one more from one less: convert with fewer levels "
+            "or a coarser grid"
+        )
+    return ""
 
 
 def run(graph: Graph, plan: Plan) -> Result:
@@ -100,7 +123,7 @@ class _Prepared:
         nodes = interpret.varying(graph, given)
         self.nodes = [node for node in nodes if node.name not in done]
         self.last = {name: node.name for node in self.nodes for name in self._reads(node)}
-        self.binary = binary(graph)
+        self.codes = codes(graph)
         self.populations = {
             node.name: _Population(node, self.fused[node.name]) for node in graph.of(Fire)
         }
@@ -126,7 +149,7 @@ class _Work:
         if graph not in _PREPARED:
             _PREPARED[graph] = _Prepared(graph, self.given)
         prepared = _PREPARED[graph]
-        self.nodes, self.last, self.binary = prepared.nodes, prepared.last, prepared.binary
+        self.nodes, self.last, self.codes = prepared.nodes, prepared.last, prepared.codes
         self.populations = prepared.populations
         self.states: dict[str, _State] = {}
         self.memory: dict[str, Tensor] = {}  # read-outs and sums, as in interpret.State
@@ -142,8 +165,9 @@ class _Work:
         for node in self.nodes:
             if node.name in self.populations:
                 words = kernels.blocks(kernels.positions(node.shape)) * node.shape[0]
-                spikes = max(spikes, 4 * words * images)
-            elif node.name not in self.given and node.name not in self.binary:
+                planes = self.codes[node.name].planes
+                spikes = max(spikes, 4 * words * planes * images)
+            elif node.name not in self.given and node.name not in self.codes:
                 numbers = max(numbers, 8 * torch.Size(node.shape).numel() * images)
         return max(1, min(WINDOW_BYTES // spikes, NUMBER_BYTES // numbers))
 
@@ -194,7 +218,8 @@ class _Work:
         if node.name in self.plan.neurons:
             spikes.count_into(self.result.neurons[node.name])
         if watched:
-            reserve = max(float(node.neuron.threshold.max()), node.step_bound)
+            spent = node.neuron.levels * float(node.neuron.threshold.max())
+            reserve = max(spent, node.step_bound)
             self.result.note_peak(node.name, highest + reserve)
         return spikes
 
@@ -213,7 +238,7 @@ class _Work:
 
     def _pool(self, node: MaxPool, value: Value, steps: int) -> Value:
         """A max pool of the window."""
-        if isinstance(value, Planes) and node.rule == "cumulative":
+        if isinstance(value, Planes) and node.rule == "cumulative" and value.code == BINARY:
             if node.name not in self.counts:
                 shapes = (value.shape, node.shape)
                 ins, outs = (
@@ -231,7 +256,7 @@ class _Work:
             if node.name in self.plan.watch:  # sums between two windows: within one of them
                 reserve = steps * node.step_bound
                 self.result.note_peak(node.name, peak(node, memory) + reserve)
-        return Planes.packed(pooled.to(torch.uint8)) if node.name in self.binary else pooled
+        return self._as_spikes(node, pooled)
 
     def _other(self, node: Node, inputs: list[Value]) -> Value:
         """The value of a node that no kernel computes."""
@@ -246,7 +271,13 @@ class _Work:
         widest = max(len(value) for value in numbers)
         flat = [value.expand(widest, *value.shape[1:]).flatten(0, 1) for value in numbers]
         value = interpret.STATELESS[type(node)](node, *flat).unflatten(0, (widest, -1))
-        return Planes.packed(value.to(torch.uint8)) if node.name in self.binary else value
+        return self._as_spikes(node, value)
+
+    def _as_spikes(self, node: Node, value: Tensor) -> Value:
+        """A node's numbers [window, N, ...] as planes, if they are spikes."""
+        if node.name not in self.codes:
+            return value
+        return Planes.packed(value.to(torch.int8), self.codes[node.name])
 
 
 @dataclass(eq=False)
@@ -258,6 +289,7 @@ class _State:
     free: kernels.Memory
     way: str = ""
     potential: Tensor | None = None
+    emitted: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,19 +345,23 @@ class _Population:
         keep: whether the potentials are needed afterwards.
         """
         shape, fused, images = self.node.shape, self.fused, state.images
-        size = (kernels.blocks(kernels.positions(shape)), steps, shape[0])
-        spikes = Planes(state.free.take(images, *size), shape)
+        neuron = self.node.neuron
+        own = Code(neuron.levels, neuron.signed)
+        size = (kernels.blocks(kernels.positions(shape)), steps * own.planes, shape[0])
+        spikes = Planes(state.free.take(images, *size), shape, code=own)
         counts = torch.zeros(images, dtype=torch.int64)
+        bits = torch.zeros_like(counts)
         peaks = torch.zeros(images, dtype=torch.int64) if watched else None
         constant, current = self._currents([values[name] for name in fused.currents], steps)
-        planes = [_planes(values[synapses.spikes]) for synapses in fused.synapses]
+        planes = [_planes(values[synapses.spikes]).coded(fused.code) for synapses in fused.synapses]
         population = kernels.Population(
             *(steps, images, *(*shape[1:], 1, 1)[:2], shape[0]),
             *(None, None, _pointer(constant), _pointer(current)),
             *(fused.bias.data_ptr(), fused.threshold.data_ptr()),
-            self.node.neuron.reset == "zero",
+            neuron.reset == "zero",
             *(spikes.words.data_ptr(), counts.data_ptr(), _pointer(peaks)),
-            *(None, fused.wide),
+            *(None, fused.wide, bits.data_ptr(), fused.code.planes, fused.code.signed),
+            *(neuron.levels, neuron.signed, None),
         )
         sources = [
             kernels.Source(value.words.data_ptr(), synapses.weights.data_ptr(), *synapses.geometry)
@@ -341,12 +377,14 @@ class _Population:
             call.population.start = made.start.data_ptr()
         if first and keep:
             state.potential = torch.empty((images, *made.start.shape[1:]), dtype=torch.int32)
+            state.emitted = torch.empty_like(state.potential) if neuron.signed else None
         call.population.potential = _pointer(state.potential)
+        call.population.emitted = _pointer(state.emitted)
         call.population.tables = made.tables.data_ptr()
         for i, weights in enumerate(made.weights):
             call.sources[i].weights = weights.data_ptr()
         call.run(state.way, state.threads)
-        spikes = Planes(spikes.words, shape, int(counts.sum()))
+        spikes = Planes(spikes.words, shape, int((counts if own == BINARY else bits).sum()), own)
         return spikes, counts, 0.0 if peaks is None else float(peaks.max()) * self.unit
 
     def _currents(self, values: list[Value], steps: int) -> tuple[Tensor | None, Tensor | None]:
@@ -377,13 +415,13 @@ def choose(call: kernels.Call, fused: Fused, sources: list[Planes]) -> str:
         return kernels.way
     population = call.population
     places, channels = population.height * population.width, population.channels
-    keys, rows, words = 0, 0.0, 0
+    keys, rows, words, bits = 0, 0.0, 0, fused.code.planes
     for synapses, planes in zip(fused.synapses, sources, strict=True):
         if not synapses.identity:
             taps = synapses.weights.shape[2] * synapses.weights.shape[3]
-            keys += -(-taps * synapses.weights.shape[1] // 6)
-            words += taps * kernels.blocks(synapses.weights.shape[1])
-            rows += taps * planes.density() * synapses.weights.shape[1]
+            keys += bits * -(-taps * synapses.weights.shape[1] // 6)
+            words += bits * taps * kernels.blocks(synapses.weights.shape[1])
+            rows += bits * taps * planes.density() * synapses.weights.shape[1]
     wider = LOOKUP_WIDE if fused.wide else 1
     lookup = kernels.blocks(places) * channels * (LOOKUP * keys * wider + ADVANCE)
     row = ROW * (2 if fused.wide else 1)
@@ -393,18 +431,21 @@ def choose(call: kernels.Call, fused: Fused, sources: list[Planes]) -> str:
 
 def _moved(node: Node, inputs: list[Planes]) -> Planes | None:
     """Planes that are others' planes, or None where bits must be moved within them."""
-    words, shape = [planes.words for planes in inputs], node.shape
+    code = joined(planes.code for planes in inputs)
+    words = [planes.coded(code).words for planes in inputs]
     if isinstance(node, Concat):
-        return Planes(torch.cat(words, -1), shape)
-    if isinstance(node, Slice) and node.axis == 0:
-        return Planes(words[0][..., node.start : node.stop : node.step].contiguous(), shape)
-    if isinstance(node, Select) and node.axis == 0:
-        return Planes(words[0][..., list(node.index)], shape)
-    if isinstance(node, Pad) and not any(sum(pair) for pair in node.padding[1:]):
-        return Planes(F.pad(words[0], node.padding[0]), shape)
-    if isinstance(node, Flatten) and kernels.positions(inputs[0].shape) == 1:
-        return Planes(words[0].clone(), shape)
-    return None
+        moved = torch.cat(words, -1)
+    elif isinstance(node, Slice) and node.axis == 0:
+        moved = words[0][..., node.start : node.stop : node.step].contiguous()
+    elif isinstance(node, Select) and node.axis == 0:
+        moved = words[0][..., list(node.index)]
+    elif isinstance(node, Pad) and not any(sum(pair) for pair in node.padding[1:]):
+        moved = F.pad(words[0], node.padding[0])
+    elif isinstance(node, Flatten) and kernels.positions(inputs[0].shape) == 1:
+        moved = words[0].clone()
+    else:
+        return None
+    return Planes(moved, node.shape, code=code)
 
 
 def _planes(value: Value) -> Planes:

@@ -9,20 +9,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spiking_resnet.engines.code import Code, codes, joined
 from spiking_resnet.graph import (
     Add,
     Affine,
     AvgPool,
-    Concat,
     Conv2d,
     Fire,
-    Flatten,
     Graph,
     Linear,
-    MaxPool,
     Node,
     Pad,
-    Select,
     Slice,
 )
 
@@ -59,11 +56,14 @@ class Synapses:
 class Fused:
     """A population with everything that one kernel call computes.
 
-    synapses: its spiking inputs. currents: names of other values added at every step.
-    bias, threshold: int32 [C]. grid: k. wide: whether a step's sums may need more than 16 bits.
+    synapses: its spiking inputs. code: the one all of them have or are brought to. currents: names
+    of other values added at every step. bias, threshold: int32 [C]. grid: k. wide: whether a step's
+    sums may need more than 16 bits; where spikes are written as several planes of bits, the sums of
+    one plane (what goes beside it is added in 32 bits).
     """
 
     synapses: tuple[Synapses, ...]
+    code: Code
     currents: tuple[str, ...]
     bias: Tensor
     threshold: Tensor
@@ -71,22 +71,12 @@ class Fused:
     wide: bool
 
 
-def binary(graph: Graph) -> set[str]:
-    """Names of the values that are 0 or 1 at every step: spikes, moved about or pooled by count."""
-    found: set[str] = set()
-    for node in graph.nodes:
-        moved = isinstance(node, Slice | Select | Pad | Flatten | Concat | MaxPool)
-        if isinstance(node, Fire) or (moved and all(name in found for name in node.inputs)):
-            found.add(node.name)
-    return found
-
-
 def fuse(graph: Graph, fixed: Mapping[str, Tensor]) -> tuple[dict[str, Fused], set[str]]:
     """For every population what its kernel call computes, and the nodes thereby done.
 
     fixed: the values known beforehand (constant currents).
     """
-    spikes, found, done = binary(graph), dict[str, Fused](), set[str]()
+    spikes, found, done = codes(graph), dict[str, Fused](), set[str]()
     for node in graph.of(Fire):
         before = graph[node.inputs[0]]
         addends = [before.name]
@@ -110,7 +100,7 @@ def fuse(graph: Graph, fixed: Mapping[str, Tensor]) -> tuple[dict[str, Fused], s
                 weighted.append(without_moves(graph, gain))
             else:
                 currents.append(name)
-        found[node.name] = _fused(graph, node, weighted, currents)
+        found[node.name] = _fused(graph, node, weighted, currents, spikes)
     used = {synapses.spikes for fused in found.values() for synapses in fused.synapses}
     used.update(name for fused in found.values() for name in fused.currents)
     for move in reversed(graph.nodes):  # slices and pads that nobody reads any more
@@ -185,7 +175,11 @@ def without_moves(graph: Graph, node: Conv2d | Linear | Affine) -> Conv2d | Line
 
 
 def _fused(
-    graph: Graph, node: Fire, weighted: list[Conv2d | Linear | Affine], currents: list[str]
+    graph: Graph,
+    node: Fire,
+    weighted: list[Conv2d | Linear | Affine],
+    currents: list[str],
+    spikes: Mapping[str, Code],
 ) -> Fused:
     """A population with its spiking inputs as integers."""
     assert node.grid is not None  # unsupported() refuses otherwise
@@ -194,15 +188,17 @@ def _fused(
         shift = source.shift if isinstance(source, Affine) else source.bias
         bias = bias if shift is None else bias + shift
     synapses = tuple(_synapses(graph, source, node.grid) for source in weighted)
+    code = joined(spikes[each.spikes] for each in synapses)
     whole = _integers(bias, node.grid)
-    highest = lowest = whole.long()
+    highest = lowest = whole.long() if code.planes == 1 else torch.zeros(node.shape[0]).long()
     for each in synapses:
-        rows = each.weights.long().view(len(each.weights), -1)
-        highest = highest + rows.clamp(min=0).sum(1)
-        lowest = lowest + rows.clamp(max=0).sum(1)
+        if code.planes == 1 or not each.identity:
+            rows = each.weights.long().view(len(each.weights), -1)
+            highest = highest + rows.clamp(min=0).sum(1)
+            lowest = lowest + rows.clamp(max=0).sum(1)
     wide = max(int(highest.max()), -int(lowest.min())) >= NARROW
     threshold = _integers(node.neuron.threshold.expand(node.shape[0]), node.grid)
-    return Fused(synapses, tuple(currents), whole, threshold, node.grid, wide)
+    return Fused(synapses, code, tuple(currents), whole, threshold, node.grid, wide)
 
 
 def _integers(values: Tensor, grid: int) -> Tensor:

@@ -3,17 +3,18 @@
 import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from spiking_resnet.engines.code import BINARY, Code
 from spiking_resnet.graph import MaxPool, Shape
 
 folder = Path(__file__).parent  # where the compiled library lies
-INTERFACE = 6  # the version of the C interface in native/kernels.cpp
+INTERFACE = 7  # the version of the C interface in native/kernels.cpp
 BLOCK = 32  # positions in a word
 INSTRUCTION_SETS = ("portable", "avx2", "avx512")
 WAYS = ("scatter-portable", "scatter-avx2", "lookup", "walk")  # `Way` of native/kernels.cpp
@@ -50,6 +51,9 @@ class Population(ctypes.Structure):
         ("reset_to_zero", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("spikes", "counts", "peaks", "tables")),
         ("wide", ctypes.c_int64),
+        ("bits", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("planes", "minus", "levels", "takes_back")),
+        ("emitted", ctypes.c_void_p),
     ]
 
 
@@ -142,52 +146,87 @@ class Memory:
 
 @dataclass(frozen=True, eq=False)
 class Planes:
-    """The spikes of one layer over a window of time: words int32 [N, blocks, steps, C].
+    """The spikes of one layer over a window of time: words int32 [N, blocks, steps * planes, C].
 
-    Bit i of block b is the spike at position p = 32 b + i = y * width + x. shape: of the layer,
-    [C, H, W] or [C]. count: how many spikes there are, if known.
+    Bit i of block b is of the spikes at position p = 32 b + i = y * width + x. shape: of the layer,
+    [C, H, W] or [C]. code: what the bits of the planes, which follow each other in every step,
+    count. count: how many bits are set, if known.
     """
 
     words: Tensor
     shape: Shape
     count: int | None = None
+    code: Code = BINARY
 
     @classmethod
     def empty(cls, images: int, steps: int, shape: Shape) -> "Planes":
-        """Planes with nothing written to them yet."""
+        """Planes of 0 and 1 with nothing written to them yet."""
         size = (images, blocks(positions(shape)), steps, shape[0])
         return cls(torch.empty(size, dtype=torch.int32), shape)
 
     @classmethod
-    def packed(cls, spikes: Tensor) -> "Planes":
-        """The planes of uint8 spikes [steps, N, ...]."""
+    def packed(cls, spikes: Tensor, code: Code = BINARY) -> "Planes":
+        """The planes of int8 or uint8 spikes [steps, N, ...]."""
+        if code.planes > 1:
+            bits = torch.stack([spikes >> plane & 1 for plane in range(code.planes)], 1)
+            spikes = bits.flatten(0, 1)
         found = cls.empty(spikes.shape[1], spikes.shape[0], tuple(spikes.shape[2:]))
         found._call("pack", spikes.transpose(0, 1).contiguous(), found.words)
-        return found
+        return replace(found, code=code)
 
     def unpacked(self) -> Tensor:
-        """The spikes as uint8 [steps, N, ...]."""
+        """The spikes as uint8, or int8 where they are more than 0 and 1, [steps, N, ...]."""
         images, _, steps, _ = self.words.shape
-        spikes = torch.empty((images, steps, *self.shape), dtype=torch.uint8)
-        self._call("unpack", self.words, spikes)
-        return spikes.transpose(0, 1)
+        bits = torch.empty((images, steps, *self.shape), dtype=torch.uint8)
+        self._call("unpack", self.words, bits)
+        if self.code.planes > 1:
+            return self._weighed(bits.to(torch.int8), self.code.weights).transpose(0, 1)
+        return bits.transpose(0, 1)
 
     def sums(self) -> Tensor:
         """The spikes of every channel at every step, float32 [steps, N, C]."""
-        images, _, steps, channels = self.words.shape
-        found = torch.empty((images, steps, channels))
-        self._call("sum_channels", self.words, found)
-        return found.transpose(0, 1)
+        return self._weighed(self._bits_set(), self.code.weights).transpose(0, 1)
 
     def density(self) -> float:
-        """The share of neurons that fire in a step."""
-        count = float(self.sums().sum()) if self.count is None else self.count
+        """The share of bits that are set."""
+        count = float(self._bits_set().sum()) if self.count is None else self.count
         images, _, steps, channels = self.words.shape
         return count / (images * steps * channels * positions(self.shape))
 
     def count_into(self, counts: Tensor) -> None:
         """Adds every neuron's spikes to counts, int64 [N, *shape]."""
-        self._call("count_neurons", self.words, counts)
+        for plane, weight in enumerate(self.code.weights):
+            words = self.words[:, :, plane :: self.code.planes].contiguous()
+            found = counts if weight == 1 else torch.zeros_like(counts)
+            replace(self, words=words)._call("count_neurons", words, found)
+            if weight != 1:
+                counts += weight * found
+
+    def coded(self, code: Code) -> "Planes":
+        """The same spikes in a code of more planes."""
+        missing = code.planes - self.code.planes
+        if missing == 0:
+            return replace(self, code=code)
+        images, places, _, channels = self.words.shape
+        own = self.words.view(images, places, -1, self.code.planes, channels)
+        more = own[..., -1:, :] if self.code.signed else torch.zeros_like(own[..., :1, :])
+        words = torch.cat([own, more.expand(-1, -1, -1, missing, -1)], -2).flatten(2, 3)
+        return Planes(words, self.shape, None if self.code.signed else self.count, code)
+
+    def _weighed(self, bits: Tensor, weights: tuple[int, ...]) -> Tensor:
+        """The numbers [N, steps, ...] that bits [N, steps * planes, ...] make."""
+        split = bits.unflatten(1, (-1, self.code.planes))
+        total = split[:, :, 0] * weights[0]
+        for plane, weight in enumerate(weights[1:], 1):
+            total += split[:, :, plane] * weight
+        return total
+
+    def _bits_set(self) -> Tensor:
+        """The set bits of every channel in every plane, float32 [N, steps * planes, C]."""
+        images, _, steps, channels = self.words.shape
+        found = torch.empty((images, steps, channels))
+        self._call("sum_channels", self.words, found)
+        return found
 
     def _call(self, name: str, given: Tensor, made: Tensor) -> None:
         images, _, steps, channels = self.words.shape

@@ -3,12 +3,13 @@
 #include "lookup.h"
 #include "moves.h"
 #include "scatter.h"
+#include "several.h"
 #include "walk.h"
 
 extern "C" {
 
 // Changes with every change of the structures, of a layout or of a function's arguments.
-int64_t interface_version() { return 6; }
+int64_t interface_version() { return 7; }
 
 // What this machine can do: 0 portable, 1 AVX2, 2 AVX-512.
 int64_t machine_level() {

@@ -11,6 +11,9 @@
 // caller's promise). Where it does not ("wide") a second table holds the entries' quotients by 2^s in
 // 8 bits, in one register, in which one instruction (vpermb) looks up 32 positions at two time steps:
 // together they give the exact sum (see `advance`), for half as much work again.
+//
+// Planes of spikes of several bits (several.h) are summed up as steps of their own, with the same
+// tables; a plane's sum counts twice that of the plane below it when neurons are advanced.
 
 #pragma once
 
@@ -18,10 +21,11 @@
 #include <map>
 
 #include "planes.h"
+#include "several.h"
 
 namespace lookup {
 
-constexpr int64_t CHUNK = 8;     // time steps summed up at once
+constexpr int64_t CHUNK = 8;     // time steps (or planes of them) summed up at once
 constexpr int64_t KEYS = 36;     // keys summed up at once at most,
 constexpr int64_t WIDE_KEYS = 48;  // and in the wide form
 constexpr int64_t UNITS = 8;     // units in turn, where keys are more
@@ -239,6 +243,9 @@ struct View {
         slots = (keys.rows - 1) * descent + 1;
     }
 
+    // The numbers in a chunk's panel.
+    int64_t panel() const { return slots * keys.each * CHUNK * BLOCK; }
+
     void see(const Source& s, const Population& p, int64_t ky, int64_t kx, int64_t block) {
         first.push_back(pieces.size());
         Piece whole{0, 0, false, {}};  // as long as all lanes are neighbours
@@ -328,20 +335,34 @@ std::vector<Cut> cuts_of(const std::vector<const View*>& views, int64_t keys, in
     return found;
 }
 
+// How many time steps are computed in turn, and in how many chunks: as many as fill them.
+struct Turn {
+    int64_t steps = CHUNK, chunks = 1;
+    explicit Turn(const Population& p) {
+        if (p.planes == 1) return;
+        while (steps % 2 == 0 && p.planes * (steps / 2) % CHUNK == 0) steps /= 2;
+        steps = std::min(steps, p.steps);
+        chunks = (steps * p.planes + CHUNK - 1) / CHUNK;
+    }
+};
+
 // What all threads work by.
 struct Job {
     const Population* p;
     std::vector<const View*> views;
     std::vector<const Source*> sources, identities;  // sources: of the views
     Units units;
+    Turn turn;
     Header header;
     int64_t keys, length;    // length: blocks of an image
     std::vector<Cut> cuts;
-    std::vector<int16_t> low, high;  // [channels]: what sums start from, the biases
+    std::vector<int16_t> low, high;  // [channels]: what sums start from: the biases; 0 where several
+                                     // planes would add them
 
     Job(const Population& given, const Source* given_sources, int64_t number)
         : p(&given),
           units(given, given_sources, number),
+          turn(given),
           keys(keys_of(given_sources, number)),
           length(blocks(given.height * given.width)),
           low(units.number * units.channels),
@@ -356,7 +377,7 @@ struct Job {
             sources.push_back(given_sources + i);
         }
         cuts = cuts_of(views, keys, header.parts);
-        for (int64_t o = 0; o < given.channels; ++o) {
+        for (int64_t o = 0; given.planes == 1 && o < given.channels; ++o) {
             low[o] = int16_t(uint16_t(given.bias[o]));
             high[o] = int16_t((rounded(given.bias[o], int(header.shift)) & 255) * 257);
         }
@@ -364,22 +385,27 @@ struct Job {
 
     // How many units are summed up before their neurons are advanced.
     int64_t units_at_once() const {
-        if (header.parts == 1) return 4 / units.channels;
+        if (header.parts == 1 && turn.chunks == 1) return 4 / units.channels;
         return p->wide ? std::max<int64_t>(UNITS / header.parts, 2) : UNITS;
     }
+
+    // From one part's sums to the next one's (wide), and from one chunk's to the next one's; bytes.
+    int64_t part_stride() const { return units_at_once() * units.sums; }
+    int64_t chunk_stride() const { return (p->wide ? header.parts : 1) * part_stride(); }
 };
 
 // What a thread works with. Its memory stays with the thread: fresh memory takes long to write to.
 struct Desk {
-    std::vector<uint16_t*> numbers;  // by source: [CHUNK, channel groups, pitch]
-    std::vector<uint16_t*> panels;   // by source: [slots, keys of a row, CHUNK, 32]: what a block of
-                                     // outputs sees
+    std::vector<uint16_t*> numbers;  // by source: [chunks, CHUNK, channel groups, pitch]
+    std::vector<uint16_t*> panels;   // by source: [chunks, slots, keys of a row, CHUNK, 32]: what a
+                                     // block of outputs sees
     std::vector<std::vector<int64_t>> held;  // by source [slots]: which stretch is there
-    std::vector<Slice> slices;       // as the job's cuts
-    char* sums;                      // [wide: parts, units at once] of units' sums
+    std::vector<Slice> slices;       // [chunks] of the job's cuts
+    char* sums;                      // [chunks, wide: parts, units at once] of units' sums
     int32_t* potential;              // [blocks, channels, 32], of this thread's blocks
+    int32_t* emitted;                // the same, where spikes are taken back
 
-    explicit Desk(const Job& job) : slices(job.cuts.size()) {
+    explicit Desk(const Job& job) : slices(job.turn.chunks * job.cuts.size()) {
         static thread_local Aligned memory;
         for (const bool counting : {true, false}) {
             int64_t taken = 0;
@@ -399,14 +425,14 @@ private:
     void divide(const Job& job, const Take& take) {
         numbers.clear(), panels.clear();
         for (const View* view : job.views) {
-            const int64_t planes = CHUNK * view->groups * view->source.groups;
+            const int64_t planes = job.turn.chunks * CHUNK * view->groups * view->source.groups;
             numbers.push_back((uint16_t*)take(planes * view->pitch * sizeof(uint16_t)));
-            panels.push_back((uint16_t*)take(view->slots * view->keys.each * CHUNK * BLOCK *
-                                             sizeof(uint16_t)));
+            panels.push_back((uint16_t*)take(job.turn.chunks * view->panel() * sizeof(uint16_t)));
         }
-        const int64_t parts = job.p->wide ? job.header.parts : 1;
-        sums = take(parts * job.units_at_once() * job.units.sums);
-        potential = (int32_t*)take(job.length * job.p->channels * BLOCK * sizeof(int32_t));
+        sums = take(job.turn.chunks * job.chunk_stride());
+        const int64_t neurons = job.length * job.p->channels * BLOCK;
+        potential = (int32_t*)take(neurons * sizeof(int32_t));
+        emitted = (int32_t*)take(job.p->takes_back ? neurons * sizeof(int32_t) : 0);
     }
 };
 
@@ -421,12 +447,13 @@ AVX512_INLINE __m512i numbers_of(const uint32_t* words, int64_t count) {
     return _mm512_cvtepu8_epi16(_mm256_gf2p8affine_epi64_epi8(unit, bytes, 0));
 }
 
-// The numbers of `steps` time steps from `start` on, for all channels of one image.
+// The numbers of `steps` time steps from `start` on, for all channels of one image. Planes of spikes of
+// several bits count as steps.
 AVX512 static void number_source(const View& view, const Source& s, const Population& p, int64_t image,
                                  int64_t start, int64_t steps, uint16_t* numbers) {
     const int64_t length = blocks(s.height * s.width), inner = s.channels / s.groups;
     for (int64_t b = 0; b < length; ++b) {
-        const uint32_t* word = s.spikes + ((image * length + b) * p.steps + start) * s.channels;
+        const uint32_t* word = s.spikes + ((image * length + b) * p.steps * p.planes + start) * s.channels;
         uint16_t* to = numbers + SLACK + b * BLOCK;
         for (int64_t t = 0; t < steps; ++t)
             for (int64_t group = 0; group < s.groups; ++group, word += inner)
@@ -640,13 +667,14 @@ struct Place {
     const Job* job;
     int64_t image, start, steps, block;
     int32_t* potential;  // [channels, 32], of this block
+    int32_t* emitted;    // the same
     uint32_t valid;
 };
 
 // Adds to 16 potentials each the even and the odd lanes of 32 16-bit numbers, times `factor`.
 AVX512_INLINE void add_lanes(__m512i numbers, int factor, __m512i& even, __m512i& odd) {
-    even = _mm512_dpwssd_epi32(even, numbers, _mm512_set1_epi32(factor));
-    odd = _mm512_dpwssd_epi32(odd, numbers, _mm512_set1_epi32(factor << 16));
+    even = _mm512_dpwssd_epi32(even, numbers, _mm512_set1_epi32(factor & 0xffff));
+    odd = _mm512_dpwssd_epi32(odd, numbers, _mm512_set1_epi32(factor * 0x10000));
 }
 
 // Adds to 32 potentials the currents of a block, as far as there are any.
@@ -691,6 +719,11 @@ struct Rest {
         odd = _mm512_add_epi32(odd, steady_odd[c]);
         if (p.current)
             add_currents(p.current + plane(at.image * p.steps + at.start + t, c), at.valid, even, odd);
+    }
+
+    // Those of the identities that are not added to the sums.
+    AVX512_INLINE_MEMBER void add_identities(int64_t t, int c, __m512i& even, __m512i& odd) const {
+        const Population& p = *at.job->p;
         for (size_t i = 1; i < at.job->identities.size(); ++i) {
             const Source& s = *at.job->identities[i];
             const uint32_t spikes = s.spikes[word + t * p.channels + c];
@@ -704,6 +737,25 @@ struct Rest {
         if (!watched) return;
         most = _mm512_mask_max_epi32(most, _pext_u32(at.valid, EVEN), most, _mm512_abs_epi32(even));
         most = _mm512_mask_max_epi32(most, _pext_u32(at.valid, ~EVEN), most, _mm512_abs_epi32(odd));
+    }
+};
+
+// Of every part the quotients at one time step, of pairs of steps `stride` bytes apart.
+struct Quotients {
+    const char* pair;
+    int64_t stride;
+    int second;  // of the two steps
+    __m128i by;  // s
+
+    AVX512_INLINE_MEMBER __m512i of(int64_t part) const {
+        const __m512i both = _mm512_load_si512(pair + part * stride);
+        return _mm512_srai_epi16(_mm512_sll_epi16(both, _mm_cvtsi32_si128(second ? 0 : 8)), 8);
+    }
+
+    // What the quotient misses of the part's sum.
+    AVX512_INLINE_MEMBER __m512i missed(const char* sums, int64_t part, __m512i quotient) const {
+        return _mm512_sub_epi16(_mm512_load_si512(sums + part * stride),
+                                _mm512_sll_epi16(quotient, by));
     }
 };
 
@@ -750,20 +802,13 @@ AVX512 static void advance(const Place& at, int64_t first, const char* sums, int
             __m512i sum = _mm512_load_si512(from);
             if constexpr (WIDE) {
                 // What a quotient misses of its sum fits 16 bits: so their difference is exact.
-                const char* pair = high[c] + t / 2 * 64;
-                const __m128i unwanted = _mm_cvtsi32_si128(t % 2 ? 0 : 8);
-                const auto quotient_of = [&](int64_t part) AVX512_LAMBDA {
-                    const __m512i both = _mm512_load_si512(pair + part * stride);
-                    return _mm512_srai_epi16(_mm512_sll_epi16(both, unwanted), 8);
-                };
-                __m512i quotient = quotient_of(0);
-                sum = _mm512_sub_epi16(sum, _mm512_sll_epi16(quotient, by));
+                const Quotients quotients{high[c] + t / 2 * 64, stride, int(t % 2), by};
+                __m512i quotient = quotients.of(0);
+                sum = quotients.missed(from, 0, quotient);
                 for (int64_t part = 1; part < parts; ++part) {
-                    const __m512i more = quotient_of(part);
+                    const __m512i more = quotients.of(part);
                     quotient = _mm512_add_epi16(quotient, more);
-                    add_lanes(_mm512_sub_epi16(_mm512_load_si512(from + part * stride),
-                                               _mm512_sll_epi16(more, by)),
-                              1, even[c], odd[c]);
+                    add_lanes(quotients.missed(from, part, more), 1, even[c], odd[c]);
                 }
                 if constexpr (IDENTITY)
                     quotient = _mm512_mask_add_epi16(quotient, identity[c], quotient, gain_quotient[c]);
@@ -771,7 +816,10 @@ AVX512 static void advance(const Place& at, int64_t first, const char* sums, int
             }
             if constexpr (IDENTITY) sum = _mm512_mask_add_epi16(sum, identity[c], sum, gain[c]);
             add_lanes(sum, 1, even[c], odd[c]);
-            if constexpr (!PLAIN) rest.add(t, c, even[c], odd[c]);
+            if constexpr (!PLAIN) {
+                rest.add(t, c, even[c], odd[c]);
+                rest.add_identities(t, c, even[c], odd[c]);
+            }
             const __mmask16 fired_even = _mm512_cmpge_epi32_mask(even[c], threshold[c]);
             const __mmask16 fired_odd = _mm512_cmpge_epi32_mask(odd[c], threshold[c]);
             even[c] = _mm512_mask_sub_epi32(even[c], fired_even, even[c],
@@ -803,6 +851,117 @@ AVX512 static void advance_all(const Place& at, int64_t first, int64_t past, con
     for (; first < past; ++first) advance<1, WIDE, IDENTITY, PLAIN>(at, first, of(first), stride);
 }
 
+// What the planes of one time step bring to 32 neurons: sums [CHUNK] of 16 bits, wide: with their
+// quotients in `high`, of parts `stride` and chunks `chunk_stride` bytes apart.
+template <bool WIDE>
+AVX512_INLINE void add_planes(const Job& job, int64_t t, int64_t stride, int64_t chunk_stride,
+                              const char* low, const char* high, __m512i& even, __m512i& odd) {
+    const Population& p = *job.p;
+    const int64_t parts = job.header.parts;
+    const __m128i by = _mm_cvtsi32_si128(int(job.header.shift));
+    for (int64_t plane = 0; plane < p.planes; ++plane) {
+        const int64_t step = t * p.planes + plane, at = step % CHUNK;
+        const int64_t before = step / CHUNK * chunk_stride;
+        const char* from = low + before + at * 64;
+        const int factor = several::weight(p, plane);
+        if constexpr (WIDE) {
+            __m512i whole_even = _mm512_setzero_si512(), whole_odd = _mm512_setzero_si512();
+            const Quotients quotients{high + before + at / 2 * 64, stride, int(at % 2), by};
+            for (int64_t part = 0; part < parts; ++part) {
+                const __m512i quotient = quotients.of(part);
+                add_lanes(quotient, 1 << job.header.shift, whole_even, whole_odd);
+                add_lanes(quotients.missed(from, part, quotient), 1, whole_even, whole_odd);
+            }
+            const __m512i by_factor = _mm512_set1_epi32(factor);
+            even = _mm512_add_epi32(even, _mm512_mullo_epi32(whole_even, by_factor));
+            odd = _mm512_add_epi32(odd, _mm512_mullo_epi32(whole_odd, by_factor));
+        } else {
+            add_lanes(_mm512_load_si512(from), factor, even, odd);
+        }
+    }
+}
+
+// What the identities bring to 32 neurons of a channel. word: of the time step, block and channel.
+AVX512_INLINE void add_numbers(const Job& job, int64_t word, int64_t channel, __m512i& even,
+                               __m512i& odd) {
+    const Population& p = *job.p;
+    for (const Source* s : job.identities) {
+        __m512i numbers = _mm512_setzero_si512();
+        for (int64_t plane = 0; plane < p.planes; ++plane) {
+            const __m512i bit = _mm512_set1_epi16(int16_t(several::weight(p, plane)));
+            const __mmask32 set = s->spikes[word + plane * p.channels];
+            numbers = _mm512_mask_add_epi16(numbers, set, numbers, bit);
+        }
+        const __m512i gain = _mm512_set1_epi32(s->weights[channel]);
+        const __m512i low = _mm512_srai_epi32(_mm512_slli_epi32(numbers, 16), 16);
+        even = _mm512_add_epi32(even, _mm512_mullo_epi32(low, gain));
+        odd = _mm512_add_epi32(odd, _mm512_mullo_epi32(_mm512_srai_epi32(numbers, 16), gain));
+    }
+}
+
+// As `advance`, for neurons that fire several spikes or whose sources do.
+template <int NUMBER, bool WIDE>
+AVX512 static void advance_several(const Place& at, int64_t first, const char* sums, int64_t stride) {
+    const Job& job = *at.job;
+    const Population p = *job.p;
+    const int64_t chunk_stride = job.chunk_stride();
+    const int64_t own = several::own_planes(p);
+    const int64_t step = (at.image * job.length + at.block) * p.steps + at.start;
+    const __m512i zero = _mm512_setzero_si512();
+    int32_t* v = at.potential + first * BLOCK;
+    int32_t* emitted = at.emitted + first * BLOCK;
+    __m512i even[NUMBER], odd[NUMBER], bias[NUMBER], so_far_even[NUMBER], so_far_odd[NUMBER];
+    several::Sixteen neurons[NUMBER];
+    const char *low[NUMBER], *high[NUMBER];
+    for (int c = 0; c < NUMBER; ++c) {
+        const int64_t unit = c / job.units.channels, column = c % job.units.channels;
+        low[c] = sums + unit * job.units.sums + column * CHUNK * 64;
+        high[c] = sums + unit * job.units.sums + (job.units.channels * 2 + column) * CHUNK * 32;
+        bias[c] = _mm512_set1_epi32(p.planes > 1 ? p.bias[first + c] : 0);
+        neurons[c] = several::sixteen(p, _mm512_set1_epi32(p.threshold[first + c]));
+        even[c] = _mm512_load_si512(v + c * BLOCK);
+        odd[c] = _mm512_load_si512(v + c * BLOCK + 16);
+        so_far_even[c] = p.takes_back ? _mm512_load_si512(emitted + c * BLOCK) : zero;
+        so_far_odd[c] = p.takes_back ? _mm512_load_si512(emitted + c * BLOCK + 16) : zero;
+    }
+    Rest<NUMBER> rest(at, first, 0);
+    for (int64_t t = 0; t < at.steps; ++t)
+        for (int c = 0; c < NUMBER; ++c) {
+            add_planes<WIDE>(job, t, stride, chunk_stride, low[c], high[c], even[c], odd[c]);
+            even[c] = _mm512_add_epi32(even[c], bias[c]);
+            odd[c] = _mm512_add_epi32(odd[c], bias[c]);
+            add_numbers(job, (step + t) * p.planes * p.channels + first + c, first + c, even[c], odd[c]);
+            rest.add(t, c, even[c], odd[c]);
+            const __m512i near = several::fire(p, neurons[c], even[c], so_far_even[c]);
+            const __m512i far = several::fire(p, neurons[c], odd[c], so_far_odd[c]);
+            const __m512i fired =
+                _mm512_mask_mov_epi16(near, ~EVEN, _mm512_slli_epi32(far, 16));
+            uint32_t* out = p.spikes + (step + t) * own * p.channels + first + c;
+            for (int64_t plane = 0; plane < own; ++plane)
+                out[plane * p.channels] =
+                    _mm512_test_epi16_mask(fired, _mm512_set1_epi16(int16_t(1 << plane))) & at.valid;
+            rest.watch(even[c], odd[c]);
+        }
+    for (int c = 0; c < NUMBER; ++c) {
+        _mm512_store_si512(v + c * BLOCK, even[c]);
+        _mm512_store_si512(v + c * BLOCK + 16, odd[c]);
+        if (!p.takes_back) continue;
+        _mm512_store_si512(emitted + c * BLOCK, so_far_even[c]);
+        _mm512_store_si512(emitted + c * BLOCK + 16, so_far_odd[c]);
+    }
+    if (rest.watched) raise_peak(p.peaks + at.image, _mm512_reduce_max_epi32(rest.most));
+}
+
+template <bool WIDE>
+AVX512 static void advance_all_several(const Place& at, int64_t first, int64_t past, const char* sums,
+                                       int64_t stride) {
+    const Units& units = at.job->units;
+    const int64_t begin = first;
+    const auto of = [&](int64_t channel) { return sums + (channel - begin) / units.channels * units.sums; };
+    for (; first + 2 <= past; first += 2) advance_several<2, WIDE>(at, first, of(first), stride);
+    for (; first < past; ++first) advance_several<1, WIDE>(at, first, of(first), stride);
+}
+
 // The slot of a panel that holds what a block sees through one row of a source's kernel.
 INLINE int64_t slot_of(const View& view, int64_t row, int64_t stretch) {
     return view.advance ? stretch % view.slots : row;
@@ -818,37 +977,44 @@ AVX512 static void fill_panels(const Place& at, size_t source, int64_t group, De
         const int64_t slot = slot_of(view, row, stretch);
         if (view.advance && desk.held[source][slot] == stretch) continue;
         desk.held[source][slot] = stretch;
-        fill_panel<WIDE>(view, desk.numbers[source], group, row, at.block, at.job->length,
-                         desk.panels[source] + slot * view.keys.each * CHUNK * BLOCK);
+        const int64_t planes = CHUNK * view.groups * view.source.groups * view.pitch;
+        for (int64_t chunk = 0; chunk < at.job->turn.chunks; ++chunk)
+            fill_panel<WIDE>(view, desk.numbers[source] + chunk * planes, group, row, at.block,
+                             at.job->length,
+                             desk.panels[source] + chunk * view.panel() +
+                                 slot * view.keys.each * CHUNK * BLOCK);
     }
 }
 
 // Finds the slices of all parts in the panels.
 AVX512 static void find_slices(const Place& at, Desk& desk) {
-    for (size_t i = 0; i < at.job->cuts.size(); ++i) {
-        const Cut& cut = at.job->cuts[i];
+    const size_t number = at.job->cuts.size();
+    for (size_t i = 0; i < desk.slices.size(); ++i) {
+        const Cut& cut = at.job->cuts[i % number];
         desk.slices[i] = {nullptr, cut.keys};
         if (!cut.keys) continue;
         const View& view = *at.job->views[cut.view];
         const int64_t stretch = at.block * view.advance + cut.row * view.descent;
         const int64_t key = slot_of(view, cut.row, stretch) * view.keys.each + cut.first;
-        desk.slices[i].panel = desk.panels[cut.view] + key * CHUNK * BLOCK;
+        desk.slices[i].panel =
+            desk.panels[cut.view] + i / number * view.panel() + key * CHUNK * BLOCK;
     }
 }
 
-// Sums up what the keys of every part bring to the units `begin` … `past` - 1.
+// Sums up what the keys of every part bring to the units `begin` … `past` - 1 in a chunk.
 template <bool WIDE>
-AVX512 static void sum_units(const Job& job, int64_t begin, int64_t past, Desk& desk) {
+AVX512 static void sum_units(const Job& job, int64_t begin, int64_t past, int64_t chunk, Desk& desk) {
     static const int16_t nothing[2] = {0, 0};
     const char* tables = (const char*)job.p->tables + sizeof(Header);
-    const int64_t stride = job.units_at_once() * job.units.sums;
-    const Slice* slice = desk.slices.data();
+    const int64_t stride = job.part_stride();
+    const Slice* slice = desk.slices.data() + chunk * job.cuts.size();
+    char* const all = desk.sums + chunk * job.chunk_stride();
     for (int64_t part = 0; part < job.header.parts; ++part) {
         const int64_t keys = part_of(job.keys, part + 1, job.header.parts) -
                              part_of(job.keys, part, job.header.parts);
         for (int64_t unit = begin; unit < past; ++unit) {
             const char* table = tables + unit * keys * job.units.table;
-            char* sums = desk.sums + (unit - begin) * job.units.sums + (WIDE ? part * stride : 0);
+            char* sums = all + (unit - begin) * job.units.sums + (WIDE ? part * stride : 0);
             const int16_t* low = job.low.data() + unit * job.units.channels;
             const int16_t* high = job.high.data() + unit * job.units.channels;
             if (part) low = WIDE ? nothing : nullptr, high = nothing;
@@ -866,10 +1032,9 @@ AVX512 static void sum_units(const Job& job, int64_t begin, int64_t past, Desk& 
 }
 
 // One block: sums up what all sources bring to each unit, and advances its neurons.
-template <bool WIDE, bool IDENTITY, bool PLAIN>
+template <bool WIDE, auto ADVANCE>
 AVX512 static void run_block(const Place& at, Desk& desk) {
     const Job& job = *at.job;
-    const int64_t stride = job.units_at_once() * job.units.sums;
     find_slices(at, desk);
     for (int64_t begin = 0, past; begin < job.units.number; begin = past) {
         past = std::min(begin + job.units_at_once(), job.units.number);
@@ -880,10 +1045,10 @@ AVX512 static void run_block(const Place& at, Desk& desk) {
             past = std::min(past, (begin / outputs + 1) * outputs);
             if (begin % outputs == 0) fill_panels<WIDE>(at, i, begin / outputs, desk);
         }
-        sum_units<WIDE>(job, begin, past, desk);
-        advance_all<WIDE, IDENTITY, PLAIN>(
-            at, begin * job.units.channels,
-            std::min(past * job.units.channels, job.p->channels), desk.sums, stride);
+        for (int64_t chunk = 0; chunk < job.turn.chunks; ++chunk)
+            sum_units<WIDE>(job, begin, past, chunk, desk);
+        ADVANCE(at, begin * job.units.channels,
+                std::min(past * job.units.channels, job.p->channels), desk.sums, job.part_stride());
     }
 }
 
@@ -891,11 +1056,13 @@ AVX512 static void run_block(const Place& at, Desk& desk) {
 template <bool WIDE>
 auto runner(const Job& job) {
     const Population& p = *job.p;
+    if (several::needed(p)) return run_block<WIDE, advance_all_several<WIDE>>;
     const bool plain = !p.constant && !p.current && !p.peaks && !p.reset_to_zero;
     if (job.identities.empty())
-        return plain ? run_block<WIDE, false, true> : run_block<WIDE, false, false>;
-    return plain && job.identities.size() == 1 ? run_block<WIDE, true, true>
-                                               : run_block<WIDE, true, false>;
+        return plain ? run_block<WIDE, advance_all<WIDE, false, true>>
+                     : run_block<WIDE, advance_all<WIDE, false, false>>;
+    return plain && job.identities.size() == 1 ? run_block<WIDE, advance_all<WIDE, true, true>>
+                                               : run_block<WIDE, advance_all<WIDE, true, false>>;
 }
 
 // The spikes in so many words.
@@ -907,6 +1074,11 @@ AVX512 static int64_t count_words(const uint32_t* words, int64_t number) {
         count += _mm_popcnt_u64(two);
     }
     return i < number ? count + _mm_popcnt_u32(words[i]) : count;
+}
+
+AVX512 static void count_several(const Population& p, int64_t image, const uint32_t* words,
+                                 int64_t steps) {
+    several::count(p, image, words, steps);
 }
 
 // The whole window. Threads share images, and bands of blocks where images are few.
@@ -921,25 +1093,31 @@ void run(const Population& p, const Source* sources, int64_t number, int64_t thr
         const int64_t image = task / bands, band = task % bands;
         const int64_t begin = job.length * band / bands, past = job.length * (band + 1) / bands;
         take_potentials(p, image, neurons, begin * row, past * row, desk.potential);
-        Place at{&job, image, 0, 0, 0, nullptr, 0};
+        take_emitted(p, image, neurons, begin * row, past * row, desk.emitted);
+        Place at{&job, image, 0, 0, 0, nullptr, nullptr, 0};
         for (; at.start < p.steps; at.start += at.steps) {
-            at.steps = std::min(p.steps - at.start, CHUNK);
+            at.steps = std::min(p.steps - at.start, job.turn.steps);
             for (size_t i = 0; i < job.views.size(); ++i) {
-                number_source(*job.views[i], *job.sources[i], p, image, at.start, at.steps,
-                              desk.numbers[i]);
+                number_source(*job.views[i], *job.sources[i], p, image, at.start * p.planes,
+                              at.steps * p.planes, desk.numbers[i]);
                 std::fill(desk.held[i].begin(), desk.held[i].end(), -1);
             }
             for (at.block = begin; at.block < past; ++at.block) {
                 at.valid = valid_bits(p.height * p.width, at.block);
                 at.potential = desk.potential + (at.block - begin) * row;
+                at.emitted = desk.emitted + (at.block - begin) * row;
                 run_one(at, desk);
             }
         }
         keep_potentials(p, image, neurons, begin * row, past * row, desk.potential);
-        const int64_t words = p.steps * p.channels;
+        keep_emitted(p, image, neurons, begin * row, past * row, desk.emitted);
+        const int64_t words = p.steps * several::own_planes(p) * p.channels;
         const uint32_t* spikes = p.spikes + (image * job.length + begin) * words;
-        __atomic_fetch_add(p.counts + image, count_words(spikes, (past - begin) * words),
-                           __ATOMIC_RELAXED);
+        if (several::needed(p))
+            count_several(p, image, spikes, (past - begin) * p.steps);
+        else
+            __atomic_fetch_add(p.counts + image, count_words(spikes, (past - begin) * words),
+                               __ATOMIC_RELAXED);
     });
 }
 

@@ -3,7 +3,8 @@
 //
 // A word holds the spikes of one channel of one image at one time step in a block of 32 positions: bit
 // i of block b is position p = 32 b + i = y * width + x; bits beyond the last position are 0. Words
-// that are computed together lie together: [images, blocks, steps, channels].
+// that are computed together lie together: [images, blocks, steps, channels]. Spikes of several bits
+// (several.h) have as many words at each step: [images, blocks, steps, planes, channels].
 
 #pragma once
 
@@ -25,7 +26,7 @@ extern "C" {
 
 // Spikes that reach a population, and their synapses.
 struct Source {
-    const uint32_t* spikes;  // [images, blocks, steps, channels]
+    const uint32_t* spikes;  // [images, blocks, steps, planes, channels]
     const int32_t* weights;  // identity: [channels]; scatter: [kernel height, channels,
                              // kernel width, outputs / groups]; others: [outputs, channels /
                              // groups, kernel], which only `fill_tables` reads
@@ -50,11 +51,17 @@ struct Population {
     const int32_t* bias;       // [channels]
     const int32_t* threshold;  // [channels]
     int64_t reset_to_zero;
-    uint32_t* spikes;          // [images, blocks, steps, channels]
+    uint32_t* spikes;          // [images, blocks, steps, own planes, channels]
     int64_t* counts;           // [images]: spikes in this window, added to what is there
     int64_t* peaks;            // [images]: largest |potential| after a step so far, or null
     const void* tables;        // lookup and walk: what `fill_tables` wrote
-    int64_t wide;              // lookup and walk: sums of 32 bits instead of 16
+    int64_t wide;              // lookup and walk: sums (of each plane) of 32 bits instead of 16
+    int64_t* bits;             // [images]: as counts, the bits that are set; used where spikes are several
+    int64_t planes;            // of the sources' spikes, and
+    int64_t minus;             // whether the last of them counts negative
+    int64_t levels;            // the most spikes of a neuron in a step, and
+    int64_t takes_back;        // whether it may fire negative ones, as many as it has fired so far:
+    int32_t* emitted;          // these, as `potential` (0 before the first window); null: not kept
 };
 }
 
@@ -85,6 +92,22 @@ INLINE void keep_potentials(const Population& p, int64_t image, int64_t each, in
                             int64_t past, const int32_t* from) {
     if (p.potential)
         std::memcpy(p.potential + image * each + first, from, (past - first) * sizeof(int32_t));
+}
+
+// The same for the spikes so far, where a neuron may take them back.
+INLINE void take_emitted(const Population& p, int64_t image, int64_t each, int64_t first,
+                         int64_t past, int32_t* to) {
+    if (!p.takes_back) return;
+    if (p.start)
+        std::fill(to, to + (past - first), 0);
+    else
+        std::memcpy(to, p.emitted + image * each + first, (past - first) * sizeof(int32_t));
+}
+
+INLINE void keep_emitted(const Population& p, int64_t image, int64_t each, int64_t first,
+                         int64_t past, const int32_t* from) {
+    if (p.takes_back && p.emitted)
+        std::memcpy(p.emitted + image * each + first, from, (past - first) * sizeof(int32_t));
 }
 
 // The positions of a block that exist.

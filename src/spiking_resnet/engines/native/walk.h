@@ -8,6 +8,7 @@
 #pragma once
 
 #include "planes.h"
+#include "several.h"
 
 #if defined(__x86_64__)
 
@@ -19,7 +20,7 @@
 
 namespace walk {
 
-constexpr int64_t CHUNK = 16;  // time steps in turn
+constexpr int64_t CHUNK = 16;  // time steps in turn; of spikes of several bits, planes
 constexpr int64_t TURN = 4;    // rows of weights added between two looks at the list's end
 
 constexpr int64_t GROUP = 64;  // outputs computed together: their rows of weights lie together, so
@@ -54,13 +55,14 @@ WALK static inline void transpose(const uint32_t* from, uint32_t* to) {
     }
 }
 
-// Spikes of one image and chunk of a source, over channels: bits [positions, CHUNK, units].
+// Spikes of one image and chunk of a source, over channels: bits [positions, CHUNK, units]. start,
+// steps: planes of spikes of several bits are steps of their own.
 WALK static void turn_source(const Source& s, const Population& p, int64_t image, int64_t start,
                              int64_t steps, uint32_t* bits) {
     const int64_t positions = s.height * s.width, wide = units(s.channels);
     for (int64_t b = 0; b < blocks(positions); ++b) {
         const uint32_t* words =
-            s.spikes + ((image * blocks(positions) + b) * p.steps + start) * s.channels;
+            s.spikes + ((image * blocks(positions) + b) * p.steps * p.planes + start) * s.channels;
         const int64_t count = positions - b * BLOCK < BLOCK ? positions - b * BLOCK : BLOCK;
         for (int64_t t = 0; t < steps; ++t, words += s.channels)
             for (int64_t unit = 0; unit < wide; ++unit) {
@@ -86,15 +88,17 @@ struct Desk {
     std::vector<std::vector<uint32_t>> bits;  // by source
     std::unique_ptr<uint16_t[]> list;         // rows of weights: by position and step of a block
     std::vector<int64_t> ends;                // [32 * CHUNK + 1]: where each one's rows begin
-    std::vector<uint32_t> fired;              // [CHUNK, units, 32]
+    std::vector<uint32_t> fired;              // [CHUNK, own planes, units, 32]
     std::vector<Look> looks;
     std::vector<int32_t> potential;           // [positions, channels], of this thread's blocks
+    std::vector<int32_t> emitted;             // the same, where spikes are taken back
     Desk(const Population& p, const Source* sources, int64_t number, int64_t rows)
         : list(new uint16_t[BLOCK * CHUNK * (rows + TURN) + 64]),
           ends(BLOCK * CHUNK + 1),
-          fired(CHUNK * units(p.channels) * 32),
+          fired(CHUNK * several::own_planes(p) * units(p.channels) * 32),
           looks(rows / 32),
-          potential(p.height * p.width * p.channels) {
+          potential(p.height * p.width * p.channels),
+          emitted(p.takes_back ? potential.size() : 0) {
         for (int64_t i = 0; i < number; ++i) {
             const Source& s = sources[i];
             bits.emplace_back(s.height * s.width * CHUNK * units(s.channels));
@@ -151,59 +155,91 @@ WALK static void list_rows(const Population& p, const Source* sources, int64_t n
     }
 }
 
-// One position's neurons of VECTORS * 32 channels from `o` on, of potentials v, for all steps of a
-// chunk.
-template <int VECTORS, bool WIDE>
+// One position's neurons of VECTORS * 32 channels from `o` on, which lie `at_first` in the desk's
+// potentials, for all steps of a chunk.
+template <int VECTORS, bool WIDE, bool SEVERAL>
 WALK static void run_place(const Population& p, const Source* sources, int64_t number,
-                           const void* weights, int32_t* v, int64_t place, int64_t lane,
+                           const void* weights, int64_t at_first, int64_t place, int64_t lane,
                            int64_t steps, int64_t o, int64_t rows, Desk& desk) {
     constexpr int HALVES = 2 * VECTORS;                 // vectors of potentials, and of wide sums
     constexpr int SUMS = WIDE ? HALVES : VECTORS;       // vectors of sums
     const int64_t wide = units(p.channels);
     const int64_t row = group_at(p, o) * (WIDE ? 4 : 2);  // bytes
     const char* table = (const char*)weights + o * (rows + 1) * (WIDE ? 4 : 2);
+    const __m512i zero = _mm512_setzero_si512();
     const __m512i kept = _mm512_set1_epi32(p.reset_to_zero ? 0 : -1);
+    const int64_t planes = SEVERAL ? p.planes : 1, own = SEVERAL ? several::own_planes(p) : 1;
+    int32_t* const v = desk.potential.data() + at_first;
+    int32_t* const emitted = desk.emitted.data() + at_first;
     __m512i potential[HALVES], bias[HALVES], threshold[HALVES];
     for (int i = 0; i < HALVES; ++i) {
         potential[i] = _mm512_loadu_si512(v + 16 * i);
         bias[i] = _mm512_loadu_si512(p.bias + o + 16 * i);
         threshold[i] = _mm512_loadu_si512(p.threshold + o + 16 * i);
     }
-    const int64_t* ends = desk.ends.data() + lane * steps;
+    const int64_t* ends = desk.ends.data() + lane * steps * planes;
     for (int64_t t = 0; t < steps; ++t) {
         __m512i sum[SUMS], other[SUMS];
-        for (int i = 0; i < SUMS; ++i) sum[i] = other[i] = _mm512_setzero_si512();
-        const uint16_t* at = desk.list.get() + ends[t];
-        const uint16_t* end = desk.list.get() + ends[t + 1];
-        for (; at < end; at += TURN)
-            for (int turn = 0; turn < TURN; turn += 2) {
-                const char* one = table + at[turn] * row;
-                const char* two = table + at[turn + 1] * row;
-                for (int i = 0; i < SUMS; ++i) {
-                    const __m512i a = _mm512_loadu_si512(one + 64 * i);
-                    const __m512i b = _mm512_loadu_si512(two + 64 * i);
-                    sum[i] = WIDE ? _mm512_add_epi32(sum[i], a) : _mm512_add_epi16(sum[i], a);
-                    other[i] = WIDE ? _mm512_add_epi32(other[i], b) : _mm512_add_epi16(other[i], b);
+        for (int64_t plane = 0; plane < planes; ++plane) {
+            for (int i = 0; i < SUMS; ++i) sum[i] = other[i] = zero;
+            const uint16_t* at = desk.list.get() + ends[t * planes + plane];
+            const uint16_t* end = desk.list.get() + ends[t * planes + plane + 1];
+            for (; at < end; at += TURN)
+                for (int turn = 0; turn < TURN; turn += 2) {
+                    const char* one = table + at[turn] * row;
+                    const char* two = table + at[turn + 1] * row;
+                    for (int i = 0; i < SUMS; ++i) {
+                        const __m512i a = _mm512_loadu_si512(one + 64 * i);
+                        const __m512i b = _mm512_loadu_si512(two + 64 * i);
+                        sum[i] = WIDE ? _mm512_add_epi32(sum[i], a) : _mm512_add_epi16(sum[i], a);
+                        other[i] = WIDE ? _mm512_add_epi32(other[i], b) : _mm512_add_epi16(other[i], b);
+                    }
                 }
+            for (int i = 0; i < HALVES; ++i) {
+                __m512i whole;
+                if constexpr (WIDE) {
+                    whole = _mm512_add_epi32(sum[i], other[i]);
+                } else {
+                    const __m512i both = _mm512_add_epi16(sum[i / 2], other[i / 2]);
+                    whole = _mm512_cvtepi16_epi32(i % 2 ? _mm512_extracti64x4_epi64(both, 1)
+                                                        : _mm512_castsi512_si256(both));
+                }
+                if constexpr (SEVERAL)
+                    whole = _mm512_mullo_epi32(whole, _mm512_set1_epi32(several::weight(p, plane)));
+                potential[i] = _mm512_add_epi32(potential[i], whole);
             }
+        }
         for (int i = 0; i < HALVES; ++i) {
-            if constexpr (WIDE) {
-                potential[i] = _mm512_add_epi32(potential[i], _mm512_add_epi32(sum[i], other[i]));
-            } else {
-                const __m512i both = _mm512_add_epi16(sum[i / 2], other[i / 2]);
-                potential[i] = _mm512_add_epi32(
-                    potential[i],
-                    _mm512_cvtepi16_epi32(i % 2 ? _mm512_extracti64x4_epi64(both, 1)
-                                                : _mm512_castsi512_si256(both)));
-            }
             potential[i] = _mm512_add_epi32(potential[i], bias[i]);
             for (int64_t k = 0; k < number; ++k) {
                 if (!sources[k].identity) continue;
-                const uint32_t* bits = desk.bits[k].data() + (place * CHUNK + t) * wide + o / 32;
-                potential[i] = _mm512_mask_add_epi32(
-                    potential[i], bits[i / 2] >> (16 * (i % 2)), potential[i],
-                    _mm512_loadu_si512(sources[k].weights + o + 16 * i));
+                const uint32_t* bits =
+                    desk.bits[k].data() + (place * CHUNK + t * planes) * wide + o / 32 + i / 2;
+                const __m512i gain = _mm512_loadu_si512(sources[k].weights + o + 16 * i);
+                for (int64_t plane = 0; plane < planes; ++plane) {
+                    __m512i each = gain;
+                    if constexpr (SEVERAL)
+                        each = _mm512_mullo_epi32(gain, _mm512_set1_epi32(several::weight(p, plane)));
+                    potential[i] = _mm512_mask_add_epi32(
+                        potential[i], bits[plane * wide] >> (16 * (i % 2)), potential[i], each);
+                }
             }
+        }
+        if constexpr (SEVERAL) {
+            for (int i = 0; i < HALVES; ++i) {
+                const several::Sixteen neurons = several::sixteen(p, threshold[i]);
+                __m512i so_far = zero;
+                if (p.takes_back) so_far = _mm512_loadu_si512(emitted + 16 * i);
+                const __m512i spikes = several::fire(p, neurons, potential[i], so_far);
+                if (p.takes_back) _mm512_storeu_si512(emitted + 16 * i, so_far);
+                for (int64_t plane = 0; plane < own; ++plane) {
+                    uint32_t& to = desk.fired[((t * own + plane) * wide + (o + 16 * i) / 32) * 32 + lane];
+                    const uint32_t bits =
+                        _mm512_test_epi32_mask(spikes, _mm512_set1_epi32(1 << plane));
+                    to = i % 2 ? to | bits << 16 : bits;
+                }
+            }
+            continue;
         }
         for (int i = 0; i < HALVES; i += 2) {
             uint32_t fired = 0;
@@ -220,7 +256,7 @@ WALK static void run_place(const Population& p, const Source* sources, int64_t n
 }
 
 // All of one image.
-template <bool WIDE>
+template <bool WIDE, bool SEVERAL>
 WALK static void run_image(const Population& p, const Source* sources, int64_t number, int64_t rows,
                            const void* weights, int64_t image, int64_t first, int64_t past,
                            Desk& desk) {
@@ -228,34 +264,41 @@ WALK static void run_image(const Population& p, const Source* sources, int64_t n
     const int64_t wide = units(p.channels);
     const int64_t neurons = positions * p.channels, begin = first * BLOCK * p.channels;
     const int64_t end = past * BLOCK < positions ? past * BLOCK * p.channels : neurons;
+    const int64_t planes = SEVERAL ? p.planes : 1, own = SEVERAL ? several::own_planes(p) : 1;
     take_potentials(p, image, neurons, begin, end, desk.potential.data());
+    take_emitted(p, image, neurons, begin, end, desk.emitted.data());
     int64_t count = 0;
-    for (int64_t start = 0; start < p.steps; start += CHUNK) {
-        const int64_t steps = p.steps - start < CHUNK ? p.steps - start : CHUNK;
+    const int64_t turn = std::max<int64_t>(CHUNK / planes, 1);
+    for (int64_t start = 0; start < p.steps; start += turn) {
+        const int64_t steps = std::min(p.steps - start, turn);
         for (int64_t i = 0; i < number; ++i)
-            turn_source(sources[i], p, image, start, steps, desk.bits[i].data());
+            turn_source(sources[i], p, image, start * planes, steps * planes, desk.bits[i].data());
         for (int64_t b = first; b < past; ++b) {
             const int64_t lanes = positions - b * BLOCK < BLOCK ? positions - b * BLOCK : BLOCK;
-            list_rows(p, sources, number, b, lanes, steps, rows, desk);
+            list_rows(p, sources, number, b, lanes, steps * planes, rows, desk);
             if (lanes < BLOCK) std::fill(desk.fired.begin(), desk.fired.end(), 0);
             for (int64_t o = 0; o < p.channels;) {
                 const int64_t group = group_at(p, o);
                 for (int64_t i = 0; i < lanes; ++i)
-                    (group == GROUP ? run_place<2, WIDE> : run_place<1, WIDE>)(
-                        p, sources, number, weights,
-                        desk.potential.data() + ((b - first) * BLOCK + i) * p.channels + o,
+                    (group == GROUP ? run_place<2, WIDE, SEVERAL> : run_place<1, WIDE, SEVERAL>)(
+                        p, sources, number, weights, ((b - first) * BLOCK + i) * p.channels + o,
                         b * BLOCK + i, i, steps, o, rows, desk);
                 o += group;
             }
-            uint32_t* words = p.spikes + ((image * length + b) * p.steps + start) * p.channels;
-            for (int64_t t = 0; t < steps; ++t)
+            uint32_t* words = p.spikes + ((image * length + b) * p.steps + start) * own * p.channels;
+            for (int64_t t = 0; t < steps * own; ++t)
                 for (int64_t unit = 0; unit < wide; ++unit, words += 32)
                     transpose(desk.fired.data() + (t * wide + unit) * 32, words);
-            words -= steps * p.channels;
+            words -= steps * own * p.channels;
+            if constexpr (SEVERAL) {
+                several::count(p, image, words, steps);
+                continue;
+            }
             for (int64_t i = 0; i < steps * p.channels; ++i) count += _mm_popcnt_u32(words[i]);
         }
     }
     keep_potentials(p, image, neurons, begin, end, desk.potential.data());
+    keep_emitted(p, image, neurons, begin, end, desk.emitted.data());
     __atomic_fetch_add(p.counts + image, count, __ATOMIC_RELAXED);
 }
 
@@ -293,10 +336,12 @@ void run(const Population& p, const Source* sources, int64_t number, int64_t thr
     for (int64_t i = 0; i < number; ++i) rows += rows_of(sources[i]);
     const int64_t length = blocks(p.height * p.width), bands = bands_of(p.images, length, threads);
     const auto desk_for = [&] { return std::make_unique<Desk>(p, sources, number, rows); };
+    const auto runner = several::needed(p) ? (p.wide ? run_image<true, true> : run_image<false, true>)
+                                           : (p.wide ? run_image<true, false> : run_image<false, false>);
     share(threads, p.images * bands, desk_for, [&](int64_t task, std::unique_ptr<Desk>& own) {
         Desk& desk = *own;
         const int64_t image = task / bands, band = task % bands;
-        (p.wide ? run_image<true> : run_image<false>)(
+        runner(
             p, sources, number, rows, p.tables, image, length * band / bands,
             length * (band + 1) / bands, desk);
     });
