@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from spiking_resnet import interpret
 from spiking_resnet.convert import traced_alike
-from spiking_resnet.evaluate import evaluate, hardware, labelled
+from spiking_resnet.evaluate import check_labels, evaluate, hardware, labelled
 from spiking_resnet.fairness import Facts, facts, facts_from_json
 from spiking_resnet.graph import Graph
 from spiking_resnet.methods import Method
@@ -77,11 +77,16 @@ class Reading:
 
 @dataclass(frozen=True)
 class Entry:
-    """One conversion, judged. method: its name and options. seconds: of its making."""
+    """One conversion, judged.
+
+    method: its name and options. seconds: of its making. image_macs: multiply-accumulates of the
+    layers that read the image, once an image; operations of readings are without them.
+    """
 
     method: Mapping[str, Any]
     facts: Facts
     seconds: float
+    image_macs: int
     readings: tuple[Reading, ...]
 
 
@@ -146,6 +151,24 @@ class Comparison:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What methods are compared on.
+
+    traced: the network. ann: the same, as methods take it. seen, judged: digests of the two sets of
+    images; `images` is the number of those that judge.
+    """
+
+    traced: Graph
+    ann: Graph
+    calibration: Images
+    loader: Iterable[Any]
+    images: int
+    ann_accuracy: float
+    seen: str
+    judged: str
+
+
 def compare(
     model: nn.Module | str | Path,
     calibration: Images,
@@ -169,12 +192,25 @@ def compare(
     `problem` of its row. Raises what `convert` raises for the network and the images, InputError
     for steps and images that cannot be used, ResumeError for a file of another comparison.
     """
+    subject = prepared(model, calibration, loader)
+    return compared(subject, recipes, steps, engine, progress, resume, options)
+
+
+def compared(
+    subject: Subject,
+    recipes: Sequence[Recipe],
+    steps: Sequence[int],
+    engine: str = "auto",
+    progress: Progress | None = None,
+    resume: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Comparison:
+    """`compare` for a subject that is prepared."""
     wanted = tuple(sorted(set(steps)))
     if not wanted or wanted[0] < 1:
         raise InputError(f"steps is {tuple(steps)}: name numbers of time steps, each at least 1")
     if not recipes or len({recipe.name for recipe in recipes}) < len(recipes):
         raise InputError("name at least one recipe, and none twice")
-    subject = prepared(model, calibration, loader)
     facts_of_all = {
         "network": digest(subject.traced),
         "calibration images": subject.seen,
@@ -193,24 +229,6 @@ def compare(
         rows=tuple(_row(subject, recipe, wanted, engine, work, ledger) for recipe in recipes),
         hardware=hardware(),
     )
-
-
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """What methods are compared on.
-
-    traced: the network. ann: the same, as methods take it. seen, judged: digests of the two sets of
-    images; `images` is the number of those that judge.
-    """
-
-    traced: Graph
-    ann: Graph
-    calibration: Images
-    loader: Iterable[Any]
-    images: int
-    ann_accuracy: float
-    seen: str
-    judged: str
 
 
 def prepared(model: nn.Module | str | Path, calibration: Images, loader: Iterable[Any]) -> Subject:
@@ -233,6 +251,7 @@ def prepared(model: nn.Module | str | Path, calibration: Images, loader: Iterabl
     hashed, known, count, right = blake2b(digest_size=16), set(seen), 0, 0
     with torch.inference_mode():
         for images, labels in judging:
+            check_labels(labels, ann.output.shape[0])
             own = [image_digest(image) for image in images]
             if shared := sum(one in known for one in own):
                 raise InputError(
@@ -388,7 +407,7 @@ def _entry(
     made = make(subject, method)
     progress = lambda done, _: work.tell(f"{label}: simulating", done * group[-1])  # noqa: E731
     readings = judge(subject, made, group, engine, progress)
-    entry = Entry(method.describe(), made.facts, made.seconds, readings)
+    entry = Entry(method.describe(), made.facts, made.seconds, made.costs.image, readings)
     if ledger is not None:
         ledger.keep(key, entry_to_json(entry))
     return entry
@@ -410,6 +429,7 @@ def _entry_from_json(found: Mapping[str, Any]) -> Entry:
         method=found["method"],
         facts=facts_from_json(found["facts"]),
         seconds=found["seconds"],
+        image_macs=found["image_macs"],
         readings=tuple(
             Reading(**{**each, "interval": tuple(each["interval"])}) for each in found["readings"]
         ),
