@@ -39,15 +39,23 @@ def convert(
     """
     chosen = _method(method)
     images = Calibration(calibration)
-    few = images.first[:2]
+    return chosen.apply(traced_alike(model, images.first), images)
+
+
+def traced_alike(model: nn.Module | str | Path, images: Tensor) -> Graph:
+    """The traced graph of a model (see `convert`), which gave the model's own logits on 2 images.
+
+    images: [N, C, H, W], as the model takes them. Raises what `convert` raises.
+    """
+    few, shape = images[:2], tuple(images.shape[1:])
     if isinstance(model, nn.Module):
-        traced = trace(model, images.shape)
+        traced = trace(model, shape)
         _compare(traced, few, _own_logits(model, few))
     else:
-        file = read(model, images.shape)
+        file = read(model, shape)
         traced = graph_of(file)
         _compare(traced, few, reference_logits(file, few, layout_of(traced)))
-    return chosen.apply(traced, images)
+    return traced
 
 
 def _method(method: str | Method) -> Method:

@@ -60,7 +60,7 @@ def evaluate(
         for batch in loader:
             images, labels = labelled(batch)
             run = simulate(graph, images.to(device), tally.steps[-1], tally.steps, engine)
-            _check_labels(labels, run.logits.shape[2])
+            check_labels(labels, run.logits.shape[2])
             decided = None if reference is None else _logits(reference, images)
             tally = tally.added(run, labels, decided)
             if kept is not None:
@@ -91,7 +91,7 @@ def labelled(batch: Any) -> tuple[Tensor, Tensor]:
     return images, labels.cpu()
 
 
-def _check_labels(labels: Tensor, classes: int) -> None:
+def check_labels(labels: Tensor, classes: int) -> None:
     """Raises InputError for labels that no logit stands for."""
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise InputError(

@@ -255,6 +255,11 @@ def images_of(batch: Any) -> Tensor:
     return batch
 
 
+def image_digest(image: Tensor) -> bytes:
+    """A hash of one image: the same for the same pixels only."""
+    return blake2b(image.contiguous().numpy().tobytes(), digest_size=8).digest()
+
+
 class Sample:
     """The `size` images of a stream whose content hashes are smallest: a choice without order."""
 
@@ -266,8 +271,7 @@ class Sample:
     def add(self, images: Tensor) -> None:
         """Offers images [N, C, H, W] to the sample."""
         for image in images:
-            digest = blake2b(image.contiguous().numpy().tobytes(), digest_size=8).digest()
-            entry = (-int.from_bytes(digest, "big"), next(self._count), image)
+            entry = (-int.from_bytes(image_digest(image), "big"), next(self._count), image)
             if len(self._heap) < self.size:
                 heapq.heappush(self._heap, entry)
             else:

@@ -1,4 +1,7 @@
-"""Evaluations that can be stopped and go on: their counts, in a file that is written whole."""
+"""What can be stopped and go on: evaluations by their counts, comparisons by their finished parts.
+
+Their files are written whole, and are refused for another network, other data or other options.
+"""
 
 import itertools
 import json
@@ -40,22 +43,9 @@ class Progress:
             found = json.loads(self.path.read_text())
             version, facts = found["version"], found["facts"]
             tally = tally_from_json(found["tally"])
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ResumeError(
-                f"{self.path} holds no progress of an evaluation ({error!r}): name another file, "
-                "or delete it to begin again"
-            ) from error
-        differing = [
-            f"{name} was {_short(facts.get(name))}, now {_short(self.facts.get(name))}"
-            for name in sorted(facts.keys() | self.facts.keys())
-            if facts.get(name) != self.facts.get(name)
-        ]
-        if version != VERSION or differing:
-            raise ResumeError(
-                f"{self.path} belongs to another evaluation: "
-                f"{'; '.join(differing) or f'its version is {version}'}. Go on with the same "
-                "network, data and options, or name another file"
-            )
+        except _DAMAGED as error:
+            raise _no_progress(self.path, "an evaluation", error) from error
+        _refuse_other(self.path, "evaluation", version, facts, self.facts)
         return tally
 
     def save(self, tally: Tally, now: bool = False) -> None:
@@ -66,6 +56,62 @@ class Progress:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.path, (json.dumps(content, indent=1) + "\n").encode())
         self._saved = time.monotonic()
+
+
+class Ledger:
+    """The file at `path`, which keeps finished parts of a comparison by their keys.
+
+    facts: as of Progress. parts: JSON-able, by key; those that were in the file. Raises ResumeError
+    for a file of another comparison.
+    """
+
+    def __init__(self, path: str | Path, facts: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.facts: dict[str, Any] = json.loads(json.dumps(dict(facts)))
+        self.parts: dict[str, Any] = self._load() if self.path.is_file() else {}
+
+    def _load(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self.path.read_text())
+            version, facts, parts = found["version"], found["facts"], dict(found["parts"])
+        except _DAMAGED as error:
+            raise _no_progress(self.path, "a comparison", error) from error
+        _refuse_other(self.path, "comparison", version, facts, self.facts)
+        return parts
+
+    def keep(self, key: str, part: Any) -> None:
+        """Nothing; the file holds this part too."""
+        self.parts[key] = part
+        content = {"version": VERSION, "facts": self.facts, "parts": self.parts}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self.path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+_DAMAGED = (ValueError, TypeError, KeyError, AttributeError)
+
+
+def _no_progress(path: Path, what: str, error: Exception) -> ResumeError:
+    return ResumeError(
+        f"{path} holds no progress of {what} ({error!r}): name another file, or delete it to begin "
+        "again"
+    )
+
+
+def _refuse_other(
+    path: Path, what: str, version: int, facts: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
+    """Nothing; ResumeError, with what differs, for a file of another version or other facts."""
+    differing = [
+        f"{name} was {_short(facts.get(name))}, now {_short(now.get(name))}"
+        for name in sorted(facts.keys() | now.keys())
+        if facts.get(name) != now.get(name)
+    ]
+    if version != VERSION or differing:
+        raise ResumeError(
+            f"{path} belongs to another {what}: "
+            f"{'; '.join(differing) or f'its version is {version}'}. Go on with the same "
+            "network, data and options, or name another file"
+        )
 
 
 def opened(

@@ -80,19 +80,25 @@ def _macs(node: Node) -> int:
 
 def _synapses(node: Node, inputs: list[Tensor]) -> int:
     """The connections of a node to inputs that exist; 0 for what has none of its own."""
+    if isinstance(node, Conv2d | Linear | Affine | AvgPool):
+        return round(float(connections(node, inputs[0])))
+    return 0
+
+
+def connections(node: Conv2d | Linear | Affine | AvgPool, x: Tensor) -> Tensor:
+    """The number [] of products that a node makes of `x` [1, ...], float64: 1 where something is.
+
+    It is linear in x, so its derivative is the fan-out of every entry.
+    """
     if isinstance(node, Conv2d):
         ones = torch.ones(node.groups, *node.weight.shape[1:], dtype=torch.float64)
-        taps = F.conv2d(
-            inputs[0], ones, None, node.stride, node.padding, node.dilation, node.groups
-        )
-        return int(taps.sum()) * (node.weight.shape[0] // node.groups)
+        taps = F.conv2d(x, ones, None, node.stride, node.padding, node.dilation, node.groups)
+        return taps.sum() * (node.weight.shape[0] // node.groups)
     if isinstance(node, Linear):
-        return int(inputs[0].sum()) * node.weight.shape[0]
+        return x.sum() * node.weight.shape[0]
     if isinstance(node, Affine):
-        return int(inputs[0].sum())
-    if isinstance(node, AvgPool):
-        return round(float(interpret.average_pool(node, inputs[0]).sum()) * node.divisor)
-    return 0
+        return x.sum()
+    return interpret.average_pool(node, x).sum() * node.divisor
 
 
 def _existing(node: Node, inputs: list[Tensor]) -> Tensor:

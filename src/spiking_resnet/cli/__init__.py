@@ -4,7 +4,16 @@ from typing import Annotated
 
 import typer
 
-from spiking_resnet.cli import convert, demo, diagnose, evaluate, inspect, reproduce, train
+from spiking_resnet.cli import (
+    compare,
+    convert,
+    demo,
+    diagnose,
+    evaluate,
+    inspect,
+    reproduce,
+    train,
+)
 from spiking_resnet.cli.facts import own_version
 from spiking_resnet.cli.terminal import Commands, keep_tracebacks, say
 
@@ -33,6 +42,7 @@ app.command(epilog=demo.EPILOG)(demo.demo)
 app.command(epilog=train.EPILOG)(train.train)
 app.command(epilog=convert.EPILOG)(convert.convert)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
+app.command(epilog=compare.EPILOG)(compare.compare)
 app.command(epilog=diagnose.EPILOG)(diagnose.diagnose)
 app.command(epilog=inspect.EPILOG)(inspect.inspect)
 app.command(epilog=reproduce.EPILOG)(reproduce.reproduce)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 import spiking_resnet as sr
 from spiking_resnet import interpret
-from spiking_resnet.ann.images import ImageData
+from spiking_resnet.ann.data import load_dataset
+from spiking_resnet.ann.images import ImageData, Normalisation
 from spiking_resnet.ann.pixels import Framing
 from spiking_resnet.cli.facts import file_facts, fingerprint, versions
 from spiking_resnet.cli.networks import Network
@@ -55,6 +56,29 @@ def suited(method: Method, given: Mapping[str, Any], data: ImageData) -> Method:
     if "percentile" in given or "percentile" not in own or data.classes != IMAGENET_CLASSES:
         return method
     return replace(method, percentile=IMAGENET_PERCENTILE)
+
+
+def images_for(
+    source: Network,
+    name: str,
+    split: str,
+    data: Path | None,
+    download: bool,
+    normalisation: Normalisation | None,
+    framing: Framing | None,
+) -> ImageData:
+    """The images of a split, normalised and framed as asked for, else as is usual for a network."""
+    found = load_dataset(name, split, data, download)
+    chosen = normalisation or source.normalisation or found.normalisation
+    return framed(replace(found, normalisation=chosen), framing, source.framing)
+
+
+def dataset_of(source: Network, asked: str | None) -> str:
+    """The data set that was asked for, else the network's own; InputError where there is none."""
+    name = asked or source.dataset
+    if name is None:
+        raise InputError("--dataset is missing: name the training images to calibrate on")
+    return name
 
 
 def framed(data: ImageData, asked: Framing | None, usual: Framing | None) -> ImageData:
@@ -140,12 +164,17 @@ def calibration_accuracy(graph: Graph, data: ImageData) -> float:
             int((interpret.logits(graph.ann, images).argmax(1) == labels).sum())
             for images, labels in data.loader(BATCH)
         )
-    if wilson(right, len(data))[0] <= 1.5 / data.classes:
+    warn_near_chance(right, len(data), data.classes, "calibration")
+    return right / len(data)
+
+
+def warn_near_chance(right: int, images: int, classes: int, which: str) -> None:
+    """Nothing; warns where an artificial network's decisions are hardly better than chance."""
+    if wilson(right, images)[0] <= 1.5 / classes:
         warn(
-            f"the artificial network is right on {right} of {len(data)} calibration images, which "
+            f"the artificial network is right on {right} of {images} {which} images, which "
             "is near chance: are the weights trained, and --normalisation and --dataset right?"
         )
-    return right / len(data)
 
 
 def store(graph: Graph, path: Path) -> None:

@@ -1,28 +1,26 @@
 """The command `convert`: from a trained network to a file with a spiking one."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from spiking_resnet.ann.data import load_dataset
 from spiking_resnet.cli import options
 from spiking_resnet.cli.conversion import (
     Choice,
     chosen_method,
     converted,
-    framed,
+    dataset_of,
+    images_for,
     refuse_test_images,
     store,
     suited,
     summarise,
 )
 from spiking_resnet.cli.facts import check_writable, command_line
-from spiking_resnet.cli.networks import PUBLISHED, network
+from spiking_resnet.cli.networks import network
 from spiking_resnet.cli.terminal import say, warn
 from spiking_resnet.methods import METHODS, PRESETS
-from spiking_resnet.records import InputError
 
 EPILOG = """
 Examples:
@@ -54,20 +52,8 @@ def _option(name: str, text: str, *flags: str) -> Any:
 
 def convert(
     ctx: typer.Context,
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="resnet20 (8, 32, 44, 56, 110), a shipped network (digits_resnet8), "
-            "torchvision:NAME, timm:NAME, path/to/file.py:function, or path/to/model.onnx.",
-        ),
-    ],
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            show_default=False,
-            help=f"File of weights; {PUBLISHED!r} or a name: what torchvision or timm publish.",
-        ),
-    ] = None,
+    model: options.ModelArgument,
+    weights: options.WeightsOption = None,
     out_path: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path(
         "snn.safetensors"
     ),
@@ -230,14 +216,10 @@ def convert(
     source = network(model, weights, seed)
     if source.remark:
         warn(source.remark)
-    name = dataset or source.dataset
-    if name is None:
-        raise InputError("--dataset is missing: name the training images to calibrate on")
+    name = dataset_of(source, dataset)
     refuse_test_images(name, split)
     choice = Choice(calibration_images, per_class, seed, split)
-    found = load_dataset(name, split, data, download)
-    found = replace(found, normalisation=wanted or source.normalisation or found.normalisation)
-    found = framed(found, framing, source.framing)
+    found = images_for(source, name, split, data, download, wanted, framing)
     chosen = suited(chosen, given, found)
     graph = converted(source, name, found, chosen, choice, command_line(ctx))
     store(graph, out_path)

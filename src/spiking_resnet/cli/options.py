@@ -9,12 +9,31 @@ import typer
 from spiking_resnet.ann.data import DATASETS, NORMALISATIONS, normalisation_named
 from spiking_resnet.ann.images import Normalisation
 from spiking_resnet.ann.pixels import INTERPOLATIONS, Framing
+from spiking_resnet.cli.networks import PUBLISHED
 from spiking_resnet.evaluate import STEPS
 from spiking_resnet.records import InputError
 
 DEFAULT_STEPS = ",".join(str(step) for step in STEPS)
 PATH_OF_SET = "or the path of an .npz file or a folder of images"
 
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        help="resnet20 (8, 32, 44, 56, 110), a shipped network (digits_resnet8), "
+        "torchvision:NAME, timm:NAME, path/to/file.py:function, or path/to/model.onnx.",
+    ),
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        show_default=False,
+        help=f"File of weights; {PUBLISHED!r} or a name: what torchvision or timm publish.",
+    ),
+]
+MethodsOption = Annotated[
+    str, typer.Option("--methods", help="Names from the list below, by commas; or all.")
+]
 DatasetOption = Annotated[
     str | None,
     typer.Option("--dataset", help=f"{', '.join(DATASETS)}, {PATH_OF_SET}.", show_default=False),

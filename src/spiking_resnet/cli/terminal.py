@@ -11,6 +11,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -102,5 +103,21 @@ def evaluation_bar(images: int) -> Iterator[Callable[[int, int], None]]:
 
         def show(done: int, right: int) -> None:
             bar.update(task, completed=done, measured=f"accuracy {100 * right / done:.1f} %")
+
+        yield show
+
+
+@contextmanager
+def work_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A function of (what is being done, work done, all work) that draws it, with the time left."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(bar_width=20), TaskProgressColumn(),
+        TimeElapsedColumn(), TextColumn("left:"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=err, transient=True, speed_estimate_period=3600) as bar:
+        task = bar.add_task("looking through the images", total=None)
+
+        def show(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
 
         yield show

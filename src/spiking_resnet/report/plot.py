@@ -80,9 +80,10 @@ def _draw(axes: "Axes", label: str, curve: Curve, index: int) -> None:
         steps,
         [100 * point.accuracy for point in curve.points],
         color=colour,
-        marker=MARKERS[index % len(MARKERS)],
+        marker=MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
         markersize=4,
         linewidth=1.4,
+        linestyle=("-", ":", "-.")[index // len(COLOURS) % 3],
         label=label,
         zorder=3,
     )

@@ -1,0 +1,69 @@
+"""What has to be said beside a method's accuracy, so that tables compare like with like.
+
+A neuron that sends several sizes of spikes sends more in a step than one that sends 0 or 1; one
+that waits for its whole input answers later by the depth of the network; steps before the counted
+ones are steps as well; and what was seen or trained before is part of the price.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from spiking_resnet.graph import Fire, Graph
+from spiking_resnet.neurons import IntegrateAndFire
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The conditions under which a network's neurons fire, and what was needed to make it.
+
+    levels: the most sizes that one step's spike of a neuron can have, its sign left aside. signed:
+    whether there are negative spikes. waits: whether a neuron waits for its whole input before it
+    fires (layer by layer: latency grows with depth). pre_steps: steps that precede the counted
+    ones. calibration_images: that were looked at. trained: whether the artificial network had to be
+    trained or fine-tuned for the conversion.
+    """
+
+    levels: int
+    signed: bool
+    waits: bool
+    pre_steps: int
+    calibration_images: int
+    trained: bool
+
+    @property
+    def values(self) -> int:
+        """The number of distinct spikes other than none that one step can carry."""
+        return self.levels * (2 if self.signed else 1)
+
+    @property
+    def binary(self) -> bool:
+        """Whether a step carries one spike or none."""
+        return self.values == 1
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dictionary of all fields and the number of values."""
+        return {**asdict(self), "values": self.values}
+
+
+def facts(graph: Graph) -> Facts:
+    """The facts of a spiking network, from its neurons and its notes.
+
+    A kind of neurons that waits for its whole input says so by an attribute `waits`. Notes may say
+    `pre_steps` and `trained`; a method's own option `pre_steps` counts as well.
+    """
+    neurons: list[IntegrateAndFire] = [node.neuron for node in graph.of(Fire)]
+    options: Mapping[str, Any] = graph.notes.get("options", {})
+    return Facts(
+        levels=max((neuron.levels for neuron in neurons), default=0),
+        signed=any(neuron.signed for neuron in neurons),
+        waits=any(getattr(neuron, "waits", False) for neuron in neurons),
+        pre_steps=int(graph.notes.get("pre_steps", options.get("pre_steps", 0))),
+        calibration_images=int(graph.notes.get("calibration_images", 0)),
+        trained=bool(graph.notes.get("trained", False)),
+    )
+
+
+def facts_from_json(found: Mapping[str, Any]) -> Facts:
+    """The Facts that `Facts.to_json` described."""
+    return Facts(**{name: value for name, value in found.items() if name != "values"})
