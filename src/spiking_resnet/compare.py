@@ -382,7 +382,7 @@ def _row(
             entries.append(_entry(subject, recipe, group, engine, label, work, ledger))
         except FAILURES as error:
             where = f"T = {group[0]}: " if recipe.per_steps else ""
-            problems.append(f"{where}{_said(error)}")
+            problems.append(f"{where}{reason(error)}")
         work.finish(subject.images * group[-1])
         work.tell(label)
     problem = "; ".join(problems)
@@ -413,7 +413,7 @@ def _entry(
     return entry
 
 
-def _said(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """What went wrong, in one line."""
     lines = str(error).splitlines()
     return " ".join(line.strip() for line in lines) or type(error).__name__

@@ -143,7 +143,7 @@ class ImageData:
         """
         if count < 1:
             raise DataError(f"images per class must be at least 1, got {count}")
-        order = torch.randperm(len(self), generator=generator_for(seed))
+        order = self._order(seed)
         labels = self.labels[order]
         chosen = [order[labels == label][:count] for label in labels.unique()]
         return self.select(torch.cat(chosen).sort().values)
@@ -160,8 +160,25 @@ class ImageData:
             return self
         if seed is None:
             return self.select(torch.arange(limit))
-        chosen = torch.randperm(len(self), generator=generator_for(seed))[:limit]
-        return self.select(chosen.sort().values)
+        return self.select(self._order(seed)[:limit].sort().values)
+
+    def parted(self, first: int, second: int, seed: int = 0) -> tuple["ImageData", "ImageData"]:
+        """`subset(first, seed)`, and the set of `second` other images.
+
+        DataError where there are not so many.
+        """
+        if min(first, second) < 1 or first + second > len(self):
+            raise DataError(
+                f"{self.name} ({self.split}) has {len(self)} images: it cannot be split into "
+                f"{first} and {second}"
+            )
+        order = self._order(seed)[: first + second]
+        one, other = (self.select(part.sort().values) for part in (order[:first], order[first:]))
+        return one, other
+
+    def _order(self, seed: int) -> Tensor:
+        """All indices in the order of the seed, int64 [N]."""
+        return torch.randperm(len(self), generator=generator_for(seed))
 
     def loader(
         self,

@@ -13,6 +13,7 @@ from spiking_resnet.cli import (
     inspect,
     reproduce,
     train,
+    tune,
 )
 from spiking_resnet.cli.facts import own_version
 from spiking_resnet.cli.terminal import Commands, keep_tracebacks, say
@@ -43,6 +44,7 @@ app.command(epilog=train.EPILOG)(train.train)
 app.command(epilog=convert.EPILOG)(convert.convert)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(epilog=compare.EPILOG)(compare.compare)
+app.command(epilog=tune.EPILOG)(tune.tune)
 app.command(epilog=diagnose.EPILOG)(diagnose.diagnose)
 app.command(epilog=inspect.EPILOG)(inspect.inspect)
 app.command(epilog=reproduce.EPILOG)(reproduce.reproduce)

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from spiking_resnet import compare as comparing
 from spiking_resnet.ann.checkpoint import write_atomically
 from spiking_resnet.ann.images import ImageData
 from spiking_resnet.cli import options
@@ -15,7 +14,7 @@ from spiking_resnet.cli.evaluate import set_threads, usual_batch
 from spiking_resnet.cli.facts import check_writable, command_line, file_facts, versions, write_json
 from spiking_resnet.cli.networks import network
 from spiking_resnet.cli.terminal import out, say, warn, work_bar
-from spiking_resnet.compare import STEPS, Comparison
+from spiking_resnet.compare import STEPS, Comparison, compared, prepared
 from spiking_resnet.recipes import RECIPES, Recipe, chosen
 from spiking_resnet.records import InputError
 from spiking_resnet.report import comparison as report
@@ -110,10 +109,10 @@ def compare(
     fitted = tuple(fitting(recipe, training) for recipe in recipes)
     with work_bar() as progress:
         loader = test.loader(usual_batch(test) if batch_size is None else batch_size)
-        subject = comparing.prepared(source.model, training.loader(BATCH), loader)
+        subject = prepared(source.model, training.loader(BATCH), loader)
         right = round(subject.ann_accuracy * subject.images)
         warn_near_chance(right, subject.images, test.classes, "test")
-        found = comparing.compared(subject, fitted, wanted, engine, progress, resume)
+        found = compared(subject, fitted, wanted, engine, progress, resume)
     show(found, f"{source.spec} on {name} (test), calibrated on {len(training):,} training images")
     facts = {
         "model": source.spec,
@@ -141,11 +140,16 @@ def show(found: Comparison, title: str) -> None:
     say(title)
     for block in report.blocks(found, out.width):
         say()
-        out.print(report.render(block, out.width))
-        if block.text:
-            out.print(block.text, style="italic")
+        printed(block)
     for line in report.failures(found):
         warn(line)
+
+
+def printed(block: report.Block) -> None:
+    """Nothing; prints one table and what it means."""
+    out.print(report.render(block, out.width))
+    if block.text:
+        out.print(block.text, style="italic")
 
 
 def fitting(recipe: Recipe, data: ImageData) -> Recipe:

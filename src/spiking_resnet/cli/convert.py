@@ -1,5 +1,7 @@
 """The command `convert`: from a trained network to a file with a spiking one."""
 
+from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +22,7 @@ from spiking_resnet.cli.conversion import (
 from spiking_resnet.cli.facts import check_writable, command_line
 from spiking_resnet.cli.networks import network
 from spiking_resnet.cli.terminal import say, warn
-from spiking_resnet.methods import METHODS, PRESETS
+from spiking_resnet.methods import METHODS, PRESETS, Method
 
 EPILOG = """
 Examples:
@@ -48,6 +50,35 @@ def _option(name: str, text: str, *flags: str) -> Any:
     """A typer option of the method, with the method's own default shown."""
     default = str(next(getattr(kind, name) for kind in METHODS.values() if hasattr(kind, name)))
     return typer.Option(*flags, help=text, rich_help_panel=_METHOD, show_default=default)
+
+
+_SWITCHES = {  # flags of an option that is on, and off
+    "per_channel": ("--per-channel", "--per-layer"),
+    "signed": ("--signed", "--unsigned"),
+    "weights": ("--fit-weights", "--keep-weights"),
+    "shortcut_conversion": ("--shortcut-conversion", "--no-shortcut-conversion"),
+    "pool_neurons": ("--pool-neurons", "--no-pool-neurons"),
+}
+
+
+def arguments_of(method: Method) -> list[str] | None:
+    """What to type after `convert` for this method, without its seed; None where that cannot be.
+
+    Options that have their defaults are left out.
+    """
+    found = ["--method", method.name]
+    for entry in fields(method):
+        value = getattr(method, entry.name)
+        if value == entry.default or entry.name == "seed":
+            continue
+        if entry.name in _SWITCHES:
+            on, off = _SWITCHES[entry.name]
+            found.append(on if value else off)
+        elif entry.name in signature(convert).parameters:
+            found += [f"--{entry.name.replace('_', '-')}", "none" if value is None else f"{value}"]
+        else:
+            return None
+    return found
 
 
 def convert(

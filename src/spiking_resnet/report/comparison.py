@@ -8,6 +8,7 @@ from spiking_resnet.compare import Comparison, Reading, Row
 from spiking_resnet.fairness import Facts
 from spiking_resnet.records import Curve, Point
 from spiking_resnet.report.table import count
+from spiking_resnet.tune import Tuning
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,8 +22,8 @@ FAIRNESS_TEXT = (
     "last T."
 )
 OPERATIONS_TEXT = (
-    "Of a spike: the mean fan-out of its population; of one of n levels: n times that. ANN: "
-    "multiply-accumulates."
+    "Of a spike: the mean fan-out of its population; of one of n levels: n times that (a "
+    "differential one of any size: once). ANN: multiply-accumulates."
 )
 
 
@@ -129,6 +130,29 @@ def markdown(found: Comparison) -> str:
     listed = "\n".join(f"- `{row.recipe}`: {row.description}" for row in found.rows)
     problems = "\n".join(f"- {line}" for line in failures(found))
     return "\n\n".join(part for part in (*parts, listed, problems) if part) + "\n"
+
+
+def trials(found: Tuning) -> Block:
+    """Everything that was tried to tune a network, in the order in which it was."""
+    rows = tuple(
+        (
+            trial.recipe,
+            str(trial.steps),
+            f"{trial.reading.loss:.2f} ± {trial.reading.loss_error:.2f}",
+            f"{100 * trial.reading.agreement:.2f}",
+            count(trial.reading.operations),
+            levels(trial.facts),
+            "yes" if trial.meets else "",
+        )
+        for trial in found.trials
+    )
+    headings = ("recipe", "T", "loss", "agreement", "operations", "levels", "meets")
+    text = (
+        f"On {found.images:,} training images that no method was made on; ANN "
+        f"{100 * found.ann_accuracy:.2f} %. loss: points below the ANN, ±: the most that its "
+        "standard error can be. operations: synaptic, of an image."
+    )
+    return Block(f"Tried, the cheapest in {found.measure} first", headings, rows, text)
 
 
 def failures(found: Comparison) -> list[str]:

@@ -1,0 +1,250 @@
+"""The cheapest method that keeps a network's accuracy, found on training images alone.
+
+Methods are made on one part of the training images and tried on another. Trying goes from cheap to
+dear: whatever has the least that it can cost comes next, and the search ends when nothing that is
+left can be cheaper than what already meets the target. A recipe costs at more steps at least what
+it cost at fewer.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from spiking_resnet.compare import (
+    FAILURES,
+    Images,
+    Made,
+    Reading,
+    Subject,
+    judge,
+    make,
+    prepared,
+    reason,
+)
+from spiking_resnet.fairness import Facts
+from spiking_resnet.methods import Method
+from spiking_resnet.recipes import RECIPES, Recipe
+from spiking_resnet.records import InputError
+
+Measure = Literal["steps", "operations"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is allowed: at most so many levels of a spike (None: any), 0/1 spikes alone, neurons
+    that wait for their whole input.
+    """
+
+    levels: int | None = None
+    binary: bool = False
+    waiting: bool = False
+
+    def objection(self, facts: Facts) -> str:
+        """Why a network of these facts is not allowed, or ""."""
+        if self.binary and not facts.binary:
+            return "its spikes are not 0 or 1"
+        if self.levels is not None and facts.levels > self.levels:
+            return f"its spikes have {facts.levels} levels"
+        if facts.waits and not self.waiting:
+            return "its neurons wait for their whole input"
+        return ""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One recipe at one T, on the validation images. meets: whether its loss is within the target.
+
+    facts: of the network. reading: as in a comparison; its loss is 100 - agreement where the images
+    have no labels.
+    """
+
+    recipe: str
+    steps: int
+    method: Method
+    facts: Facts
+    reading: Reading
+    meets: bool
+
+    def cost(self, measure: Measure) -> tuple[float, float]:
+        """What it costs by this measure, and by the other one, which decides ties."""
+        steps, operations = float(self.steps), self.reading.operations
+        return (steps, operations) if measure == "steps" else (operations, steps)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dictionary of all fields."""
+        own = {"recipe": self.recipe, "steps": self.steps, "meets": self.meets}
+        read = {"facts": self.facts.to_json(), "reading": asdict(self.reading)}
+        return {**own, "method": self.method.describe(), **read}
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What `tune` found. Losses are points; see `Trial`.
+
+    trials: in the order in which they were tried. left_out: recipes that were not, with the reason.
+    images: validation images. winner: the cheapest trial that meets the target, or None; nearest:
+    the one of the smallest loss.
+    """
+
+    target: float
+    measure: Measure
+    images: int
+    ann_accuracy: float
+    trials: tuple[Trial, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def winner(self) -> Trial | None:
+        """The cheapest trial that meets the target."""
+        return min(
+            (trial for trial in self.trials if trial.meets),
+            key=lambda trial: trial.cost(self.measure),
+            default=None,
+        )
+
+    @property
+    def nearest(self) -> Trial | None:
+        """The trial of the smallest loss, the cheapest of several."""
+        return min(
+            self.trials,
+            key=lambda trial: (trial.reading.loss, trial.cost(self.measure)),
+            default=None,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dictionary of all fields, the winner and the nearest."""
+        return {
+            "target_loss": self.target,
+            "cost": self.measure,
+            "validation_images": self.images,
+            "ann_accuracy": self.ann_accuracy,
+            "trials": [trial.to_json() for trial in self.trials],
+            "left_out": dict(self.left_out),
+            "winner": None if self.winner is None else self.winner.to_json(),
+            "nearest": None if self.nearest is None else self.nearest.to_json(),
+        }
+
+
+def tune(
+    model: nn.Module | str | Path,
+    fitting: Images,
+    validation: Images,
+    target_loss: float = 0.5,
+    max_steps: int = 32,
+    measure: Measure = "operations",
+    limits: Limits = Limits(),
+    recipes: Sequence[Recipe] = tuple(RECIPES.values()),
+    engine: str = "auto",
+    tell: Callable[[str], None] | None = None,
+) -> Tuning:
+    """Recipes at 1, 2, 4, ... and `max_steps` time steps, tried until the cheapest is known.
+
+    fitting: training images that methods are made on, as for `compare`. validation: other training
+    images to try them on; with labels, losses are of accuracy, without them 100 - agreement. Do not
+    give test images: choosing among many by them spoils them for judging. measure: what is cheap:
+    synaptic "operations" of an image, or time "steps". tell: is given a line before every trial.
+
+    Where nothing meets the target the result has no `winner`. Raises what `compare` raises.
+    """
+    if max_steps < 1 or not target_loss >= 0:
+        raise InputError(
+            f"max_steps is {max_steps} and target_loss {target_loss}: at least 1 step, and a loss "
+            "of 0 points or more"
+        )
+    subject = prepared(model, fitting, validation)
+    search = _Search(subject, target_loss, max_steps, measure, limits, engine, tell)
+    search.run(recipes)
+    return Tuning(
+        target=target_loss,
+        measure=measure,
+        images=subject.images,
+        ann_accuracy=subject.ann_accuracy,
+        trials=tuple(search.trials),
+        left_out=search.left_out,
+    )
+
+
+def ladder(max_steps: int) -> tuple[int, ...]:
+    """The numbers of time steps that are tried: powers of two, and the last."""
+    powers = (2**power for power in range(max_steps.bit_length()))
+    return tuple(dict.fromkeys((*powers, max_steps)))
+
+
+class _Search:
+    """The trials so far, and networks that serve more than one T."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        target: float,
+        max_steps: int,
+        measure: Measure,
+        limits: Limits,
+        engine: str,
+        tell: Callable[[str], None] | None,
+    ) -> None:
+        self.subject, self.target, self.measure = subject, target, measure
+        self.limits, self.engine, self.tell = limits, engine, tell
+        self.steps = ladder(max_steps)
+        self.trials: list[Trial] = []
+        self.left_out: dict[str, str] = {}
+        self.kept: dict[str, Made] = {}
+
+    def run(self, recipes: Iterable[Recipe]) -> None:
+        """Tries what can be cheapest until nothing that is left can be.
+
+        In the queue: the least a trial can cost, its rung of the ladder, its recipe's place.
+        """
+        listed = list(recipes)
+        queue = [(self._least(rung=0, before=0.0), 0, place) for place in range(len(listed))]
+        heapq.heapify(queue)
+        best: tuple[float, float] | None = None
+        while queue:
+            least, rung, place = heapq.heappop(queue)
+            if best is not None and least >= best:
+                return
+            recipe = listed[place]
+            try:
+                trial = self._try(recipe, self.steps[rung])
+            except FAILURES as error:
+                self.left_out[recipe.name] = f"T = {self.steps[rung]}: {reason(error)}"
+                going_on, spent = recipe.per_steps, 0.0
+            else:
+                going_on = trial is not None and not trial.meets  # more steps of it are dearer
+                spent = 0.0 if trial is None else trial.reading.operations
+                if trial is not None and trial.meets:
+                    cost = trial.cost(self.measure)
+                    best = cost if best is None else min(best, cost)
+            if going_on and rung + 1 < len(self.steps):
+                heapq.heappush(queue, (self._least(rung + 1, spent), rung + 1, place))
+
+    def _least(self, rung: int, before: float) -> tuple[float, float]:
+        """The least that a trial can cost if it took `before` operations at fewer steps."""
+        steps = float(self.steps[rung])
+        return (steps, before) if self.measure == "steps" else (before, steps)
+
+    def _try(self, recipe: Recipe, steps: int) -> Trial | None:
+        """A trial; None, with the reason noted, for what is not allowed."""
+        if self.tell is not None:
+            self.tell(f"{recipe.name}, T = {steps}")
+        made = self._made(recipe, steps)
+        if objection := self.limits.objection(made.facts):
+            self.left_out[recipe.name] = objection
+            return None
+        (reading,) = judge(self.subject, made, (steps,), self.engine)
+        meets = reading.loss <= self.target
+        trial = Trial(recipe.name, steps, made.method, made.facts, reading, meets)
+        self.trials.append(trial)
+        return trial
+
+    def _made(self, recipe: Recipe, steps: int) -> Made:
+        """The network of a recipe: made once where it serves every T."""
+        if recipe.per_steps:
+            return make(self.subject, recipe.make(steps))
+        if recipe.name not in self.kept:
+            self.kept[recipe.name] = make(self.subject, recipe.make(self.steps[-1]))
+        return self.kept[recipe.name]
