@@ -53,7 +53,7 @@ FAILURES = (ValueError, RuntimeError, ArithmeticError, MemoryError)  # of one me
 
 @dataclass(frozen=True)
 class Reading:
-    """One method after T steps.
+    """One method after T steps; where neurons wait for their whole input, after T steps a layer.
 
     accuracy, agreement (with the artificial network's decisions): fractions; interval: accuracy's
     95 % Wilson interval; standard_error: its binomial one. loss: points below the artificial
@@ -317,16 +317,22 @@ def judge(
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Reading, ...]:
     """What a network reaches on the judged images after each of `steps`."""
-    curve = evaluate(made.graph, subject.loader, steps, subject.ann, engine, progress)
-    return tuple(_reading(curve, point, made.costs) for point in curve.points)
+    latency = made.graph.latency
+    at = tuple(steps) if latency is None else (latency,)  # neurons that wait: T steps a layer
+    curve = evaluate(made.graph, subject.loader, at, subject.ann, engine, progress)
+    named = [point.steps for point in curve.points] if latency is None else [steps[-1]]
+    return tuple(
+        _reading(curve, point, made.costs, step)
+        for point, step in zip(curve.points, named, strict=True)
+    )
 
 
-def _reading(curve: Curve, point: Point, costs: Costs) -> Reading:
+def _reading(curve: Curve, point: Point, costs: Costs, steps: int) -> Reading:
     assert curve.ann_accuracy is not None
     assert point.agreement is not None  # it had the network to agree with
     loss, differing = curve.ann_accuracy - point.accuracy, 1 - point.agreement
     return Reading(
-        steps=point.steps,
+        steps=steps,
         accuracy=point.accuracy,
         interval=point.interval,
         standard_error=standard_error(point.accuracy, curve.images),

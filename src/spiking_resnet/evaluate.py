@@ -32,7 +32,7 @@ def evaluate(
 ) -> Curve:
     """Accuracy of a spiking network after each of `steps` time steps, with what it spent.
 
-    steps: by default STEPS, or what a differential network is made for.
+    steps: by default STEPS, or what a differential or layer-serial network is made for.
     loader: batches (images [N, C, H, W], labels [N]), normalised as for the artificial network.
     ann: the artificial network to agree with (default: the one that `graph` came from).
     progress: called with (images done, images right at the last step) after every batch, and at the
@@ -77,7 +77,8 @@ def evaluate(
 
 def usual_steps(graph: Graph) -> tuple[int, ...]:
     """The time steps that a network is read out at if nobody says otherwise."""
-    return STEPS if graph.longest is None else (graph.longest,)
+    own = graph.longest or graph.latency
+    return STEPS if own is None else (own,)
 
 
 def labelled(batch: Any) -> tuple[Tensor, Tensor]:

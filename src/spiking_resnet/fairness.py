@@ -57,7 +57,7 @@ def facts(graph: Graph) -> Facts:
     return Facts(
         levels=max((neuron.levels for neuron in neurons), default=0),
         signed=any(neuron.signed for neuron in neurons),
-        waits=any(getattr(neuron, "waits", False) for neuron in neurons),
+        waits=any(neuron.waits for neuron in neurons),
         pre_steps=int(graph.notes.get("pre_steps", options.get("pre_steps", 0))),
         calibration_images=int(graph.notes.get("calibration_images", 0)),
         trained=bool(graph.notes.get("trained", False)),

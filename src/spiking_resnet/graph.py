@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from spiking_resnet.neurons import IntegrateAndFire
+from spiking_resnet.neurons import IntegrateAndFire, Serial
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
@@ -288,6 +288,14 @@ class Graph:
         """
         heights = (getattr(node.neuron, "heights", None) for node in self.of(Fire))
         return min((len(each) for each in heights if each is not None), default=None)
+
+    @cached_property
+    def latency(self) -> int | None:
+        """The time steps until the last of its neurons that wait for their input has fired all it
+        may; None where neurons fire as they go.
+        """
+        waiting = (node.neuron for node in self.of(Fire) if isinstance(node.neuron, Serial))
+        return max((neuron.start + neuron.window for neuron in waiting), default=None)
 
     def with_nodes(self, nodes: Iterable[Node]) -> "Graph":
         """This graph with other nodes; notes and the artificial network stay."""

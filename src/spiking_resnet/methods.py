@@ -16,6 +16,7 @@ from spiking_resnet.passes.fire import Kind, fire, fire_after_pools, fire_at_out
 from spiking_resnet.passes.fold_bn import fold_bn
 from spiking_resnet.passes.normalise import normalise
 from spiking_resnet.passes.pools import cumulative_pools, relu_first
+from spiking_resnet.passes.serial import fire_serially
 from spiking_resnet.passes.shortcuts import projections, unconverted
 from spiking_resnet.passes.snap import single, snap
 from spiking_resnet.passes.thresholds import (
@@ -251,6 +252,8 @@ class calibrated:
     weights: refitted to what layers receive. ridge: how strongly they are held (calibrate.py).
     initial_potential, levels, signed, max_pooling, grid, sum_bits: as in `hu2021`. Thresholds of
         neurons of several levels are the range over the levels.
+    waits: neurons wait for their whole input and then fire up to T spikes (layer-serial, after
+        DA-QCFS): no uneven arrival, but latency grows with depth. Off the grid, without a delay.
     delay: steps that the read-out leaves out; "auto" is what delayed evaluation takes (delay_of);
         None a quarter of the steps.
     steps: T. images: calibration images used layer by layer. batches: of "balanced" thresholds.
@@ -268,6 +271,7 @@ class calibrated:
     initial_potential: float = 0.5
     levels: int = 1
     signed: bool = False
+    waits: bool = False
     delay: int | Literal["auto"] | None = None
     max_pooling: Literal["cumulative", "instant"] = "cumulative"
     steps: int = 32
@@ -287,6 +291,8 @@ class calibrated:
             raise ValueError(f"delay is {self.delay!r}: a number of steps, 'auto' or None")
         if isinstance(self.delay, int) and not 0 <= self.delay < self.steps:
             raise ValueError(f"delay is {self.delay}: it must lie in 0..{self.steps - 1}")
+        if self.waits and (self.levels > 1 or self.signed or self.delay):
+            raise ValueError("neurons that wait fire 0 or 1 spike, and their read-out has no delay")
         if not self.ridge > 0:
             raise ValueError(f"ridge is {self.ridge}: it must be positive")
         for option, allowed in _CHOICES.items():
@@ -307,15 +313,15 @@ class calibrated:
         ann = relu_first(fold_bn(traced))
         statistics = measure(ann, calibration, self.per_channel, self.images)
         ranges = self._ranges(ann, statistics)
-        thresholds = {name: value / self.levels for name, value in ranges.items()}
-        kind = Kind(
-            initial_potential=self.initial_potential, levels=self.levels, signed=self.signed
-        )
+        # Neurons that wait count what they received once: one step with T levels.
+        steps, levels = (1, self.steps) if self.waits else (self.steps, self.levels)
+        thresholds = {name: value / levels for name, value in ranges.items()}
+        kind = Kind(initial_potential=self.initial_potential, levels=levels, signed=self.signed)
         graph = fire(with_input_limit(ann, statistics.input_limit), thresholds, kind)
         if self.max_pooling == "cumulative":
             graph = cumulative_pools(graph)
         correction = Correction(
-            steps=self.steps,
+            steps=steps,
             compensation=self.compensation,
             rounds=self.rounds,
             weights=self.weights,
@@ -323,11 +329,13 @@ class calibrated:
         )
         if self._corrects:
             graph = calibrate(ann, graph, statistics.sample, correction)
-        delay = self._delay(ann, statistics, thresholds)
+        delay = 0 if self.waits else self._delay(ann, statistics, thresholds)
+        if self.waits:
+            graph = fire_serially(graph, self.steps)
         graph = normalise(graph.with_nodes([*graph.nodes[:-1], replace(graph.output, delay=delay)]))
         graph = (
             single(graph)
-            if self.grid is None
+            if self.grid is None or self.waits
             else snap(graph, self.steps, self.grid, self.sum_bits)
         )
         facts = {

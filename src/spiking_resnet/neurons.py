@@ -33,10 +33,14 @@ is what the neuron's input u so far is ahead of it, and
 so after every step e stands for the (clipped) ReLU of u, as well as that step's height allows.
 Unlike DCGS's, whose heights are threshold / t for a mean over time, a neuron keeps no error of past
 steps: v follows the input as it is now.
+
+The layer-serial neuron (the "parallel" neuron of Hao et al., ICML 2025) integrates its whole input
+before it fires: the reset by subtraction as above, but s = 0 at all but `window` steps from `start`
+on. Once everything has arrived it fires clip(floor(v / threshold), 0, window) spikes.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -63,6 +67,7 @@ class IntegrateAndFire:
     reset: Reset = "subtract"
     levels: int = 1
     signed: bool = False
+    waits: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.levels < 1:
@@ -94,6 +99,24 @@ class Differential(IntegrateAndFire):
     def binary(self) -> bool:
         """It fires -1, 0 or 1 spike in a step."""
         return False
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Serial(IntegrateAndFire):
+    """A population that waits for its whole input.
+
+    It may fire at steps start ... start + window - 1 (0 is the first), one spike a step.
+    """
+
+    start: int
+    window: int
+    waits: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.start < 0 or self.window < 1:
+            raise ValueError(f"start {self.start}, window {self.window}: at least 0, and 1")
+        if self.reset == "zero" or not self.binary:
+            raise ValueError("neurons that wait fire 0 or 1 spike and reset by subtraction")
 
 
 def per_channel(values: Tensor, like: Tensor) -> Tensor:
@@ -133,6 +156,8 @@ def step(
         return per_channel(neuron.amplitude, current) * sent, charged - threshold * sent
     if neuron.binary:
         fired = (charged >= threshold).to(charged.dtype)
+        if isinstance(neuron, Serial) and not 0 <= time - neuron.start < neuron.window:
+            fired = torch.zeros_like(fired)
     else:
         fired = torch.floor(charged / threshold).clamp(max=neuron.levels)
         floor = -torch.as_tensor(emitted).clamp(max=neuron.levels) if neuron.signed else 0.0

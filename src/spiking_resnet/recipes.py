@@ -73,6 +73,12 @@ _ALL = (
         lambda steps: calibrated(steps=steps),
         per_steps=True,
     ),
+    Recipe(
+        "layer-serial",
+        "0/1 spikes; neurons wait for their whole input (after DA-QCFS, 2025), calibrated",
+        lambda steps: calibrated(waits=True, steps=steps),
+        per_steps=True,
+    ),
     *(_preset(name) for name in PRESETS),
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ALL}

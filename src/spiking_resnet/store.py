@@ -16,11 +16,12 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from spiking_resnet.graph import KINDS, Fire, Graph, Node, tensors
-from spiking_resnet.neurons import Differential, IntegrateAndFire
+from spiking_resnet.neurons import Differential, IntegrateAndFire, Serial
 
-VERSION = 3
-NEURONS = {kind.__name__: kind for kind in (IntegrateAndFire, Differential)}
-READABLE = (1, 2, 3)  # in 1 neurons fire 0 or 1 spike in a step; before 3 no read-out is delayed
+VERSION = 4
+NEURONS = {kind.__name__: kind for kind in (IntegrateAndFire, Differential, Serial)}
+# In 1 neurons fire 0 or 1 spike in a step; before 3 no read-out is delayed, before 4 none waits.
+READABLE = (1, 2, 3, 4)
 KEY = "spiking_resnet"
 
 

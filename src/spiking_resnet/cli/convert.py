@@ -55,6 +55,7 @@ def _option(name: str, text: str, *flags: str) -> Any:
 _SWITCHES = {  # flags of an option that is on, and off
     "per_channel": ("--per-channel", "--per-layer"),
     "signed": ("--signed", "--unsigned"),
+    "waits": ("--wait", "--no-wait"),
     "weights": ("--fit-weights", "--keep-weights"),
     "shortcut_conversion": ("--shortcut-conversion", "--no-shortcut-conversion"),
     "pool_neurons": ("--pool-neurons", "--no-pool-neurons"),
@@ -158,6 +159,10 @@ def convert(
     signed: Annotated[
         bool | None, _option("signed", "Neurons may take spikes back.", "--signed/--unsigned")
     ] = None,
+    waits: Annotated[
+        bool | None,
+        _option("waits", "calibrated: for their whole input (layer-serial).", "--wait/--no-wait"),
+    ] = None,
     first: Annotated[
         float | None,
         typer.Option(
@@ -220,6 +225,7 @@ def convert(
         "reset": reset,
         "levels": levels,
         "signed": signed,
+        "waits": waits,
         "first": first,
         "last": last,
         "caution": caution,

@@ -66,6 +66,9 @@ def unsupported(graph: Graph, device: torch.device | str = "cpu") -> list[str]:
         if isinstance(neuron, neurons.Differential):
             reasons.append(f"{node.name!r} is differential: its spikes shrink from step to step")
             break
+        if neuron.waits:
+            reasons.append(f"{node.name!r} waits for its whole input: `layerwise` runs it")
+            break
         if node.grid is None:
             reasons.append(f"{node.name!r} is on no grid: convert with a grid (snap it)")
             break

@@ -91,7 +91,7 @@ class _Work:
         spikes = torch.empty_like(potential[None].expand(steps, *potential.shape).flatten(0, 1))
         spikes = spikes.unflatten(0, (steps, -1))  # [window, N, ...], laid out as the current is
         unit = bool((neuron.threshold == 1).all()) and bool((neuron.amplitude == 1).all())
-        plain = unit and neuron.reset == "subtract" and neuron.binary
+        plain = unit and neuron.reset == "subtract" and neuron.binary and not neuron.waits
         key = interpret.emitted_by(node.name)
         emitted = self.memory.get(key, torch.zeros(()))
         for t in range(steps):

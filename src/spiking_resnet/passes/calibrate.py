@@ -323,7 +323,8 @@ class _Sent:
         heights = neuron.heights[: len(spikes)] if isinstance(neuron, Differential) else None
         one = cls(torch.ones((), dtype=torch.int8), neuron.amplitude, heights)
         unit = one._scale(spikes)
-        return cls(torch.round(spikes / unit).to(torch.int8), neuron.amplitude, heights)
+        small = torch.int8 if neuron.levels < 2**7 else torch.int16
+        return cls(torch.round(spikes / unit).to(small), neuron.amplitude, heights)
 
     def values(self, part: slice) -> Tensor:
         """The values [T, n, ...] of some of the images."""
