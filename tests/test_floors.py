@@ -23,7 +23,7 @@ FLOORS = [
     ("from_onnx.moves",),
     ("from_onnx.operators",),
     ("from_onnx.translate",),
-    ("statistics", "rates", "synapses"),
+    ("statistics", "rates", "synapses", "pair"),
     ("passes",),
     ("engines.code",),
     ("engines.plan", "engines.kernels", "engines.fuse"),

@@ -2,15 +2,26 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from spiking_resnet import convert, interpret, neurons, save, simulate
-from spiking_resnet.graph import AvgPool, Fire
+from spiking_resnet.graph import AvgPool, Fire, ReLU
 from spiking_resnet.methods import differential
 from spiking_resnet.neurons import Differential
-from spiking_resnet.passes.differential import geometric
+from spiking_resnet.passes.differential import (
+    LARGEST,
+    MARGIN,
+    RATIOS,
+    fire_differentially,
+    geometric,
+    schedule,
+)
+from spiking_resnet.passes.fold_bn import fold_bn
+from spiking_resnet.passes.pools import relu_first
 from spiking_resnet.rates import stands
 from spiking_resnet.records import InputError
 from spiking_resnet.store import digest, load
+from spiking_resnet.trace import trace
 from zoo import NAMES, ann, images, network
 
 STEPS = 24
@@ -130,13 +141,96 @@ def test_average_pools_stay_linear():
     assert not fired & {node.name for node in graph.of(AvgPool)}
 
 
-def test_the_last_height_is_searched_on_calibration_images():
-    graph = spiking("identity", differential(steps=8, levels=2))
-    notes = graph.notes["heights"]
-    best = min(notes["trials"], key=lambda trial: trial["distance"])
-    assert notes["first"] == 0.5
-    assert notes["last"] == pytest.approx(0.5 * best["factor"])
-    assert len(notes["trials"]) > 3
+def final_error(graph, artificial, batch, steps):
+    """The distance of the logits after `steps`, relative to the artificial network's."""
+    expected = interpret.logits(artificial, batch)
+    return float((simulate(graph, batch, steps).logits[-1] - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("levels", [1, 4])
+@pytest.mark.parametrize("name", ["identity", "three_blocks", "option_a", "two_thresholds"])
+def test_heights_of_their_own_end_nearer_than_one_sequence_for_all(name, levels):
+    """On images that chose nothing, against the best of some common sequences."""
+    seen, judged = images(name, 100)[:72], images(name, 100)[72:]
+    common = [
+        differential(steps=12, levels=levels, first=first, last=first * ratio, percentile=100)
+        for first in (0.35, 2.0 ** (1 - levels))
+        for ratio in (0.25, 0.06, 0.015)
+    ]
+    own = differential(steps=12, levels=levels, percentile=100)
+    best, *others = (
+        final_error(convert(network(name), seen, method), ann(name), judged, 12)
+        for method in (own, *common)
+    )
+    assert best < min(others)
+
+
+def one_population(lead, steps=8):
+    """(chosen, in the artificial network's units; its ReLU's activations) of a network of one
+    population, whose input is there at once.
+    """
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model.apply(lambda module: hasattr(module, "weight") and nn.init.normal_(module.weight))
+        batch = torch.randn(64, 1, 2, 2)
+    folded = relu_first(fold_bn(trace(model, (1, 2, 2))))
+    [relu] = folded.of(ReLU)
+    before = fire_differentially(
+        folded, {relu.name: torch.full((3,), 2.0)}, torch.ones(steps), 1, 0.5
+    )
+    graph, ratios = schedule(folded, before, batch, steps, lead)
+    return graph, ratios, folded, batch
+
+
+def test_the_chosen_heights_are_the_best_of_those_tried():
+    """Brute force over all first heights, channel by channel, and ratios, for the last step."""
+    steps = 8
+    graph, ratios, folded, batch = one_population(lead=0.0)
+    [node] = graph.of(Fire)
+    activations = interpret.values(folded, batch, [node.name])[node.name]
+
+    def errors(threshold, ratio):  # [C]
+        population = neuron(geometric(1.0, ratio, steps), threshold=threshold)
+        current = interpret.values(folded, batch, [node.inputs[0]])[node.inputs[0]]
+        potential, emitted = torch.zeros_like(current), torch.zeros_like(current)
+        for t in range(steps):
+            now = current if t == 0 else torch.zeros_like(current)
+            spikes, potential = neurons.step(population, potential, now, emitted, t)
+            emitted = emitted + neurons.sent(population, spikes)
+        return (emitted * threshold - activations).square().mean(0)
+
+    def best(ratio):
+        """Of the first heights whose spikes together reach far enough."""
+        reach = geometric(1.0, ratio, steps).sum()
+        most = MARGIN * activations.amax(0)
+        found = [(2.0 * first, errors(2.0 * first, ratio)) for first in LARGEST]
+        usable = [torch.where(first * reach < most, torch.inf, error) for first, error in found]
+        return torch.stack(usable).min(0).values
+
+    own = torch.stack([errors(float(each), ratios[node.name]) for each in node.neuron.threshold])
+    assert torch.allclose(own.diagonal(), best(ratios[node.name]), rtol=1e-4)
+    assert float(own.diagonal().sum()) <= 1.0001 * min(float(best(r).sum()) for r in RATIOS)
+
+
+def test_a_lead_makes_the_first_population_settle_earlier():
+    """Where errors count from early on, less is left after 6 of 16 steps."""
+    artificial, batch = ann("identity"), images("identity", 12)
+    thresholds = {node.name: torch.tensor(3.0) for node in artificial.of(ReLU)}
+    before = fire_differentially(artificial, thresholds, torch.ones(16), 1, 0.5)
+    first = artificial.of(ReLU)[0].name
+    expected = interpret.values(artificial, batch, [first])[first]
+
+    def left(lead):
+        graph, _ = schedule(artificial, before, batch, 16, lead)
+        state = None
+        for _ in range(6):
+            _, state = interpret.step(graph, batch, state)
+        sent = state.memory[interpret.emitted_by(first)]
+        threshold = neurons.per_channel(graph[first].neuron.threshold, sent)
+        return float((sent * threshold - expected).norm())
+
+    assert left(lead=0.9) < left(lead=0.0)
 
 
 def test_longer_runs_than_it_was_made_for_are_refused():
@@ -160,10 +254,11 @@ def test_rates_are_refused():
 
 
 @pytest.mark.parametrize(
-    "options", [{"percentile": 0}, {"caution": 0.4}, {"levels": 0}, {"steps": 0}]
+    "options",
+    [{"percentile": 0}, {"caution": 0.4}, {"levels": 0}, {"steps": 0}, {"lead": 2}, {"first": 1.0}],
 )
 def test_impossible_options_are_refused(options):
-    with pytest.raises(ValueError, match=r"must|start"):
+    with pytest.raises(ValueError, match=r"must|start|together"):
         differential(**options)
 
 

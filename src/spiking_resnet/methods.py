@@ -10,7 +10,7 @@ from spiking_resnet.graph import Graph, ReLU
 from spiking_resnet.neurons import Reset
 from spiking_resnet.passes.calibrate import Correction, calibrate
 from spiking_resnet.passes.compensate import compensate, search
-from spiking_resnet.passes.differential import fire_differentially, geometric
+from spiking_resnet.passes.differential import fire_differentially, geometric, schedule
 from spiking_resnet.passes.encode import poisson_input, with_input_limit
 from spiking_resnet.passes.fire import Kind, fire, fire_after_pools, fire_at_output
 from spiking_resnet.passes.fold_bn import fold_bn
@@ -176,10 +176,10 @@ class differential:
     percentile, per_channel, max_pooling: as in `hu2021`.
     steps: the number of time steps, which the heights are chosen for.
     levels: sizes of a spike: 1, 2, ... 2^(levels - 1) heights.
-    first: height of the first step's spikes in thresholds; None: such that the largest spike of the
-        first step is 0.35 thresholds, or 1 if there are several sizes.
-    last: that of the last step's; None: the best of some, tried on calibration images only, with
-        the trials in the graph's notes. images: of them, for these trials.
+    first, last: heights of the first and of the last step's spikes in thresholds, the same for all
+        populations; None, both: every population's own (passes/differential.py, `schedule`).
+    lead: how much earlier the first population has to have settled, as a share of the steps.
+    images: calibration images used for that, layer by layer.
     caution: from how far between two sizes on the larger one is fired; more than 0.5 saves spikes.
     """
 
@@ -191,6 +191,7 @@ class differential:
     levels: int = 1
     first: float | None = None
     last: float | None = None
+    lead: float = 0.3
     images: int = 64
     caution: float = 0.5
 
@@ -201,6 +202,10 @@ class differential:
             raise ValueError(f"caution is {self.caution}: it must lie in 0.5..1")
         if self.steps < 1 or self.levels < 1 or self.images < 1:
             raise ValueError("steps, levels and images start at 1")
+        if not 0 <= self.lead <= 1:
+            raise ValueError(f"lead is {self.lead}: it must lie in 0..1")
+        if (self.first is None) != (self.last is None):
+            raise ValueError("first and last go together: name both heights, or neither")
 
     def apply(self, traced: Graph, calibration: Calibration) -> Graph:
         """The spiking network of a traced one."""
@@ -208,29 +213,18 @@ class differential:
         statistics = measure(ann, calibration, self.per_channel, self.images)
         thresholds = percentile_thresholds(ann, statistics, self.percentile)
         graph = cumulative_pools(with_input_limit(ann, statistics.input_limit))
-        usual = 0.35 if self.levels == 1 else 2.0 ** (1 - self.levels)
-        first = usual if self.first is None else self.first
-
-        def build(share: float) -> Graph:
-            heights = geometric(first, first * share, self.steps)
-            made = fire_differentially(graph, thresholds, heights, self.levels, self.caution)
-            return single(normalise(made))
-
-        def decider(share: float) -> Callable[[Tensor], Tensor]:
-            candidate = build(share)
-            return lambda images: simulate(candidate, images, self.steps).logits[-1]
-
-        last, notes = self.last, {}
-        if last is None:
-            trials = search(ann, statistics.sample, decider, candidates=SHARES)
-            last = first * trials[0].factor
-            notes = {"trials": [asdict(trial) for trial in trials]}
+        heights = geometric(self.first or 1.0, self.last or 1.0, self.steps)
+        graph = fire_differentially(graph, thresholds, heights, self.levels, self.caution)
+        ratios: dict[str, float] = {}
+        if self.first is None:
+            graph, ratios = schedule(ann, graph, statistics.sample, self.steps, self.lead)
         facts = {
             "calibration_images": statistics.images,
-            "heights": {"first": first, "last": last, **notes},
+            "ratios": ratios,
             "thresholds": {name: value.tolist() for name, value in thresholds.items()},
         }
-        return replace(build(last / first), ann=ann).with_notes({**self.describe(), **facts})
+        graph = single(normalise(graph))
+        return replace(graph, ann=ann).with_notes({**self.describe(), **facts})
 
     def describe(self) -> dict[str, Any]:
         """The method's name and options, JSON-able."""
@@ -320,8 +314,10 @@ class calibrated:
         graph = fire(with_input_limit(ann, statistics.input_limit), thresholds, kind)
         if self.max_pooling == "cumulative":
             graph = cumulative_pools(graph)
+        delay = 0 if self.waits else self._delay(ann, statistics, thresholds)
         correction = Correction(
             steps=steps,
+            delay=delay,
             compensation=self.compensation,
             rounds=self.rounds,
             weights=self.weights,
@@ -329,7 +325,6 @@ class calibrated:
         )
         if self._corrects:
             graph = calibrate(ann, graph, statistics.sample, correction)
-        delay = 0 if self.waits else self._delay(ann, statistics, thresholds)
         if self.waits:
             graph = fire_serially(graph, self.steps)
         graph = normalise(graph.with_nodes([*graph.nodes[:-1], replace(graph.output, delay=delay)]))
@@ -373,8 +368,6 @@ class calibrated:
         """The method's name and options, JSON-able."""
         return {"method": self.name, "options": asdict(self)}
 
-
-SHARES = (0.5, 0.25, 0.125, 0.0625, 0.03, 0.015)  # last height over first, tried by `differential`
 
 Method = hu2021 | differential | calibrated
 
