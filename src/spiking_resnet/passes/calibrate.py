@@ -9,7 +9,19 @@ steps, a its activation in the artificial network and E a mean over images:
     bias (light):         b_c  <- b_c + E[a_c - r_c]         (also over the places of a map)
     potential (advanced): v0_i <- v0_i + T * E[a_i - r_i]    (for every neuron)
 
-repeated, because r answers in whole spikes. The weights, which "advanced" fits by gradients, have a
+repeated, because r answers in whole spikes. For neurons of one step and many levels (those that
+wait for their whole input) there are also the offsets of distribution-aware QCFS (Hao et al.,
+"Faster and Stronger: When ANN-SNN Conversion Meets Parallel Spiking Calculation", ICML 2025). A
+channel of range theta and T levels says
+
+    (theta + phi) * clip(floor((z + psi) T / theta + 1/2) / T, 0, 1)
+
+with psi the mean error of its input z, phi that of its output, both against the artificial network
+whose ReLUs are clipped at theta. There both are running averages (0.99) while the two networks see
+batch after batch; here they are the means over all images at once, layer by layer, which is where
+such averages settle, whatever the order of images and batches.
+
+The weights, which "advanced" fits by gradients, have a
 closed form here, a ridge regression for every layer, bias included:
 
     min over W', b' of  E |W' x + b' - z|^2 + ridge * |W' - W|^2
@@ -29,7 +41,6 @@ from torch import Tensor
 
 from spiking_resnet import interpret, neurons
 from spiking_resnet.graph import (
-    Add,
     Affine,
     Conv2d,
     Fire,
@@ -40,9 +51,12 @@ from spiking_resnet.graph import (
     Node,
 )
 from spiking_resnet.neurons import Differential, IntegrateAndFire
+from spiking_resnet.structure import bias_before, bias_carrier, with_bias
 
 Weighted = Conv2d | Linear
+Currents = Callable[[], Iterable[tuple[slice, Tensor]]]  # portions of images, [T or 1, n, ...]
 
+LOWEST_HEIGHT = 1e-3  # of a spike that offsets make lower, in its own
 NUMBERS = 2**22  # values of one layer worked on at once, over its images and steps
 HELD = 2**28  # currents of one layer that are kept between rounds; more are computed again
 
@@ -51,13 +65,14 @@ HELD = 2**28  # currents of one layer that are kept between rounds; more are com
 class Correction:
     """What `calibrate` corrects.
 
-    steps: T. compensation: "none", "bias" of every channel, or initial "potential" of every neuron.
-    rounds: how often it is measured and corrected. weights: whether they are fitted. ridge: how
+    steps: T. compensation: "none", "bias" of every channel, initial "potential" of every neuron, or
+    "offsets" of every channel before and after its neurons (of one step, T levels). rounds: how
+    often bias or potential are measured and corrected. weights: whether they are fitted. ridge: how
     strongly they are held to what they were, as a share of their inputs' mean square.
     """
 
     steps: int
-    compensation: Literal["none", "bias", "potential"] = "potential"
+    compensation: Literal["none", "bias", "potential", "offsets"] = "potential"
     rounds: int = 3
     weights: bool = True
     ridge: float = 1e-3
@@ -180,14 +195,32 @@ class _Work:
 
     def _fire(self, node: Fire) -> None:
         """Corrects a population, and keeps what it and its ReLU hand on."""
-        relu = self.ann[node.name]
         self.artificial[node.name] = torch.cat(
-            [
-                interpret.STATELESS[type(relu)](relu, self._wanted(node, part))
-                for part in self._parts(node)
-            ]
+            [self._activation(node, part) for part in self._parts(node)]
         )
         currents = self._currents(node)
+        if self.correction.compensation == "offsets":
+            neuron, shift = self._offset(node, currents)
+        else:
+            neuron, shift = self._compensated(node, currents)
+        sent = [_Sent.of(neuron, self._run(neuron, each, shift)) for _, each in currents()]
+        numbers = torch.cat([each.numbers for each in sent], 1)
+        self.spiking[node.name] = replace(sent[0], numbers=numbers)
+        self.nodes[node.name] = replace(node, neuron=neuron)
+        if bool(shift.any()):
+            self._shift(node, shift)
+
+    def _activation(self, node: Fire, part: slice) -> Tensor:
+        """What the artificial network's ReLU hands on, [n, ...]; with offsets, clipped."""
+        relu = self.ann[node.name]
+        value = interpret.STATELESS[type(relu)](relu, self._wanted(node, part))
+        if self.correction.compensation != "offsets":
+            return value
+        most = node.neuron.levels * node.neuron.threshold
+        return torch.minimum(value, neurons.per_channel(most, value))
+
+    def _compensated(self, node: Fire, currents: Currents) -> tuple[IntegrateAndFire, Tensor]:
+        """The population with other initial potentials, and a bias [C] more for it."""
         neuron, shift = node.neuron, torch.zeros(node.shape[0])
         for _ in range(self.correction.rounds if self.correction.compensation != "none" else 0):
             total = torch.zeros(node.shape)
@@ -201,14 +234,31 @@ class _Work:
                 initial = neurons.per_channel(neuron.initial_potential, error[None])
                 later = initial + self.correction.steps * error
                 neuron = replace(neuron, initial_potential=later)
-        sent = [_Sent.of(neuron, self._run(neuron, each, shift)) for _, each in currents()]
-        numbers = torch.cat([each.numbers for each in sent], 1)
-        self.spiking[node.name] = replace(sent[0], numbers=numbers)
-        self.nodes[node.name] = replace(node, neuron=neuron)
-        if bool(shift.any()):
-            self._shift(node, shift)
+        return neuron, shift
 
-    def _currents(self, node: Fire) -> Callable[[], Iterable[tuple[slice, Tensor]]]:
+    def _offset(self, node: Fire, currents: Currents) -> tuple[IntegrateAndFire, Tensor]:
+        """The population with spikes of other heights, (theta + phi) / levels, and psi [C]."""
+        neuron = node.neuron
+        before = self._over_places(
+            self._wanted(node, part) - self._mean(current) for part, current in currents()
+        )
+        after = self._over_places(
+            self.artificial[node.name][part] - self._mean(self._run(neuron, current, before))
+            for part, current in currents()
+        )
+        height = neuron.amplitude + after / neuron.levels
+        height = height.clamp(min=LOWEST_HEIGHT * neuron.amplitude)
+        return replace(neuron, amplitude=height), before
+
+    def _over_places(self, parts: Iterable[Tensor]) -> Tensor:
+        """The mean [C] over all images and places of values [n, C, ...], portion by portion."""
+        total, count = torch.zeros((), dtype=torch.float64), 0
+        for part in parts:
+            table = part.transpose(0, 1).flatten(1)
+            total, count = total + table.double().sum(1), count + table.shape[1]
+        return (total / count).float()
+
+    def _currents(self, node: Fire) -> Currents:
         """The currents of a population, before corrections of its own, portion by portion."""
 
         def computed() -> Iterator[tuple[slice, Tensor]]:
@@ -243,24 +293,15 @@ class _Work:
         """Adds a bias [C] to what a population receives: to that of a layer that only it reads, or
         in a node of its own.
         """
-        source = self.nodes[node.inputs[0]]
-        while isinstance(source, Add) and len(self.graph.consumers[source.name]) == 1:
-            own = (self.nodes[name] for name in source.inputs if self._has_bias(name))
-            source = next(own, self.nodes[source.inputs[0]])
-        if self._has_bias(source.name):
-            assert isinstance(source, Weighted)
-            bias = shift if source.bias is None else source.bias + shift
-            self.nodes[source.name] = replace(source, bias=bias)
+        name = bias_carrier(self.graph, node)
+        if name is None:
+            current, shape = self.nodes[node.name], self.graph[node.inputs[0]].shape
+            assert isinstance(current, Fire)
+            self.before[node.name], self.nodes[node.name] = bias_before(current, shape, shift)
             return
-        name, shape = f"{node.name}.bias", self.graph[node.inputs[0]].shape
-        self.before[node.name] = Affine(
-            name=name, inputs=node.inputs, shape=shape, scale=torch.ones(()), shift=shift
-        )
-        self.nodes[node.name] = replace(self.nodes[node.name], inputs=(name,))
-
-    def _has_bias(self, name: str) -> bool:
-        """Whether a node has a bias that only one other node reads."""
-        return isinstance(self.graph[name], Weighted) and len(self.graph.consumers[name]) == 1
+        layer = self.nodes[name]
+        assert isinstance(layer, Weighted)
+        self.nodes[name] = with_bias(layer, shift)
 
     def _pool(self, node: MaxPool) -> None:
         """Keeps what a max pool hands on in either network."""
