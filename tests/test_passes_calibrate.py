@@ -13,6 +13,7 @@ from spiking_resnet.passes.fold_bn import fold_bn
 from spiking_resnet.passes.thresholds import (
     balanced_thresholds,
     delay_of,
+    gaussian_thresholds,
     iterated_thresholds,
     mmse_thresholds,
 )
@@ -51,9 +52,47 @@ def test_thresholds_are_positive_where_neurons_are_dead():
     for found in (
         mmse_thresholds(graph, statistics, 8),
         iterated_thresholds(graph, statistics, 8, 99.9),
+        gaussian_thresholds(graph, batches, 8),
         balanced_thresholds(graph, batches.split(8)),
     ):
         assert all(bool((value > 0).all()) for value in found.values())
+
+
+def one_channel(values):
+    """(graph of one ReLU that reads the image, the images [n, 1, 1, 1])."""
+    graph = fold_bn(trace(nn.Sequential(nn.Flatten(), nn.ReLU(), nn.Linear(1, 2)), (1, 1, 1)))
+    return graph, values.float().view(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 4, 16])
+@pytest.mark.parametrize("mean", [-1.0, 0.0, 2.0])
+def test_gaussian_thresholds_are_the_fixed_point_of_normally_distributed_inputs(levels, mean):
+    """R = R E[q z] / E[q^2], E by the sum over 40000 quantiles of the distribution."""
+    share = (torch.arange(40000, dtype=torch.float64) + 0.5) / 40000
+    values = mean + 1.5 * torch.special.ndtri(share)
+    graph, batch = one_channel(values)
+    wide = next(iter(gaussian_thresholds(graph, batch, levels).values())).double()
+    q = torch.floor(values * levels / wide + 0.5).clamp(0, levels) * wide / levels
+    assert float((q * values).mean() / q.square().mean()) == pytest.approx(1, abs=0.005)
+
+
+def test_gaussian_thresholds_of_evenly_distributed_inputs_are_not_the_iterated_ones():
+    """They look at mean and variance alone: the tail of a normal distribution reaches further."""
+    values = torch.linspace(0, 1, 20001)
+    graph, batch = one_channel(values)
+    statistics = measure(graph, Calibration(batch), True)
+    seen = next(iter(iterated_thresholds(graph, statistics, 16, 100).values()))
+    thought = next(iter(gaussian_thresholds(graph, batch, 16).values()))
+    assert float(thought) > 1.05 * float(seen)
+
+
+def test_gaussian_thresholds_depend_on_no_order_and_stay_below_a_ceiling():
+    graph, frames = ann("relu6"), images("relu6", 24)
+    one, two = (gaussian_thresholds(graph, each, 8) for each in (frames, frames.flip(0)))
+    for node in graph.of(ReLU):
+        assert torch.allclose(one[node.name], two[node.name], rtol=1e-5)
+        if node.ceiling is not None:
+            assert float(one[node.name].max()) <= node.ceiling
 
 
 def test_iterated_thresholds_do_not_exceed_the_percentile():
@@ -73,6 +112,16 @@ def test_balanced_thresholds_by_hand():
     assert float(once) == pytest.approx(2 * (1 + 3 + 5) / 4)  # 4.5
     twice = balanced_thresholds(graph, [batch, batch])[name]
     assert float(twice) == pytest.approx(4.5 + 2 * 0.5 / 4)
+
+
+def test_balanced_thresholds_grow_with_every_batch_and_not_with_the_size_of_batches():
+    graph, frames = ann("identity"), images("identity", 32)
+    few, many = (balanced_thresholds(graph, [frames] * count) for count in (3, 30))
+    parts = [frames[start::4] for start in range(4)] * 10
+    small = balanced_thresholds(graph, parts)
+    for name, value in few.items():
+        assert bool((many[name] >= value).all())
+        assert float(small[name].sum()) == pytest.approx(float(many[name].sum()), rel=0.2)
 
 
 def test_the_delay_by_hand():

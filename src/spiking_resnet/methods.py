@@ -7,21 +7,28 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from spiking_resnet.graph import Graph, ReLU
-from spiking_resnet.neurons import Reset
+from spiking_resnet.neurons import Dcgs, Reset
 from spiking_resnet.passes.calibrate import Correction, calibrate
 from spiking_resnet.passes.compensate import compensate, search
-from spiking_resnet.passes.differential import fire_differentially, geometric, schedule
+from spiking_resnet.passes.differential import (
+    fire_differentially,
+    geometric,
+    of_a_mean,
+    schedule,
+)
 from spiking_resnet.passes.encode import poisson_input, with_input_limit
 from spiking_resnet.passes.fire import Kind, fire, fire_after_pools, fire_at_output
 from spiking_resnet.passes.fold_bn import fold_bn
 from spiking_resnet.passes.normalise import normalise
 from spiking_resnet.passes.pools import cumulative_pools, relu_first
 from spiking_resnet.passes.serial import fire_serially
+from spiking_resnet.passes.shift import shift_currents
 from spiking_resnet.passes.shortcuts import projections, unconverted
 from spiking_resnet.passes.snap import single, snap
 from spiking_resnet.passes.thresholds import (
     balanced_thresholds,
     delay_of,
+    gaussian_thresholds,
     iterated_thresholds,
     mmse_thresholds,
     percentile_thresholds,
@@ -232,6 +239,70 @@ class differential:
 
 
 @dataclass(frozen=True, kw_only=True)
+class dcgs:
+    """Differential coding with its authors' own neurons and thresholds (neurons.Dcgs).
+
+    Huang et al., "Differential Coding for Training-Free ANN-to-SNN Conversion", ICML 2025: a spike
+    corrects a running mean, by thresholds theta / 2^k, positive and negative. Made for one number
+    of steps, which decides the thresholds. Differs in: clipped ReLUs keep their ceiling.
+
+    thresholds: "gaussian" (their threshold iteration, of normally distributed inputs), "iterated"
+        (the same of the activations seen) or "percentile", all per channel, for steps *
+        2^(levels - 1) levels. percentile: for that, and the most for "iterated".
+    steps: as in `differential`. levels: n, of the sizes theta, theta / 2, ... of a spike; more than
+        1 are multi-threshold neurons, 1 is the signed integrate-and-fire neuron.
+    images: of the calibration images, for the means and variances.
+    """
+
+    name: ClassVar[str] = "dcgs"
+
+    thresholds: Literal["gaussian", "iterated", "percentile"] = "gaussian"
+    percentile: float = 99.9
+    steps: int = 16
+    levels: int = 1
+    images: int = 256
+
+    def __post_init__(self) -> None:
+        if not 0 < self.percentile <= 100:
+            raise ValueError(f"percentile is {self.percentile}: it must lie in (0, 100]")
+        if self.thresholds not in ("gaussian", "iterated", "percentile"):
+            raise ValueError(
+                f"thresholds is {self.thresholds!r}: one of gaussian, iterated and percentile"
+            )
+        if self.steps < 1 or self.levels < 1 or self.images < 1:
+            raise ValueError("steps, levels and images start at 1")
+
+    def apply(self, traced: Graph, calibration: Calibration) -> Graph:
+        """The spiking network of a traced one."""
+        ann = relu_first(fold_bn(traced))
+        statistics = measure(ann, calibration, True, self.images)
+        thresholds = self._thresholds(ann, statistics)
+        graph = cumulative_pools(with_input_limit(ann, statistics.input_limit))
+        heights = of_a_mean(self.steps, self.levels)
+        share = SIGNED if self.levels == 1 else MULTI_THRESHOLD
+        made = fire_differentially(graph, thresholds, heights, self.levels, share, Dcgs)
+        facts = {
+            "calibration_images": statistics.images,
+            "thresholds": {name: value.tolist() for name, value in thresholds.items()},
+        }
+        graph = replace(single(normalise(made)), ann=ann)
+        return graph.with_notes({**self.describe(), **facts})
+
+    def _thresholds(self, ann: Graph, statistics: Statistics) -> dict[str, Tensor]:
+        """What a neuron hands on at most in one step, by population."""
+        levels = self.steps * 2 ** (self.levels - 1)
+        if self.thresholds == "gaussian":
+            return gaussian_thresholds(ann, statistics.sample, levels)
+        if self.thresholds == "iterated":
+            return iterated_thresholds(ann, statistics, levels, self.percentile)
+        return percentile_thresholds(ann, statistics, self.percentile)
+
+    def describe(self) -> dict[str, Any]:
+        """The method's name and options, JSON-able."""
+        return {"method": self.name, "options": asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
 class calibrated:
     """Integrate-and-fire neurons made for T steps, corrected layer by layer on calibration images.
 
@@ -239,13 +310,16 @@ class calibrated:
     neuron x read-out (passes/thresholds.py, passes/calibrate.py; PRESETS names published sets).
 
     thresholds: "percentile" of the activations; "mmse" of quantisation to T levels (SNN
-        Calibration); "iterated" (DCGS's threshold iteration); "balanced" (local threshold
-        balancing). percentile: for "percentile", and the most for "iterated".
+        Calibration); "iterated" (DCGS's threshold iteration on the activations seen), "gaussian"
+        (on normally distributed inputs, as there); "balanced" (local threshold balancing).
+        percentile: for "percentile", and the most for "iterated".
     per_channel: one threshold per channel; "balanced" ones always are.
-    compensation: of channels' "bias", of neurons' initial "potential", or "none". rounds: of it.
+    compensation: of channels' "bias", of neurons' initial "potential", channels' "offsets" (of
+        neurons that wait: DA-QCFS), or "none". rounds: of the first two.
     weights: refitted to what layers receive. ridge: how strongly they are held (calibrate.py).
     initial_potential, levels, signed, max_pooling, grid, sum_bits: as in `hu2021`. Thresholds of
         neurons of several levels are the range over the levels.
+    bias_shift: the initial potential is 0 and enters as a current, its T-th part at every step.
     waits: neurons wait for their whole input and then fire up to T spikes (layer-serial, after
         DA-QCFS): no uneven arrival, but latency grows with depth. Off the grid, without a delay.
     delay: steps that the read-out leaves out; "auto" is what delayed evaluation takes (delay_of);
@@ -255,14 +329,15 @@ class calibrated:
 
     name: ClassVar[str] = "calibrated"
 
-    thresholds: Literal["percentile", "mmse", "iterated", "balanced"] = "mmse"
+    thresholds: Literal["percentile", "mmse", "iterated", "gaussian", "balanced"] = "mmse"
     percentile: float = 99.9
     per_channel: bool = True
-    compensation: Literal["none", "bias", "potential"] = "potential"
+    compensation: Literal["none", "bias", "potential", "offsets"] = "potential"
     rounds: int = 3
     weights: bool = True
     ridge: float = 1e-3
     initial_potential: float = 0.5
+    bias_shift: bool = False
     levels: int = 1
     signed: bool = False
     waits: bool = False
@@ -270,7 +345,7 @@ class calibrated:
     max_pooling: Literal["cumulative", "instant"] = "cumulative"
     steps: int = 32
     images: int = 256
-    batches: int = 64
+    batches: int = 500
     grid: int | None = 14
     sum_bits: int = 16
 
@@ -294,10 +369,12 @@ class calibrated:
                 raise ValueError(f"{option} is {getattr(self, option)!r}: one of {allowed}")
         if not 16 <= self.sum_bits <= 24:
             raise ValueError(f"sum_bits is {self.sum_bits}: it must lie in 16..24")
-        if self.compensation not in ("none", "bias", "potential"):
+        if self.compensation not in ("none", "bias", "potential", "offsets"):
             raise ValueError(
-                f"compensation is {self.compensation!r}: one of none, bias and potential"
+                f"compensation is {self.compensation!r}: one of none, bias, potential and offsets"
             )
+        if self.compensation == "offsets" and not self.waits:
+            raise ValueError("offsets are for neurons that wait: add waits=True")
         for option in ("steps", "images", "levels", "rounds", "batches"):
             if getattr(self, option) < 1:
                 raise ValueError(f"{option} is {getattr(self, option)}: it starts at 1")
@@ -310,8 +387,11 @@ class calibrated:
         # Neurons that wait count what they received once: one step with T levels.
         steps, levels = (1, self.steps) if self.waits else (self.steps, self.levels)
         thresholds = {name: value / levels for name, value in ranges.items()}
-        kind = Kind(initial_potential=self.initial_potential, levels=levels, signed=self.signed)
+        kind = Kind(initial_potential=self._start, levels=levels, signed=self.signed)
         graph = fire(with_input_limit(ann, statistics.input_limit), thresholds, kind)
+        if self.bias_shift:
+            share = self.initial_potential / steps
+            graph = shift_currents(graph, {name: share * each for name, each in thresholds.items()})
         if self.max_pooling == "cumulative":
             graph = cumulative_pools(graph)
         delay = 0 if self.waits else self._delay(ann, statistics, thresholds)
@@ -346,6 +426,11 @@ class calibrated:
         """Whether anything is corrected layer by layer."""
         return self.weights or self.compensation != "none"
 
+    @property
+    def _start(self) -> float:
+        """Potentials before the first step, in thresholds."""
+        return 0.0 if self.bias_shift else self.initial_potential
+
     def _ranges(self, ann: Graph, statistics: Statistics) -> dict[str, Tensor]:
         """What neurons hand on at most in one step, by population."""
         levels = self.steps * self.levels
@@ -353,15 +438,17 @@ class calibrated:
             return mmse_thresholds(ann, statistics, levels)
         if self.thresholds == "iterated":
             return iterated_thresholds(ann, statistics, levels, self.percentile)
+        if self.thresholds == "gaussian":
+            return gaussian_thresholds(ann, statistics.sample, levels)
         if self.thresholds == "balanced":
-            parts = statistics.sample.split(max(1, len(statistics.sample) // 8))
+            parts = statistics.sample.split(FEW)
             return balanced_thresholds(ann, [parts[i % len(parts)] for i in range(self.batches)])
         found = percentile_thresholds(ann, statistics, self.percentile)
         return {node.name: found[node.name] for node in ann.of(ReLU)}
 
     def _delay(self, ann: Graph, statistics: Statistics, thresholds: Mapping[str, Tensor]) -> int:
         if self.delay == "auto":
-            return delay_of(ann, statistics.sample, thresholds, self.initial_potential, self.steps)
+            return delay_of(ann, statistics.sample, thresholds, self._start, self.steps)
         return self.steps // 4 if self.delay is None else self.delay
 
     def describe(self) -> dict[str, Any]:
@@ -369,14 +456,17 @@ class calibrated:
         return {"method": self.name, "options": asdict(self)}
 
 
-Method = hu2021 | differential | calibrated
+SIGNED, MULTI_THRESHOLD = 0.5, 0.75  # from what share of a size on DCGS's neurons fire it
+FEW = 16  # images in a batch of "balanced" thresholds: what counts is how many batches there are
+
+Method = hu2021 | differential | dcgs | calibrated
 
 _CHOICES = {
     "reset": ("subtract", "zero"),
     "max_pooling": ("cumulative", "instant"),
     "readout": ("spikes+membrane", "membrane"),
     "input_coding": ("constant", "poisson"),
-    "thresholds": ("percentile", "mmse", "iterated", "balanced"),
+    "thresholds": ("percentile", "mmse", "iterated", "gaussian", "balanced"),
 }
 
 PLAIN: dict[str, Any] = {"compensation": "none", "weights": False, "delay": 0}
@@ -387,6 +477,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "mmse": {**PLAIN, "thresholds": "mmse"},
     "threshold-iteration": {**PLAIN, "thresholds": "iterated"},  # of DCGS, ICML 2025
     "threshold-balancing": {**PLAIN, "thresholds": "balanced", "delay": "auto"},  # CVPR 2025
+    "bias-shift": {**PLAIN, "thresholds": "percentile", "bias_shift": True},  # ICLR 2021
+    "da-qcfs": {  # Hao et al., ICML 2025
+        **PLAIN,
+        "thresholds": "mmse",
+        "compensation": "offsets",
+        "waits": True,
+    },
     # Li et al., ICML 2021
     "snn-calibration-light": {**PLAIN, "compensation": "bias", "rounds": 1},
     # with the ridge regression in the place of its gradient descent
@@ -402,6 +499,7 @@ METHODS: dict[str, type[Method]] = {
     "hu2021": hu2021,
     "differential": differential,
     "calibrated": calibrated,
+    "dcgs": dcgs,
 }
 
 

@@ -31,8 +31,21 @@ is what the neuron's input u so far is ahead of it, and
     v <- v + I - height(t) * s;   e <- e + height(t) * s;   height(t) = threshold * heights[t]
 
 so after every step e stands for the (clipped) ReLU of u, as well as that step's height allows.
-Unlike DCGS's, whose heights are threshold / t for a mean over time, a neuron keeps no error of past
-steps: v follows the input as it is now.
+
+DCGS's own neuron (Huang et al., "Differential Coding for Training-Free ANN-to-SNN Conversion", ICML
+2025) decodes a mean over time. At step t = 1, 2, ... it receives x(t), holds the running means e_in
+of its input and e_out of its output (e_in starts as the bias), and fires a spike s(t), one of
+threshold / 2^k, k = 0 ... levels - 1, with a sign, or none:
+
+    m <- m + x(t) + e_in - e_out;   s = sign(m) * the largest with |m| >= 3/4 threshold / 2^k
+    m <- m - s;   e_in <- e_in + x(t) / t;   e_out <- e_out + s / t
+
+where a negative spike must leave e_out >= 0. That is the multi-threshold neuron; a signed
+integrate-and-fire neuron with v0 = threshold / 2 in its place has one size, fired from half of it
+on. By induction m = t (e_in - e_out) after every step. So m needs no memory of its own: it is the
+differential neuron above with v = m / t, heights threshold / (2^(levels - 1) t) of the smallest
+spike, what a spike of step t weighs in e_out as its value, and another rule for s. An image that
+enters at the first step is the mean of a constant one.
 
 The layer-serial neuron (the "parallel" neuron of Hao et al., ICML 2025) integrates its whole input
 before it fires: the reset by subtraction as above, but s = 0 at all but `window` steps from `start`
@@ -102,6 +115,18 @@ class Differential(IntegrateAndFire):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class Dcgs(Differential):
+    """A population of DCGS's neurons.
+
+    heights: [T], of the smallest spike at each step: 2^(1 - levels) / t for the mean over time.
+    caution: from what share of a size on it is fired: 3/4, the middle between it and its half, for
+    several of them; 1/2 is the signed integrate-and-fire neuron with v0 = threshold / 2.
+    """
+
+    caution: float = 0.75
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Serial(IntegrateAndFire):
     """A population that waits for its whole input.
 
@@ -149,10 +174,10 @@ def step(
     charged = potential + current
     if isinstance(neuron, Differential):
         height = neuron.heights[time]
-        ahead = torch.maximum(charged / threshold, -torch.as_tensor(emitted))
+        ahead = charged / threshold
         if neuron.ceiling is not None:
             ahead = torch.minimum(ahead, per_channel(neuron.ceiling, current) - emitted)
-        sent = height * _nearest(neuron, ahead / height)
+        sent = height * _size(neuron, ahead / height, emitted / height)
         return per_channel(neuron.amplitude, current) * sent, charged - threshold * sent
     if neuron.binary:
         fired = (charged >= threshold).to(charged.dtype)
@@ -166,8 +191,29 @@ def step(
     return per_channel(neuron.amplitude, current) * fired, rest
 
 
+def _size(neuron: Differential, wanted: Tensor, emitted: Tensor) -> Tensor:
+    """Of the sizes of a differential neuron's spikes the one for `wanted`, with its sign.
+
+    emitted: what it has sent so far; all in heights of this step.
+    """
+    if isinstance(neuron, Dcgs):
+        return _largest(neuron, wanted, emitted)
+    return _nearest(neuron, torch.maximum(wanted, -emitted))
+
+
+def _largest(neuron: Dcgs, wanted: Tensor, emitted: Tensor) -> Tensor:
+    """The largest size of which |wanted| is the share `caution`, with its sign; negative ones are
+    no larger than `emitted`.
+    """
+    found = torch.zeros_like(wanted)
+    for size in (2.0**level for level in range(neuron.levels)):
+        allowed = (wanted > 0) | (emitted >= size)
+        found = torch.where((wanted.abs() >= neuron.caution * size) & allowed, size, found)
+    return found * wanted.sign()
+
+
 def _nearest(neuron: Differential, wanted: Tensor) -> Tensor:
-    """Of the sizes of a differential neuron's spikes the one for `wanted`, with its sign."""
+    """The size that is nearest to |wanted| (by the neuron's caution), with its sign."""
     size, found, below = wanted.abs(), torch.zeros_like(wanted), 0
     for level in range(neuron.levels):
         found = torch.where(size >= below + neuron.caution * (2**level - below), 2.0**level, found)

@@ -58,9 +58,8 @@ class Pair:
         if isinstance(node, Conv2d | Linear) and reached:
             self.weigh(node)
         elif isinstance(node, Fire):
-            relu = self.ann[node.name]
             self.artificial[node.name] = torch.cat(
-                [_value(relu, [self.wanted(node, part)]) for part in self.parts(node)]
+                [self.activation(node, part) for part in self.parts(node)]
             )
             self.fire(node)
         elif isinstance(node, MaxPool) and interpret.is_stateful(node):
@@ -72,6 +71,10 @@ class Pair:
 
     def weigh(self, node: Conv2d | Linear) -> None:
         """Nothing; a subclass may change a layer that spikes reach, in `nodes`."""
+
+    def activation(self, node: Fire, part: slice) -> Tensor:
+        """What the artificial network's ReLU of this name hands on, [n, ...]."""
+        return _value(self.ann[node.name], [self.wanted(node, part)])
 
     def fire(self, node: Fire) -> None:
         """Nothing; a subclass settles a population and calls `keep`."""

@@ -4,7 +4,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from spiking_resnet.methods import PLAIN, PRESETS, Method, calibrated, differential, hu2021, named
+from spiking_resnet.methods import (
+    PLAIN,
+    PRESETS,
+    Method,
+    calibrated,
+    dcgs,
+    differential,
+    hu2021,
+    named,
+)
 from spiking_resnet.records import InputError
 
 
@@ -65,6 +74,18 @@ _ALL = (
         "differential-4",
         "the same with 4 sizes of spikes",
         lambda steps: differential(levels=4, steps=steps),
+        per_steps=True,
+    ),
+    Recipe(
+        "dcgs-1",
+        "differential coding of a mean, signed neurons (DCGS, Huang et al. 2025)",
+        lambda steps: dcgs(levels=1, steps=steps),
+        per_steps=True,
+    ),
+    Recipe(
+        "dcgs-4",
+        "the same with 4 thresholds, theta to theta / 8",
+        lambda steps: dcgs(levels=4, steps=steps),
         per_steps=True,
     ),
     Recipe(

@@ -22,6 +22,7 @@ from spiking_resnet.graph import (
     Pad,
     ReLU,
     Select,
+    Shape,
     Slice,
 )
 
@@ -108,6 +109,34 @@ def shortcuts(graph: Graph) -> dict[str, list[int]]:
             if depth[name] < deepest or not has_weights[name]
         ]
     return found
+
+
+def bias_carrier(graph: Graph, node: Fire) -> str | None:
+    """The name of a Conv2d or Linear whose bias reaches this population and nothing else.
+
+    None where there is none (what it reads others read too): a bias then needs a node of its own.
+    """
+
+    def alone(name: str) -> bool:
+        return isinstance(graph[name], Conv2d | Linear) and len(graph.consumers[name]) == 1
+
+    name = node.inputs[0]
+    while isinstance(graph[name], Add) and len(graph.consumers[name]) == 1:
+        inputs = graph[name].inputs
+        name = next((each for each in inputs if alone(each)), inputs[0])
+    return name if alone(name) else None
+
+
+def with_bias(node: Conv2d | Linear, shift: Tensor) -> Conv2d | Linear:
+    """`node` with `shift` [C] added to its bias."""
+    return replace(node, bias=shift if node.bias is None else node.bias + shift)
+
+
+def bias_before(node: Fire, shape: Shape, shift: Tensor) -> tuple[Affine, Fire]:
+    """A node that adds `shift` [C] to what `node` reads, of this shape, and `node` reading that."""
+    name = f"{node.name}.bias"
+    own = Affine(name=name, inputs=node.inputs, shape=shape, scale=torch.ones(()), shift=shift)
+    return own, replace(node, inputs=(name,))
 
 
 def scale_input(

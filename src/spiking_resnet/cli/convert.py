@@ -43,6 +43,7 @@ Examples:
 
 Next: spiking-resnet evaluate snn.safetensors
 """
+CORRECTIONS = ("none", "bias", "potential", "offsets")  # compensation of `calibrated`
 _METHOD, _DATA = "Method", "Calibration images"
 
 
@@ -56,6 +57,7 @@ _SWITCHES = {  # flags of an option that is on, and off
     "per_channel": ("--per-channel", "--per-layer"),
     "signed": ("--signed", "--unsigned"),
     "waits": ("--wait", "--no-wait"),
+    "bias_shift": ("--bias-shift", "--no-bias-shift"),
     "weights": ("--fit-weights", "--keep-weights"),
     "shortcut_conversion": ("--shortcut-conversion", "--no-shortcut-conversion"),
     "pool_neurons": ("--pool-neurons", "--no-pool-neurons"),
@@ -119,7 +121,7 @@ def convert(
     ] = "hu2021",
     thresholds: Annotated[
         str | None,
-        _option("thresholds", "calibrated: percentile, mmse, iterated or balanced."),
+        _option("thresholds", "calibrated: percentile, mmse, iterated, gaussian or balanced."),
     ] = None,
     weights_fitted: Annotated[
         bool | None,
@@ -152,9 +154,16 @@ def convert(
     initial_potential: Annotated[
         float | None, _option("initial_potential", "Before the first step, in thresholds.")
     ] = None,
+    bias_shift: Annotated[
+        bool | None,
+        _option(
+            "bias_shift", "calibrated: it enters as a current.", "--bias-shift/--no-bias-shift"
+        ),
+    ] = None,
     reset: Annotated[str | None, _option("reset", "subtract or zero.")] = None,
     levels: Annotated[
-        int | None, _option("levels", "Most spikes in a step (differential: sizes of a spike).")
+        int | None,
+        _option("levels", "Most spikes in a step (differential, dcgs: sizes of a spike)."),
     ] = None,
     signed: Annotated[
         bool | None, _option("signed", "Neurons may take spikes back.", "--signed/--unsigned")
@@ -191,7 +200,7 @@ def convert(
     ] = None,
     compensation: Annotated[
         str | None,
-        _option("compensation", "A factor, or search; calibrated: none, bias or potential."),
+        _option("compensation", f"A factor, or search; calibrated: {', '.join(CORRECTIONS)}."),
     ] = None,
     compensation_steps: Annotated[
         int | None, _option("compensation_steps", "Time steps of that search.")
@@ -226,12 +235,13 @@ def convert(
         "levels": levels,
         "signed": signed,
         "waits": waits,
+        "bias_shift": bias_shift,
         "first": first,
         "last": last,
         "caution": caution,
         "shortcut_conversion": shortcut_conversion,
         "compensation": compensation
-        if compensation in ("none", "bias", "potential")
+        if compensation in CORRECTIONS
         else options.parse_compensation(compensation),
         "thresholds": thresholds,
         "weights": weights_fitted,

@@ -9,7 +9,19 @@ steps, a its activation in the artificial network and E a mean over images:
     bias (light):         b_c  <- b_c + E[a_c - r_c]         (also over the places of a map)
     potential (advanced): v0_i <- v0_i + T * E[a_i - r_i]    (for every neuron)
 
-repeated, because r answers in whole spikes. The weights, which "advanced" fits by gradients, have a
+repeated, because r answers in whole spikes. For neurons of one step and many levels (those that
+wait for their whole input) there are also the offsets of distribution-aware QCFS (Hao et al.,
+"Faster and Stronger: When ANN-SNN Conversion Meets Parallel Spiking Calculation", ICML 2025). A
+channel of range theta and T levels says
+
+    (theta + phi) * clip(floor((z + psi) T / theta + 1/2) / T, 0, 1)
+
+with psi the mean error of its input z, phi that of its output, both against the artificial network
+whose ReLUs are clipped at theta. There both are running averages (0.99) while the two networks see
+batch after batch; here they are the means over all images at once, layer by layer, which is where
+such averages settle, whatever the order of images and batches.
+
+The weights, which "advanced" fits by gradients, have a
 closed form here, a ridge regression for every layer, bias included:
 
     min over W', b' of  E |W' x + b' - z|^2 + ridge * |W' - W|^2
@@ -27,12 +39,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spiking_resnet import neurons
-from spiking_resnet.graph import Add, Affine, Conv2d, Fire, Graph, Linear, Node
-from spiking_resnet.neurons import Differential
+from spiking_resnet.graph import Affine, Conv2d, Fire, Graph, Linear, Node
+from spiking_resnet.neurons import Differential, IntegrateAndFire
 from spiking_resnet.pair import Pair
+from spiking_resnet.structure import bias_before, bias_carrier, with_bias
 
 Weighted = Conv2d | Linear
+Currents = Callable[[], Iterable[tuple[slice, Tensor]]]  # portions of images, [T or 1, n, ...]
 
+LOWEST_HEIGHT = 1e-3  # of a spike that offsets make lower, in its own
 HELD = 2**28  # currents of one layer that are kept between rounds; more are computed again
 
 
@@ -41,14 +56,15 @@ class Correction:
     """What `calibrate` corrects.
 
     steps: T. delay: the first of them, which the read-out leaves out. compensation: "none", "bias"
-    of every channel, or initial "potential" of every neuron. rounds: how often it is measured and
+    of every channel, initial "potential" of every neuron, or "offsets" of every channel before and
+    after its neurons (of one step, T levels). rounds: how often bias or potential are measured and
     corrected. weights: whether they are fitted. ridge: how strongly they are held to what they
     were, as a share of their inputs' mean square.
     """
 
     steps: int
     delay: int = 0
-    compensation: Literal["none", "bias", "potential"] = "potential"
+    compensation: Literal["none", "bias", "potential", "offsets"] = "potential"
     rounds: int = 3
     weights: bool = True
     ridge: float = 1e-3
@@ -87,9 +103,28 @@ class _Work(Pair):
         """What values [T or 1, n, ...] amount to as an activation [n, ...]."""
         return value.sum(0) if self.once else value.mean(0)
 
+    def activation(self, node: Fire, part: slice) -> Tensor:
+        """What the artificial network's ReLU hands on, [n, ...]; with offsets, clipped."""
+        value = super().activation(node, part)
+        if self.correction.compensation != "offsets":
+            return value
+        most = node.neuron.levels * node.neuron.threshold
+        return torch.minimum(value, neurons.per_channel(most, value))
+
     def fire(self, node: Fire) -> None:
         """Corrects a population."""
         currents = self._currents(node)
+        if self.correction.compensation == "offsets":
+            neuron, shift = self._offset(node, currents)
+        else:
+            neuron, shift = self._compensated(node, currents)
+        spikes = (self.run(neuron, each, shift) for _, each in currents())
+        self.keep(replace(node, neuron=neuron), spikes)
+        if bool(shift.any()):
+            self._shift(node, shift)
+
+    def _compensated(self, node: Fire, currents: Currents) -> tuple[IntegrateAndFire, Tensor]:
+        """The population with other initial potentials, and a bias [C] more for it."""
         neuron, shift = node.neuron, torch.zeros(node.shape[0])
         for _ in range(self.correction.rounds if self.correction.compensation != "none" else 0):
             total = torch.zeros(node.shape)
@@ -103,12 +138,31 @@ class _Work(Pair):
                 initial = neurons.per_channel(neuron.initial_potential, error[None])
                 later = initial + self.steps * error
                 neuron = replace(neuron, initial_potential=later)
-        spikes = (self.run(neuron, each, shift) for _, each in currents())
-        self.keep(replace(node, neuron=neuron), spikes)
-        if bool(shift.any()):
-            self._shift(node, shift)
+        return neuron, shift
 
-    def _currents(self, node: Fire) -> Callable[[], Iterable[tuple[slice, Tensor]]]:
+    def _offset(self, node: Fire, currents: Currents) -> tuple[IntegrateAndFire, Tensor]:
+        """The population with spikes of other heights, (theta + phi) / levels, and psi [C]."""
+        neuron = node.neuron
+        before = self._over_places(
+            self.wanted(node, part) - self._mean(current) for part, current in currents()
+        )
+        after = self._over_places(
+            self.artificial[node.name][part] - self._mean(self.run(neuron, current, before))
+            for part, current in currents()
+        )
+        height = neuron.amplitude + after / neuron.levels
+        height = height.clamp(min=LOWEST_HEIGHT * neuron.amplitude)
+        return replace(neuron, amplitude=height), before
+
+    def _over_places(self, parts: Iterable[Tensor]) -> Tensor:
+        """The mean [C] over all images and places of values [n, C, ...], portion by portion."""
+        total, count = torch.zeros((), dtype=torch.float64), 0
+        for part in parts:
+            table = part.transpose(0, 1).flatten(1)
+            total, count = total + table.double().sum(1), count + table.shape[1]
+        return (total / count).float()
+
+    def _currents(self, node: Fire) -> Currents:
         """The currents of a population, before corrections of its own, portion by portion."""
 
         def computed() -> Iterator[tuple[slice, Tensor]]:
@@ -125,24 +179,15 @@ class _Work(Pair):
         """Adds a bias [C] to what a population receives: to that of a layer that only it reads, or
         in a node of its own.
         """
-        source = self.nodes[node.inputs[0]]
-        while isinstance(source, Add) and len(self.graph.consumers[source.name]) == 1:
-            own = (self.nodes[name] for name in source.inputs if self._has_bias(name))
-            source = next(own, self.nodes[source.inputs[0]])
-        if self._has_bias(source.name):
-            assert isinstance(source, Weighted)
-            bias = shift if source.bias is None else source.bias + shift
-            self.nodes[source.name] = replace(source, bias=bias)
+        name = bias_carrier(self.graph, node)
+        if name is None:
+            current, shape = self.nodes[node.name], self.graph[node.inputs[0]].shape
+            assert isinstance(current, Fire)
+            self.before[node.name], self.nodes[node.name] = bias_before(current, shape, shift)
             return
-        name, shape = f"{node.name}.bias", self.graph[node.inputs[0]].shape
-        self.before[node.name] = Affine(
-            name=name, inputs=node.inputs, shape=shape, scale=torch.ones(()), shift=shift
-        )
-        self.nodes[node.name] = replace(self.nodes[node.name], inputs=(name,))
-
-    def _has_bias(self, name: str) -> bool:
-        """Whether a node has a bias that only one other node reads."""
-        return isinstance(self.graph[name], Weighted) and len(self.graph.consumers[name]) == 1
+        layer = self.nodes[name]
+        assert isinstance(layer, Weighted)
+        self.nodes[name] = with_bias(layer, shift)
 
     def _fitted(self, node: Weighted) -> Weighted:
         """The node with weights and bias of the ridge regression."""

@@ -42,13 +42,26 @@ def geometric(first: float, last: float, steps: int) -> Tensor:
     return torch.logspace(0, 1, steps, base=last / first, dtype=torch.float64).mul(first).float()
 
 
+def of_a_mean(steps: int, levels: int) -> Tensor:
+    """Heights [steps] of the smallest of `levels` sizes, of which the largest is 1 / t at step t.
+
+    t = 1, 2, ...: so much a spike of height 1 weighs in a mean over t steps (DCGS).
+    """
+    return (2.0 ** (1 - levels) / torch.arange(1, steps + 1, dtype=torch.float64)).float()
+
+
 def fire_differentially(
-    graph: Graph, thresholds: Mapping[str, Tensor], heights: Tensor, levels: int, caution: float
+    graph: Graph,
+    thresholds: Mapping[str, Tensor],
+    heights: Tensor,
+    levels: int,
+    caution: float = 0.5,
+    kind: type[Differential] = Differential,
 ) -> Graph:
     """`graph` with a population of differential neurons in the place of every ReLU.
 
-    thresholds: by ReLU name, [] or [C]. heights: [T], in thresholds. The image and all biases enter
-    at the first step only, and the read-out sums up.
+    thresholds: by ReLU name, [] or [C]. heights: [T], in thresholds. kind: of neuron (DCGS's own:
+    `Dcgs`). The image and all biases enter at the first step only, and the read-out sums up.
     """
 
     def spiking(node: Node) -> Node:
@@ -59,7 +72,7 @@ def fire_differentially(
         if not isinstance(node, ReLU):
             return node
         threshold = thresholds[node.name]
-        neuron = Differential(
+        neuron = kind(
             threshold=threshold,
             initial_potential=torch.zeros(()),
             amplitude=threshold,

@@ -7,11 +7,18 @@ range R (N = T for spikes 0 and 1, v0 = threshold / 2):
     q(x) = R / N * clip(floor(x * N / R + 1/2), 0, N)
 
 MMSE thresholds (SNN Calibration, Li et al. 2021) take the R of the least E (q(x) - x)^2; threshold
-iteration (DCGS, ICML 2025) the fixed point of R <- R * E[q x] / E[q^2]. Local threshold balancing
-(Bu et al., CVPR 2025) looks at no quantiser: thresholds grow while activations exceed them.
+iteration (DCGS, ICML 2025) the fixed point of R <- R * E[q x] / E[q^2]: of the activations that
+were seen, or, as there, of a ReLU's input z that is normally distributed in every channel. With
+cells from c_k = (k - 1/2) R / N on, q is R / N times the number of cells that z has reached, so
+
+    E[q z] = R / N * sum_k E[z; z > c_k],   E[q^2] = (R / N)^2 * sum_k (2 k - 1) P(z > c_k)
+
+Local threshold balancing (Bu et al., CVPR 2025) looks at no quantiser: thresholds grow while
+activations exceed them.
 """
 
 from collections.abc import Mapping, Sequence
+from math import pi, sqrt
 
 import torch
 from torch import Tensor
@@ -98,6 +105,60 @@ def iterated_thresholds(
             wide = torch.where(square > 0, torch.minimum(wide * gain, most), wide)
         found[node.name] = _usable(node, wide)
     return found
+
+
+def gaussian_thresholds(
+    graph: Graph, images: Tensor, levels: int, rounds: int = 500
+) -> dict[str, Tensor]:
+    """For every ReLU, the range [C] that threshold iteration ends at with N = `levels`.
+
+    Its input is taken as normally distributed, with the mean and variance that every channel has
+    on images [n, C, H, W]. It starts three deviations above the mean, or above 0.
+    """
+    found: dict[str, Tensor] = {}
+    cells = torch.arange(1, levels + 1, dtype=torch.float64)
+    for node, (mean, deviation) in _moments(graph, images).items():
+        wide = mean.clamp(min=0) + 3 * deviation
+        for _ in range(rounds):
+            step = wide[:, None] / levels
+            above, part = _beyond((cells - 0.5) * step, mean[:, None], deviation[:, None])
+            square = step[:, 0] * (above * (2 * cells - 1)).sum(1)
+            gain = part.sum(1) / square.clamp(min=1e-300)
+            grown = torch.where(square > 1e-30, wide * gain, wide)
+            settled = bool(((grown - wide).abs() <= 1e-4 * wide).all())
+            wide = grown
+            if settled:
+                break
+        relu = graph[node]
+        assert isinstance(relu, ReLU)
+        found[node] = _usable(relu, wide)
+    return found
+
+
+def _moments(graph: Graph, images: Tensor, batch: int = 50) -> dict[str, tuple[Tensor, Tensor]]:
+    """Mean and standard deviation [C], float64, of what every ReLU reads."""
+    sources = {node.name: node.inputs[0] for node in graph.of(ReLU)}
+    sums = {name: torch.zeros(2, graph[name].shape[0], dtype=torch.float64) for name in sources}
+    with torch.inference_mode():
+        for part in images.split(batch):
+            found = interpret.values(graph, part, set(sources.values()))
+            for name, source in sources.items():
+                z = found[source].transpose(0, 1).flatten(1).double()
+                sums[name] += torch.stack([z.sum(1), z.square().sum(1)])
+    moments = {}
+    for name, both in sums.items():
+        places = len(images) * torch.Size(graph[name].shape[1:]).numel()
+        mean, square = both / places
+        moments[name] = (mean, (square - mean.square()).clamp(min=1e-12).sqrt())
+    return moments
+
+
+def _beyond(least: Tensor, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
+    """P(z > least) and E[z; z > least] of normally distributed z."""
+    score = (least - mean) / deviation
+    chance = 0.5 * torch.erfc(score / sqrt(2))
+    density = torch.exp(-0.5 * score.square()) / sqrt(2 * pi)
+    return chance, mean * chance + deviation * density
 
 
 def balanced_thresholds(
