@@ -4,7 +4,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from spiking_resnet.methods import PLAIN, PRESETS, Method, calibrated, differential, hu2021, named
+from spiking_resnet.methods import (
+    PLAIN,
+    PRESETS,
+    Method,
+    calibrated,
+    differential,
+    hu2021,
+    named,
+    qcfs,
+)
 from spiking_resnet.records import InputError
 
 
@@ -78,6 +87,21 @@ _ALL = (
         "0/1 spikes; neurons wait for their whole input (after DA-QCFS, 2025), calibrated",
         lambda steps: calibrated(waits=True, steps=steps),
         per_steps=True,
+    ),
+    Recipe(
+        "qcfs",
+        "0/1 spikes; network trained with quantised activations (Bu et al. 2022)",
+        lambda steps: qcfs(steps=max(steps, qcfs.steps)),
+    ),
+    Recipe(
+        "qcfs-srp",
+        "the same; 4 pre-steps find neurons that stay silent (Hao et al., AAAI 2023)",
+        lambda steps: qcfs(gate="srp", pre_steps=4, steps=max(steps, qcfs.steps)),
+    ),
+    Recipe(
+        "qcfs-cos",
+        "the same; 4 pre-steps shift where neurons start (after Hao et al., ICLR 2023)",
+        lambda steps: qcfs(gate="cos", pre_steps=4, steps=max(steps, qcfs.steps)),
     ),
     *(_preset(name) for name in PRESETS),
 )
