@@ -10,11 +10,12 @@ from spiking_resnet.ann.checkpoint import load, save
 from spiking_resnet.ann.images import ImageData
 from spiking_resnet.ann.pixels import DataError
 from spiking_resnet.ann.recipe import RECIPES, Recipe, TrainConfig
-from spiking_resnet.ann.start import Start, start_from
+from spiking_resnet.ann.start import PERCENTILE, Start, start_from
 from spiking_resnet.ann.training_run import Run, TrainError, TrainProgress, accuracy
 from spiking_resnet.ann.training_state import read_state, state_path
 
 __all__ = [
+    "PERCENTILE",
     "RECIPES",
     "Recipe",
     "Start",

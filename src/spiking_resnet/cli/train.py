@@ -11,7 +11,7 @@ from spiking_resnet.ann.data import load_dataset
 from spiking_resnet.ann.progress import progress_bar
 from spiking_resnet.ann.recipe import RECIPES, TrainConfig
 from spiking_resnet.ann.resnet import Block, ResNetConfig, Shortcut, depth_of
-from spiking_resnet.ann.train import Start, start_from
+from spiking_resnet.ann.train import PERCENTILE, Start, start_from
 from spiking_resnet.ann.train import train as train_network
 from spiking_resnet.ann.training_state import state_path
 from spiking_resnet.cli import options
@@ -71,6 +71,9 @@ def train(
             help="File of trained weights to begin with; its architecture is taken too.",
         ),
     ] = None,
+    percentile: Annotated[
+        float, typer.Option(help="With --from, qcfs: of its activations, the first thresholds.")
+    ] = PERCENTILE,
     normalisation: options.NormalisationOption = None,
     held_out: Annotated[
         int, typer.Option(help="Training images kept aside to choose the best epoch.")
@@ -81,7 +84,7 @@ def train(
     depth = depth_of(model)
     options.check_device(device)
     check_writable(out_path)
-    found = None if start is None else _start(ctx, start, depth)
+    found = None if start is None else _start(ctx, start, depth, percentile)
     wanted = options.parse_normalisation(normalisation)
     if wanted is None and found is not None:
         wanted = found.normalisation
@@ -112,13 +115,13 @@ def train(
     say(f"wrote {out_path}; next: spiking-resnet convert {model} --weights {out_path}")
 
 
-def _start(ctx: typer.Context, path: Path, depth: int) -> Start:
+def _start(ctx: typer.Context, path: Path, depth: int, percentile: float) -> Start:
     """The network to begin with; InputError where another architecture is asked for."""
     for option in ("width", "shortcut", "block"):
         source = ctx.get_parameter_source(option)
         if source is not None and source.name == "COMMANDLINE":
             raise InputError(f"--{option} with --from: the file says it already; leave it out")
-    found = start_from(path)
+    found = start_from(path, percentile)
     if found.model.config.depth != depth:
         raise InputError(f"{path} holds a resnet{found.model.config.depth}: say so by --model")
     return found
