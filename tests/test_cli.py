@@ -309,6 +309,39 @@ def test_train_convert_and_evaluate(tmp_path):
     ok("evaluate", snn, "--limit", 20, "--steps", "8")
 
 
+def test_fine_tune_to_quantised_activations_and_convert(tmp_path):
+    relu, quantised, snn = (tmp_path / f"{name}.safetensors" for name in ("r", "q", "s"))
+    usual = ("train", "--model", "resnet8", "--dataset", "digits", "--epochs", 1)
+    ok(*usual, "--width", 4, "--normalisation", "0.5/0.25", "--out", relu)
+    ok(*usual, "--from", relu, "--activation", "qcfs", "--levels", 4, "--recipe", "finetune",
+       "--out", quantised)  # fmt: skip
+    found = ann.load(quantised)
+    assert (found.config.activation, found.config.levels, found.config.width) == ("qcfs", 4, 4)
+    assert found.metadata["from"]["file"] == "r.safetensors"
+    assert found.metadata["normalisation"] == {"mean": [0.5], "std": [0.25]}  # the start's
+    usual = ("convert", "resnet8", "--calibration-images", 40, "--out", snn)
+    text = ok(*usual, "--weights", quantised, "--method", "qcfs", "--gate", "cos",
+              "--pre-steps", 4, "--steps", 8)  # fmt: skip
+    assert "the read-out leaves out 4 steps" in text
+    assert sr.load(snn).pre_steps == 4
+    text = ok("evaluate", snn, "--limit", 20, "--steps", "4,8,12")
+    assert "4 of the steps precede the counted ones" in text
+    message = refused(*usual, "--weights", relu, "--method", "qcfs")
+    assert "--activation qcfs --from" in message
+
+
+def test_a_start_says_what_it_is(tmp_path):
+    start = tmp_path / "r.safetensors"
+    ann.checkpoint.save(start, ann.build("resnet8", in_channels=1, width=4), {})
+    usual = ("train", "--dataset", "digits", "--epochs", 1, "--from", start, "--out")
+    out = tmp_path / "q.safetensors"
+    assert "holds a resnet8" in refused(*usual, out)
+    message = refused(*usual, out, "--model", "resnet8", "--width", 8)
+    assert "--width with --from" in message
+    assert "gelu" in refused(*usual, out, "--model", "resnet8", "--activation", "gelu")
+    assert not out.exists()
+
+
 def test_a_network_from_the_users_file(tmp_path, model_file):
     out = tmp_path / "snn.safetensors"
     text = ok("convert", f"{model_file}:build", "--dataset", "digits", "--out", out,

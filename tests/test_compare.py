@@ -4,9 +4,10 @@ import torch
 from spiking_resnet import convert, methods
 from spiking_resnet.compare import compare
 from spiking_resnet.fairness import facts
-from spiking_resnet.recipes import RECIPES, chosen
+from spiking_resnet.recipes import RECIPES, chosen, suiting
 from spiking_resnet.records import InputError
-from zoo import images, network
+from spiking_resnet.trace import trace
+from zoo import images, network, quantised
 
 
 def judged(count=12):
@@ -64,3 +65,14 @@ def test_unknown_recipes_are_refused():
     with pytest.raises(InputError, match="hu2021"):
         chosen("best")
     assert len(chosen("all")) == len(RECIPES)
+
+
+def test_recipes_for_trained_networks_suit_no_others():
+    trained = {"qcfs", "qcfs-srp", "qcfs-cos"}
+    suited = suiting(chosen("all"), trace(network("identity"), (3, 8, 8)))
+    assert RECIPES.keys() - {recipe.name for recipe in suited} == trained
+    assert suiting(chosen("all"), trace(quantised(), (3, 8, 8))) == chosen("all")
+    found = compare(
+        network("identity"), images("identity", 8), images("identity", 4, seed=3), chosen("qcfs")
+    )
+    assert "ReLU without levels" in found.rows[0].problem

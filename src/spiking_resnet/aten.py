@@ -128,6 +128,15 @@ def _threshold(call: Call, x: Value, threshold: float, value: float) -> Node:
     return _relu(call, x)
 
 
+def _qcfs(call: Call, x: Value, threshold: Any, levels: int) -> Node:
+    threshold = _weight(threshold)
+    if threshold.numel() != 1:
+        raise Unsupported(
+            f"thresholds of shape {tuple(threshold.shape)}; give it one threshold for its layer"
+        )
+    return ReLU(**call.base(x), ceiling=float(threshold), levels=levels)
+
+
 def _signed(
     call: Call, x: Value, slope: Tensor, ceiling: float | None = None, floor: float | None = None
 ) -> list[Node]:
@@ -267,6 +276,7 @@ BUILDERS: dict[str, Callable[..., Any]] = {
     "_prelu_kernel": _prelu,
     "threshold": _threshold,
     "hardtanh": _hardtanh,
+    "qcfs": _qcfs,  # spiking_resnet.ann.activation
     "clamp": _clamp,
     "clamp_min": _clamp,
     "add": _add,

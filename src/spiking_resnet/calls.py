@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_LEAVES = ("torch.nn.modules.", "spiking_resnet.ann.activation.")  # modules of one operation
 BATCH = 2  # images in the example batch that a network is captured with
 
 
@@ -83,7 +84,8 @@ def operation_of(call: torch.fx.Node) -> str:
     """What the call is called in ATen, without overload and in-place mark."""
     if call.target is operator.getitem:
         return "getitem"
-    return str(call.target).removeprefix("aten.").split(".")[0].rstrip("_")
+    name = str(call.target).removeprefix("aten.").removeprefix("spiking_resnet.")
+    return name.split(".")[0].rstrip("_")
 
 
 def name_of(call: torch.fx.Node) -> str:
@@ -92,7 +94,7 @@ def name_of(call: torch.fx.Node) -> str:
     path, kind = stack[-1] if stack else ("", "")
     kind = kind if isinstance(kind, str) else kind.__module__
     operation = operation_of(call)
-    if path and kind.startswith("torch.nn.modules.") and ".container." not in kind:
+    if path and kind.startswith(_LEAVES) and ".container." not in kind:
         return str(path)
     return f"{path}.{operation}" if path else operation
 

@@ -318,9 +318,12 @@ def judge(
 ) -> tuple[Reading, ...]:
     """What a network reaches on the judged images after each of `steps`."""
     latency = made.graph.latency
-    at = tuple(steps) if latency is None else (latency,)  # neurons that wait: T steps a layer
+    before = made.graph.pre_steps  # not among the T counted ones
+    # neurons that wait take T steps a layer
+    at = tuple(before + step for step in steps) if latency is None else (latency,)
     curve = evaluate(made.graph, subject.loader, at, subject.ann, engine, progress)
-    named = [point.steps for point in curve.points] if latency is None else [steps[-1]]
+    ends = [point.steps - before for point in curve.points]
+    named = ends if latency is None else [steps[-1]]
     return tuple(
         _reading(curve, point, made.costs, step)
         for point, step in zip(curve.points, named, strict=True)

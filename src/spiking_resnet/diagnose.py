@@ -160,8 +160,8 @@ def _values(stand: Stand, total: Tensor, counts: Tensor, steps: int) -> tuple[Te
     total: its summed current. counts: its neurons' spikes.
     """
     assert stand.fire is not None
-    ceiling = stand.twin.ceiling if isinstance(stand.twin, ReLU) else None
-    received = stand.drive(total, steps).clamp(0, ceiling)
+    twin, drive = stand.twin, stand.drive(total, steps)
+    received = interpret.relu(twin, drive) if isinstance(twin, ReLU) else drive.clamp(0)
     clipped = torch.minimum(received, per_channel(stand.height, received))
     even = stand.activations(even_count(stand.fire.neuron, total, steps), steps)
     return received, clipped, even, stand.activations(counts, steps)

@@ -78,7 +78,9 @@ def evaluate(
 def usual_steps(graph: Graph) -> tuple[int, ...]:
     """The time steps that a network is read out at if nobody says otherwise."""
     own = graph.longest or graph.latency
-    return STEPS if own is None else (own,)
+    if own is not None:
+        return (own,)
+    return tuple(graph.pre_steps + steps for steps in STEPS)
 
 
 def labelled(batch: Any) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from spiking_resnet.neurons import IntegrateAndFire, Serial
+from spiking_resnet.neurons import Gated, IntegrateAndFire, Serial
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
@@ -99,9 +99,24 @@ class Round(Node):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ReLU(Node):
-    """max(x, 0), cut off at `ceiling` if there is one (ReLU6: 6)."""
+    """max(x, 0), cut off at `ceiling` if there is one (ReLU6: 6).
+
+    levels: the quantised activation of QCFS (Bu et al., ICLR 2022) with its threshold as ceiling,
+    ceiling * clip(floor(x * levels / ceiling + 1/2) / levels, 0, 1). Raises GraphError for levels
+    without a positive ceiling.
+    """
 
     ceiling: float | None = None
+    levels: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.levels is None:
+            return
+        if self.levels < 1 or self.ceiling is None or not self.ceiling > 0:
+            raise GraphError(
+                f"{self.name!r} quantises to {self.levels} levels up to {self.ceiling}: levels "
+                "start at 1 and need a positive ceiling; train on, or from other weights"
+            )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -275,6 +290,12 @@ class Graph:
         """The nodes that sum up over time: populations, cumulative max pools, the read-out."""
         pools = (node for node in self.of(MaxPool) if node.rule == "cumulative")
         return (*self.of(Fire), *pools, self.output)
+
+    @cached_property
+    def pre_steps(self) -> int:
+        """The steps before the counted ones, in which gated neurons find out about themselves."""
+        gated = (node.neuron for node in self.of(Fire) if isinstance(node.neuron, Gated))
+        return max((neuron.pre_steps for neuron in gated), default=0)
 
     @property
     def neurons(self) -> dict[str, int]:

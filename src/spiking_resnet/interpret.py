@@ -40,9 +40,9 @@ class State:
     """What a network carries from one time step to the next.
 
     time: steps done. memory: membrane potentials (Fire), cumulative inputs (MaxPool) and the summed
-    read-out (Output), [N, ...] by node name; of signed neurons also the spikes so far, by the name
-    that `emitted_by` gives, and of a delayed read-out the sum over the steps it leaves
-    out, by `left_out`.
+    read-out (Output), [N, ...] by node name; of neurons that remember more than their potential
+    also that, by the name that `emitted_by` gives, and of a delayed read-out the sum over the steps
+    it leaves out, by `left_out`.
     """
 
     time: int = 0
@@ -50,7 +50,7 @@ class State:
 
 
 def emitted_by(name: str) -> str:
-    """Where a State keeps the spikes that a population of signed neurons has fired."""
+    """Where a State keeps what a population remembers: spikes fired, of signed neurons."""
     return f"{name}:emitted"
 
 
@@ -94,8 +94,11 @@ def affine(node: Affine, x: Tensor) -> Tensor:
 
 
 def relu(node: ReLU, x: Tensor) -> Tensor:
-    """max(x, 0), cut off at the ceiling."""
-    return x.clamp(0, node.ceiling)
+    """max(x, 0), cut off at the ceiling, rounded to a level if there are any."""
+    if node.levels is None or node.ceiling is None:
+        return x.clamp(0, node.ceiling)
+    height = node.ceiling / node.levels
+    return (x / height).add_(0.5).floor_().clamp_(0, node.levels).mul_(height)
 
 
 def average_pool(node: AvgPool, x: Tensor) -> Tensor:
@@ -233,8 +236,10 @@ def _advance(node: Node, inputs: list[Tensor], memory: dict[str, Tensor], time: 
         before = memory[name] if name in memory else neurons.start(node.neuron, inputs[0])
         emitted = memory.get(emitted_by(name), torch.zeros(()))
         value, memory[name] = neurons.step(node.neuron, before, inputs[0], emitted, time)
-        if node.neuron.signed:
-            memory[emitted_by(name)] = emitted + neurons.sent(node.neuron, value)
+        if node.neuron.remembers:
+            memory[emitted_by(name)] = neurons.remembered(
+                node.neuron, emitted, value, memory[name], time
+            )
         return value
     if isinstance(node, Output):
         sum_up(node, memory, inputs[0], time + 1)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from spiking_resnet.graph import Graph, ReLU
@@ -19,6 +20,7 @@ from spiking_resnet.passes.differential import (
 from spiking_resnet.passes.encode import poisson_input, with_input_limit
 from spiking_resnet.passes.fire import Kind, fire, fire_after_pools, fire_at_output
 from spiking_resnet.passes.fold_bn import fold_bn
+from spiking_resnet.passes.gate import gate_neurons
 from spiking_resnet.passes.normalise import normalise
 from spiking_resnet.passes.pools import cumulative_pools, relu_first
 from spiking_resnet.passes.serial import fire_serially
@@ -33,7 +35,7 @@ from spiking_resnet.passes.thresholds import (
     mmse_thresholds,
     percentile_thresholds,
 )
-from spiking_resnet.records import Calibration
+from spiking_resnet.records import Calibration, InputError
 from spiking_resnet.simulate import simulate
 from spiking_resnet.statistics import Statistics, measure
 
@@ -456,10 +458,88 @@ class calibrated:
         return {"method": self.name, "options": asdict(self)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class qcfs:
+    """The conversion of networks trained with the quantised activation (Bu et al., ICLR 2022).
+
+    Every threshold is the trained one and v0 is half of it: after T = `levels` steps of even input
+    a neuron has sent what its activation is. Only for networks with QCFS activations, as `train
+    --activation qcfs` makes them; nothing is calibrated.
+
+    gate: "srp" or "cos": after `pre_steps` steps neurons start again, corrected by what they have
+        seen (neurons.py); "none". The read-out leaves the pre-steps out; simulate them too.
+    max_pooling, steps, grid, sum_bits: as in `hu2021`; `steps` are the counted ones.
+    """
+
+    name: ClassVar[str] = "qcfs"
+
+    gate: Literal["none", "srp", "cos"] = "none"
+    pre_steps: int = 0
+    max_pooling: Literal["cumulative", "instant"] = "cumulative"
+    steps: int = 64
+    grid: int | None = 14
+    sum_bits: int = 16
+
+    def __post_init__(self) -> None:
+        for option, allowed in _CHOICES.items():
+            if hasattr(self, option) and getattr(self, option) not in allowed:
+                raise ValueError(f"{option} is {getattr(self, option)!r}: one of {allowed}")
+        if (self.gate == "none") != (self.pre_steps == 0) or self.pre_steps < 0:
+            raise ValueError(
+                f"pre_steps is {self.pre_steps} and gate {self.gate!r}: pre-steps are for the "
+                "gates srp and cos, which need at least one"
+            )
+        if not 16 <= self.sum_bits <= 24:
+            raise ValueError(f"sum_bits is {self.sum_bits}: it must lie in 16..24")
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}: it starts at 1")
+
+    def apply(self, traced: Graph, calibration: Calibration) -> Graph:
+        """The spiking network of a traced one; InputError where a ReLU is not quantised."""
+        ann = relu_first(fold_bn(traced))
+        thresholds = {node.name: _trained_threshold(node) for node in ann.of(ReLU)}
+        statistics = measure(ann, calibration, False, 1)
+        graph = fire(with_input_limit(ann, statistics.input_limit), thresholds, Kind())
+        if self.max_pooling == "cumulative":
+            graph = cumulative_pools(graph)
+        if self.gate != "none":
+            graph = gate_neurons(graph, self.gate, self.pre_steps)
+        graph = normalise(graph)
+        graph = (
+            single(graph)
+            if self.grid is None
+            else snap(graph, self.steps + self.pre_steps, self.grid, self.sum_bits)
+        )
+        facts = {
+            "calibration_images": statistics.images,
+            "corrected_on": 0,
+            "delay": self.pre_steps,
+            "trained": True,
+            "thresholds": {name: value.tolist() for name, value in thresholds.items()},
+        }
+        return replace(graph, ann=ann).with_notes({**self.describe(), **facts})
+
+    def describe(self) -> dict[str, Any]:
+        """The method's name and options, JSON-able."""
+        return {"method": self.name, "options": asdict(self)}
+
+
+def _trained_threshold(node: ReLU) -> Tensor:
+    """The threshold [] of a quantised activation."""
+    if node.levels is None or node.ceiling is None:
+        source = f" ({node.source})" if node.source else ""
+        raise InputError(
+            f"{node.name!r}{source} is a ReLU without levels, and the method qcfs is for networks "
+            "trained with quantised activations: fine-tune it with `spiking-resnet train "
+            "--activation qcfs --from WEIGHTS`, or choose the method hu2021 or calibrated"
+        )
+    return torch.tensor(node.ceiling)
+
+
 SIGNED, MULTI_THRESHOLD = 0.5, 0.75  # from what share of a size on DCGS's neurons fire it
 FEW = 16  # images in a batch of "balanced" thresholds: what counts is how many batches there are
 
-Method = hu2021 | differential | dcgs | calibrated
+Method = hu2021 | differential | dcgs | calibrated | qcfs
 
 _CHOICES = {
     "reset": ("subtract", "zero"),
@@ -467,6 +547,7 @@ _CHOICES = {
     "readout": ("spikes+membrane", "membrane"),
     "input_coding": ("constant", "poisson"),
     "thresholds": ("percentile", "mmse", "iterated", "gaussian", "balanced"),
+    "gate": ("none", "srp", "cos"),
 }
 
 PLAIN: dict[str, Any] = {"compensation": "none", "weights": False, "delay": 0}
@@ -500,6 +581,7 @@ METHODS: dict[str, type[Method]] = {
     "differential": differential,
     "calibrated": calibrated,
     "dcgs": dcgs,
+    "qcfs": qcfs,
 }
 
 

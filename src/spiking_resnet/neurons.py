@@ -50,15 +50,25 @@ enters at the first step is the mean of a constant one.
 The layer-serial neuron (the "parallel" neuron of Hao et al., ICML 2025) integrates its whole input
 before it fires: the reset by subtraction as above, but s = 0 at all but `window` steps from `start`
 on. Once everything has arrived it fires clip(floor(v / threshold), 0, window) spikes.
+
+The gated neuron runs `pre_steps` steps to see what its residual potential v says, starts again at
+v0 and then knows better. Had its input arrived evenly, the residual would lie in [0, threshold):
+below, it fired too often; above, not often enough (unless more than a spike a step was due).
+
+    "srp"  v < 0: silent from here on   (Hao et al., "Reducing ANN-SNN conversion error through
+           residual membrane potential", AAAI 2023: most such neurons stand for a zero activation)
+    "cos"  v < 0: starts at v0 - threshold;  v >= threshold: at v0 + threshold   (Hao et al.,
+           "Bridging the gap between ANNs and SNNs by calibrating offset spikes", ICLR 2023)
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 Reset = Literal["subtract", "zero"]
+Gate = Literal["srp", "cos"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -92,6 +102,11 @@ class IntegrateAndFire:
     def binary(self) -> bool:
         """Whether it fires 0 or 1 spike in a step."""
         return self.levels == 1 and not self.signed
+
+    @property
+    def remembers(self) -> bool:
+        """Whether its state is more than its potential: what `remembered` gives."""
+        return self.signed
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -144,6 +159,37 @@ class Serial(IntegrateAndFire):
             raise ValueError("neurons that wait fire 0 or 1 spike and reset by subtraction")
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Gated(IntegrateAndFire):
+    """A population that starts again after `pre_steps` steps, gated by its residual potential."""
+
+    pre_steps: int
+    gate: Gate
+
+    def __post_init__(self) -> None:
+        if self.pre_steps < 1 or self.gate not in get_args(Gate):
+            raise ValueError(
+                f"pre_steps {self.pre_steps}, gate {self.gate!r}: at least 1, and one of "
+                f"{', '.join(get_args(Gate))}"
+            )
+        if self.reset == "zero" or not self.binary:
+            raise ValueError("gated neurons fire 0 or 1 spike and reset by subtraction")
+
+    @property
+    def remembers(self) -> bool:
+        """Whether there are neurons that must stay silent."""
+        return self.gate == "srp"
+
+    def again(self, residual: Tensor) -> Tensor:
+        """The potentials [N, C, ...] that counted steps start at, of those after the pre-steps."""
+        first = start(self, residual)
+        if self.gate == "srp":
+            return first
+        threshold = per_channel(self.threshold, residual)
+        few, many = (residual >= threshold).to(first.dtype), (residual < 0).to(first.dtype)
+        return first + threshold * (few - many)
+
+
 def per_channel(values: Tensor, like: Tensor) -> Tensor:
     """`values` ([], [C] or [C, H, W]) shaped to broadcast against `like` [N, C, ...]."""
     if values.ndim == 1:
@@ -166,11 +212,14 @@ def step(
 ) -> tuple[Tensor, Tensor]:
     """(spikes, membrane potential after the step).
 
-    potential, current: [N, C, ...]. emitted: the spikes so far, which a signed neuron may take
-    back. Spikes are whole numbers times `amplitude`; of differential neurons, times their height
-    at step `time` (0 is the first), and `emitted` is e in thresholds.
+    potential, current: [N, C, ...]. emitted: what `remembered` gave after the step before (0 before
+    the first): the spikes so far, which a signed neuron may take back, or 1 where a gated neuron
+    stays silent. Spikes are whole numbers times `amplitude`; of differential neurons, times their
+    height at step `time` (0 is the first), and `emitted` is e in thresholds.
     """
     threshold = per_channel(neuron.threshold, current)
+    if isinstance(neuron, Gated) and time == neuron.pre_steps:
+        potential = neuron.again(potential)
     charged = potential + current
     if isinstance(neuron, Differential):
         height = neuron.heights[time]
@@ -183,6 +232,8 @@ def step(
         fired = (charged >= threshold).to(charged.dtype)
         if isinstance(neuron, Serial) and not 0 <= time - neuron.start < neuron.window:
             fired = torch.zeros_like(fired)
+        if isinstance(neuron, Gated) and time >= neuron.pre_steps:
+            fired = fired * (1 - torch.as_tensor(emitted))
     else:
         fired = torch.floor(charged / threshold).clamp(max=neuron.levels)
         floor = -torch.as_tensor(emitted).clamp(max=neuron.levels) if neuron.signed else 0.0
@@ -237,6 +288,20 @@ def sent(neuron: IntegrateAndFire, spikes: Tensor) -> Tensor:
     if isinstance(neuron, Differential):
         return spikes / per_channel(neuron.amplitude, spikes)
     return whole(neuron, spikes)
+
+
+def remembered(
+    neuron: IntegrateAndFire, emitted: Tensor, spikes: Tensor, potential: Tensor, time: int
+) -> Tensor:
+    """The `emitted` of the step after `time`, which gave these spikes and potentials [N, C, ...].
+
+    Signed neurons add what they sent; after its last pre-step a gated neuron notes, by 1, that it
+    stays silent.
+    """
+    if isinstance(neuron, Gated):
+        last = neuron.gate == "srp" and time == neuron.pre_steps - 1
+        return (potential < 0).to(potential.dtype) if last else emitted
+    return emitted + sent(neuron, spikes) if neuron.signed else emitted
 
 
 def even_count(neuron: IntegrateAndFire, total: Tensor, steps: int) -> Tensor:

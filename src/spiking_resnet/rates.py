@@ -19,7 +19,7 @@ from spiking_resnet.graph import (
     Node,
     Round,
 )
-from spiking_resnet.neurons import Differential, Serial, per_channel
+from spiking_resnet.neurons import Differential, Gated, Serial, per_channel
 from spiking_resnet.records import InputError
 from spiking_resnet.structure import carries_spikes, spike_scale
 
@@ -61,10 +61,10 @@ def stands(graph: Graph) -> tuple[Stand, ...]:
 
     Raises InputError for a graph that does not know what it came from.
     """
-    if any(isinstance(node.neuron, Differential | Serial) for node in graph.of(Fire)):
+    if any(isinstance(node.neuron, Differential | Serial | Gated) for node in graph.of(Fire)):
         raise InputError(
-            "counts of differential neurons (no one height) and of layer-serial ones (no one "
-            "window) do not tell rates: diagnose a network of another method"
+            "counts of differential neurons (no one height), of layer-serial ones (no one window) "
+            "and of gated ones (pre-steps) do not tell rates: diagnose a network of another method"
         )
     thresholds, ann = graph.notes.get("thresholds"), graph.ann
     if ann is None or thresholds is None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from spiking_resnet.graph import Graph, ReLU
 from spiking_resnet.methods import (
     PLAIN,
     PRESETS,
@@ -13,6 +14,7 @@ from spiking_resnet.methods import (
     differential,
     hu2021,
     named,
+    qcfs,
 )
 from spiking_resnet.records import InputError
 
@@ -23,13 +25,15 @@ class Recipe:
 
     description: one line. make: the method, from the number of time steps it is for. per_steps:
     whether it is made for one number of steps, and so made again for each; others are converted
-    once, for the most steps, and read out at every T.
+    once, for the most steps, and read out at every T. trained: whether it is for networks that were
+    trained with quantised activations only.
     """
 
     name: str
     description: str
     make: Callable[[int], Method]
     per_steps: bool = False
+    trained: bool = False
 
 
 def _rates(**options: Any) -> Callable[[int], Method]:
@@ -100,6 +104,24 @@ _ALL = (
         lambda steps: calibrated(waits=True, steps=steps),
         per_steps=True,
     ),
+    Recipe(
+        "qcfs",
+        "0/1 spikes; network trained with quantised activations (Bu et al. 2022)",
+        lambda steps: qcfs(steps=max(steps, qcfs.steps)),
+        trained=True,
+    ),
+    Recipe(
+        "qcfs-srp",
+        "the same; 4 pre-steps find neurons that stay silent (Hao et al., AAAI 2023)",
+        lambda steps: qcfs(gate="srp", pre_steps=4, steps=max(steps, qcfs.steps)),
+        trained=True,
+    ),
+    Recipe(
+        "qcfs-cos",
+        "the same; 4 pre-steps shift where neurons start (after Hao et al., ICLR 2023)",
+        lambda steps: qcfs(gate="cos", pre_steps=4, steps=max(steps, qcfs.steps)),
+        trained=True,
+    ),
     *(_preset(name) for name in PRESETS),
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
@@ -120,3 +142,9 @@ def chosen(names: str | Iterable[str]) -> tuple[Recipe, ...]:
         )
     spread = [own for name in wanted for own in (RECIPES if name == "all" else [name])]
     return tuple(RECIPES[name] for name in dict.fromkeys(spread))
+
+
+def suiting(recipes: Iterable[Recipe], ann: Graph) -> tuple[Recipe, ...]:
+    """Those of the recipes that a network can be converted by, as far as its activations say."""
+    quantised = all(node.levels is not None for node in ann.of(ReLU))
+    return tuple(recipe for recipe in recipes if quantised or not recipe.trained)

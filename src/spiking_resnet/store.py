@@ -16,12 +16,12 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from spiking_resnet.graph import KINDS, Fire, Graph, Node, tensors
-from spiking_resnet.neurons import Dcgs, Differential, IntegrateAndFire, Serial
+from spiking_resnet.neurons import Dcgs, Differential, Gated, IntegrateAndFire, Serial
 
 VERSION = 5
-NEURONS = {kind.__name__: kind for kind in (IntegrateAndFire, Differential, Serial, Dcgs)}
+NEURONS = {kind.__name__: kind for kind in (IntegrateAndFire, Differential, Serial, Dcgs, Gated)}
 # In 1 neurons fire 0 or 1 spike in a step; before 3 no read-out is delayed, before 4 none waits,
-# before 5 none is DCGS's.
+# before 5 none is DCGS's or gated and no ReLU has levels.
 READABLE = (1, 2, 3, 4, 5)
 KEY = "spiking_resnet"
 

@@ -5,13 +5,16 @@ shortcuts; Hu, Tang, Pan (arXiv 1805.01352) for the "paper" shortcuts.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from spiking_resnet.ann.activation import Activation, activation
 
 Block = Literal["basic", "bottleneck"]
 Shortcut = Literal["paper", "A", "B"]
@@ -39,16 +42,19 @@ class ResNetConfig:
     stem_width: int = 0  # channels of the first convolution; 0 becomes `width`
     relu_after_sum: ReluAfterSum = "every"  # "stage": only after the last sum of a stage
     pool_grid: int = 1  # the last map is averaged to this many cells a side; 1 is global
+    activation: Activation = "relu"
+    levels: int = 8  # of "qcfs": the steps between 0 and its threshold
 
     def __post_init__(self) -> None:
         if self.stem_width == 0:
             object.__setattr__(self, "stem_width", self.width)
         for field, least in (("classes", 1), ("in_channels", 1), ("width", 1),
-                             ("stem_width", 1), ("pool_grid", 1)):  # fmt: skip
+                             ("stem_width", 1), ("pool_grid", 1), ("levels", 1)):  # fmt: skip
             if getattr(self, field) < least:
                 raise ValueError(f"{field} must be at least {least}, got {getattr(self, field)}")
         for field, kinds in (("block", Block), ("shortcut", Shortcut),
-                             ("relu_after_sum", ReluAfterSum)):  # fmt: skip
+                             ("relu_after_sum", ReluAfterSum),
+                             ("activation", Activation)):  # fmt: skip
             choices = get_args(kinds)
             if getattr(self, field) not in choices:
                 raise ValueError(
@@ -121,16 +127,16 @@ class BasicBlock(nn.Module):
 
     def __init__(
         self, in_channels: int, width: int, stride: int, shortcut: Shortcut, *,
-        first: bool, relu: bool,
+        first: bool, relu: bool, activations: Callable[[], nn.Module],
     ) -> None:  # fmt: skip
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, width, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.relu1 = nn.ReLU()
+        self.relu1 = activations()
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.shortcut = _shortcut(shortcut, in_channels, width, stride, first)
-        self.relu = nn.ReLU() if relu else nn.Identity()
+        self.relu = activations() if relu else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W]
         """[N, width, H / stride, W / stride]."""
@@ -144,20 +150,20 @@ class BottleneckBlock(nn.Module):
 
     def __init__(
         self, in_channels: int, width: int, stride: int, shortcut: Shortcut, *,
-        first: bool, relu: bool,
+        first: bool, relu: bool, activations: Callable[[], nn.Module],
     ) -> None:  # fmt: skip
         super().__init__()
         out_channels = BOTTLENECK_EXPANSION * width
         self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.relu1 = nn.ReLU()
+        self.relu1 = activations()
         self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        self.relu2 = nn.ReLU()
+        self.relu2 = activations()
         self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.shortcut = _shortcut(shortcut, in_channels, out_channels, stride, first)
-        self.relu = nn.ReLU() if relu else nn.Identity()
+        self.relu = activations() if relu else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:  # [N, C, H, W]
         """[N, 4 width, H / stride, W / stride]."""
@@ -179,7 +185,7 @@ class ResNet(nn.Module):
         self.config = config
         self.conv1 = nn.Conv2d(config.in_channels, config.stem_width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(config.stem_width)
-        self.relu = nn.ReLU()
+        self.relu = activation(config.activation, config.levels)
         widths = [config.width * 2**stage for stage in range(STAGES)]
         inputs = [config.stem_width] + [width * config.expansion for width in widths[:-1]]
         self.layer1 = _stage(config, inputs[0], widths[0], 1)
@@ -224,6 +230,7 @@ def _stage(config: ResNetConfig, in_channels: int, width: int, stride: int) -> n
                 config.shortcut,
                 first=index == 0,
                 relu=last or config.relu_after_sum == "every",
+                activations=partial(activation, config.activation, config.levels),
             )
         )
     return nn.Sequential(*blocks)

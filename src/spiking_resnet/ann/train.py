@@ -10,17 +10,21 @@ from spiking_resnet.ann.checkpoint import load, save
 from spiking_resnet.ann.images import ImageData
 from spiking_resnet.ann.pixels import DataError
 from spiking_resnet.ann.recipe import RECIPES, Recipe, TrainConfig
+from spiking_resnet.ann.start import PERCENTILE, Start, start_from
 from spiking_resnet.ann.training_run import Run, TrainError, TrainProgress, accuracy
 from spiking_resnet.ann.training_state import read_state, state_path
 
 __all__ = [
+    "PERCENTILE",
     "RECIPES",
     "Recipe",
+    "Start",
     "TrainConfig",
     "TrainError",
     "TrainProgress",
     "TrainResult",
     "accuracy",
+    "start_from",
     "train",
 ]
 
@@ -44,6 +48,7 @@ def train(
     out: str | Path,
     resume: bool = True,
     progress: Callable[[TrainProgress], None] | None = None,
+    start: Start | None = None,
 ) -> TrainResult:
     """The accuracy of a newly trained network, whose weights and metadata are then in `out`.
 
@@ -51,7 +56,8 @@ def train(
     Killed at any moment and called again with the same arguments, it goes on there and ends with
     the same weights bit for bit (same device, same number of threads); `resume` False starts over.
     The test set chooses nothing: it is looked at once, at the end. `progress` is called after
-    every step (on CUDA every 25).
+    every step (on CUDA every 25). start: the trained network to begin with (`start_from`), whose
+    activations may be others; None: random weights.
 
     Raises TrainError where the loss or a weight is no longer finite (`out` and OUT.training keep
     the last good weights), DataError for unusable data, OSError where a file cannot be written.
@@ -60,7 +66,7 @@ def train(
     if out.suffix != ".safetensors":
         raise ValueError(f"out must end in .safetensors, got {out}")
     _check(config, train_data, test_data)
-    run = Run(config, train_data, out)
+    run = Run(config, train_data, out, start)
     path = state_path(out)
     if not resume:
         path.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from spiking_resnet.ann.images import ImageData
 from spiking_resnet.ann.pixels import PixelsInMemory
 from spiking_resnet.ann.recipe import TrainConfig, augmentation_for, learning_rate_at
 from spiking_resnet.ann.resnet import ResNet
+from spiking_resnet.ann.start import Start, begin
 from spiking_resnet.ann.training_state import TrainingState, describe, state_path, write_state
 
 _SECONDS_BETWEEN_SAVES = 60.0  # within an epoch; every epoch's end saves anyway
@@ -47,7 +48,9 @@ class TrainProgress:
 class Run:
     """A training under way: everything but `state` and the three modules follows from arguments."""
 
-    def __init__(self, config: TrainConfig, data: ImageData, out: Path) -> None:
+    def __init__(
+        self, config: TrainConfig, data: ImageData, out: Path, start: Start | None = None
+    ) -> None:
         self.config, self.out, self.rules = config, out, config.rules
         self.device = torch.device(config.device)
         order = torch.randperm(len(data), generator=generator_for(config.seed, _HELD_OUT))
@@ -62,6 +65,9 @@ class Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator_for(config.seed, _WEIGHTS).initial_seed())
             self.model = ResNet(config.model)
+        if start is not None:
+            begin(self.model, start, self.data, config.seed)
+        self.start = None if start is None else start.facts
         layout = torch.channels_last if self.rules.channels_last else torch.contiguous_format
         self.model = self.model.to(self.device).to(memory_format=layout)
         self.average = copy.deepcopy(self.model).eval() if self.rules.average else None
@@ -69,6 +75,8 @@ class Run:
         self.identity = {
             **config.identity(),
             "data": [data.name, len(data), int((data.labels * torch.arange(len(data))).sum())],
+            "normalisation": data.normalisation.to_json(),
+            "from": self.start,
         }
         self.state = TrainingState()
         self.latest_save = time.monotonic()
@@ -209,7 +217,8 @@ class Run:
 
     def metadata(self, test_accuracy: float | None) -> dict[str, Any]:
         """What the file of weights says about itself."""
-        return describe(self.config, self.data, self.state, self.device, test_accuracy)
+        facts = describe(self.config, self.data, self.state, self.device, test_accuracy)
+        return facts if self.start is None else {**facts, "from": self.start}
 
 
 def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:

@@ -15,7 +15,7 @@ from spiking_resnet.cli.facts import check_writable, command_line, file_facts, v
 from spiking_resnet.cli.networks import network
 from spiking_resnet.cli.terminal import out, say, warn, work_bar
 from spiking_resnet.compare import STEPS, Comparison, compared, prepared
-from spiking_resnet.recipes import RECIPES, Recipe, chosen
+from spiking_resnet.recipes import RECIPES, Recipe, chosen, suiting
 from spiking_resnet.records import InputError
 from spiking_resnet.report import comparison as report
 from spiking_resnet.report import plot as figure
@@ -106,12 +106,14 @@ def compare(
         images_for(source, name, split, data, download, *ways) for split in ("train", "test")
     )
     training, test = training.subset(calibration_images, seed), test.subset(limit, seed)
-    fitted = tuple(fitting(recipe, training) for recipe in recipes)
     with work_bar() as progress:
         loader = test.loader(usual_batch(test) if batch_size is None else batch_size)
         subject = prepared(source.model, training.loader(BATCH), loader)
         right = round(subject.ann_accuracy * subject.images)
         warn_near_chance(right, subject.images, test.classes, "test")
+        if methods == "all":
+            recipes = suiting(recipes, subject.ann)
+        fitted = tuple(fitting(recipe, training) for recipe in recipes)
         found = compared(subject, fitted, wanted, engine, progress, resume)
     show(found, f"{source.spec} on {name} (test), calibrated on {len(training):,} training images")
     facts = {

@@ -18,7 +18,7 @@ from spiking_resnet.cli.networks import Network
 from spiking_resnet.cli.terminal import err, out, say, warn
 from spiking_resnet.graph import Graph
 from spiking_resnet.inspection import inspect_graph
-from spiking_resnet.methods import METHODS, PRESETS, Method, calibrated, named
+from spiking_resnet.methods import METHODS, PRESETS, Method, calibrated, named, qcfs
 from spiking_resnet.records import InputError, wilson
 from spiking_resnet.report.network import exactness, populations
 
@@ -52,8 +52,7 @@ def chosen_method(name: str, given: Mapping[str, Any], seed: int) -> Method:
 
 def suited(method: Method, given: Mapping[str, Any], data: ImageData) -> Method:
     """The method with the paper's percentile for ImageNet where none was given."""
-    own = {entry.name for entry in fields(method)}
-    if "percentile" in given or "percentile" not in own or data.classes != IMAGENET_CLASSES:
+    if isinstance(method, qcfs) or "percentile" in given or data.classes != IMAGENET_CLASSES:
         return method
     return replace(method, percentile=IMAGENET_PERCENTILE)
 

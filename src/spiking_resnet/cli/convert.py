@@ -191,6 +191,12 @@ def convert(
     caution: Annotated[
         float | None, _option("caution", "differential: 0.5 to 1; more saves spikes.")
     ] = None,
+    gate: Annotated[
+        str | None, _option("gate", "qcfs: of neurons after pre-steps: none, srp or cos.")
+    ] = None,
+    pre_steps: Annotated[
+        int | None, _option("pre_steps", "qcfs: steps before the counted ones, for the gate.")
+    ] = None,
     shortcut_conversion: Annotated[
         bool | None,
         _option(
@@ -239,6 +245,8 @@ def convert(
         "first": first,
         "last": last,
         "caution": caution,
+        "gate": gate,
+        "pre_steps": pre_steps,
         "shortcut_conversion": shortcut_conversion,
         "compensation": compensation
         if compensation in CORRECTIONS

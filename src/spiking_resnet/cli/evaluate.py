@@ -116,6 +116,10 @@ def evaluate(
     test = Test(images, wanted or usual_steps(graph), size, engine, device, resume)
     curve = measured(graph, test)
     show(curve, title=f"{snn.name} on {name} ({split})")
+    if graph.pre_steps:
+        say(
+            f"{graph.pre_steps} of the steps precede the counted ones; the read-out leaves them out"
+        )
     facts = {
         "file": file_facts(snn), "dataset": name, "split": split, "limit": limit, "seed": seed,
         "command": command_line(ctx),

@@ -1,19 +1,23 @@
 """The command `train`: a source network for conversion."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import typer
 
+from spiking_resnet.ann.activation import Activation
 from spiking_resnet.ann.data import load_dataset
 from spiking_resnet.ann.progress import progress_bar
 from spiking_resnet.ann.recipe import RECIPES, TrainConfig
 from spiking_resnet.ann.resnet import Block, ResNetConfig, Shortcut, depth_of
+from spiking_resnet.ann.train import PERCENTILE, Start, start_from
 from spiking_resnet.ann.train import train as train_network
 from spiking_resnet.ann.training_state import state_path
 from spiking_resnet.cli import options
 from spiking_resnet.cli.facts import check_writable, command_line
 from spiking_resnet.cli.terminal import err, say, warn
+from spiking_resnet.records import InputError
 
 EPILOG = """
 Examples:
@@ -24,6 +28,9 @@ Examples:
   --device cuda
 
   spiking-resnet train --model resnet20 --dataset cifar10 --recipe paper --out paper.safetensors
+
+  spiking-resnet train --model resnet20 --from resnet20.safetensors --activation qcfs
+  --recipe finetune --out qcfs.safetensors
 
 Stopped at any moment, the same command goes on where it was. The test set chooses nothing.
 """
@@ -52,6 +59,22 @@ def train(
     block: Annotated[str, typer.Option(help="basic or bottleneck.")] = "basic",
     device: options.DeviceOption = "cpu",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+    activation: Annotated[
+        str, typer.Option(help="relu, or qcfs: quantised to --levels, made for conversion.")
+    ] = "relu",
+    levels: Annotated[int, typer.Option(help="qcfs: steps up to its threshold.")] = 8,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            show_default=False,
+            help="File of trained weights to begin with; its architecture is taken too.",
+        ),
+    ] = None,
+    percentile: Annotated[
+        float, typer.Option(help="With --from, qcfs: of its activations, the first thresholds.")
+    ] = PERCENTILE,
+    normalisation: options.NormalisationOption = None,
     held_out: Annotated[
         int, typer.Option(help="Training images kept aside to choose the best epoch.")
     ] = 0,
@@ -61,12 +84,20 @@ def train(
     depth = depth_of(model)
     options.check_device(device)
     check_writable(out_path)
-    images, test = (load_dataset(dataset, split, data, download) for split in ("train", "test"))
+    found = None if start is None else _start(ctx, start, depth, percentile)
+    wanted = options.parse_normalisation(normalisation)
+    if wanted is None and found is not None:
+        wanted = found.normalisation
+    images, test = (
+        replace(each, normalisation=wanted or each.normalisation)
+        for each in (load_dataset(dataset, split, data, download) for split in ("train", "test"))
+    )
+    kind = cast(Activation, activation)
     config = TrainConfig(
         model=ResNetConfig(
             depth, images.classes, images.channels, width, cast(Block, block),
-            cast(Shortcut, shortcut),
-        ),
+            cast(Shortcut, shortcut), activation=kind, levels=levels,
+        ) if found is None else found.config(kind, levels),
         recipe=recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
         seed=seed, device=device, precision=cast(Literal["auto", "fp32", "bf16"], precision),
         held_out=held_out, command=command_line(ctx),
@@ -75,10 +106,22 @@ def train(
         say(f"going on with the training in {state_path(out_path)}")
     try:
         with progress_bar(err) as progress:
-            result = train_network(config, images, test, out_path, resume, progress)
+            result = train_network(config, images, test, out_path, resume, progress, found)
     except KeyboardInterrupt:
         warn("stopped; the same command goes on where it was")
         raise
     say(f"{model} on {dataset}: {100 * result.accuracy:.2f} % of {len(test):,} test images")
     say(f"{result.epochs} epochs in {result.seconds:.0f} s; {result.selection}")
     say(f"wrote {out_path}; next: spiking-resnet convert {model} --weights {out_path}")
+
+
+def _start(ctx: typer.Context, path: Path, depth: int, percentile: float) -> Start:
+    """The network to begin with; InputError where another architecture is asked for."""
+    for option in ("width", "shortcut", "block"):
+        source = ctx.get_parameter_source(option)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(f"--{option} with --from: the file says it already; leave it out")
+    found = start_from(path, percentile)
+    if found.model.config.depth != depth:
+        raise InputError(f"{path} holds a resnet{found.model.config.depth}: say so by --model")
+    return found

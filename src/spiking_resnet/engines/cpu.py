@@ -69,6 +69,9 @@ def unsupported(graph: Graph, device: torch.device | str = "cpu") -> list[str]:
         if neuron.waits:
             reasons.append(f"{node.name!r} waits for its whole input: `layerwise` runs it")
             break
+        if isinstance(neuron, neurons.Gated):
+            reasons.append(f"{node.name!r} is gated after pre-steps: `layerwise` runs it")
+            break
         if node.grid is None:
             reasons.append(f"{node.name!r} is on no grid: convert with a grid (snap it)")
             break

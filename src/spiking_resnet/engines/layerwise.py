@@ -91,7 +91,8 @@ class _Work:
         spikes = torch.empty_like(potential[None].expand(steps, *potential.shape).flatten(0, 1))
         spikes = spikes.unflatten(0, (steps, -1))  # [window, N, ...], laid out as the current is
         unit = bool((neuron.threshold == 1).all()) and bool((neuron.amplitude == 1).all())
-        plain = unit and neuron.reset == "subtract" and neuron.binary and not neuron.waits
+        usual = type(neuron) is neurons.IntegrateAndFire and neuron.reset == "subtract"
+        plain = unit and usual and neuron.binary
         key = interpret.emitted_by(node.name)
         emitted = self.memory.get(key, torch.zeros(()))
         for t in range(steps):
@@ -102,12 +103,11 @@ class _Work:
                 potential -= spikes[t]
             else:
                 spikes[t], potential = neurons.step(neuron, potential, now, emitted, start + t)
-                if neuron.signed:
-                    emitted = emitted + neurons.sent(neuron, spikes[t])
+                emitted = neurons.remembered(neuron, emitted, spikes[t], potential, start + t)
             if node.name in self.plan.watch:
                 self.result.note_peak(node.name, peak(node, potential))
         self.memory[node.name] = potential
-        if neuron.signed:
+        if neuron.remembers:
             self.memory[key] = emitted
         self.result.count(node.name, spikes if plain else neurons.whole(neuron, spikes))
         return spikes

@@ -37,6 +37,7 @@ from spiking_resnet.graph import (
     tensors,
     with_tensors,
 )
+from spiking_resnet.neurons import Gated
 from spiking_resnet.structure import PASSING, carries_spikes
 
 MANTISSA = 24  # bits: integers up to 2^24 are exact in float32
@@ -105,11 +106,12 @@ def exact_steps_of(node: Fire | MaxPool | Output) -> int:
 
 
 def _offset(node: Fire | MaxPool | Output) -> float:
-    """What a potential can hold beside its summed currents: its start, and one threshold."""
+    """What a potential can hold beside its summed currents: its start, and a threshold."""
     if not isinstance(node, Fire):
         return 0.0
     neuron = node.neuron
-    return float(neuron.threshold.max()) + float(neuron.initial_potential.abs().max())
+    thresholds = 2 if isinstance(neuron, Gated) else 1  # a gate may shift the start by one more
+    return thresholds * float(neuron.threshold.max()) + float(neuron.initial_potential.abs().max())
 
 
 def _leaves_grid(graph: Graph, node: Node, fed_by_spikes: bool) -> bool:

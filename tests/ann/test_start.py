@@ -1,0 +1,138 @@
+import hashlib
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from spiking_resnet.ann import checkpoint, training_run
+from spiking_resnet.ann.activation import QCFS
+from spiking_resnet.ann.checkpoint import CheckpointError, load
+from spiking_resnet.ann.data import NORMALISATIONS, load_dataset
+from spiking_resnet.ann.recipe import TrainConfig
+from spiking_resnet.ann.resnet import ResNet, ResNetConfig
+from spiking_resnet.ann.start import begin, percentiles, start_from
+from spiking_resnet.ann.train import train
+
+MODEL = ResNetConfig(depth=8, classes=10, in_channels=1, width=4)
+TRAIN = load_dataset("digits", "train").subset(300)
+TEST = load_dataset("digits", "test").subset(100)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    path = tmp_path_factory.mktemp("start") / "relu.safetensors"
+    whole = load_dataset("digits", "train")
+    train(TrainConfig(MODEL, epochs=12, batch_size=32), whole, TEST, path)
+    return path
+
+
+def finetune(path, out, progress=None, **changes):
+    start = start_from(path)
+    settings = {"model": start.config("qcfs", 4), "recipe": "finetune", "epochs": 2}
+    config = TrainConfig(**{**settings, "batch_size": 64, **changes})
+    return train(config, TRAIN, TEST, out, progress=progress, start=start)
+
+
+def test_percentiles_of_what_modules_give():
+    class Doubling(torch.nn.Module):
+        def forward(self, x):
+            return 2 * x
+
+    model = torch.nn.Sequential(Doubling(), torch.nn.ReLU())
+    values = torch.arange(-50.0, 50.0).view(10, 10)
+    found = percentiles(model, ["0", "1"], values.split(3), percent=90)
+    assert found == {"0": 2 * 39.0, "1": 2 * 39.0}
+    assert not model[0]._forward_hooks
+
+
+def test_it_begins_with_the_weights_and_percentiles_for_thresholds(trained):
+    start = start_from(trained)
+    model = ResNet(start.config("qcfs", 4))
+    begin(model, start, TRAIN, seed=0)
+    own, theirs = model.state_dict(), start.model.state_dict()
+    assert all(torch.equal(own[key], value) for key, value in theirs.items())
+    thresholds = [key for key in own if key not in theirs]
+    populations = [name for name, module in model.named_modules() if isinstance(module, QCFS)]
+    assert thresholds == [f"{name}.threshold" for name in populations]
+    seen = TRAIN.subset(256, 0)
+    largest = percentiles(start.model, populations, (x for x, _ in seen.loader(64)), 100)
+    for name, value in largest.items():
+        assert 0 < float(own[f"{name}.threshold"]) <= value
+
+
+def test_one_epoch_repairs_what_quantisation_broke(trained, tmp_path):
+    data = load_dataset("digits", "train"), load_dataset("digits", "test")
+    start = start_from(trained)
+    quantised = ResNet(start.config("qcfs", 2))
+    begin(quantised, start, data[0], seed=0)
+    before = training_run.accuracy(quantised, data[1], torch.device("cpu"))
+    config = TrainConfig(quantised.config, recipe="finetune", epochs=1, batch_size=16)
+    after = train(config, *data, tmp_path / "q.safetensors", start=start).accuracy
+    assert after > before + 0.05
+
+
+def test_the_file_says_what_it_was_started_from_and_loads(trained, tmp_path):
+    out = tmp_path / "q.safetensors"
+    result = finetune(trained, out)
+    found = load(out)
+    assert found.config == replace(MODEL, activation="qcfs", levels=4)
+    assert training_run.accuracy(found.model, TEST, torch.device("cpu")) == result.accuracy
+    facts = found.metadata["from"]
+    assert facts["file"] == "relu.safetensors"
+    assert facts["sha256"] == hashlib.sha256(trained.read_bytes()).hexdigest()
+    assert facts["accuracy"] == load(trained).metadata["accuracy"]
+    again = ResNet(replace(found.config, levels=8))
+    begin(again, start_from(out), TRAIN, seed=0)  # thresholds are there: they are kept
+    trained_thresholds = found.model.state_dict()["relu.threshold"]
+    assert torch.equal(again.state_dict()["relu.threshold"], trained_thresholds)
+
+
+def test_a_resumed_fine_tuning_ends_with_the_same_bits(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_run, "_SECONDS_BETWEEN_SAVES", -1.0)
+    whole, resumed = tmp_path / "whole.safetensors", tmp_path / "resumed.safetensors"
+    finetune(trained, whole)
+
+    def stop(now):
+        if now.step == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(trained, resumed, stop)
+    with pytest.raises(CheckpointError, match=r"from .*now None"):
+        train(
+            TrainConfig(start_from(trained).config("qcfs", 4), "finetune", 2, 64),
+            TRAIN, TEST, resumed,
+        )  # fmt: skip
+    other, start = replace(TRAIN, normalisation=NORMALISATIONS["none"]), start_from(trained)
+    config = TrainConfig(start.config("qcfs", 4), "finetune", 2, 64)
+    with pytest.raises(CheckpointError, match="normalisation"):
+        train(config, other, TEST, resumed, start=start)
+    finetune(trained, resumed)
+    first, second = load(whole).model.state_dict(), load(resumed).model.state_dict()
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+
+
+def test_other_architectures_are_refused(trained):
+    start = start_from(trained)
+    with pytest.raises(CheckpointError, match=r"relu.safetensors holds .*only activation"):
+        begin(ResNet(replace(MODEL, width=8)), start, TRAIN, seed=0)
+
+
+def test_files_from_before_there_were_activations_load(trained, tmp_path):
+    with safe_open(trained, "pt") as file:
+        described = json.loads(file.metadata()["spiking_resnet"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    del described["config"]["activation"], described["config"]["levels"]
+    old = tmp_path / "old.safetensors"
+    save_file(tensors, old, {"spiking_resnet": json.dumps(described)})
+    assert load(old).config == MODEL
+    assert checkpoint.load(old).config.activation == "relu"
+
+
+@pytest.mark.parametrize("wrong", [{"activation": "gelu"}, {"levels": 0}])
+def test_configurations_that_describe_nothing(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        ResNetConfig(**wrong)
