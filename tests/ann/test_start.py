@@ -115,6 +115,27 @@ def test_a_resumed_fine_tuning_ends_with_the_same_bits(trained, tmp_path, monkey
     assert all(torch.equal(value, second[key]) for key, value in first.items())
 
 
+def test_thresholds_decay_by_a_rate_of_their_own(trained, tmp_path):
+    config = TrainConfig(start_from(trained).config("qcfs", 4), "finetune", 2, 64)
+    groups = training_run.Run(config, TRAIN, tmp_path / "q.safetensors").optimizer.param_groups
+    assert [group["weight_decay"] for group in groups] == [5e-4, 0.0, 5e-3]
+    assert all(value.dim() == 0 for value in groups[2]["params"])
+    assert len(groups[2]["params"]) == 7  # a resnet8's ReLUs
+    plain = training_run.Run(TrainConfig(MODEL, "finetune"), TRAIN, tmp_path / "r.safetensors")
+    assert len(plain.optimizer.param_groups) == 2
+
+
+def test_the_percentile_sets_where_thresholds_begin(trained):
+    low, high = (ResNet(start_from(trained).config("qcfs", 4)) for _ in range(2))
+    begin(low, start_from(trained, percentile=90), TRAIN, seed=0)
+    begin(high, start_from(trained, percentile=99.9), TRAIN, seed=0)
+    for name, value in low.named_parameters():
+        if name.endswith("threshold"):
+            assert value < high.get_parameter(name)
+    with pytest.raises(ValueError, match="percentile"):
+        start_from(trained, percentile=0)
+
+
 def test_other_architectures_are_refused(trained):
     start = start_from(trained)
     with pytest.raises(CheckpointError, match=r"relu.safetensors holds .*only activation"):

@@ -31,6 +31,8 @@ class Recipe:
     channels_last: bool
     bf16_on_cuda: bool
     momentum: float = 0.9
+    # of thresholds of quantised activations: the lower they are, the fewer time steps serve
+    threshold_decay: float = 0.0
 
 
 RECIPES = {
@@ -48,11 +50,12 @@ RECIPES = {
         average=0.99, channels_last=True, bf16_on_cuda=True,
     ),
     # From trained weights (--from), to quantised activations: Bu et al. 2022 train from random ones
-    # at 0.1 for 300 epochs with the same decay of weights.
+    # at 0.1 for 300 epochs with the same decay of weights. Without a decay of their own thresholds
+    # rise in an epoch to where little is clipped and spikes come late.
     "finetune": Recipe(
         "finetune", epochs=30, batch_size=128, learning_rate=0.02, pieces=(), warm_up=0.05,
         weight_decay=5e-4, decay_norms=False, nesterov=True, label_smoothing=0.0,
-        average=0.99, channels_last=True, bf16_on_cuda=True,
+        average=0.99, channels_last=True, bf16_on_cuda=True, threshold_decay=5e-3,
     ),
 }  # fmt: skip
 

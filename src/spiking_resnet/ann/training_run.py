@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spiking_resnet.ann.activation import QCFS
 from spiking_resnet.ann.augment import generator_for
 from spiking_resnet.ann.checkpoint import save
 from spiking_resnet.ann.images import ImageData
@@ -223,13 +224,17 @@ class Run:
 
 def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
     rules = config.rules
+    thresholds = [module.threshold for module in model.modules() if isinstance(module, QCFS)]
     matrices = [value for value in model.parameters() if value.dim() > 1]
-    vectors = [value for value in model.parameters() if value.dim() <= 1]
+    vectors = [value for value in model.parameters() if value.dim() == 1]
+    groups = [
+        {"params": matrices, "weight_decay": rules.weight_decay},
+        {"params": vectors, "weight_decay": rules.weight_decay if rules.decay_norms else 0.0},
+    ]
+    if thresholds:
+        groups.append({"params": thresholds, "weight_decay": rules.threshold_decay})
     return torch.optim.SGD(
-        [
-            {"params": matrices, "weight_decay": rules.weight_decay},
-            {"params": vectors, "weight_decay": rules.weight_decay if rules.decay_norms else 0.0},
-        ],
+        groups,
         lr=config.learning_rate or rules.learning_rate,
         momentum=rules.momentum,
         nesterov=rules.nesterov,
