@@ -61,16 +61,20 @@ def _preset(name: str) -> Recipe:
 _ALL = (
     Recipe("hu2021", "the paper: 0/1 spikes, one threshold a layer", _rates()),
     Recipe("hu2021-channel", "the paper with thresholds per channel", _rates(per_channel=True)),
-    Recipe("burst", "up to 5 spikes a step (Li and Zeng 2022)", _rates(levels=5)),
+    Recipe(
+        "burst",
+        "up to 5 spikes a step, thresholds at the 95th percentile (Li and Zeng 2022)",
+        _rates(levels=5, per_channel=True, percentile=95, readout="membrane", pool_neurons=False),
+    ),
     Recipe(
         "multi-threshold-4",
         "4 binary thresholds a neuron: 15 levels up to its channel's percentile (as H-MT, 2026)",
         _uncorrected(levels=15),
     ),
-    Recipe("signed", "neurons take spikes back (Wang et al. 2022)", _rates(signed=True)),
+    Recipe("signed", "neurons take spikes back (Wang et al. 2022)", _uncorrected(signed=True)),
     Recipe(
         "differential-1",
-        "one signed spike a step, its height shrinks (after DCGS, 2025)",
+        "one signed spike a step, its height shrinks at each layer's own pace",
         lambda steps: differential(levels=1, steps=steps),
         per_steps=True,
     ),
