@@ -35,8 +35,8 @@ class Start:
 def start_from(path: str | Path, percentile: float = PERCENTILE) -> Start:
     """The network in a file, to begin with; raises as `checkpoint.load` does.
 
-    percentile: a low one clips more, which training repairs, and spikes then come sooner: 97 needs
-    about half the time steps of 99.7.
+    percentile: the lower it is the more is clipped, which training has to repair, and the more
+    spikes a neuron fires.
     """
     if not 0 < percentile <= 100:
         raise ValueError(f"percentile is {percentile}: it must lie in (0, 100]")
