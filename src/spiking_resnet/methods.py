@@ -325,7 +325,7 @@ class calibrated:
     waits: neurons wait for their whole input and then fire up to T spikes (layer-serial, after
         DA-QCFS): no uneven arrival, but latency grows with depth. Off the grid, without a delay.
     delay: steps that the read-out leaves out; "auto" is what delayed evaluation takes (delay_of);
-        None a quarter of the steps.
+        None three eighths of the steps.
     steps: T. images: calibration images used layer by layer. batches: of "balanced" thresholds.
     """
 
@@ -451,7 +451,7 @@ class calibrated:
     def _delay(self, ann: Graph, statistics: Statistics, thresholds: Mapping[str, Tensor]) -> int:
         if self.delay == "auto":
             return delay_of(ann, statistics.sample, thresholds, self._start, self.steps)
-        return self.steps // 4 if self.delay is None else self.delay
+        return 3 * self.steps // 8 if self.delay is None else self.delay
 
     def describe(self) -> dict[str, Any]:
         """The method's name and options, JSON-able."""

@@ -182,16 +182,28 @@ def store(graph: Graph, path: Path) -> None:
     sr.save(graph, path)
 
 
+def made_for(notes: Mapping[str, Any]) -> str:
+    """One line on the number of steps a network was made for, and on what was fitted to it."""
+    parts = [f"made for {notes['options']['steps']} steps"]
+    if ratios := list(notes.get("ratios", {}).values()):
+        low, high = min(ratios), max(ratios)
+        parts.append(f"spikes shrink to {low:.2g} .. {high:.2g} of the first step's")
+    if notes.get("corrected_on"):
+        parts.append(f"corrected on {notes['corrected_on']} images")
+    if notes.get("delay"):
+        parts.append(f"the read-out leaves out {notes['delay']} steps")
+    return "; ".join(parts)
+
+
 def summarise(graph: Graph) -> None:
     """Nothing; prints what was made."""
     found = inspect_graph(graph)
     out.print(populations(found, out.width))
     notes = graph.notes
-    searched = notes.get("compensation") or notes.get("heights", {})
+    searched = notes.get("compensation", {})
     trials = searched.get("trials", ())
     if trials:
-        what = "compensation" if "compensation" in notes else "last height over the first"
-        say(f"{what}, on calibration images only (best: smallest distance):")
+        say("compensation, on calibration images only (best: smallest distance):")
     for trial in trials:
         say(
             f"  factor {trial['factor']:<7} agreement {100 * trial['agreement']:6.2f} %"
@@ -199,15 +211,9 @@ def summarise(graph: Graph) -> None:
         )
     accuracy = notes["calibration"]["ann_accuracy"]
     say(f"ANN on the {notes['calibration']['images']} calibration images: {100 * accuracy:.2f} %")
-    if "compensation" in notes:
+    if searched:
         say(f"compensation factor: {searched['factor']}")
-    elif "heights" in notes:
-        say(f"heights of spikes: {searched['first']:.3g} to {searched['last']:.3g} thresholds")
     else:
-        delay = f"; the read-out leaves out {notes['delay']} steps" if notes["delay"] else ""
-        options = notes["options"]
-        say(
-            f"made for {options['steps']} steps; corrected on {notes['corrected_on']} images{delay}"
-        )
+        say(made_for(notes))
     neurons, layers = found.total.neurons, len(found.populations)
     say(f"{neurons:,} neurons in {layers} populations; {exactness(found)}")

@@ -140,7 +140,7 @@ def convert(
         typer.Option(
             help="calibrated: steps that the read-out leaves out, or auto.",
             rich_help_panel=_METHOD,
-            show_default="a quarter",
+            show_default="3/8 of them",
         ),
     ] = None,
     percentile: Annotated[
@@ -187,6 +187,10 @@ def convert(
             rich_help_panel=_METHOD,
             show_default="searched",
         ),
+    ] = None,
+    lead: Annotated[
+        float | None,
+        _option("lead", "differential: share of T by which the first layer settles earlier."),
     ] = None,
     caution: Annotated[
         float | None, _option("caution", "differential: 0.5 to 1; more saves spikes.")
@@ -244,6 +248,7 @@ def convert(
         "bias_shift": bias_shift,
         "first": first,
         "last": last,
+        "lead": lead,
         "caution": caution,
         "gate": gate,
         "pre_steps": pre_steps,

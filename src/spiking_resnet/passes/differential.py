@@ -27,7 +27,7 @@ from spiking_resnet.pair import Pair
 
 SAMPLES = 4096  # neurons of a channel, over images and places, that a choice is made by
 LARGEST = tuple(2.0 ** (k / 2) for k in range(-5, 5))  # spikes of the first step, in thresholds
-RATIOS = tuple(2.0 ** (-k / 2) for k in range(1, 30, 3))  # of the last height to the first: coarse
+RATIOS = tuple(2.0 ** (-k / 2) for k in range(2, 30, 3))  # of the last height to the first: coarse
 MARGIN = 1.5  # how far beyond the largest activation seen all spikes together must reach
 SHORT = 1e3  # what is added to the error, in mean squared activations, of heights that do not
 FINER = (2**0.5, 2**-0.5)  # times the best of these
