@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from spiking_resnet.ann.activation import QCFS, activation, qcfs
+from spiking_resnet.ann.activation import QCFS, activation, operator, qcfs
 
 
 @settings(deadline=None, max_examples=200)
@@ -37,9 +37,15 @@ def test_gradients_by_hand():
 
 
 def test_operator_is_well_formed():
-    torch.library.opcheck(
-        qcfs, (torch.randn(3, 4, requires_grad=True), torch.tensor(1.5, requires_grad=True), 4)
-    )
+    z, threshold = torch.randn(3, 4), torch.tensor(1.5)
+    torch.library.opcheck(operator, (z, threshold, 4))
+    assert torch.equal(operator(z, threshold, 4), qcfs(z, threshold, 4))
+
+
+def test_an_exported_network_has_it_as_one_operation():
+    exported = torch.export.export(activation("qcfs", 4), (torch.randn(2, 3),))
+    called = [str(node.target) for node in exported.graph.nodes if node.op == "call_function"]
+    assert called == ["spiking_resnet.qcfs.default"]
 
 
 def test_gradients_in_bfloat16_and_channels_last_are_nearly_those_in_float32():

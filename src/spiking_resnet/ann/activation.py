@@ -12,44 +12,55 @@ from torch import Tensor, nn
 Activation = Literal["relu", "qcfs"]
 
 
-@torch.library.custom_op("spiking_resnet::qcfs", mutates_args=())
-def qcfs(z: Tensor, threshold: Tensor, levels: int) -> Tensor:
-    """threshold * clip(floor(z * levels / threshold + 1/2) / levels, 0, 1), in z's dtype.
-
-    z: any shape; threshold: [], positive. What a neuron with that firing threshold, and half of it
-    as initial potential, has sent per step after `levels` steps of input z. An operation of its
-    own, so that it is found again in an exported network.
-    """
+def _quantised(z: Tensor, threshold: Tensor, levels: int) -> Tensor:
     step = threshold / levels
     return (z / step).add_(0.5).floor_().clamp_(0, levels).mul_(step)
 
 
-@qcfs.register_fake
-def _(z: Tensor, threshold: Tensor, levels: int) -> Tensor:
-    return torch.empty_like(z)
-
-
-def _remember(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
-    z, threshold, levels = inputs
-    ctx.save_for_backward((output - z).div_(threshold / (2 * levels)), threshold)
-    ctx.levels = levels
-
-
-def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-    """Those of z and of the threshold, the floor taken for the identity (straight-through).
+class _Trainable(torch.autograd.Function):
+    """The activation with the floor taken for the identity in the gradients (straight-through).
 
     With y the activation and lambda the threshold: dy/dz = 1 and dy/dlambda = (y - z) / lambda
     where the clip is inactive, which is where y - z is at most lambda / (2 levels) either way;
     below (y = 0) both are 0; above (y = lambda) dy/dz = 0 and dy/dlambda = 1.
     """
-    error, threshold = ctx.saved_tensors  # of y, in half steps: within -1..1 inside the clip
-    own = torch.ops.aten.hardtanh_backward(gradient, error, -1, 1)
-    above = torch.ops.aten.threshold_backward(gradient, -error, 1)
-    inside = torch.sum(own * error, dtype=threshold.dtype) / (2 * ctx.levels)
-    return own, inside + torch.sum(above, dtype=threshold.dtype), None
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, threshold: Tensor, levels: int) -> Tensor:
+        output = _quantised(z, threshold, levels)
+        ctx.save_for_backward((output - z) / threshold, threshold)
+        ctx.levels = levels
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        error, threshold = ctx.saved_tensors
+        inside = error.abs() <= 0.5 / ctx.levels
+        own = torch.where(inside, error, (error < 0).to(error.dtype))
+        return gradient * inside, (gradient * own).sum(dtype=threshold.dtype), None
 
 
-qcfs.register_autograd(_gradients, setup_context=_remember)
+@torch.library.custom_op("spiking_resnet::qcfs", mutates_args=())
+def operator(z: Tensor, threshold: Tensor, levels: int) -> Tensor:
+    """`qcfs` as an operation of its own, so that it is found again in an exported network."""
+    return _quantised(z, threshold, levels)
+
+
+@operator.register_fake
+def _(z: Tensor, threshold: Tensor, levels: int) -> Tensor:
+    return torch.empty_like(z)
+
+
+def qcfs(z: Tensor, threshold: Tensor, levels: int) -> Tensor:
+    """threshold * clip(floor(z * levels / threshold + 1/2) / levels, 0, 1), in z's dtype.
+
+    z: any shape; threshold: [], positive. What a neuron with that firing threshold, and half of it
+    as initial potential, has sent per step after `levels` steps of input z.
+    """
+    if torch.compiler.is_exporting():
+        return operator(z, threshold, levels)
+    out: Tensor = _Trainable.apply(z, threshold, levels)
+    return out
 
 
 class QCFS(nn.Module):
@@ -62,8 +73,7 @@ class QCFS(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """As many values, each a multiple of threshold / levels in 0..threshold."""
-        out: Tensor = qcfs(z, self.threshold, self.levels)
-        return out
+        return qcfs(z, self.threshold, self.levels)
 
     def extra_repr(self) -> str:
         """The number of levels."""

@@ -33,6 +33,9 @@ class Recipe:
     momentum: float = 0.9
     # of thresholds of quantised activations: the lower they are, the fewer time steps serve
     threshold_decay: float = 0.0
+    # with a teacher: the share of its opinion in the loss, and the temperature that softens it
+    taught: float = 0.9
+    temperature: float = 4.0
 
 
 RECIPES = {
@@ -78,6 +81,7 @@ class TrainConfig:
     device: str = "cpu"
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on CUDA where the recipe says
     held_out: int = 0
+    compiled: bool = False  # by torch.compile: other roundings, other weights
     command: str = ""
 
     def __post_init__(self) -> None:

@@ -49,6 +49,7 @@ def train(
     resume: bool = True,
     progress: Callable[[TrainProgress], None] | None = None,
     start: Start | None = None,
+    teacher: Start | None = None,
 ) -> TrainResult:
     """The accuracy of a newly trained network, whose weights and metadata are then in `out`.
 
@@ -57,7 +58,8 @@ def train(
     the same weights bit for bit (same device, same number of threads); `resume` False starts over.
     The test set chooses nothing: it is looked at once, at the end. `progress` is called after
     every step (on CUDA every 25). start: the trained network to begin with (`start_from`), whose
-    activations may be others; None: random weights.
+    activations may be others; None: random weights. teacher: a trained network of
+    the same classes whose opinion of every image is most of what is learnt (distillation).
 
     Raises TrainError where the loss or a weight is no longer finite (`out` and OUT.training keep
     the last good weights), DataError for unusable data, OSError where a file cannot be written.
@@ -65,8 +67,8 @@ def train(
     out = Path(out)
     if out.suffix != ".safetensors":
         raise ValueError(f"out must end in .safetensors, got {out}")
-    _check(config, train_data, test_data)
-    run = Run(config, train_data, out, start)
+    _check(config, train_data, test_data, teacher)
+    run = Run(config, train_data, out, start, teacher)
     path = state_path(out)
     if not resume:
         path.unlink(missing_ok=True)
@@ -78,8 +80,18 @@ def train(
     return _finish(run, test_data)
 
 
-def _check(config: TrainConfig, train_data: ImageData, test_data: ImageData) -> None:
+def _check(
+    config: TrainConfig, train_data: ImageData, test_data: ImageData, teacher: Start | None
+) -> None:
     model = config.model
+    if teacher is not None:
+        theirs = teacher.model.config
+        if (theirs.in_channels, theirs.classes) != (model.in_channels, model.classes):
+            raise DataError(
+                f"the teacher {teacher.facts['file']} takes {theirs.in_channels} channels and "
+                f"knows {theirs.classes} classes, the network to be trained {model.in_channels} "
+                f"and {model.classes}: take a teacher trained on the same data set"
+            )
     if torch.device(config.device).type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {config.device}: there is no CUDA device here; use cpu")
     for data in (train_data, test_data):

@@ -50,7 +50,12 @@ class Run:
     """A training under way: everything but `state` and the three modules follows from arguments."""
 
     def __init__(
-        self, config: TrainConfig, data: ImageData, out: Path, start: Start | None = None
+        self,
+        config: TrainConfig,
+        data: ImageData,
+        out: Path,
+        start: Start | None = None,
+        teacher: Start | None = None,
     ) -> None:
         self.config, self.out, self.rules = config, out, config.rules
         self.device = torch.device(config.device)
@@ -68,16 +73,24 @@ class Run:
             self.model = ResNet(config.model)
         if start is not None:
             begin(self.model, start, self.data, config.seed)
-        self.start = None if start is None else start.facts
+        made_from = {"from": start, "teacher": teacher}
+        self.facts = {key: each.facts for key, each in made_from.items() if each is not None}
         layout = torch.channels_last if self.rules.channels_last else torch.contiguous_format
         self.model = self.model.to(self.device).to(memory_format=layout)
         self.average = copy.deepcopy(self.model).eval() if self.rules.average else None
+        self.forward: Callable[[Tensor], Tensor] = self.model
+        if config.compiled:  # static: the last batch of an epoch gets kernels of its own
+            self.forward = torch.compile(self.model, dynamic=False)
+        self.teacher = None
+        if teacher is not None:
+            self.teacher = teacher.model.eval().to(self.device).to(memory_format=layout)
+            self.teacher_sees = teacher.normalisation or data.normalisation
         self.optimizer = _optimizer(self.model, config)
         self.identity = {
             **config.identity(),
             "data": [data.name, len(data), int((data.labels * torch.arange(len(data))).sum())],
             "normalisation": data.normalisation.to_json(),
-            "from": self.start,
+            **self.facts,
         }
         self.state = TrainingState()
         self.latest_save = time.monotonic()
@@ -137,15 +150,17 @@ class Run:
         else:
             pixels = self.data.pixels(chosen).to(self.device)
         draws = generator_for(config.seed, _AUGMENT, state.epoch, state.step)
-        images = self.data.normalisation.apply(self.augment.apply(pixels, draws))
+        pixels = self.augment.apply(pixels, draws)
         layout = torch.channels_last if rules.channels_last else torch.contiguous_format
-        images = images.contiguous(memory_format=layout)
+        images = self.data.normalisation.apply(pixels).contiguous(memory_format=layout)
         labels = self.labels[chosen.to(self.device)]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.uses_bf16):
-            logits = self.model(images)
-        loss = functional.cross_entropy(
-            logits.float(), labels, label_smoothing=rules.label_smoothing
-        )
+            logits = self.forward(images).float()
+        loss = functional.cross_entropy(logits, labels, label_smoothing=rules.label_smoothing)
+        if self.teacher is not None:
+            opinion = self._opinion(pixels)
+            taught = _distance(logits, opinion, rules.temperature)
+            loss = (1 - rules.taught) * loss + rules.taught * taught
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self.optimizer.step()
@@ -155,6 +170,16 @@ class Run:
             [(logits.argmax(1) == labels).sum(), counted.new_tensor(len(chosen))]
         )
         return loss.detach()
+
+    @torch.no_grad()
+    def _opinion(self, pixels: Tensor) -> Tensor:
+        """The teacher's logits [N, classes] of augmented pixels."""
+        assert self.teacher is not None
+        like = torch.channels_last if self.rules.channels_last else torch.contiguous_format
+        images = self.teacher_sees.apply(pixels).contiguous(memory_format=like)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.uses_bf16):
+            opinion: Tensor = self.teacher(images)
+        return opinion.float()
 
     def _check(self, unchecked: list[Tensor]) -> float:
         """The newest loss; TrainError where one of these is not finite."""
@@ -219,7 +244,7 @@ class Run:
     def metadata(self, test_accuracy: float | None) -> dict[str, Any]:
         """What the file of weights says about itself."""
         facts = describe(self.config, self.data, self.state, self.device, test_accuracy)
-        return facts if self.start is None else {**facts, "from": self.start}
+        return {**facts, **self.facts}
 
 
 def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
@@ -239,6 +264,16 @@ def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
         momentum=rules.momentum,
         nesterov=rules.nesterov,
     )
+
+
+def _distance(logits: Tensor, opinion: Tensor, temperature: float) -> Tensor:
+    """Mean KL divergence of softened logits [N, classes] from a teacher's, times the squared
+    temperature (Hinton, Vinyals, Dean, arXiv 1503.02531, section 2).
+    """
+    own = functional.log_softmax(logits / temperature, 1)
+    wanted = functional.log_softmax(opinion / temperature, 1)
+    divergence = functional.kl_div(own, wanted, reduction="batchmean", log_target=True)
+    return divergence * temperature**2
 
 
 @torch.no_grad()

@@ -74,6 +74,14 @@ def train(
     percentile: Annotated[
         float, typer.Option(help="With --from, qcfs: of its activations, the first thresholds.")
     ] = PERCENTILE,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(show_default=False, help="File of a better network to learn from, too."),
+    ] = None,
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile", help="By torch.compile: faster after a minute; CPUs need g++."),
+    ] = False,
     normalisation: options.NormalisationOption = None,
     held_out: Annotated[
         int, typer.Option(help="Training images kept aside to choose the best epoch.")
@@ -85,6 +93,7 @@ def train(
     options.check_device(device)
     check_writable(out_path)
     found = None if start is None else _start(ctx, start, depth, percentile)
+    taught_by = None if teacher is None else start_from(teacher)
     wanted = options.parse_normalisation(normalisation)
     if wanted is None and found is not None:
         wanted = found.normalisation
@@ -100,13 +109,15 @@ def train(
         ) if found is None else found.config(kind, levels),
         recipe=recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
         seed=seed, device=device, precision=cast(Literal["auto", "fp32", "bf16"], precision),
-        held_out=held_out, command=command_line(ctx),
+        held_out=held_out, compiled=compiled, command=command_line(ctx),
     )  # fmt: skip
     if state_path(out_path).is_file() and resume:
         say(f"going on with the training in {state_path(out_path)}")
     try:
         with progress_bar(err) as progress:
-            result = train_network(config, images, test, out_path, resume, progress, found)
+            result = train_network(
+                config, images, test, out_path, resume, progress, found, taught_by
+            )
     except KeyboardInterrupt:
         warn("stopped; the same command goes on where it was")
         raise
