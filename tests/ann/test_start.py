@@ -1,5 +1,6 @@
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import save_file
 from spiking_resnet.ann import checkpoint, training_run
 from spiking_resnet.ann.activation import QCFS
 from spiking_resnet.ann.checkpoint import CheckpointError, load
-from spiking_resnet.ann.data import NORMALISATIONS, load_dataset
+from spiking_resnet.ann.data import NORMALISATIONS, DataError, load_dataset
 from spiking_resnet.ann.recipe import TrainConfig
 from spiking_resnet.ann.resnet import ResNet, ResNetConfig
 from spiking_resnet.ann.start import begin, percentiles, start_from
@@ -157,3 +158,72 @@ def test_files_from_before_there_were_activations_load(trained, tmp_path):
 def test_configurations_that_describe_nothing(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         ResNetConfig(**wrong)
+
+
+def test_distance_to_a_teacher_by_hand():
+    logits, opinion = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 4.0]])
+    # softened by 2: probabilities e/(1+e), 1/(1+e) against 1/(1+e^2), e^2/(1+e^2)
+    own = torch.tensor([[1.0, 0.0]]).softmax(1)
+    wanted = torch.tensor([[0.0, 2.0]]).softmax(1)
+    expected = 4 * float((wanted * (wanted / own).log()).sum())
+    found = training_run.distance(logits, opinion, 2.0)
+    assert float(found) == pytest.approx(expected, rel=1e-6)
+    assert float(training_run.distance(opinion, opinion + 3, 2.0)) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_network_learns_what_its_teacher_says(trained, tmp_path):
+    teacher = start_from(trained)
+    images = torch.cat([x for x, _ in TEST.loader(100)])
+    settings = TrainConfig(MODEL, epochs=8, batch_size=32)
+
+    def distance(**given):
+        out = tmp_path / "taught.safetensors"
+        train(settings, TRAIN, TEST, out, resume=False, **given)
+        found = load(out)
+        with torch.inference_mode():
+            return float(training_run.distance(found.model(images), teacher.model(images), 4.0))
+
+    alone = distance()
+    assert "teacher" not in load(tmp_path / "taught.safetensors").metadata
+    assert distance(teacher=teacher) < 0.85 * alone
+    facts = load(tmp_path / "taught.safetensors").metadata["teacher"]
+    assert facts["sha256"] == hashlib.sha256(trained.read_bytes()).hexdigest()
+
+
+def test_a_teacher_sees_images_normalised_as_it_knows_them(trained, tmp_path):
+    teacher, pixels = start_from(trained), torch.randint(0, 255, (4, 1, 8, 8), dtype=torch.uint8)
+    other = replace(TRAIN, normalisation=NORMALISATIONS["none"])
+    run = training_run.Run(TrainConfig(MODEL), other, tmp_path / "a.safetensors", None, teacher)
+    with torch.inference_mode():
+        expected = teacher.model.eval()(TRAIN.normalisation.apply(pixels))
+    assert torch.equal(run.opinion(pixels), expected)
+
+
+def test_a_teacher_of_other_classes_is_refused(trained, tmp_path):
+    small = TrainConfig(replace(MODEL, classes=12))
+    with pytest.raises(DataError, match=r"teacher relu.safetensors .* 10 classes"):
+        train(small, TRAIN, TEST, tmp_path / "a.safetensors", teacher=start_from(trained))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_training_resumes_with_the_same_bits(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_run, "_SECONDS_BETWEEN_SAVES", -1.0)
+    whole, resumed = tmp_path / "whole.safetensors", tmp_path / "resumed.safetensors"
+    compiled_losses = []
+    finetune(trained, whole, lambda now: compiled_losses.append(now.loss), compiled=True)
+    assert load(whole).metadata["training"]["compiled"] is True
+
+    def stop(now):
+        if now.step == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(trained, resumed, stop, compiled=True)
+    with pytest.raises(CheckpointError, match="compiled True"):
+        finetune(trained, resumed)
+    finetune(trained, resumed, compiled=True)
+    first, second = load(whole).model.state_dict(), load(resumed).model.state_dict()
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+    losses = []
+    finetune(trained, resumed, lambda now: losses.append(now.loss))
+    assert losses[0] == pytest.approx(compiled_losses[0], rel=1e-4)

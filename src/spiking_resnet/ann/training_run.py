@@ -158,8 +158,8 @@ class Run:
             logits = self.forward(images).float()
         loss = functional.cross_entropy(logits, labels, label_smoothing=rules.label_smoothing)
         if self.teacher is not None:
-            opinion = self._opinion(pixels)
-            taught = _distance(logits, opinion, rules.temperature)
+            opinion = self.opinion(pixels)
+            taught = distance(logits, opinion, rules.temperature)
             loss = (1 - rules.taught) * loss + rules.taught * taught
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -172,7 +172,7 @@ class Run:
         return loss.detach()
 
     @torch.no_grad()
-    def _opinion(self, pixels: Tensor) -> Tensor:
+    def opinion(self, pixels: Tensor) -> Tensor:
         """The teacher's logits [N, classes] of augmented pixels."""
         assert self.teacher is not None
         like = torch.channels_last if self.rules.channels_last else torch.contiguous_format
@@ -266,7 +266,7 @@ def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
     )
 
 
-def _distance(logits: Tensor, opinion: Tensor, temperature: float) -> Tensor:
+def distance(logits: Tensor, opinion: Tensor, temperature: float) -> Tensor:
     """Mean KL divergence of softened logits [N, classes] from a teacher's, times the squared
     temperature (Hinton, Vinyals, Dean, arXiv 1503.02531, section 2).
     """
