@@ -327,6 +327,9 @@ def test_fine_tune_to_quantised_activations_and_convert(tmp_path):
     assert (found.config.activation, found.config.levels, found.config.width) == ("qcfs", 4, 4)
     assert found.metadata["from"]["file"] == "r.safetensors"
     assert found.metadata["normalisation"] == {"mean": [0.5], "std": [0.25]}  # the start's
+    taught = ("train", "--model", "resnet8", "--dataset", "digits", "--epochs", 1, "--width", 4)
+    ok(*taught, "--teacher", relu, "--out", tmp_path / "t.safetensors")
+    assert ann.load(tmp_path / "t.safetensors").metadata["teacher"]["file"] == "r.safetensors"
     usual = ("convert", "resnet8", "--calibration-images", 40, "--out", snn)
     text = ok(*usual, "--weights", quantised, "--method", "qcfs", "--gate", "cos",
               "--pre-steps", 4, "--steps", 8)  # fmt: skip

@@ -30,6 +30,8 @@ FLOORS = [
     ("engines",),
     ("simulate", "store", "energy", "tally", "operations"),
     ("resume",),
+    ("methods.choices",),
+    ("methods.rate_coded", "methods.differential_coded", "methods.layer_by_layer"),
     ("methods",),
     ("convert", "evaluate", "recipes", "fairness"),
     ("reproduce", "diagnose", "inspection", "compare"),

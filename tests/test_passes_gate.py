@@ -127,7 +127,7 @@ def test_a_comparison_names_the_counted_steps():
         assert row.problem == ""
         assert sorted(row.readings) == [2, 4]
         assert row.facts.trained
-    assert [row.facts.pre_steps for row in found.rows] == [0, 4, 4]
+    assert [row.facts.pre_steps for row in found.rows] == [0, 16, 16]
     plain, *late = (row.readings[4].spikes_per_image for row in found.rows)
     assert all(each > plain for each in late)  # pre-steps cost spikes as well
 

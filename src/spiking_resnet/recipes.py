@@ -116,14 +116,14 @@ _ALL = (
     ),
     Recipe(
         "qcfs-srp",
-        "the same; 4 pre-steps find neurons that stay silent (Hao et al., AAAI 2023)",
-        lambda steps: qcfs(gate="srp", pre_steps=4, steps=max(steps, qcfs.steps)),
+        "the same; 16 pre-steps find neurons that stay silent (Hao et al., AAAI 2023)",
+        lambda steps: qcfs(gate="srp", pre_steps=16, steps=max(steps, qcfs.steps)),
         trained=True,
     ),
     Recipe(
         "qcfs-cos",
-        "the same; 4 pre-steps shift where neurons start (after Hao et al., ICLR 2023)",
-        lambda steps: qcfs(gate="cos", pre_steps=4, steps=max(steps, qcfs.steps)),
+        "the same; 16 pre-steps shift where neurons start (after Hao et al., ICLR 2023)",
+        lambda steps: qcfs(gate="cos", pre_steps=16, steps=max(steps, qcfs.steps)),
         trained=True,
     ),
     *(_preset(name) for name in PRESETS),
