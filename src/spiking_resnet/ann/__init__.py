@@ -6,6 +6,7 @@ from spiking_resnet.ann.checkpoint import (
     load,
     load_into,
     pretrained,
+    pretrained_file,
     pretrained_names,
 )
 from spiking_resnet.ann.data import (
@@ -40,5 +41,6 @@ __all__ = [
     "load_dataset",
     "load_into",
     "pretrained",
+    "pretrained_file",
     "pretrained_names",
 ]

@@ -195,11 +195,19 @@ def pretrained_names() -> tuple[str, ...]:
     )
 
 
-def pretrained(name: str) -> LoadedNetwork:
-    """A network that comes with the package; CheckpointError, listing them, for other names."""
+def pretrained(name: str, dataset: str | None = None) -> LoadedNetwork:
+    """A network that comes with the package: ("cifar10_resnet20"), or ("resnet20", "cifar10").
+
+    CheckpointError, listing them, for other names.
+    """
+    return load(pretrained_file(name if dataset is None else f"{dataset}_{name}"))
+
+
+def pretrained_file(name: str) -> Path:
+    """The file of a network that comes with the package; CheckpointError for other names."""
     if name not in pretrained_names():
         raise CheckpointError(
             f"no network called {name!r} comes with the package; "
             f"choose one of {', '.join(pretrained_names())}"
         )
-    return load(Path(str(_PRETRAINED / f"{name}.safetensors")))
+    return Path(str(_PRETRAINED / f"{name}.safetensors"))

@@ -113,7 +113,7 @@ def _finish(run: Run, test_data: ImageData) -> TrainResult:
         save(run.out, run.kept_model, run.metadata(None))
     model = load(run.out).model.to(run.device)  # measured as a user will load it
     measured = accuracy(model, test_data, run.device)
-    metadata = run.metadata(measured)
+    metadata = {**run.metadata(measured), "test_images": len(test_data)}
     save(run.out, model, metadata)
     state_path(run.out).unlink(missing_ok=True)
     return TrainResult(

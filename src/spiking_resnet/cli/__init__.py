@@ -11,6 +11,7 @@ from spiking_resnet.cli import (
     diagnose,
     evaluate,
     inspect,
+    models,
     reproduce,
     train,
     tune,
@@ -47,6 +48,7 @@ app.command(epilog=compare.EPILOG)(compare.compare)
 app.command(epilog=tune.EPILOG)(tune.tune)
 app.command(epilog=diagnose.EPILOG)(diagnose.diagnose)
 app.command(epilog=inspect.EPILOG)(inspect.inspect)
+app.command(epilog=models.EPILOG)(models.models)
 app.command(epilog=reproduce.EPILOG)(reproduce.reproduce)
 
 

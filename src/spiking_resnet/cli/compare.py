@@ -98,7 +98,7 @@ def compare(
     for path in (resume, json_path, plot, table):
         if path is not None:
             check_writable(path)
-    source = network(model, weights, seed)
+    source = network(model, weights, seed, dataset=dataset)
     if source.remark:
         warn(source.remark)
     name = two_splits(dataset_of(source, dataset))

@@ -273,7 +273,7 @@ def convert(
     chosen = chosen_method(method, {**given, **options.parse_grid(grid)}, seed)
     wanted, framing = options.parse_normalisation(normalisation), options.parse_crop(crop)
     check_writable(out_path)
-    source = network(model, weights, seed)
+    source = network(model, weights, seed, dataset=dataset)
     if source.remark:
         warn(source.remark)
     name = dataset_of(source, dataset)

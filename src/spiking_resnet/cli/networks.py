@@ -28,6 +28,7 @@ IMAGES: dict[str, Shape] = {
     "imagenet": (3, 224, 224),
 }
 PUBLISHED = "default"  # as --weights: what torchvision or timm publish
+SHIPPED = "pretrained"  # as --weights: those that come with this package
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +50,18 @@ class Network:
     shape: Shape | None = None
 
 
-def network(spec: str, weights: str | None, seed: int = 0, random: bool = False) -> Network:
+def network(
+    spec: str,
+    weights: str | None,
+    seed: int = 0,
+    random: bool = False,
+    dataset: str | None = None,
+) -> Network:
     """The network that MODEL and --weights name; random weights are drawn from the seed.
 
-    random: this package's own networks need no weights either. Raises InputError for unknown names,
-    CheckpointError for files that do not fit.
+    dataset: what shipped weights were trained on, where that is said. random: this package's own
+    networks need no weights either. Raises InputError for unknown names, CheckpointError for files
+    that do not fit.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -65,7 +73,7 @@ def network(spec: str, weights: str | None, seed: int = 0, random: bool = False)
             return _from_onnx(spec, weights)
         if ".py" in spec:
             return _from_file(spec, weights)
-        return _own(spec, weights, random)
+        return _own(spec, weights, random, dataset)
 
 
 def image_shape(source: Network, size: str | None) -> Shape:
@@ -93,7 +101,7 @@ def image_shape(source: Network, size: str | None) -> Shape:
     return known if first is None else first.in_channels, numbers[0], numbers[-1]
 
 
-def _own(spec: str, weights: str | None, random: bool) -> Network:
+def _own(spec: str, weights: str | None, random: bool, dataset: str | None) -> Network:
     """A shipped network, or one of this package's ResNets with weights from a file."""
     if spec in ann.pretrained_names():
         if weights is not None:
@@ -109,15 +117,38 @@ def _own(spec: str, weights: str | None, random: bool) -> Network:
         ) from None
     if weights is None and random:
         return Network(ann.build(spec), spec, shape=IMAGES["cifar10"])
+    if weights == SHIPPED:
+        name = _shipped(spec, dataset)
+        return _described(spec, ann.pretrained_file(name), ann.pretrained(name))
     if weights is None:
         raise InputError(
-            f"{spec} needs --weights FILE: train it with `spiking-resnet train --model {spec}`, or "
-            f"use {', '.join(ann.pretrained_names())}, which is shipped"
+            f"{spec} needs --weights: {SHIPPED!r} if it comes with the package (`spiking-resnet "
+            f"models` lists them), or a FILE: `spiking-resnet train --model {spec}` makes one"
         )
     loaded = ann.load(weights)
     if loaded.config.depth != depth:
         raise InputError(f"{weights} holds a resnet{loaded.config.depth}, not a {spec}")
     return _described(spec, Path(weights), loaded)
+
+
+def _shipped(spec: str, dataset: str | None) -> str:
+    """The name of the network of this architecture that comes with the package."""
+    known = ann.pretrained_names()
+    if dataset is not None and f"{dataset}_{spec}" in known:
+        return f"{dataset}_{spec}"
+    fitting = [name for name in known if name.endswith(f"_{spec}")] if dataset is None else []
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise InputError(
+            f"several networks called {spec} come with the package ({', '.join(fitting)}): say "
+            "--dataset, or take one by its name"
+        )
+    where = "" if dataset is None else f" for {dataset}"
+    raise InputError(
+        f"no {spec}{where} comes with the package: use one of {', '.join(known)}, or train it with "
+        f"`spiking-resnet train --model {spec}`"
+    )
 
 
 def _described(spec: str, path: Path | None, loaded: ann.LoadedNetwork) -> Network:

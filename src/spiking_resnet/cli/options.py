@@ -9,7 +9,7 @@ import typer
 from spiking_resnet.ann.data import DATASETS, NORMALISATIONS, normalisation_named
 from spiking_resnet.ann.images import Normalisation
 from spiking_resnet.ann.pixels import INTERPOLATIONS, Framing
-from spiking_resnet.cli.networks import PUBLISHED
+from spiking_resnet.cli.networks import PUBLISHED, SHIPPED
 from spiking_resnet.evaluate import STEPS
 from spiking_resnet.records import InputError
 
@@ -19,7 +19,7 @@ PATH_OF_SET = "or the path of an .npz file or a folder of images"
 ModelArgument = Annotated[
     str,
     typer.Argument(
-        help="resnet20 (8, 32, 44, 56, 110), a shipped network (digits_resnet8), "
+        help="resnet20 (8, 32, 44, 56, 110), a shipped network (spiking-resnet models), "
         "torchvision:NAME, timm:NAME, path/to/file.py:function, or path/to/model.onnx.",
     ),
 ]
@@ -28,7 +28,8 @@ WeightsOption = Annotated[
     typer.Option(
         "--weights",
         show_default=False,
-        help=f"File of weights; {PUBLISHED!r} or a name: what torchvision or timm publish.",
+        help=f"File of weights; {SHIPPED!r}: what comes with the package; {PUBLISHED!r} or a name: "
+        "what torchvision or timm publish.",
     ),
 ]
 MethodsOption = Annotated[

@@ -104,7 +104,7 @@ def tune(
         set_threads(threads)
     if json_path is not None:
         check_writable(json_path)
-    source = network(model, weights, seed)
+    source = network(model, weights, seed, dataset=dataset)
     if source.remark:
         warn(source.remark)
     name = dataset_of(source, dataset)

@@ -1,0 +1,63 @@
+"""The command `models`: the networks that come with the package."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markdown import Markdown
+
+from spiking_resnet import ann
+from spiking_resnet.ann.checkpoint import write_atomically
+from spiking_resnet.cli.facts import check_writable, write_json
+from spiking_resnet.cli.terminal import out, say
+from spiking_resnet.report import models as report
+
+TITLE = """# The networks that come with the package
+
+Made by `spiking-resnet models --cards docs/models.md` from what the files say of themselves. Each
+is `spiking_resnet.ann.pretrained(NAME)` in Python and a MODEL of every command; `resnet20 --weights
+pretrained --dataset cifar10` is `cifar10_resnet20`.
+"""
+EPILOG = """
+Examples:
+
+  spiking-resnet models
+
+  spiking-resnet models digits_resnet8
+
+  spiking-resnet convert digits_resnet8 --out snn.safetensors
+"""
+
+
+def models(
+    name: Annotated[
+        str | None, typer.Argument(help="One of them, for its card.", show_default=False)
+    ] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="All facts.", show_default=False)
+    ] = None,
+    cards: Annotated[
+        Path | None, typer.Option(help="All cards, as Markdown.", show_default=False)
+    ] = None,
+) -> None:
+    """List the trained networks that come with the package, or show the card of one.
+
+    A card says on what data, by which command, how long and with which
+    versions a network was trained, and how good it is.
+    """
+    for path in (json_path, cards):
+        if path is not None:
+            check_writable(path)
+    names = ann.pretrained_names() if name is None else (name,)
+    networks = {each: ann.pretrained(each) for each in names}
+    if name is None:
+        out.print(report.table(networks))
+    else:
+        out.print(Markdown(report.card(name, networks[name])))
+    if json_path is not None:
+        write_json(json_path, {each: found.metadata for each, found in networks.items()})
+        say(f"wrote {json_path}")
+    if cards is not None:
+        text = "\n".join([TITLE, *(report.card(*each) for each in networks.items())])
+        write_atomically(cards, text.encode())
+        say(f"wrote {cards}")

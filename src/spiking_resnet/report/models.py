@@ -1,0 +1,79 @@
+"""The networks that come with the package: a table, and a model card for each."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from spiking_resnet.ann.checkpoint import LoadedNetwork
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+HEADINGS = ("network", "data set", "accuracy", "parameters", "activation", "seconds")
+
+
+def table(networks: Mapping[str, LoadedNetwork]) -> "Table":
+    """A rich table of networks by name."""
+    from rich.table import Table
+
+    made = Table(
+        caption="accuracy: percent of the test images. seconds: of training.",
+        caption_justify="left",
+    )
+    for heading in HEADINGS:
+        left = heading in HEADINGS[:2]
+        made.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    for name, found in networks.items():
+        made.add_row(*_row(name, found))
+    return made
+
+
+def _row(name: str, found: LoadedNetwork) -> tuple[str, ...]:
+    facts = found.metadata
+    return (
+        name, facts["dataset"], f"{100 * facts['accuracy']:.2f}", f"{parameters(found):,}",
+        _activation(found), f"{facts['seconds']:,.0f}",
+    )  # fmt: skip
+
+
+def parameters(found: LoadedNetwork) -> int:
+    """How many numbers training chose."""
+    return sum(value.numel() for value in found.model.parameters())
+
+
+def _activation(found: LoadedNetwork) -> str:
+    config = found.config
+    return "relu" if config.activation == "relu" else f"{config.activation}, {config.levels} levels"
+
+
+def card(name: str, found: LoadedNetwork) -> str:
+    """A network's model card, in Markdown: what it is, how it was made, how good it is."""
+    facts, config = found.metadata, found.config
+    means = facts["normalisation"]
+    training = facts["training"]
+    images = f" of {facts['test_images']:,} test images" if "test_images" in facts else ""
+    sources: dict[str, str] = {
+        key: _source(facts[key]) for key in ("from", "teacher") if key in facts
+    }
+    lines: dict[str, str] = {
+        "architecture": f"ResNet-{config.depth}, {config.block} blocks, shortcuts {config.shortcut}"
+        f", {config.width} channels in the first stage, {parameters(found):,} parameters",
+        "activation": _activation(found),
+        "data": f"{facts['dataset']}, normalised by mean {means['mean']}, deviation {means['std']}",
+        "accuracy": f"{100 * facts['accuracy']:.2f} %{images}",
+        "chosen": facts["selection"],
+        "recipe": f"{facts['recipe']}: {training['epochs']} epochs of batches of "
+        f"{training['batch_size']}, highest rate {training['learning_rate']}, "
+        f"precision {training['precision']}",
+        **sources,
+        "seed": f"{facts['seed']}; one training",
+        "time": f"{facts['seconds']:,.0f} s on {facts['hardware']}",
+        "versions": ", ".join(f"{key} {value}" for key, value in facts["versions"].items()),
+    }
+    rows = "\n".join(f"| {key} | {value} |" for key, value in lines.items())
+    return f"## {name}\n\n| | |\n|---|---|\n{rows}\n\n```\n{facts['command']}\n```\n"
+
+
+def _source(facts: Mapping[str, Any]) -> str:
+    accuracy = facts["accuracy"]
+    said = "" if accuracy is None else f", {100 * accuracy:.2f} %"
+    return f"{facts['file']} (sha256 {facts['sha256'][:16]}…){said}"

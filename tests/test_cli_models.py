@@ -1,0 +1,57 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from spiking_resnet import ann
+from spiking_resnet.ann.checkpoint import CheckpointError
+from spiking_resnet.cli.networks import network
+from spiking_resnet.records import InputError
+from spiking_resnet.report.models import card, parameters
+from test_cli import ok, refused
+
+CARDS = Path(__file__).parents[1] / "docs" / "models.md"
+
+
+def test_the_table_lists_every_network_that_comes_with_the_package():
+    shown = ok("models")
+    for name in ann.pretrained_names():
+        assert name in shown
+
+
+def test_documented_cards_are_what_the_files_say(tmp_path):
+    ok("models", "--cards", tmp_path / "models.md")
+    assert CARDS.read_text() == (tmp_path / "models.md").read_text()
+
+
+@pytest.mark.parametrize("name", ann.pretrained_names())
+def test_a_card_says_how_to_make_the_network_again(name):
+    found = ann.pretrained(name)
+    text = card(name, found)
+    assert f"{100 * found.metadata['accuracy']:.2f} %" in text
+    assert f"{sum(value.numel() for value in found.model.parameters()):,} parameters" in text
+    command = re.search(r"```\n(spiking-resnet train .*)\n```", text).group(1)
+    assert f"--model resnet{found.config.depth}" in command
+    assert f"--dataset {found.metadata['dataset']}" in command
+    assert not re.search(r"/(work|tmp|home|root)\b", command)
+    assert parameters(found) > 0
+    assert found.metadata["finished"]
+
+
+def test_weights_by_architecture_and_data_set():
+    found = network("resnet8", "pretrained", dataset="digits")
+    assert found.weights == ann.pretrained_file("digits_resnet8")
+    assert found.dataset == "digits"
+    state = ann.pretrained("resnet8", "digits").model.state_dict()
+    assert all((value == state[key]).all() for key, value in found.model.state_dict().items())
+    with pytest.raises(InputError, match=r"no resnet8 for cifar100"):
+        network("resnet8", "pretrained", dataset="cifar100")
+    with pytest.raises(CheckpointError, match=r"mnist_resnet1001.*digits_resnet8"):
+        ann.pretrained("resnet1001", "mnist")
+
+
+def test_what_is_asked_for_must_be_there(tmp_path):
+    out = tmp_path / "snn.safetensors"
+    assert "resnet14" in refused("convert", "resnet14", "--weights", "pretrained", "--out", out)
+    assert "pretrained" in refused("convert", "resnet14", "--out", out)
+    assert "resnet15" in refused("models", "resnet15")
