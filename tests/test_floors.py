@@ -34,6 +34,7 @@ FLOORS = [
     ("methods.rate_coded", "methods.differential_coded", "methods.layer_by_layer"),
     ("methods",),
     ("convert", "evaluate", "recipes", "fairness"),
+    ("judging",),
     ("reproduce", "diagnose", "inspection", "compare"),
     ("tune",),
     ("report",),

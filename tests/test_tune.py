@@ -5,8 +5,8 @@ import torch
 from typer.testing import CliRunner
 
 from spiking_resnet.cli import app
-from spiking_resnet.compare import Reading
 from spiking_resnet.fairness import Facts
+from spiking_resnet.judging import Reading
 from spiking_resnet.methods import hu2021
 from spiking_resnet.recipes import Recipe, chosen
 from spiking_resnet.records import InputError

@@ -14,18 +14,9 @@ from typing import Any, Literal
 
 from torch import nn
 
-from spiking_resnet.compare import (
-    FAILURES,
-    Images,
-    Made,
-    Reading,
-    Subject,
-    judge,
-    make,
-    prepared,
-    reason,
-)
+from spiking_resnet.compare import FAILURES, reason
 from spiking_resnet.fairness import Facts
+from spiking_resnet.judging import Images, Made, Reading, Subject, judge, make, prepared
 from spiking_resnet.methods import Method
 from spiking_resnet.recipes import RECIPES, Recipe
 from spiking_resnet.records import InputError

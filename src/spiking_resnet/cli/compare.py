@@ -14,7 +14,8 @@ from spiking_resnet.cli.evaluate import set_threads, usual_batch
 from spiking_resnet.cli.facts import check_writable, command_line, file_facts, versions, write_json
 from spiking_resnet.cli.networks import network
 from spiking_resnet.cli.terminal import out, say, warn, work_bar
-from spiking_resnet.compare import STEPS, Comparison, compared, prepared
+from spiking_resnet.compare import STEPS, Comparison, compared
+from spiking_resnet.judging import prepared
 from spiking_resnet.recipes import RECIPES, Recipe, chosen, suiting
 from spiking_resnet.records import InputError
 from spiking_resnet.report import comparison as report

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from spiking_resnet.compare import Comparison, Reading, Row
+from spiking_resnet.compare import Comparison, Row
 from spiking_resnet.fairness import Facts
+from spiking_resnet.judging import Reading
 from spiking_resnet.records import Curve, Point
 from spiking_resnet.report.table import count
 from spiking_resnet.tune import Tuning

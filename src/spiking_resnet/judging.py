@@ -1,0 +1,203 @@
+"""A method judged: what its network reaches on images kept from calibration, and at what cost.
+
+Losses are differences on the same images: of n images, let a share d be decided otherwise than by
+the artificial network. Then at most these can change the accuracy, and the standard error of a loss
+l is at most
+
+    sqrt((d - l^2) / n)
+
+which is McNemar's for paired decisions, with all that differs counted as gained or lost.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spiking_resnet import interpret
+from spiking_resnet.convert import traced_alike
+from spiking_resnet.evaluate import check_labels, evaluate, labelled
+from spiking_resnet.fairness import Facts, facts
+from spiking_resnet.graph import Graph
+from spiking_resnet.methods import Method
+from spiking_resnet.operations import Costs, costs
+from spiking_resnet.passes.fold_bn import fold_bn
+from spiking_resnet.passes.pools import relu_first
+from spiking_resnet.records import (
+    Calibration,
+    Curve,
+    InputError,
+    Point,
+    image_digest,
+    images_of,
+    standard_error,
+)
+
+Images = Tensor | Iterable[Any]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One method after T steps; where neurons wait for their whole input, after T steps a layer.
+
+    accuracy, agreement (with the artificial network's decisions): fractions; interval: accuracy's
+    95 % Wilson interval; standard_error: its binomial one. loss: points below the artificial
+    network; loss_error: the most its standard error can be, in points. operations: synaptic
+    operations of an image (operations.py); spikes_per_image, firing_rate: as in Point.
+    """
+
+    steps: int
+    accuracy: float
+    interval: tuple[float, float]
+    standard_error: float
+    loss: float
+    loss_error: float
+    agreement: float
+    operations: float
+    spikes_per_image: float
+    firing_rate: float
+    engine: str
+    exact: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What methods are compared on.
+
+    traced: the network. ann: the same, as methods take it. seen, judged: digests of the two sets of
+    images; `images` is the number of those that judge.
+    """
+
+    traced: Graph
+    ann: Graph
+    calibration: Images
+    loader: Iterable[Any]
+    images: int
+    ann_accuracy: float
+    seen: str
+    judged: str
+
+
+def prepared(model: nn.Module | str | Path, calibration: Images, loader: Iterable[Any]) -> Subject:
+    """The network traced, and both sets of images looked through once.
+
+    A batch without labels is judged by the artificial network's decisions. Raises InputError for
+    sets that are empty, can be read only once, or share an image.
+    """
+    for what, source in (("calibration", calibration), ("judged images", loader)):
+        if isinstance(source, Iterator):
+            raise InputError(
+                f"the {what} can be read only once: give a tensor, a list or a DataLoader"
+            )
+    seen = _digests(calibration)
+    if not seen:
+        raise InputError("the calibration set is empty: give it some training images")
+    traced = traced_alike(model, Calibration(calibration).first)
+    ann = relu_first(fold_bn(traced))
+    judging = _Judging(loader, ann)
+    hashed, known, count, right = blake2b(digest_size=16), set(seen), 0, 0
+    with torch.inference_mode():
+        for images, labels in judging:
+            check_labels(labels, ann.output.shape[0])
+            own = [image_digest(image) for image in images]
+            if shared := sum(one in known for one in own):
+                raise InputError(
+                    f"{shared} images of a judged batch are calibration images too, so accuracy on "
+                    "them says little: choose others"
+                )
+            hashed.update(b"".join(own) + labels.numpy().tobytes())
+            right += int((interpret.logits(ann, images).argmax(1) == labels).sum())
+            count += len(labels)
+    if count == 0:
+        raise InputError("the loader gave no images: check the data set, --limit and the split")
+    joined = blake2b(b"".join(sorted(seen)), digest_size=16).hexdigest()
+    return Subject(
+        traced, ann, calibration, judging, count, right / count, joined, hashed.hexdigest()
+    )
+
+
+class _Judging:
+    """Batches (images, labels) of a loader; labels are the network's decisions if it has none."""
+
+    def __init__(self, loader: Iterable[Any], ann: Graph) -> None:
+        self.loader, self.ann = loader, ann
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        parts = self.loader.split(64) if isinstance(self.loader, Tensor) else self.loader
+        for batch in parts:
+            if isinstance(batch, Tensor):
+                with torch.inference_mode():
+                    yield images_of(batch), interpret.logits(self.ann, images_of(batch)).argmax(1)
+            else:
+                yield labelled(batch)
+
+
+def _digests(source: Images) -> list[bytes]:
+    parts = source.split(500) if isinstance(source, Tensor) else source
+    return [image_digest(image) for part in parts for image in images_of(part)]
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A method's network for a subject. seconds: of its making."""
+
+    graph: Graph
+    method: Method
+    facts: Facts
+    costs: Costs
+    seconds: float
+
+
+def make(subject: Subject, method: Method) -> Made:
+    """The spiking network of a subject by this method."""
+    begin = time.perf_counter()
+    graph = method.apply(subject.traced, Calibration(subject.calibration))
+    seconds = time.perf_counter() - begin
+    return Made(graph, method, facts(graph), costs(graph), seconds)
+
+
+def judge(
+    subject: Subject,
+    made: Made,
+    steps: Sequence[int],
+    engine: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Reading, ...]:
+    """What a network reaches on the judged images after each of `steps`."""
+    latency = made.graph.latency
+    before = made.graph.pre_steps  # not among the T counted ones
+    # neurons that wait take T steps a layer
+    at = tuple(before + step for step in steps) if latency is None else (latency,)
+    curve = evaluate(made.graph, subject.loader, at, subject.ann, engine, progress)
+    ends = [point.steps - before for point in curve.points]
+    named = ends if latency is None else [steps[-1]]
+    return tuple(
+        _reading(curve, point, made.costs, step)
+        for point, step in zip(curve.points, named, strict=True)
+    )
+
+
+def _reading(curve: Curve, point: Point, costs: Costs, steps: int) -> Reading:
+    assert curve.ann_accuracy is not None
+    assert point.agreement is not None  # it had the network to agree with
+    loss, differing = curve.ann_accuracy - point.accuracy, 1 - point.agreement
+    return Reading(
+        steps=steps,
+        accuracy=point.accuracy,
+        interval=point.interval,
+        standard_error=standard_error(point.accuracy, curve.images),
+        loss=100 * loss,
+        loss_error=100 * sqrt(max(0.0, differing - loss**2) / curve.images),
+        agreement=point.agreement,
+        operations=costs.operations(point),
+        spikes_per_image=point.spikes_per_image,
+        firing_rate=point.firing_rate,
+        engine=curve.engine,
+        exact=curve.exact,
+    )
