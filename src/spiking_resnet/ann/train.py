@@ -9,6 +9,7 @@ import torch
 from spiking_resnet.ann.checkpoint import load, save
 from spiking_resnet.ann.images import ImageData
 from spiking_resnet.ann.pixels import DataError
+from spiking_resnet.ann.processes import Processes
 from spiking_resnet.ann.recipe import RECIPES, Recipe, TrainConfig
 from spiking_resnet.ann.start import PERCENTILE, Start, start_from
 from spiking_resnet.ann.training_run import Run, TrainError, TrainProgress, accuracy
@@ -50,6 +51,7 @@ def train(
     progress: Callable[[TrainProgress], None] | None = None,
     start: Start | None = None,
     teacher: Start | None = None,
+    processes: Processes = Processes(),  # noqa: B008 - frozen
 ) -> TrainResult:
     """The accuracy of a newly trained network, whose weights and metadata are then in `out`.
 
@@ -60,6 +62,8 @@ def train(
     every step (on CUDA every 25). start: the trained network to begin with (`start_from`), whose
     activations may be others; None: random weights. teacher: a trained network of
     the same classes whose opinion of every image is most of what is learnt (distillation).
+    processes: those that train together (`processes.joined`); every batch is shared among them,
+    and the first writes the files.
 
     Raises TrainError where the loss or a weight is no longer finite (`out` and OUT.training keep
     the last good weights), DataError for unusable data, OSError where a file cannot be written.
@@ -68,11 +72,13 @@ def train(
     if out.suffix != ".safetensors":
         raise ValueError(f"out must end in .safetensors, got {out}")
     _check(config, train_data, test_data, teacher)
-    run = Run(config, train_data, out, start, teacher)
+    _check_shares(config, train_data, processes)
+    run = Run(config, train_data, out, start, teacher, processes)
     path = state_path(out)
-    if not resume:
+    if not resume and processes.first:
         path.unlink(missing_ok=True)
-    elif path.is_file():
+    processes.wait()
+    if path.is_file():
         run.restore(read_state(path, run.identity))
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
         while run.state.epoch < config.total_epochs:
@@ -107,15 +113,29 @@ def _check(
         )
 
 
+def _check_shares(config: TrainConfig, data: ImageData, processes: Processes) -> None:
+    rest = (len(data) - config.held_out) % config.images_per_step
+    smallest = min(config.images_per_step, rest or config.images_per_step)
+    if smallest < processes.count:
+        raise DataError(
+            f"{processes.count} processes share a batch of {smallest} images: choose another "
+            "batch size, or fewer processes"
+        )
+
+
 def _finish(run: Run, test_data: ImageData) -> TrainResult:
     """The result of a run whose epochs are over; the file gets the test accuracy."""
-    if run.held_out is None:  # the last epoch's; else what was best lies in the file already
+    first = run.processes.first
+    if run.held_out is None and first:  # the last epoch's; else what was best lies there already
         save(run.out, run.kept_model, run.metadata(None))
+    run.processes.wait()
     model = load(run.out).model.to(run.device)  # measured as a user will load it
     measured = accuracy(model, test_data, run.device)
     metadata = {**run.metadata(measured), "test_images": len(test_data)}
-    save(run.out, model, metadata)
-    state_path(run.out).unlink(missing_ok=True)
+    run.processes.wait()  # all have read the file
+    if first:
+        save(run.out, model, metadata)
+        state_path(run.out).unlink(missing_ok=True)
     return TrainResult(
         run.out, measured, run.state.best_held_out, metadata["selection"], run.state.epoch,
         run.state.seconds,

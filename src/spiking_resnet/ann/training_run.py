@@ -17,6 +17,7 @@ from spiking_resnet.ann.augment import generator_for
 from spiking_resnet.ann.checkpoint import save
 from spiking_resnet.ann.images import ImageData
 from spiking_resnet.ann.pixels import PixelsInMemory
+from spiking_resnet.ann.processes import Processes
 from spiking_resnet.ann.recipe import TrainConfig, augmentation_for, learning_rate_at
 from spiking_resnet.ann.resnet import ResNet
 from spiking_resnet.ann.start import Start, begin
@@ -56,9 +57,10 @@ class Run:
         out: Path,
         start: Start | None = None,
         teacher: Start | None = None,
+        processes: Processes = Processes(),  # noqa: B008 - frozen
     ) -> None:
         self.config, self.out, self.rules = config, out, config.rules
-        self.device = torch.device(config.device)
+        self.processes, self.device = processes, processes.device(config.device)
         order = torch.randperm(len(data), generator=generator_for(config.seed, _HELD_OUT))
         held, kept = order[: config.held_out].sort().values, order[config.held_out :].sort().values
         self.held_out = data.select(held) if config.held_out else None
@@ -78,9 +80,9 @@ class Run:
         layout = torch.channels_last if self.rules.channels_last else torch.contiguous_format
         self.model = self.model.to(self.device).to(memory_format=layout)
         self.average = copy.deepcopy(self.model).eval() if self.rules.average else None
-        self.forward: Callable[[Tensor], Tensor] = self.model
+        self.forward: Callable[[Tensor], Tensor] = processes.joint(self.model)
         if config.compiled:  # static: the last batch of an epoch gets kernels of its own
-            self.forward = torch.compile(self.model, dynamic=False)
+            self.forward = torch.compile(self.forward, dynamic=False)
         self.teacher = None
         if teacher is not None:
             self.teacher = teacher.model.eval().to(self.device).to(memory_format=layout)
@@ -91,6 +93,7 @@ class Run:
             "data": [data.name, len(data), int((data.labels * torch.arange(len(data))).sum())],
             "normalisation": data.normalisation.to_json(),
             **self.facts,
+            **({"processes": processes.count} if processes.count > 1 else {}),
         }
         self.state = TrainingState()
         self.latest_save = time.monotonic()
@@ -150,10 +153,10 @@ class Run:
         else:
             pixels = self.data.pixels(chosen).to(self.device)
         draws = generator_for(config.seed, _AUGMENT, state.epoch, state.step)
-        pixels = self.augment.apply(pixels, draws)
+        pixels = self.processes.share(self.augment.apply(pixels, draws))
         layout = torch.channels_last if rules.channels_last else torch.contiguous_format
         images = self.data.normalisation.apply(pixels).contiguous(memory_format=layout)
-        labels = self.labels[chosen.to(self.device)]
+        labels = self.processes.share(self.labels[chosen.to(self.device)])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.uses_bf16):
             logits = self.forward(images).float()
         loss = functional.cross_entropy(logits, labels, label_smoothing=rules.label_smoothing)
@@ -161,15 +164,17 @@ class Run:
             opinion = self.opinion(pixels)
             taught = distance(logits, opinion, rules.temperature)
             loss = (1 - rules.taught) * loss + rules.taught * taught
+        # gradients become means over processes, whose shares may differ by an image
+        loss = loss * (len(labels) * self.processes.count / len(chosen))
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self.optimizer.step()
         if self.average is not None:
             _move_average(self.average, self.model, min(rules.average, (1 + done) / (10 + done)))
-        counted += torch.stack(
-            [(logits.argmax(1) == labels).sum(), counted.new_tensor(len(chosen))]
-        )
-        return loss.detach()
+        right = (logits.argmax(1) == labels).sum()
+        seen = self.processes.total(torch.stack([right.double(), loss.detach().double()]))
+        counted += torch.stack([seen[0].long(), counted.new_tensor(len(chosen))])
+        return seen[1] / self.processes.count
 
     @torch.no_grad()
     def opinion(self, pixels: Tensor) -> Tensor:
@@ -220,7 +225,7 @@ class Run:
         state.epoch, state.step, state.correct, state.seen = state.epoch + 1, 0, 0, 0
         state.seconds += time.monotonic() - started
         # OUT first: killed in between, the epoch's last piece is run again and rewrites it.
-        if better:
+        if better and self.processes.first:
             save(self.out, self.kept_model, self.metadata(None))
         self.store()
 
@@ -231,6 +236,8 @@ class Run:
 
     def store(self) -> None:
         """Write the state file."""
+        if not self.processes.first:
+            return
         content = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,

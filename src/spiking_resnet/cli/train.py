@@ -1,5 +1,6 @@
 """The command `train`: a source network for conversion."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, cast
@@ -8,6 +9,7 @@ import typer
 
 from spiking_resnet.ann.activation import Activation
 from spiking_resnet.ann.data import load_dataset
+from spiking_resnet.ann.processes import joined
 from spiking_resnet.ann.progress import progress_bar
 from spiking_resnet.ann.recipe import RECIPES, TrainConfig
 from spiking_resnet.ann.resnet import Block, ResNetConfig, Shortcut, depth_of
@@ -31,6 +33,9 @@ Examples:
 
   spiking-resnet train --model resnet20 --from resnet20.safetensors --activation qcfs
   --recipe finetune --out qcfs.safetensors
+
+  torchrun --nproc-per-node 4 -m spiking_resnet.cli train --model resnet110 --device cuda
+  --out resnet110.safetensors
 
 Stopped at any moment, the same command goes on where it was. The test set chooses nothing.
 """
@@ -92,6 +97,7 @@ def train(
     depth = depth_of(model)
     options.check_device(device)
     check_writable(out_path)
+    processes = joined(device)
     found = None if start is None else _start(ctx, start, depth, percentile)
     taught_by = None if teacher is None else start_from(teacher)
     wanted = options.parse_normalisation(normalisation)
@@ -111,16 +117,18 @@ def train(
         seed=seed, device=device, precision=cast(Literal["auto", "fp32", "bf16"], precision),
         held_out=held_out, compiled=compiled, command=command_line(ctx),
     )  # fmt: skip
-    if state_path(out_path).is_file() and resume:
+    if state_path(out_path).is_file() and resume and processes.first:
         say(f"going on with the training in {state_path(out_path)}")
     try:
-        with progress_bar(err) as progress:
+        with progress_bar(err) if processes.first else nullcontext() as progress:
             result = train_network(
-                config, images, test, out_path, resume, progress, found, taught_by
+                config, images, test, out_path, resume, progress, found, taught_by, processes
             )
     except KeyboardInterrupt:
         warn("stopped; the same command goes on where it was")
         raise
+    if not processes.first:
+        return
     say(f"{model} on {dataset}: {100 * result.accuracy:.2f} % of {len(test):,} test images")
     say(f"{result.epochs} epochs in {result.seconds:.0f} s; {result.selection}")
     say(f"wrote {out_path}; next: spiking-resnet convert {model} --weights {out_path}")

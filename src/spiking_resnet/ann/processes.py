@@ -1,0 +1,57 @@
+"""Several processes that train one network: those that torchrun started, or one alone."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed, nn
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together. rank: its number, from 0."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the one that writes files and speaks."""
+        return self.rank == 0
+
+    def device(self, name: str) -> torch.device:
+        """The device of this process: of several on "cuda", each has a GPU of its own."""
+        if self.count > 1 and name == "cuda":
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", self.rank)))
+        return torch.device(name)
+
+    def share(self, values: Tensor) -> Tensor:
+        """This process's part of values [N, ...], which all processes have."""
+        return values[self.rank :: self.count]
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over all processes of values that each of them has."""
+        if self.count > 1:
+            distributed.all_reduce(values)
+        return values
+
+    def joint(self, model: nn.Module) -> nn.Module:
+        """The module with gradients that are the mean over all processes.
+
+        BatchNorm sees a process's own share of a batch; its running statistics are the first's.
+        """
+        return nn.parallel.DistributedDataParallel(model) if self.count > 1 else model
+
+    def wait(self) -> None:
+        """Nothing; all processes have come here."""
+        if self.count > 1:
+            distributed.barrier()
+
+
+def joined(device: str) -> Processes:
+    """The processes that torchrun started, which can speak with each other now; else one alone."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Processes()
+    if not distributed.is_initialized():
+        distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    return Processes(distributed.get_rank(), distributed.get_world_size())

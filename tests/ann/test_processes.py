@@ -1,0 +1,86 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from spiking_resnet.ann.checkpoint import load
+from spiking_resnet.ann.data import DataError, load_dataset
+from spiking_resnet.ann.processes import Processes, joined
+from spiking_resnet.ann.recipe import TrainConfig
+from spiking_resnet.ann.resnet import ResNetConfig
+from spiking_resnet.ann.train import train
+
+MODEL = ResNetConfig(depth=8, classes=10, in_channels=1, width=4)
+
+# Two processes; the gradients of a network without BatchNorm must be those of the whole batch.
+GRADIENTS = """
+import torch
+from torch import nn
+from spiking_resnet.ann.processes import joined
+
+processes = joined("cpu")
+torch.manual_seed(0)
+model, images, labels = nn.Linear(3, 2), torch.randn(7, 3), torch.tensor([0, 1, 1, 0, 1, 0, 0])
+forward = processes.joint(model)
+own = processes.share(labels)
+loss = nn.functional.cross_entropy(forward(processes.share(images)), own)
+torch.autograd.backward(loss * len(own) * processes.count / len(labels))
+found = model.weight.grad.clone()
+model.zero_grad()
+torch.autograd.backward(nn.functional.cross_entropy(model(images), labels))
+assert torch.allclose(found, model.weight.grad, atol=1e-6), (found, model.weight.grad)
+assert processes.total(torch.tensor(processes.rank + 1.0)) == 3
+print("process", processes.rank, "of", processes.count)
+"""
+
+
+def torchrun(*arguments):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    return subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def test_one_process_alone():
+    alone = joined("cpu")
+    assert alone == Processes()
+    values = torch.arange(5)
+    assert torch.equal(alone.share(values), values)
+    assert torch.equal(alone.total(values), values)
+    assert alone.joint(model := torch.nn.Linear(1, 1)) is model
+
+
+def test_shares_are_disjoint_and_complete():
+    values = torch.arange(11)
+    shares = [Processes(rank, 3).share(values) for rank in range(3)]
+    assert sorted(torch.cat(shares).tolist()) == values.tolist()
+
+
+def test_gradients_of_two_processes_are_those_of_the_whole_batch(tmp_path):
+    script = tmp_path / "gradients.py"
+    script.write_text(GRADIENTS)
+    done = torchrun(script)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split("\n"))[-2:] == ["process 0 of 2", "process 1 of 2"]
+
+
+def test_two_processes_train_one_network(tmp_path):
+    out = tmp_path / "net.safetensors"
+    usual = ("-m", "spiking_resnet.cli", "train", "--model", "resnet8", "--dataset", "digits",
+             "--width", 4, "--epochs", 6, "--batch-size", 32, "--out", out)  # fmt: skip
+    done = torchrun(*usual)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("wrote") == 1  # one of them speaks
+    found = load(out)
+    assert found.metadata["accuracy"] > 0.9
+    assert [file.name for file in tmp_path.iterdir()] == [out.name]
+
+
+def test_batches_too_small_to_share_are_refused(tmp_path):
+    data, test = load_dataset("digits", "train").subset(65), load_dataset("digits", "test")
+    with pytest.raises(DataError, match="2 processes share a batch of 1"):
+        train(
+            TrainConfig(MODEL, batch_size=64), data, test, tmp_path / "a.safetensors",
+            processes=Processes(0, 2),
+        )  # fmt: skip
