@@ -30,7 +30,7 @@ FLOORS = [
     ("engines",),
     ("simulate", "store", "energy", "tally", "operations"),
     ("resume",),
-    ("methods.choices",),
+    ("methods.checks",),
     ("methods.rate_coded", "methods.differential_coded", "methods.layer_by_layer"),
     ("methods",),
     ("convert", "evaluate", "recipes", "fairness"),

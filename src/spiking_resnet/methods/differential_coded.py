@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from spiking_resnet.graph import Graph
+from spiking_resnet.methods.checks import check
 from spiking_resnet.neurons import Dcgs
 from spiking_resnet.passes.differential import (
     fire_differentially,
@@ -60,8 +61,7 @@ class differential:
     caution: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 < self.percentile <= 100:
-            raise ValueError(f"percentile is {self.percentile}: it must lie in (0, 100]")
+        check(self)
         if not 0.5 <= self.caution <= 1:
             raise ValueError(f"caution is {self.caution}: it must lie in 0.5..1")
         if self.steps < 1 or self.levels < 1 or self.images < 1:
@@ -120,8 +120,7 @@ class dcgs:
     images: int = 256
 
     def __post_init__(self) -> None:
-        if not 0 < self.percentile <= 100:
-            raise ValueError(f"percentile is {self.percentile}: it must lie in (0, 100]")
+        check(self)
         if self.thresholds not in ("gaussian", "iterated", "percentile"):
             raise ValueError(
                 f"thresholds is {self.thresholds!r}: one of gaussian, iterated and percentile"

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from spiking_resnet.graph import Graph, ReLU
-from spiking_resnet.methods.choices import check_choices
+from spiking_resnet.methods.checks import check
 from spiking_resnet.passes.calibrate import Correction, calibrate
 from spiking_resnet.passes.encode import with_input_limit
 from spiking_resnet.passes.fire import Kind, fire
@@ -105,12 +105,7 @@ class calibrated:
     sum_bits: int = 16
 
     def __post_init__(self) -> None:
-        if not 0 < self.percentile <= 100:
-            raise ValueError(f"percentile is {self.percentile}: it must lie in (0, 100]")
-        if not 0 <= self.initial_potential < 1:
-            raise ValueError(
-                f"initial_potential is {self.initial_potential}: it must lie in [0, 1) thresholds"
-            )
+        check(self)
         if isinstance(self.delay, str) and self.delay != "auto":
             raise ValueError(f"delay is {self.delay!r}: a number of steps, 'auto' or None")
         if isinstance(self.delay, int) and not 0 <= self.delay < self.steps:
@@ -119,9 +114,6 @@ class calibrated:
             raise ValueError("neurons that wait fire 0 or 1 spike, and their read-out has no delay")
         if not self.ridge > 0:
             raise ValueError(f"ridge is {self.ridge}: it must be positive")
-        check_choices(self)
-        if not 16 <= self.sum_bits <= 24:
-            raise ValueError(f"sum_bits is {self.sum_bits}: it must lie in 16..24")
         if self.compensation not in ("none", "bias", "potential", "offsets"):
             raise ValueError(
                 f"compensation is {self.compensation!r}: one of none, bias, potential and offsets"

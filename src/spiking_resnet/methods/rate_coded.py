@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spiking_resnet.graph import Graph, ReLU
-from spiking_resnet.methods.choices import check_choices
+from spiking_resnet.methods.checks import check
 from spiking_resnet.neurons import Reset
 from spiking_resnet.passes.compensate import compensate, search
 from spiking_resnet.passes.encode import poisson_input, with_input_limit
@@ -74,12 +74,7 @@ class hu2021:
     sum_bits: int = 16
 
     def __post_init__(self) -> None:
-        if not 0 < self.percentile <= 100:
-            raise ValueError(f"percentile is {self.percentile}: it must lie in (0, 100]")
-        if not 0 <= self.initial_potential < 1:
-            raise ValueError(
-                f"initial_potential is {self.initial_potential}: it must lie in [0, 1) thresholds"
-            )
+        check(self)
         if isinstance(self.compensation, str) and self.compensation != "search":
             raise ValueError(f"compensation is {self.compensation!r}: a factor, or 'search'")
         if self.levels < 1:
@@ -88,9 +83,6 @@ class hu2021:
             raise ValueError("several levels and signs need the reset by subtraction")
         if not self.shortcut_conversion and self.per_channel:
             raise ValueError("without shortcut conversion thresholds are one per layer")
-        check_choices(self)
-        if not 16 <= self.sum_bits <= 24:
-            raise ValueError(f"sum_bits is {self.sum_bits}: it must lie in 16..24")
         if self.steps < 1 or self.compensation_steps < 1 or self.compensation_images < 1:
             raise ValueError("steps, compensation_steps and compensation_images start at 1")
 
@@ -182,14 +174,12 @@ class qcfs:
     sum_bits: int = 16
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check(self)
         if (self.gate == "none") != (self.pre_steps == 0) or self.pre_steps < 0:
             raise ValueError(
                 f"pre_steps is {self.pre_steps} and gate {self.gate!r}: pre-steps are for the "
                 "gates srp and cos, which need at least one"
             )
-        if not 16 <= self.sum_bits <= 24:
-            raise ValueError(f"sum_bits is {self.sum_bits}: it must lie in 16..24")
         if self.steps < 1:
             raise ValueError(f"steps is {self.steps}: it starts at 1")
 
