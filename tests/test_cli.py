@@ -305,7 +305,7 @@ def test_diagnose_says_where_most_is_lost(snn, tmp_path):
 
 def test_train_convert_and_evaluate(tmp_path):
     weights, snn = tmp_path / "r8.safetensors", tmp_path / "snn.safetensors"
-    text = ok("train", "--model", "resnet8", "--dataset", "digits", "--epochs", 1, "--width", 4,
+    text = ok("train", "--model", "resnet8", "--dataset", "digits", "--epochs", 1, "--width", 8,
               "--shortcut", "A", "--batch-size", 64, "--lr", 0.1, "--out", weights)  # fmt: skip
     assert "497 test images" in text
     assert f"next: spiking-resnet convert resnet8 --weights {weights}" in text
@@ -320,14 +320,14 @@ def test_train_convert_and_evaluate(tmp_path):
 def test_fine_tune_to_quantised_activations_and_convert(tmp_path):
     relu, quantised, snn = (tmp_path / f"{name}.safetensors" for name in ("r", "q", "s"))
     usual = ("train", "--model", "resnet8", "--dataset", "digits", "--epochs", 1)
-    ok(*usual, "--width", 4, "--normalisation", "0.5/0.25", "--out", relu)
+    ok(*usual, "--width", 8, "--normalisation", "0.5/0.25", "--out", relu)
     ok(*usual, "--from", relu, "--activation", "qcfs", "--levels", 4, "--recipe", "finetune",
        "--out", quantised)  # fmt: skip
     found = ann.load(quantised)
-    assert (found.config.activation, found.config.levels, found.config.width) == ("qcfs", 4, 4)
+    assert (found.config.activation, found.config.levels, found.config.width) == ("qcfs", 4, 8)
     assert found.metadata["from"]["file"] == "r.safetensors"
     assert found.metadata["normalisation"] == {"mean": [0.5], "std": [0.25]}  # the start's
-    taught = ("train", "--model", "resnet8", "--dataset", "digits", "--epochs", 1, "--width", 4)
+    taught = ("train", "--model", "resnet8", "--dataset", "digits", "--epochs", 1, "--width", 8)
     ok(*taught, "--teacher", relu, "--out", tmp_path / "t.safetensors")
     assert ann.load(tmp_path / "t.safetensors").metadata["teacher"]["file"] == "r.safetensors"
     usual = ("convert", "resnet8", "--calibration-images", 40, "--out", snn)
@@ -343,11 +343,11 @@ def test_fine_tune_to_quantised_activations_and_convert(tmp_path):
 
 def test_a_start_says_what_it_is(tmp_path):
     start = tmp_path / "r.safetensors"
-    ann.checkpoint.save(start, ann.build("resnet8", in_channels=1, width=4), {})
+    ann.checkpoint.save(start, ann.build("resnet8", in_channels=1, width=8), {})
     usual = ("train", "--dataset", "digits", "--epochs", 1, "--from", start, "--out")
     out = tmp_path / "q.safetensors"
     assert "holds a resnet8" in refused(*usual, out)
-    message = refused(*usual, out, "--model", "resnet8", "--width", 8)
+    message = refused(*usual, out, "--model", "resnet8", "--width", 16)
     assert "--width with --from" in message
     assert "gelu" in refused(*usual, out, "--model", "resnet8", "--activation", "gelu")
     assert not out.exists()

@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return build("resnet8", width=4, shortcut="B").eval()
+    return build("resnet8", width=8, shortcut="B").eval()
 
 
 def test_round_trip_keeps_weights_config_and_metadata(tmp_path, model):
@@ -100,7 +100,7 @@ def altered(model, change):
 @pytest.mark.parametrize(
     ("change", "words"),
     [("missing", r"missing 'layer2\.0\.bn1\.bias'"), ("unexpected", r"unexpected 'extra\.weight'"),
-     ("shape", r"'layer2\.0\.bn1\.bias' has shape \[5\].*\[8\]"),
+     ("shape", r"'layer2\.0\.bn1\.bias' has shape \[5\].*\[16\]"),
      ("nan", r"'layer2\.0\.bn1\.bias' has NaN"), ("infinite", r"'layer2\.0\.bn1\.bias' has NaN")],
 )  # fmt: skip
 def test_weights_that_do_not_fit_are_named(tmp_path, model, suffix, change, words):

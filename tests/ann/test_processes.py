@@ -11,7 +11,7 @@ from spiking_resnet.ann.recipe import TrainConfig
 from spiking_resnet.ann.resnet import ResNetConfig
 from spiking_resnet.ann.train import train
 
-MODEL = ResNetConfig(depth=8, classes=10, in_channels=1, width=4)
+MODEL = ResNetConfig(depth=8, classes=10, in_channels=1, width=8)
 
 # Two processes; the gradients of a network without BatchNorm must be those of the whole batch.
 GRADIENTS = """
@@ -68,7 +68,7 @@ def test_gradients_of_two_processes_are_those_of_the_whole_batch(tmp_path):
 def test_two_processes_train_one_network(tmp_path):
     out = tmp_path / "net.safetensors"
     usual = ("-m", "spiking_resnet.cli", "train", "--model", "resnet8", "--dataset", "digits",
-             "--width", 4, "--epochs", 6, "--batch-size", 32, "--out", out)  # fmt: skip
+             "--width", 8, "--epochs", 6, "--batch-size", 32, "--out", out)  # fmt: skip
     done = torchrun(*usual)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote") == 1  # one of them speaks

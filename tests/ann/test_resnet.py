@@ -30,7 +30,7 @@ def test_projections_add_what_they_should():
 @pytest.mark.parametrize("name", [*NAMES, "resnet14"])
 @pytest.mark.parametrize("size", [28, 32])
 def test_logits_have_one_row_per_image(name, size):
-    model = build(name, classes=7, in_channels=1, width=4).eval()
+    model = build(name, classes=7, in_channels=1, width=8).eval()
     with torch.no_grad():
         assert model(torch.randn(2, 1, size, size)).shape == (2, 7)
 

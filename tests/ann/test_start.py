@@ -17,7 +17,7 @@ from spiking_resnet.ann.resnet import ResNet, ResNetConfig
 from spiking_resnet.ann.start import begin, percentiles, start_from
 from spiking_resnet.ann.train import train
 
-MODEL = ResNetConfig(depth=8, classes=10, in_channels=1, width=4)
+MODEL = ResNetConfig(depth=8, classes=10, in_channels=1, width=8)
 TRAIN = load_dataset("digits", "train").subset(300)
 TEST = load_dataset("digits", "test").subset(100)
 

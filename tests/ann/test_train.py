@@ -22,7 +22,7 @@ from spiking_resnet.ann.recipe import RECIPES, TrainConfig, augmentation_for, le
 from spiking_resnet.ann.resnet import ResNetConfig
 from spiking_resnet.ann.train import TrainError, train
 
-MODEL = ResNetConfig(depth=8, classes=10, in_channels=1, width=4)
+MODEL = ResNetConfig(depth=8, classes=10, in_channels=1, width=8)
 TRAIN = load_dataset("digits", "train").subset(200)
 TEST = load_dataset("digits", "test").subset(100)
 
@@ -94,7 +94,7 @@ torch.set_num_threads(1)
 from spiking_resnet.ann import ResNetConfig, load_dataset
 from spiking_resnet.ann.train import TrainConfig, train
 data = load_dataset("digits", "train").subset(200), load_dataset("digits", "test").subset(100)
-model = ResNetConfig(depth=8, classes=10, in_channels=1, width=4)
+model = ResNetConfig(depth=8, classes=10, in_channels=1, width=8)
 settings = TrainConfig(model, epochs=3, batch_size=64)
 def slow(now):
     print(now.step, flush=True)
@@ -302,6 +302,16 @@ def test_progress_bar_shows_accuracy_and_time_left(tmp_path):
     assert "training" in shown
     assert "held out" in shown
     assert "0:00:00" in shown
+
+
+def test_progress_in_a_file_is_a_line_an_epoch(tmp_path):
+    written = io.StringIO()
+    with progress_bar(Console(file=written, width=40)) as show:
+        train(config(), TRAIN, TEST, tmp_path / "a.safetensors", progress=show)
+    lines = written.getvalue().splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    assert all("loss" in line and "training" in line for line in lines)
+    assert lines[-1].endswith("0:00:00 left")
 
 
 def test_identity_is_json():

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -107,7 +107,7 @@ class Framing:
 class PixelsInFiles:
     """RGB pixels of image files, framed."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[Path, ...] = field(repr=False)
     framing: Framing
 
     @property

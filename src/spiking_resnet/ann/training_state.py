@@ -80,6 +80,7 @@ def describe(
     how = f"best on {config.held_out} held-out training images" if config.held_out else "last epoch"
     return {
         "dataset": data.name,
+        "training_images": len(data),
         "normalisation": data.normalisation.to_json(),
         "recipe": config.recipe,
         "training": config.identity(),

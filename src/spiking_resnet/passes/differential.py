@@ -26,7 +26,7 @@ from spiking_resnet.neurons import Differential
 from spiking_resnet.pair import Pair
 
 SAMPLES = 4096  # neurons of a channel, over images and places, that a choice is made by
-MOST = 2**20  # neurons of all channels of a population that one is made by
+MOST = 2**18  # neurons of all channels of a population that one is made by
 LARGEST = tuple(2.0 ** (k / 2) for k in range(-5, 5))  # spikes of the first step, in thresholds
 RATIOS = tuple(2.0 ** (-k / 2) for k in range(2, 30, 3))  # of the last height to the first: coarse
 MARGIN = 1.5  # how far beyond the largest activation seen all spikes together must reach

@@ -50,7 +50,6 @@ def card(name: str, found: LoadedNetwork) -> str:
     facts, config = found.metadata, found.config
     means = facts["normalisation"]
     training = facts["training"]
-    images = f" of {facts['test_images']:,} test images" if "test_images" in facts else ""
     sources: dict[str, str] = {
         key: _source(facts[key]) for key in ("from", "teacher") if key in facts
     }
@@ -58,8 +57,9 @@ def card(name: str, found: LoadedNetwork) -> str:
         "architecture": f"ResNet-{config.depth}, {config.block} blocks, shortcuts {config.shortcut}"
         f", {config.width} channels in the first stage, {parameters(found):,} parameters",
         "activation": _activation(found),
-        "data": f"{facts['dataset']}, normalised by mean {means['mean']}, deviation {means['std']}",
-        "accuracy": f"{100 * facts['accuracy']:.2f} %{images}",
+        "data": f"{facts['dataset']}, {facts['training_images']:,} training images, "
+        f"normalised by mean {means['mean']}, deviation {means['std']}",
+        "accuracy": f"{100 * facts['accuracy']:.2f} % of {facts['test_images']:,} test images",
         "chosen": facts["selection"],
         "recipe": f"{facts['recipe']}: {training['epochs']} epochs of batches of "
         f"{training['batch_size']}, highest rate {training['learning_rate']}, "
