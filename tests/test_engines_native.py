@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from spiking_resnet import convert, interpret, simulate
-from spiking_resnet.engines import cpu, fuse, kernels
+from spiking_resnet.engines import fuse, kernels, population
 from spiking_resnet.graph import Fire
 from spiking_resnet.methods import hu2021
 from spiking_resnet.passes.snap import snap
@@ -263,9 +263,9 @@ def test_the_kernel_is_chosen_by_what_fires():
             kernels.Source(planes.words.data_ptr(), s.weights.data_ptr(), *s.geometry)
             for s in fused.synapses
         ]
-        population = kernels.Population(steps=4, images=1, height=8, width=8, channels=128)
-        call = kernels.Call(population, sources)
-        ways.append(cpu.choose(call, fused, [planes] * len(sources)))
+        wide = kernels.Population(steps=4, images=1, height=8, width=8, channels=128)
+        call = kernels.Call(wide, sources)
+        ways.append(population.choose(call, fused, [planes] * len(sources)))
     assert ways == ["walk", "lookup"]
 
 

@@ -12,6 +12,8 @@ import spiking_resnet
 ROOT = Path(spiking_resnet.__file__).parent
 FLOORS = [
     ("neurons",),
+    ("graph.nodes",),
+    ("graph.checks",),
     ("graph", "from_onnx"),
     ("records", "structure", "interpret", "calls", "windows"),
     ("moves",),
@@ -27,6 +29,7 @@ FLOORS = [
     ("passes",),
     ("engines.code",),
     ("engines.plan", "engines.kernels", "engines.fuse"),
+    ("engines.population",),
     ("engines",),
     ("simulate", "store", "energy", "tally", "operations"),
     ("resume",),

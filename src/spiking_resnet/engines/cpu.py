@@ -7,7 +7,6 @@ spike, is computed as in `layerwise`. The spikes are the interpreter's, bit for 
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
@@ -16,10 +15,11 @@ from torch import Tensor
 
 from spiking_resnet import interpret, neurons
 from spiking_resnet.engines import kernels
-from spiking_resnet.engines.code import BINARY, MOST_LEVELS, Code, codes, joined
-from spiking_resnet.engines.fuse import Fused, fuse
-from spiking_resnet.engines.kernels import BLOCK, Planes
+from spiking_resnet.engines.code import BINARY, MOST_LEVELS, codes, joined
+from spiking_resnet.engines.fuse import fuse
+from spiking_resnet.engines.kernels import Planes
 from spiking_resnet.engines.plan import Plan, Result, ends_of, peak, pool_window, windows
+from spiking_resnet.engines.population import Population, State, Value, numbers_of
 from spiking_resnet.graph import (
     AvgPool,
     Concat,
@@ -41,16 +41,6 @@ FEW = 2**13  # pixels (8 images of CIFAR) that are not worth waking torch's thre
 WINDOW = 64  # time steps of a layer held at once, and
 WINDOW_BYTES = 2**25  # of spikes of the widest layer, and
 NUMBER_BYTES = 2**28  # of the widest value that is no spikes (a signed residual stream)
-
-# Cycles of the native kernels (see `choose`).
-LOOKUP = 1.25  # for a key, 32 positions of a channel; and so many times that in the wide form
-LOOKUP_WIDE = 1.8
-ADVANCE = 18  # for 32 neurons
-LIST = 6  # for 32 channels at one position of a kernel
-PLACE = 100  # for 64 neurons
-ROW = 3  # for a spike, 64 neurons
-
-Value = Planes | Tensor  # spikes; or [window, N, ...], [1, ...] where constant in time
 
 
 def unsupported(graph: Graph, device: torch.device | str = "cpu") -> list[str]:
@@ -131,7 +121,7 @@ class _Prepared:
         self.last = {name: node.name for node in self.nodes for name in self._reads(node)}
         self.codes = codes(graph)
         self.populations = {
-            node.name: _Population(node, self.fused[node.name]) for node in graph.of(Fire)
+            node.name: Population(node, self.fused[node.name]) for node in graph.of(Fire)
         }
         self.free = kernels.Memory()
 
@@ -157,7 +147,7 @@ class _Work:
         prepared = _PREPARED[graph]
         self.nodes, self.last, self.codes = prepared.nodes, prepared.last, prepared.codes
         self.populations = prepared.populations
-        self.states: dict[str, _State] = {}
+        self.states: dict[str, State] = {}
         self.memory: dict[str, Tensor] = {}  # read-outs and sums, as in interpret.State
         self.counts: dict[str, tuple[Tensor, Tensor]] = {}  # of cumulative max pools of spikes
         self.free = prepared.free
@@ -215,7 +205,7 @@ class _Work:
         keep = not self.last_window or node.name in self.graph.output.inputs
         with kernels.alone():
             if node.name not in self.states:
-                self.states[node.name] = _State(len(self.images), self.threads, self.free)
+                self.states[node.name] = State(len(self.images), self.threads, self.free)
             state = self.states[node.name]
             spikes, counts, highest = population.run(state, values, steps, watched, keep)
         self.result.add(node.name, counts)
@@ -256,7 +246,7 @@ class _Work:
                 highest = float(self.counts[node.name][1].max())
                 self.result.note_peak(node.name, highest + node.step_bound)
             return found
-        pooled, memory = pool_window(node, _numbers(value), self.memory.get(node.name), steps)
+        pooled, memory = pool_window(node, numbers_of(value), self.memory.get(node.name), steps)
         if memory is not None:
             self.memory[node.name] = memory
             if node.name in self.plan.watch:  # sums between two windows: within one of them
@@ -273,7 +263,7 @@ class _Work:
                 return moved
         if isinstance(node, AvgPool) and planes and node.kernel == planes[0].shape[1:]:
             return planes[0].sums()[..., None, None] / node.divisor
-        numbers = [_numbers(value) for value in inputs]
+        numbers = [numbers_of(value) for value in inputs]
         widest = max(len(value) for value in numbers)
         flat = [value.expand(widest, *value.shape[1:]).flatten(0, 1) for value in numbers]
         value = interpret.STATELESS[type(node)](node, *flat).unflatten(0, (widest, -1))
@@ -284,155 +274,6 @@ class _Work:
         if node.name not in self.codes:
             return value
         return Planes.packed(value.to(torch.int8), self.codes[node.name])
-
-
-@dataclass(eq=False)
-class _State:
-    """A population in one simulation. way: how it is computed, chosen in the first window."""
-
-    images: int
-    threads: int
-    free: kernels.Memory
-    way: str = ""
-    potential: Tensor | None = None
-    emitted: Tensor | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Made:
-    """A population made ready for one way: an image's potentials at the start, in that way's order;
-    its tables; its weights, one tensor for each of its synapses.
-    """
-
-    start: Tensor
-    tables: Tensor
-    weights: list[Tensor]
-
-
-class _Population:
-    """A population of neurons with its synapses, ready for the kernels."""
-
-    def __init__(self, node: Fire, fused: Fused) -> None:
-        self.node, self.fused = node, fused
-        self.unit = 2.0**-fused.grid
-        self.made: dict[str, _Made] = {}  # by way
-
-    def _make(self, call: kernels.Call, way: str) -> _Made:
-        shape, synapses = self.node.shape, self.fused.synapses
-        start = self._integers(neurons.start(self.node.neuron, torch.zeros((1, *shape))))
-        start = start.view(1, shape[0], -1)
-        if way == "lookup":  # blocks of positions, even ones first
-            start = F.pad(start, (0, -start.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK // 2, 2))
-            start = start.permute(0, 2, 1, 4, 3).contiguous()
-        else:
-            start = start.transpose(1, 2).contiguous()
-        scattered = way.startswith("scatter")
-        weights = [s.scattered() if scattered else s.weights for s in synapses]
-        return _Made(start, call.tables(way), weights)
-
-    def _integers(self, values: Tensor) -> Tensor:
-        """Currents or potentials in units of the grid."""
-        return values.mul(1 / self.unit).round_().to(torch.int32).contiguous()
-
-    def potentials(self, state: _State) -> Tensor:
-        """The membrane potentials [N, C, ...]."""
-        assert state.potential is not None
-        found = state.potential.transpose(1, 2)
-        if state.way == "lookup":
-            found = found.transpose(-1, -2).flatten(2)
-        flat = found[..., : kernels.positions(self.node.shape)] * self.unit
-        return flat.reshape(-1, *self.node.shape)
-
-    def run(
-        self, state: _State, values: Mapping[str, Value], steps: int, watched: bool, keep: bool
-    ) -> tuple[Planes, Tensor, float]:
-        """(spikes, their number by image, largest |potential| if watched) over the window.
-
-        keep: whether the potentials are needed afterwards.
-        """
-        shape, fused, images = self.node.shape, self.fused, state.images
-        neuron = self.node.neuron
-        own = Code(neuron.levels, neuron.signed)
-        size = (kernels.blocks(kernels.positions(shape)), steps * own.planes, shape[0])
-        spikes = Planes(state.free.take(images, *size), shape, code=own)
-        counts = torch.zeros(images, dtype=torch.int64)
-        bits = torch.zeros_like(counts)
-        peaks = torch.zeros(images, dtype=torch.int64) if watched else None
-        constant, current = self._currents([values[name] for name in fused.currents], steps)
-        planes = [_planes(values[synapses.spikes]).coded(fused.code) for synapses in fused.synapses]
-        population = kernels.Population(
-            *(steps, images, *(*shape[1:], 1, 1)[:2], shape[0]),
-            *(None, None, _pointer(constant), _pointer(current)),
-            *(fused.bias.data_ptr(), fused.threshold.data_ptr()),
-            neuron.reset == "zero",
-            *(spikes.words.data_ptr(), counts.data_ptr(), _pointer(peaks)),
-            *(None, fused.wide, bits.data_ptr(), fused.code.planes, fused.code.signed),
-            *(neuron.levels, neuron.signed, None),
-        )
-        sources = [
-            kernels.Source(value.words.data_ptr(), synapses.weights.data_ptr(), *synapses.geometry)
-            for value, synapses in zip(planes, fused.synapses, strict=True)
-        ]
-        call = kernels.Call(population, sources)
-        first = not state.way
-        state.way = state.way or choose(call, fused, planes)
-        if state.way not in self.made:
-            self.made[state.way] = self._make(call, state.way)
-        made = self.made[state.way]
-        if first:
-            call.population.start = made.start.data_ptr()
-        if first and keep:
-            state.potential = torch.empty((images, *made.start.shape[1:]), dtype=torch.int32)
-            state.emitted = torch.empty_like(state.potential) if neuron.signed else None
-        call.population.potential = _pointer(state.potential)
-        call.population.emitted = _pointer(state.emitted)
-        call.population.tables = made.tables.data_ptr()
-        for i, weights in enumerate(made.weights):
-            call.sources[i].weights = weights.data_ptr()
-        call.run(state.way, state.threads)
-        spikes = Planes(spikes.words, shape, int((counts if own == BINARY else bits).sum()), own)
-        return spikes, counts, 0.0 if peaks is None else float(peaks.max()) * self.unit
-
-    def _currents(self, values: list[Value], steps: int) -> tuple[Tensor | None, Tensor | None]:
-        """The current of every step [N, ...], and the one that changes [N, window, ...]."""
-        numbers = [_numbers(value) for value in values]
-        constant = [value[0] for value in numbers if len(value) == 1]
-        varying = [value for value in numbers if len(value) > 1]
-        fixed = self._integers(sum(constant[1:], constant[0])) if constant else None
-        moving = None
-        if varying:
-            moving = self._integers(sum(varying[1:], varying[0]).transpose(0, 1))
-        return fixed, moving
-
-
-def choose(call: kernels.Call, fused: Fused, sources: list[Planes]) -> str:
-    """The quickest way to compute a population, given the spikes that reach it.
-
-    The costs are cycles per image and step on a Zen 4 core (docs/architecture.md): a lookup's are
-    the same whatever fires, a walk's grow with the measured number of spikes.
-    """
-    level = kernels.INSTRUCTION_SETS[kernels.level()]
-    if level != "avx512":
-        return f"scatter-{level}"
-    fitting = [way for way in ("lookup", "walk") if call.fits(way)]
-    if len(fitting) < 2:
-        return fitting[0] if fitting else "scatter-avx2"
-    if kernels.way:
-        return kernels.way
-    population = call.population
-    places, channels = population.height * population.width, population.channels
-    keys, rows, words, bits = 0, 0.0, 0, fused.code.planes
-    for synapses, planes in zip(fused.synapses, sources, strict=True):
-        if not synapses.identity:
-            taps = synapses.weights.shape[2] * synapses.weights.shape[3]
-            keys += bits * -(-taps * synapses.weights.shape[1] // 6)
-            words += bits * taps * kernels.blocks(synapses.weights.shape[1])
-            rows += bits * taps * planes.density() * synapses.weights.shape[1]
-    wider = LOOKUP_WIDE if fused.wide else 1
-    lookup = kernels.blocks(places) * channels * (LOOKUP * keys * wider + ADVANCE)
-    row = ROW * (2 if fused.wide else 1)
-    walk = places * (LIST * words + channels / 64 * (PLACE + row * rows))
-    return "lookup" if lookup < walk else "walk"
 
 
 def _moved(node: Node, inputs: list[Planes]) -> Planes | None:
@@ -452,18 +293,3 @@ def _moved(node: Node, inputs: list[Planes]) -> Planes | None:
     else:
         return None
     return Planes(moved, node.shape, code=code)
-
-
-def _planes(value: Value) -> Planes:
-    """A value that is spikes."""
-    assert isinstance(value, Planes)
-    return value
-
-
-def _numbers(value: Value) -> Tensor:
-    """A value as float [window, N, ...]."""
-    return value.unpacked().float() if isinstance(value, Planes) else value
-
-
-def _pointer(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
