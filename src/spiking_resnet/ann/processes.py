@@ -47,6 +47,11 @@ class Processes:
         if self.count > 1:
             distributed.barrier()
 
+    def leave(self) -> None:
+        """Nothing; these processes no longer speak with each other."""
+        if self.count > 1:
+            distributed.destroy_process_group()
+
 
 def joined(device: str) -> Processes:
     """The processes that torchrun started, which can speak with each other now; else one alone."""

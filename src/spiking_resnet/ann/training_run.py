@@ -85,7 +85,8 @@ class Run:
             self.forward = torch.compile(self.forward, dynamic=False)
         self.teacher = None
         if teacher is not None:
-            self.teacher = teacher.model.eval().to(self.device).to(memory_format=layout)
+            own = copy.deepcopy(teacher.model).eval()  # the caller's stays where it is
+            self.teacher = own.to(self.device).to(memory_format=layout)
             self.teacher_sees = teacher.normalisation or data.normalisation
         self.optimizer = _optimizer(self.model, config)
         self.identity = {

@@ -127,6 +127,7 @@ def train(
     except KeyboardInterrupt:
         warn("stopped; the same command goes on where it was")
         raise
+    processes.leave()
     if not processes.first:
         return
     say(f"{model} on {dataset}: {100 * result.accuracy:.2f} % of {len(test):,} test images")
