@@ -33,7 +33,7 @@ lint: install
 	$(RUN)/mypy
 
 test: lint
-	$(RUN)/python -m pytest -q -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -q -m "not slow and not gpu" -n auto --maxprocesses 4 --dist worksteal
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build demo
