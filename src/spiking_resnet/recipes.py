@@ -103,6 +103,12 @@ _ALL = (
         per_steps=True,
     ),
     Recipe(
+        "calibrated-signed",
+        "the same with neurons that take spikes back, read out from the first step on",
+        lambda steps: calibrated(signed=True, delay=0, steps=steps),
+        per_steps=True,
+    ),
+    Recipe(
         "layer-serial",
         "0/1 spikes; neurons wait for their whole input (after DA-QCFS, 2025), calibrated",
         lambda steps: calibrated(waits=True, steps=steps),
