@@ -194,6 +194,7 @@ def test_a_teacher_sees_images_normalised_as_it_knows_them(trained, tmp_path):
     teacher, pixels = start_from(trained), torch.randint(0, 255, (4, 1, 8, 8), dtype=torch.uint8)
     other = replace(TRAIN, normalisation=NORMALISATIONS["none"])
     run = training_run.Run(TrainConfig(MODEL), other, tmp_path / "a.safetensors", None, teacher)
+    assert run.teacher is not teacher.model  # which stays where it is
     with torch.inference_mode():
         same = teacher.model.eval().to(memory_format=torch.channels_last)  # as the run's copy
         expected = same(TRAIN.normalisation.apply(pixels))

@@ -56,6 +56,7 @@ def test_training_learns_and_describes_itself(tmp_path):
     metadata = load(out).metadata
     assert metadata["accuracy"] == result.accuracy
     assert metadata["dataset"] == "digits"
+    assert (metadata["training_images"], metadata["test_images"]) == (1300, 497)
     assert metadata["command"] == "the command"
     assert metadata["recipe"] == "modern"
     assert metadata["training"]["epochs"] == 8
