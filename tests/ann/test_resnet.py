@@ -53,6 +53,20 @@ def test_option_a_is_subsampling_and_zero_channels():
     assert out[0, 2].tolist() == [[16, 18], [24, 26]]
 
 
+def test_averaged_shortcuts_see_every_pixel():
+    block = build("resnet8", shortcut="paper-average", width=4).eval().layer2[0]
+    torch.nn.init.zeros_(block.conv2.weight)  # the branch gives 0, as bn2 is fresh
+    torch.nn.init.ones_(block.shortcut[1].weight)
+    x = torch.arange(4.0 * 3 * 5).view(1, 4, 3, 5)
+    means = torch.stack([
+        torch.stack([x[0, :, r : r + 2, c : c + 2].mean((1, 2)).sum() for c in (0, 2, 4)])
+        for r in (0, 2)
+    ])  # fmt: skip
+    scale = (1 + block.shortcut[2].eps) ** -0.5
+    assert torch.allclose(block(x)[0], (means * scale).expand(8, 2, 3))
+    assert count(build("resnet20", shortcut="paper-average")) == count(build("resnet20"))
+
+
 def test_option_a_block_adds_its_input():
     torch.manual_seed(0)
     block = build("resnet8", shortcut="A", width=4).eval().layer2[0]
@@ -80,7 +94,7 @@ CONFIGS = [
     ResNetConfig(depth=depth, block=block, shortcut=shortcut, width=width, classes=classes,
                  in_channels=channels)
     for depth, block in ((8, "basic"), (20, "basic"), (11, "bottleneck"), (29, "bottleneck"))
-    for shortcut in ("paper", "A", "B")
+    for shortcut in ("paper", "paper-average", "A", "B")
     for width, classes, channels in ((4, 10, 3), (6, 3, 1))
     # the first bottleneck block always changes shape, so B there is the paper's network
     if not (block == "bottleneck" and shortcut == "B")
@@ -112,7 +126,7 @@ def test_bottleneck_b_is_the_papers_network():
         ({"depth": 18}, r"6n\+2"),
         ({"depth": 2}, r"6n\+2"),
         ({"depth": 8, "block": "bottleneck"}, r"9n\+2"),
-        ({"shortcut": "C"}, "shortcut must be one of paper, A, B"),
+        ({"shortcut": "C"}, "shortcut must be one of paper, paper-average, A, B"),
         ({"block": "wide"}, "block"),
         ({"classes": 0}, "classes"),
         ({"width": -1}, "width"),

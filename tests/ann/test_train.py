@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,18 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from spiking_resnet.ann import checkpoint, training_run
+from spiking_resnet.ann.augment import Augmentation, resized
 from spiking_resnet.ann.checkpoint import CheckpointError, load
-from spiking_resnet.ann.data import DataError, load_dataset
+from spiking_resnet.ann.data import DataError, Normalisation, load_dataset
 from spiking_resnet.ann.images import in_memory
 from spiking_resnet.ann.progress import progress_bar
-from spiking_resnet.ann.recipe import RECIPES, TrainConfig, augmentation_for, learning_rate_at
+from spiking_resnet.ann.recipe import (
+    RECIPES,
+    TrainConfig,
+    augmentation_for,
+    learning_rate_at,
+    sides_at,
+)
 from spiking_resnet.ann.resnet import ResNetConfig
 from spiking_resnet.ann.train import TrainError, train
 
@@ -67,11 +75,15 @@ def test_training_learns_and_describes_itself(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["net.safetensors"]
 
 
-@pytest.mark.parametrize("recipe", ["paper", "modern"])
+@pytest.mark.parametrize(
+    "changes",
+    [{"recipe": "paper"}, {"recipe": "modern"}, {"recipe": "quick", "tails": 0.1}],
+    ids=lambda changes: changes["recipe"],
+)
 @pytest.mark.parametrize(("step", "held_out"), [(2, 0), (4, 0), (7, 40), (9, 40)])
-def test_resumed_training_ends_with_the_same_bits(tmp_path, monkeypatch, recipe, step, held_out):
+def test_resumed_training_ends_with_the_same_bits(tmp_path, monkeypatch, changes, step, held_out):
     monkeypatch.setattr(training_run, "_SECONDS_BETWEEN_SAVES", -1.0)  # after every step
-    settings = config(recipe=recipe, held_out=held_out)
+    settings = config(**changes, held_out=held_out)
     whole, resumed = tmp_path / "whole.safetensors", tmp_path / "resumed.safetensors"
     expected = train(settings, TRAIN, TEST, whole)
     torch.manual_seed(5)  # global generators must not matter
@@ -281,6 +293,66 @@ def test_modern_schedule_rises_then_falls_to_zero():
     assert rates[: peak + 1] == sorted(rates[: peak + 1])
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
     assert rates[-1] < 0.01 * max(rates)
+
+
+def test_the_quick_recipe_sees_small_images_first():
+    settings = TrainConfig(MODEL, recipe="quick")
+    sides = [sides_at(settings, epoch, (32, 32)) for epoch in range(50)]
+    assert sides == [(16, 16)] * 20 + [(24, 24)] * 20 + [(32, 32)] * 10
+    assert [sides_at(settings, epoch, (28, 40)) for epoch in (0, 20, 49)] == [
+        (16, 20), (20, 32), (28, 40),
+    ]  # fmt: skip
+    assert sides_at(settings, 0, (8, 8)) == (8, 8)
+    assert sides_at(config(), 0, (31, 7)) == (31, 7)
+
+
+def test_sizes_and_alternate_flips_reach_the_network(tmp_path, monkeypatch):
+    """Colour images of 16 pixels without crops: what the network is given, epoch by epoch."""
+    pixels = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
+    data = in_memory("colours", "train", pixels, [0, 1] * 4, 2, TEST.normalisation)
+    data = replace(data, normalisation=Normalisation((0.0,) * 3, (1.0,) * 3))
+    monkeypatch.setattr(training_run, "augmentation_for", lambda data: Augmentation(0, flip=True))
+    monkeypatch.setattr(
+        training_run.torch, "randperm", lambda count, generator: torch.arange(count)
+    )
+    seen = []
+    model = ResNetConfig(depth=8, classes=2, width=8)
+    run = training_run.Run(TrainConfig(model, recipe="quick", epochs=5), data, tmp_path / "a")
+    run.model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    for _ in range(5):
+        run.epoch(None)
+    assert [images.shape[2] for images in seen] == [8, 8, 12, 12, 16]
+    assert torch.equal(seen[0], seen[1].flip(3))
+    last = (seen[4] * 255).round().to(torch.uint8)
+    same = (last == pixels).flatten(1).all(1)
+    mirrored = (last == pixels.flip(3)).flatten(1).all(1)
+    assert bool((same ^ mirrored).all())
+    assert 0 < int(same.sum()) < 8
+    # half the size is antialiased: close to the mean of 2x2 pixels on smooth images
+    flat = torch.full((1, 3, 16, 16), 77, dtype=torch.uint8)
+    assert resized(flat, (8, 8)).unique().tolist() == [77]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"weight_decay": -1.0}, "weight_decay must not be negative"),
+        ({"tails": float("nan")}, "tails must not be negative"),
+        ({"norm_momentum": 0.0}, "norm_momentum must be above 0"),
+    ],
+)
+def test_settings_that_train_nothing_are_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        config(**changes)
+
+
+def test_weight_decay_and_momentum_reach_the_training(tmp_path):
+    run = training_run.Run(
+        config(weight_decay=0.25, norm_momentum=0.5), TRAIN, tmp_path / "a.safetensors"
+    )
+    assert [group["weight_decay"] for group in run.optimizer.param_groups] == [0.25, 0.0]
+    assert run.model.bn1.momentum == 0.5
+    assert config().identity()["weight_decay"] == RECIPES["modern"].weight_decay
 
 
 def test_characters_are_never_mirrored():

@@ -15,18 +15,22 @@ class Augmentation:
     pad: int = 4
     flip: bool = True
 
-    def apply(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+    def apply(
+        self, pixels: Tensor, generator: torch.Generator, mirrored: Tensor | None = None
+    ) -> Tensor:
         """As many pixels [N, C, H, W], moved and mirrored by draws from a CPU generator.
 
-        The draws are made on the CPU, so every device sees the same images.
+        The draws are made on the CPU, so every device sees the same images. mirrored: booleans [N]
+        instead of draws, which only count where `flip` is true.
         """
         count, _, height, width = pixels.shape
         rows = torch.randint(0, 2 * self.pad + 1, (count, 1), generator=generator)
         columns = torch.randint(0, 2 * self.pad + 1, (count, 1), generator=generator)
-        mirrored = torch.rand(count, 1, generator=generator) < (0.5 if self.flip else 0.0)
+        if mirrored is None or not self.flip:
+            mirrored = torch.rand(count, generator=generator) < (0.5 if self.flip else 0.0)
         across = torch.arange(width).expand(count, width)
         rows = rows + torch.arange(height)  # [N, H]
-        columns = columns + torch.where(mirrored, across.flip(1), across)  # [N, W]
+        columns = columns + torch.where(mirrored[:, None], across.flip(1), across)  # [N, W]
         padded = functional.pad(pixels, (self.pad,) * 4)
         picked = padded[
             torch.arange(count, device=pixels.device)[:, None, None],
@@ -35,6 +39,16 @@ class Augmentation:
             columns.to(pixels.device)[:, None, :],
         ]  # [N, H, W, C]
         return picked.permute(0, 3, 1, 2)
+
+
+def resized(pixels: Tensor, sides: tuple[int, int]) -> Tensor:
+    """uint8 pixels [N, C, H, W] as [N, C, *sides], averaged over what each covers."""
+    if tuple(pixels.shape[2:]) == sides:
+        return pixels
+    smaller = functional.interpolate(
+        pixels.float(), sides, mode="bilinear", align_corners=False, antialias=True
+    )
+    return smaller.round().to(pixels.dtype)
 
 
 def generator_for(*key: int) -> torch.Generator:

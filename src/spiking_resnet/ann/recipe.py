@@ -36,6 +36,10 @@ class Recipe:
     # with a teacher: the share of its opinion in the loss, and the temperature that softens it
     taught: float = 0.9
     temperature: float = 4.0
+    # (share of all epochs, share of the images' sides): smaller images first; empty: as they are
+    sizes: tuple[tuple[float, float], ...] = ()
+    # each image mirrored in every other epoch instead of at random (Jordan 2024, 2404.00498)
+    alternate_flips: bool = False
 
 
 RECIPES = {
@@ -51,6 +55,13 @@ RECIPES = {
         "modern", epochs=60, batch_size=128, learning_rate=0.2, pieces=(), warm_up=0.15,
         weight_decay=5e-4, decay_norms=False, nesterov=True, label_smoothing=0.1,
         average=0.99, channels_last=True, bf16_on_cuda=True,
+    ),
+    # For short budgets: what is learnt from small images first costs a quarter or a half.
+    "quick": Recipe(
+        "quick", epochs=50, batch_size=128, learning_rate=0.2, pieces=(), warm_up=0.15,
+        weight_decay=5e-4, decay_norms=False, nesterov=True, label_smoothing=0.1,
+        average=0.99, channels_last=True, bf16_on_cuda=True,
+        sizes=((0.4, 0.5), (0.4, 0.75), (0.2, 1.0)), alternate_flips=True,
     ),
     # From trained weights (--from), to quantised activations (Bu et al. 2022). Without a decay of
     # their own most thresholds rose by a quarter or more in the first epoch (ResNet-20, from the
@@ -81,6 +92,9 @@ class TrainConfig:
     device: str = "cpu"
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 on CUDA where the recipe says
     held_out: int = 0
+    weight_decay: float | None = None
+    norm_momentum: float = 0.1  # of BatchNorm: the share of a batch in the running statistics
+    tails: float = 0.0  # the weight in the loss of what `Tails` measures
     compiled: bool = False  # by torch.compile: other roundings, other weights
     command: str = ""
 
@@ -98,6 +112,17 @@ class TrainConfig:
             raise ValueError(f"learning_rate must be positive, got {rate}")
         if self.held_out < 0:
             raise ValueError(f"held_out must not be negative, got {self.held_out}")
+        for field in ("weight_decay", "tails"):
+            value = getattr(self, field)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{field} must not be negative, got {value}")
+        if not 0 < self.norm_momentum <= 1:
+            raise ValueError(f"norm_momentum must be above 0, at most 1, got {self.norm_momentum}")
+        if self.tails and self.model.activation != "relu":
+            raise ValueError(
+                f"tails shortens those of ReLUs; {self.model.activation} has a highest value of "
+                "its own"
+            )
 
     @property
     def rules(self) -> Recipe:
@@ -115,6 +140,11 @@ class TrainConfig:
         return self.batch_size or self.rules.batch_size
 
     @property
+    def decay(self) -> float:
+        """The weight decay of matrices, and of vectors where the recipe decays them."""
+        return self.rules.weight_decay if self.weight_decay is None else self.weight_decay
+
+    @property
     def uses_bf16(self) -> bool:
         """Whether forward passes run under bf16 autocast."""
         if self.precision == "auto":
@@ -128,6 +158,7 @@ class TrainConfig:
         return {
             **decisive, "epochs": self.total_epochs, "batch_size": self.images_per_step,
             "learning_rate": self.learning_rate or self.rules.learning_rate,
+            "weight_decay": self.decay,
         }  # fmt: skip
 
 
@@ -136,17 +167,34 @@ def learning_rate_at(config: TrainConfig, step: int, steps: int) -> float:
     rules = config.rules
     highest = config.learning_rate or rules.learning_rate
     if rules.pieces:
-        end = 0.0
-        for share, height in rules.pieces:
-            end += share
-            # the half step keeps rounding of the shares from moving a boundary
-            if step + 0.5 < end * steps:
-                return highest * height
-        return highest * rules.pieces[-1][1]
+        return highest * _piece(rules.pieces, step, steps)
     rising = max(1, round(rules.warm_up * steps))
     if step < rising:
         return highest * (step + 1) / rising
     return highest * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def sides_at(config: TrainConfig, epoch: int, sides: tuple[int, int]) -> tuple[int, int]:
+    """The height and width in pixels, of images of these `sides`, that are seen in an epoch.
+
+    Multiples of 4 (two halvings), at least 8, and at most as large as the images.
+    """
+    if not config.rules.sizes:
+        return sides
+    scale = _piece(config.rules.sizes, epoch, config.total_epochs)
+    height, width = (min(side, max(8, 4 * round(side * scale / 4))) for side in sides)
+    return height, width
+
+
+def _piece(pieces: tuple[tuple[float, float], ...], at: int, count: int) -> float:
+    """The value of the piece, (its share of `count`, value), that 0 <= `at` < `count` lies in."""
+    end = 0.0
+    for share, value in pieces:
+        end += share
+        # the half keeps rounding of the shares from moving a boundary
+        if at + 0.5 < end * count:
+            return value
+    return pieces[-1][1]
 
 
 def augmentation_for(data: ImageData) -> Augmentation:

@@ -1,7 +1,8 @@
 """The 6n+2 (basic) and 9n+2 (bottleneck) residual networks for small images.
 
 Sources: He et al. 2015 (arXiv 1512.03385, section 4.2) for the family and the option A and B
-shortcuts; Hu, Tang, Pan (arXiv 1805.01352) for the "paper" shortcuts.
+shortcuts; Hu, Tang, Pan (arXiv 1805.01352) for the "paper" shortcuts; He et al. 2018 (arXiv
+1812.01187, ResNet-D) for the averages of "paper-average".
 """
 
 import re
@@ -17,7 +18,7 @@ from torch.nn import functional
 from spiking_resnet.ann.activation import Activation, activation
 
 Block = Literal["basic", "bottleneck"]
-Shortcut = Literal["paper", "A", "B"]
+Shortcut = Literal["paper", "paper-average", "A", "B"]
 ReluAfterSum = Literal["every", "stage"]
 
 NAMES = ("resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
@@ -114,11 +115,12 @@ def _shortcut(
     changes_shape = stride != 1 or in_channels != out_channels
     if kind == "A" and changes_shape:
         return PadShortcut(in_channels, out_channels, stride)
-    if kind != "A" and (changes_shape or (kind == "paper" and first)):
-        return nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
-            nn.BatchNorm2d(out_channels),
-        )
+    if kind != "A" and (changes_shape or (kind != "B" and first)):
+        norm = nn.BatchNorm2d(out_channels)
+        if kind == "paper-average" and stride != 1:  # of all pixels, not of one in four
+            pool = nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
+            return nn.Sequential(pool, nn.Conv2d(in_channels, out_channels, 1, bias=False), norm)
+        return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), norm)
     return nn.Sequential()
 
 
@@ -267,6 +269,17 @@ def build(
     )  # fmt: skip
 
 
+def _shortcut_in(state: Mapping[str, Tensor]) -> Shortcut:
+    """Which shortcuts have these weights."""
+    first_of_stages = [f"layer{stage}.0.shortcut.0.weight" in state for stage in (1, 2, 3)]
+    if all(first_of_stages):
+        return "paper"
+    averaged = state.get("layer2.0.shortcut.1.weight")  # a BatchNorm's where nothing is averaged
+    if averaged is not None and averaged.dim() == 4:
+        return "paper-average"
+    return "B" if any(first_of_stages) else "A"
+
+
 def infer_config(state: Mapping[str, Tensor]) -> ResNetConfig:
     """The configuration whose network has these weights, read off their names and shapes.
 
@@ -294,8 +307,7 @@ def infer_config(state: Mapping[str, Tensor]) -> ResNetConfig:
             f"{last_width} channels expected of a network whose first stage has {width}"
         )
     indices = {int(found.group(1)) for key in state if (found := re.match(r"layer1\.(\d+)\.", key))}
-    first_of_stages = [f"layer{stage}.0.shortcut.0.weight" in state for stage in (1, 2, 3)]
-    shortcut: Shortcut = "paper" if all(first_of_stages) else "B" if any(first_of_stages) else "A"
+    shortcut = _shortcut_in(state)
     return ResNetConfig(
         depth=STAGES * _CONVOLUTIONS_PER_BLOCK[block] * len(indices) + 2,
         classes=linear[0],

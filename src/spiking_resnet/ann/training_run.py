@@ -13,21 +13,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spiking_resnet.ann.activation import QCFS
-from spiking_resnet.ann.augment import generator_for
+from spiking_resnet.ann.augment import generator_for, resized
 from spiking_resnet.ann.checkpoint import save
 from spiking_resnet.ann.images import ImageData
 from spiking_resnet.ann.pixels import PixelsInMemory
 from spiking_resnet.ann.processes import Processes
-from spiking_resnet.ann.recipe import TrainConfig, augmentation_for, learning_rate_at
+from spiking_resnet.ann.recipe import TrainConfig, augmentation_for, learning_rate_at, sides_at
 from spiking_resnet.ann.resnet import ResNet
 from spiking_resnet.ann.start import Start, begin
+from spiking_resnet.ann.tails import Tails
 from spiking_resnet.ann.training_state import TrainingState, describe, state_path, write_state
 
 _SECONDS_BETWEEN_SAVES = 60.0  # within an epoch; every epoch's end saves anyway
 _CUDA_STEPS_BETWEEN_CHECKS = 25  # reading a loss makes the host wait for the device
 _EVALUATION_BATCH = 500
 # Draws of different purposes never share a generator.
-_WEIGHTS, _ORDER, _AUGMENT, _HELD_OUT = range(4)
+_WEIGHTS, _ORDER, _AUGMENT, _HELD_OUT, _FLIPS = range(5)
 
 
 class TrainError(RuntimeError):
@@ -69,6 +70,8 @@ class Run:
         self.pixels = source.pixels.to(self.device) if isinstance(source, PixelsInMemory) else None
         self.labels = self.data.labels.to(self.device)
         self.augment = augmentation_for(data)
+        draws = torch.rand(len(self.data), generator=generator_for(config.seed, _FLIPS))
+        self.mirrored_first = draws < 0.5 if self.rules.alternate_flips else None
         self.steps_per_epoch = -(-len(self.data) // config.images_per_step)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator_for(config.seed, _WEIGHTS).initial_seed())
@@ -77,10 +80,14 @@ class Run:
             begin(self.model, start, self.data, config.seed)
         made_from = {"from": start, "teacher": teacher}
         self.facts = {key: each.facts for key, each in made_from.items() if each is not None}
+        for module in self.model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.momentum = config.norm_momentum
         layout = torch.channels_last if self.rules.channels_last else torch.contiguous_format
         self.model = self.model.to(self.device).to(memory_format=layout)
         self.average = copy.deepcopy(self.model).eval() if self.rules.average else None
-        self.forward: Callable[[Tensor], Tensor] = processes.joint(self.model)
+        trained = Tails(self.model) if config.tails else self.model
+        self.forward: Callable[[Tensor], Any] = processes.joint(trained)
         if config.compiled:  # static: the last batch of an epoch gets kernels of its own
             self.forward = torch.compile(self.forward, dynamic=False)
         self.teacher = None
@@ -153,18 +160,21 @@ class Run:
             pixels = self.pixels[chosen.to(self.device)]
         else:
             pixels = self.data.pixels(chosen).to(self.device)
-        draws = generator_for(config.seed, _AUGMENT, state.epoch, state.step)
-        pixels = self.processes.share(self.augment.apply(pixels, draws))
+        pixels = self.processes.share(self._augmented(pixels, chosen))
+        seen = resized(pixels, sides_at(config, state.epoch, self.data.size))
         layout = torch.channels_last if rules.channels_last else torch.contiguous_format
-        images = self.data.normalisation.apply(pixels).contiguous(memory_format=layout)
+        images = self.data.normalisation.apply(seen).contiguous(memory_format=layout)
         labels = self.processes.share(self.labels[chosen.to(self.device)])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.uses_bf16):
-            logits = self.forward(images).float()
+            result = self.forward(images)
+        logits, tails = result if config.tails else (result, 0.0)
+        logits = logits.float()
         loss = functional.cross_entropy(logits, labels, label_smoothing=rules.label_smoothing)
         if self.teacher is not None:
             opinion = self.opinion(pixels)
             taught = distance(logits, opinion, rules.temperature)
             loss = (1 - rules.taught) * loss + rules.taught * taught
+        loss = loss + config.tails * tails
         # gradients become means over processes, whose shares may differ by an image
         loss = loss * (len(labels) * self.processes.count / len(chosen))
         self.optimizer.zero_grad(set_to_none=True)
@@ -173,9 +183,18 @@ class Run:
         if self.average is not None:
             _move_average(self.average, self.model, min(rules.average, (1 + done) / (10 + done)))
         right = (logits.argmax(1) == labels).sum()
-        seen = self.processes.total(torch.stack([right.double(), loss.detach().double()]))
-        counted += torch.stack([seen[0].long(), counted.new_tensor(len(chosen))])
-        return seen[1] / self.processes.count
+        sums = self.processes.total(torch.stack([right.double(), loss.detach().double()]))
+        counted += torch.stack([sums[0].long(), counted.new_tensor(len(chosen))])
+        return sums[1] / self.processes.count
+
+    def _augmented(self, pixels: Tensor, chosen: Tensor) -> Tensor:
+        """The pixels of the chosen images, moved and mirrored as this step's draws say."""
+        state = self.state
+        mirrored = None
+        if self.mirrored_first is not None:
+            mirrored = self.mirrored_first[chosen] ^ bool(state.epoch % 2)
+        draws = generator_for(self.config.seed, _AUGMENT, state.epoch, state.step)
+        return self.augment.apply(pixels, draws, mirrored)
 
     @torch.no_grad()
     def opinion(self, pixels: Tensor) -> Tensor:
@@ -261,8 +280,8 @@ def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
     matrices = [value for value in model.parameters() if value.dim() > 1]
     vectors = [value for value in model.parameters() if value.dim() == 1]
     groups = [
-        {"params": matrices, "weight_decay": rules.weight_decay},
-        {"params": vectors, "weight_decay": rules.weight_decay if rules.decay_norms else 0.0},
+        {"params": matrices, "weight_decay": config.decay},
+        {"params": vectors, "weight_decay": config.decay if rules.decay_norms else 0.0},
     ]
     if thresholds:
         groups.append({"params": thresholds, "weight_decay": rules.threshold_decay})

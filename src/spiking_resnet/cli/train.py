@@ -58,9 +58,19 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option("--lr", help="The highest.", show_default="the recipe's")
     ] = None,
+    weight_decay: Annotated[float | None, typer.Option(show_default="the recipe's")] = None,
+    norm_momentum: Annotated[
+        float, typer.Option(help="BatchNorm: share of a batch in its running statistics.")
+    ] = 0.1,
+    tails: Annotated[
+        float,
+        typer.Option(help="Weight in the loss of activations far above the usual, see Tails."),
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
     width: Annotated[int, typer.Option(help="Channels of the first stage.")] = 16,
-    shortcut: Annotated[str, typer.Option(help="A, B or paper.")] = "paper",
+    shortcut: Annotated[
+        str, typer.Option(help="A, B, paper, or paper-average: of 2x2 pixels before it strides.")
+    ] = "paper",
     block: Annotated[str, typer.Option(help="basic or bottleneck.")] = "basic",
     device: options.DeviceOption = "cpu",
     precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
@@ -115,7 +125,8 @@ def train(
         ) if found is None else found.config(kind, levels),
         recipe=recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
         seed=seed, device=device, precision=cast(Literal["auto", "fp32", "bf16"], precision),
-        held_out=held_out, compiled=compiled, command=command_line(ctx),
+        held_out=held_out, weight_decay=weight_decay, norm_momentum=norm_momentum, tails=tails,
+        compiled=compiled, command=command_line(ctx),
     )  # fmt: skip
     if state_path(out_path).is_file() and resume and processes.first:
         say(f"going on with the training in {state_path(out_path)}")
