@@ -35,7 +35,6 @@ from spiking_resnet import convert, simulate
 from spiking_resnet.ann.resnet import build
 from spiking_resnet.engines import kernels
 from spiking_resnet.engines.fuse import without_moves
-from spiking_resnet.evaluate import hardware
 from spiking_resnet.graph import (
     Add,
     Affine,
@@ -51,6 +50,7 @@ from spiking_resnet.graph import (
     ReLU,
     Slice,
 )
+from spiking_resnet.machine import hardware
 from spiking_resnet.methods import hu2021
 from spiking_resnet.passes.fold_bn import fold_bn
 from spiking_resnet.reproduce import NETWORKS, materials

@@ -34,8 +34,8 @@ from torch import Tensor, nn
 from spiking_resnet import interpret, simulate
 from spiking_resnet.ann import NORMALISATIONS
 from spiking_resnet.ann.pixels import Framing, PixelsInFiles
-from spiking_resnet.evaluate import hardware
 from spiking_resnet.graph import Conv2d, Graph, Linear
+from spiking_resnet.machine import hardware
 from spiking_resnet.methods import hu2021
 from spiking_resnet.passes.fold_bn import fold_bn
 from spiking_resnet.records import Calibration

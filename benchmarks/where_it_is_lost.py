@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 from spiking_resnet import convert, interpret, methods, simulate
-from spiking_resnet.evaluate import hardware
 from spiking_resnet.graph import ReLU
+from spiking_resnet.machine import hardware
 from spiking_resnet.reproduce import NETWORKS, materials
 
 

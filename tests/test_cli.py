@@ -306,10 +306,14 @@ def test_diagnose_says_where_most_is_lost(snn, tmp_path):
 def test_train_convert_and_evaluate(tmp_path):
     weights, snn = tmp_path / "r8.safetensors", tmp_path / "snn.safetensors"
     text = ok("train", "--model", "resnet8", "--dataset", "digits", "--epochs", 1, "--width", 8,
-              "--shortcut", "A", "--batch-size", 64, "--lr", 0.1, "--out", weights)  # fmt: skip
+              f"--data={tmp_path}", "--shortcut", "A", "--batch-size", 64, "--lr", 0.1,
+              "--out", weights)  # fmt: skip
     assert "497 test images" in text
     assert f"next: spiking-resnet convert resnet8 --weights {weights}" in text
-    assert ann.load(weights).metadata["command"].startswith("spiking-resnet train --model resnet8")
+    assert ann.load(weights).metadata["command"] == (
+        "spiking-resnet train --model resnet8 --dataset digits --epochs 1 --width 8 --data=DIR "
+        "--shortcut A --batch-size 64 --lr 0.1 --out r8.safetensors"
+    )
     ok("convert", "resnet8", "--weights", weights, "--out", snn, "--calibration-images", 40)
     notes = sr.load(snn).notes
     assert notes["weights"]["file"] == "r8.safetensors"

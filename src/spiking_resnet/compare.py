@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from spiking_resnet.evaluate import hardware
 from spiking_resnet.fairness import Facts, facts_from_json
 from spiking_resnet.judging import Images, Reading, Subject, judge, make, prepared
+from spiking_resnet.machine import hardware
 from spiking_resnet.recipes import RECIPES, Recipe
 from spiking_resnet.records import InputError, standard_error, wilson
 from spiking_resnet.resume import Ledger

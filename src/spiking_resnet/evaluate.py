@@ -1,6 +1,5 @@
 """How well a spiking network does: accuracy at every recorded time step from one simulation."""
 
-import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from spiking_resnet import interpret
 from spiking_resnet.graph import Graph
+from spiking_resnet.machine import hardware
 from spiking_resnet.records import Curve, InputError, images_of
 from spiking_resnet.resume import module_digest, opened
 from spiking_resnet.simulate import simulate
@@ -116,19 +116,6 @@ def _logits(ann: nn.Module | Graph, images: Tensor) -> Tensor:
         finally:
             for module, training in modes.items():
                 module.training = training
-
-
-def hardware() -> str:
-    """The processor and the versions that results depend on, for a results table."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = cpuinfo.read_text().splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        processor = names[0] if names else processor
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    threads = torch.get_num_threads()
-    return f"{processor}{gpu}, {threads} threads, torch {torch.__version__}"
 
 
 class _Spiking(nn.Module):

@@ -319,8 +319,13 @@ def test_sizes_and_alternate_flips_reach_the_network(tmp_path, monkeypatch):
     model = ResNetConfig(depth=8, classes=2, width=8)
     run = training_run.Run(TrainConfig(model, recipe="quick", epochs=5), data, tmp_path / "a")
     run.model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    told = []
     for _ in range(5):
-        run.epoch(None)
+        run.epoch(told.append)
+    work = [64, 64, 144, 144, 256]  # pixels of an image
+    assert [now.done for now in told] == pytest.approx(
+        [sum(work[: each + 1]) / sum(work) for each in range(5)]
+    )
     assert [images.shape[2] for images in seen] == [8, 8, 12, 12, 16]
     assert torch.equal(seen[0], seen[1].flip(3))
     last = (seen[4] * 255).round().to(torch.uint8)

@@ -8,7 +8,6 @@ from datetime import timedelta
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TextColumn,
     TimeRemainingColumn,
@@ -28,16 +27,16 @@ def progress_bar(console: Console | None = None) -> Iterator[Callable[[TrainProg
         yield _lines(console)
         return
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[measured]}"), TimeRemainingColumn(),
+        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[measured]}"),
+        TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console) as bar:
-        task = bar.add_task("epoch 1", total=None, measured="")
+        task = bar.add_task("epoch 1", total=1.0, measured="")
 
         def show(now: TrainProgress) -> None:
             bar.update(
-                task, completed=now.step, total=now.steps, measured=_measured(now),
-                description=f"epoch {now.epoch}/{now.epochs}",
+                task, completed=now.done, measured=_measured(now),
+                description=f"epoch {now.epoch}/{now.epochs}, step {now.step}/{now.steps}",
             )  # fmt: skip
 
         yield show
@@ -51,16 +50,16 @@ def _measured(now: TrainProgress) -> str:
 
 
 def _lines(console: Console) -> Callable[[TrainProgress], None]:
-    """Writes a line at the last step of every epoch; time left from the steps seen so far."""
-    began: list[tuple[float, int]] = []
+    """Writes a line at the last step of every epoch; time left from the work seen so far."""
+    began: list[tuple[float, float]] = []
 
     def show(now: TrainProgress) -> None:
-        began[:] = began or [(time.monotonic(), now.step)]
+        began[:] = began or [(time.monotonic(), now.done)]
         if now.step % (now.steps // now.epochs):
             return
         moment, first = began[0]
-        pace = (time.monotonic() - moment) / max(1, now.step - first)
-        left = timedelta(seconds=round(pace * (now.steps - now.step)))
+        pace = (time.monotonic() - moment) / max(1e-9, now.done - first)
+        left = timedelta(seconds=round(pace * (1 - now.done)))
         line = f"epoch {now.epoch}/{now.epochs}  {_measured(now)}  {left} left"
         console.print(line, highlight=False, soft_wrap=True)
 

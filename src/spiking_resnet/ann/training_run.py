@@ -46,6 +46,7 @@ class TrainProgress:
     loss: float
     accuracy: float  # of this epoch's training images so far, augmented, in 0..1
     held_out_accuracy: float | None  # of the latest finished epoch
+    done: float  # of all work, in 0..1: steps of small images count for less
 
 
 class Run:
@@ -226,10 +227,13 @@ class Run:
 
     def _progress(self, loss: float) -> TrainProgress:
         state, epochs = self.state, self.config.total_epochs
+        work = [math.prod(sides_at(self.config, each, self.data.size)) for each in range(epochs)]
+        share = state.step / self.steps_per_epoch
+        done = (sum(work[: state.epoch]) + share * work[state.epoch]) / sum(work)
         return TrainProgress(
             state.epoch + 1, epochs, state.epoch * self.steps_per_epoch + state.step,
             epochs * self.steps_per_epoch, loss, state.correct / max(1, state.seen),
-            state.latest_held_out,
+            state.latest_held_out, done,
         )  # fmt: skip
 
     def _close_epoch(self) -> None:

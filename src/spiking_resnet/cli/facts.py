@@ -24,6 +24,27 @@ def command_line(ctx: typer.Context) -> str:
     return shlex.join(["spiking-resnet", *arguments(ctx)])
 
 
+def shared_command_line(ctx: typer.Context) -> str:
+    """`command_line` for files that are passed on: no folders of this machine, DIR for the data."""
+    told, option = ["spiking-resnet"], ""
+    for token in arguments(ctx):
+        named, equals, value = token.partition("=")
+        if token.startswith("--") and not equals:
+            option, shown = token, token
+        elif token.startswith("--"):
+            shown = f"{named}={_without_folders(named, value)}"
+        else:
+            shown = _without_folders(option, token)
+        told.append(shown)
+    return shlex.join(told)
+
+
+def _without_folders(option: str, value: str) -> str:
+    if option == "--data":
+        return "DIR"
+    return Path(value).name if option in ("--out", "--from", "--teacher", "--dataset") else value
+
+
 def own_version() -> str:
     """This package's version."""
     try:

@@ -17,7 +17,7 @@ from spiking_resnet.ann.train import PERCENTILE, Start, start_from
 from spiking_resnet.ann.train import train as train_network
 from spiking_resnet.ann.training_state import state_path
 from spiking_resnet.cli import options
-from spiking_resnet.cli.facts import check_writable, command_line
+from spiking_resnet.cli.facts import check_writable, shared_command_line
 from spiking_resnet.cli.terminal import err, say, warn
 from spiking_resnet.records import InputError
 
@@ -126,7 +126,7 @@ def train(
         recipe=recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
         seed=seed, device=device, precision=cast(Literal["auto", "fp32", "bf16"], precision),
         held_out=held_out, weight_decay=weight_decay, norm_momentum=norm_momentum, tails=tails,
-        compiled=compiled, command=command_line(ctx),
+        compiled=compiled, command=shared_command_line(ctx),
     )  # fmt: skip
     if state_path(out_path).is_file() and resume and processes.first:
         say(f"going on with the training in {state_path(out_path)}")
