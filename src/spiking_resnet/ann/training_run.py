@@ -84,8 +84,9 @@ class Run:
         for module in self.model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = config.norm_momentum
-        layout = torch.channels_last if self.rules.channels_last else torch.contiguous_format
-        self.model = self.model.to(self.device).to(memory_format=layout)
+        last = self.rules.channels_last
+        self.layout = torch.channels_last if last else torch.contiguous_format
+        self.model = self.model.to(self.device).to(memory_format=self.layout)
         self.average = copy.deepcopy(self.model).eval() if self.rules.average else None
         trained = Tails(self.model) if config.tails else self.model
         self.forward: Callable[[Tensor], Any] = processes.joint(trained)
@@ -94,7 +95,7 @@ class Run:
         self.teacher = None
         if teacher is not None:
             own = copy.deepcopy(teacher.model).eval()  # the caller's stays where it is
-            self.teacher = own.to(self.device).to(memory_format=layout)
+            self.teacher = own.to(self.device).to(memory_format=self.layout)
             self.teacher_sees = teacher.normalisation or data.normalisation
         self.optimizer = _optimizer(self.model, config)
         self.identity = {
@@ -163,8 +164,7 @@ class Run:
             pixels = self.data.pixels(chosen).to(self.device)
         pixels = self.processes.share(self._augmented(pixels, chosen))
         seen = resized(pixels, sides_at(config, state.epoch, self.data.size))
-        layout = torch.channels_last if rules.channels_last else torch.contiguous_format
-        images = self.data.normalisation.apply(seen).contiguous(memory_format=layout)
+        images = self.data.normalisation.apply(seen).contiguous(memory_format=self.layout)
         labels = self.processes.share(self.labels[chosen.to(self.device)])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.uses_bf16):
             result = self.forward(images)
@@ -201,8 +201,7 @@ class Run:
     def opinion(self, pixels: Tensor) -> Tensor:
         """The teacher's logits [N, classes] of augmented pixels."""
         assert self.teacher is not None
-        like = torch.channels_last if self.rules.channels_last else torch.contiguous_format
-        images = self.teacher_sees.apply(pixels).contiguous(memory_format=like)
+        images = self.teacher_sees.apply(pixels).contiguous(memory_format=self.layout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.uses_bf16):
             opinion: Tensor = self.teacher(images)
         return opinion.float()
