@@ -28,7 +28,7 @@ from spiking_resnet.ann.recipe import (
     sides_at,
 )
 from spiking_resnet.ann.resnet import ResNetConfig
-from spiking_resnet.ann.train import TrainError, train
+from spiking_resnet.ann.train import TrainError, accuracy, train
 
 MODEL = ResNetConfig(depth=8, classes=10, in_channels=1, width=8)
 TRAIN = load_dataset("digits", "train").subset(200)
@@ -349,6 +349,21 @@ def test_sizes_and_alternate_flips_reach_the_network(tmp_path, monkeypatch):
 def test_settings_that_train_nothing_are_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         config(**changes)
+
+
+def test_half_files_are_measured_as_they_are(tmp_path):
+    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    train(config(), TRAIN, TEST, whole)
+    result = train(config(half=True), TRAIN, TEST, half)
+    exact, rounded = load_file(whole), load_file(half)
+    for key, value in exact.items():
+        expected = value.half() if value.dim() > 1 else value
+        assert torch.equal(rounded[key], expected)
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    network = load(half)
+    assert network.metadata["accuracy"] == result.accuracy
+    assert accuracy(network.model, TEST, torch.device("cpu")) == result.accuracy
+    assert {value.dtype for value in network.model.parameters()} == {torch.float32}
 
 
 def test_weight_decay_and_momentum_reach_the_training(tmp_path):

@@ -64,9 +64,15 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
-def save(path: str | Path, model: ResNet, metadata: Mapping[str, Any]) -> None:
-    """Nothing; the file holds the weights, the configuration and the JSON-able metadata."""
+def save(path: str | Path, model: ResNet, metadata: Mapping[str, Any], half: bool = False) -> None:
+    """Nothing; the file holds the weights, the configuration and the JSON-able metadata.
+
+    half: matrices are rounded to float16, which halves the file; vectors and scalars, statistics of
+    BatchNorm among them, stay float32.
+    """
     tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    if half:
+        tensors = {key: each.half() if each.dim() > 1 else each for key, each in tensors.items()}
     described = {**metadata, "config": model.config.to_json()}
     header = {"format": "pt", _METADATA_KEY: json.dumps(described)}
     write_atomically(Path(path), tensors_to_bytes(tensors, header))

@@ -96,6 +96,7 @@ class TrainConfig:
     norm_momentum: float = 0.1  # of BatchNorm: the share of a batch in the running statistics
     tails: float = 0.0  # the weight in the loss of what `Tails` measures
     compiled: bool = False  # by torch.compile: other roundings, other weights
+    half: bool = False  # the file's matrices are float16: what is measured, and stored
     command: str = ""
 
     def __post_init__(self) -> None:

@@ -127,14 +127,14 @@ def _finish(run: Run, test_data: ImageData) -> TrainResult:
     """The result of a run whose epochs are over; the file gets the test accuracy."""
     first = run.processes.first
     if run.held_out is None and first:  # the last epoch's; else what was best lies there already
-        save(run.out, run.kept_model, run.metadata(None))
+        save(run.out, run.kept_model, run.metadata(None), run.config.half)
     run.processes.wait()
     model = load(run.out).model.to(run.device)  # measured as a user will load it
     measured = accuracy(model, test_data, run.device)
     metadata = {**run.metadata(measured), "test_images": len(test_data)}
     run.processes.wait()  # all have read the file
     if first:
-        save(run.out, model, metadata)
+        save(run.out, model, metadata, run.config.half)
         state_path(run.out).unlink(missing_ok=True)
     return TrainResult(
         run.out, measured, run.state.best_held_out, metadata["selection"], run.state.epoch,

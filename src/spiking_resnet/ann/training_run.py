@@ -249,7 +249,7 @@ class Run:
         state.seconds += time.monotonic() - started
         # OUT first: killed in between, the epoch's last piece is run again and rewrites it.
         if better and self.processes.first:
-            save(self.out, self.kept_model, self.metadata(None))
+            save(self.out, self.kept_model, self.metadata(None), self.config.half)
         self.store()
 
     def _check_weights(self) -> None:

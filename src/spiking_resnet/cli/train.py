@@ -101,6 +101,9 @@ def train(
     held_out: Annotated[
         int, typer.Option(help="Training images kept aside to choose the best epoch.")
     ] = 0,
+    half: Annotated[
+        bool, typer.Option("--half", help="Store float16: half the size, measured as stored.")
+    ] = False,
     resume: Annotated[bool, typer.Option(help="Go on with a training that was stopped.")] = True,
 ) -> None:
     """Train a residual network for small images, and save it with all facts of its making."""
@@ -126,7 +129,7 @@ def train(
         recipe=recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
         seed=seed, device=device, precision=cast(Literal["auto", "fp32", "bf16"], precision),
         held_out=held_out, weight_decay=weight_decay, norm_momentum=norm_momentum, tails=tails,
-        compiled=compiled, command=shared_command_line(ctx),
+        compiled=compiled, half=half, command=shared_command_line(ctx),
     )  # fmt: skip
     if state_path(out_path).is_file() and resume and processes.first:
         say(f"going on with the training in {state_path(out_path)}")

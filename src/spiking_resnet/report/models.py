@@ -64,6 +64,11 @@ def card(name: str, found: LoadedNetwork) -> str:
         "recipe": f"{facts['recipe']}: {training['epochs']} epochs of batches of "
         f"{training['batch_size']}, highest rate {training['learning_rate']}, "
         f"precision {training['precision']}",
+        **(
+            {"tails": f"in the loss with weight {weight}"}
+            if (weight := training.get("tails"))
+            else {}
+        ),
         **sources,
         "seed": f"{facts['seed']}; one training",
         "time": f"{facts['seconds']:,.0f} s on {facts['hardware']}",
