@@ -59,3 +59,16 @@ def test_the_figure_leaves_out_searched_compensation():
         *("unconverted, v0 = θ/2", "unconverted, v0 = 0"),
     ]
     assert all(curve.points[0].accuracy == 0.5 for curve in drawn.values())
+
+
+def test_the_networks_of_the_package_are_studied_with_their_own_normalisation(tmp_path):
+    assert reproduce.usual_networks("grid") == ("resnet20", "resnet56")
+    assert "digits_resnet8" in reproduce.usual_networks("depths")
+    (found,) = reproduce.run(
+        "depths", tmp_path, tmp_path, ["digits_resnet8"], 50, lambda text: None
+    )
+    assert (found["network"], found["images"]) == ("digits_resnet8", 50)
+    last = found["curve"]["snn"][-1]
+    assert last["steps"] == 350
+    assert last["accuracy"] >= 0.96
+    assert last["agreement"] >= 0.96

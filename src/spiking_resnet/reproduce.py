@@ -27,17 +27,23 @@ BATCH = 50
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network: its file below the data folder, its data set, and its normalisation."""
+    """A trained network: its file below the data folder, its data set, and its normalisation.
+
+    weights may also name a network that comes with the package. normalisation None: what the
+    file says.
+    """
 
     weights: str
     dataset: str = "cifar10"
-    normalisation: str = "imagenet"
+    normalisation: str | None = "imagenet"
 
 
-NETWORKS = {
+OTHERS = {  # trained by others
     "resnet20": Network("weights/cifar10_resnet20_akamaster.pt"),
     "resnet56": Network("weights/cifar10_resnet56_akamaster.pt"),
 }
+OWN = {name: Network(name, name.partition("_")[0], None) for name in ann.pretrained_names()}
+NETWORKS = {**OTHERS, **OWN}
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,8 @@ STUDIES: dict[str, tuple[Case, ...]] = {
         Case("99.99, compensation searched", {"percentile": 99.99, "compensation": "search"}),
         Case("per channel, 99.99", {"per_channel": True, "percentile": 99.99}),
     ),
+    # The paper's own question: how deep a network may be. For the networks of the package.
+    "depths": (Case("hu2021, as convert has it", {"sum_bits": 16}),),
     # What the grid that makes simulation exact does to accuracy.
     "grid": (
         Case("no grid", {"grid": None}, STEPS[:5]),
@@ -119,23 +127,29 @@ STUDIES: dict[str, tuple[Case, ...]] = {
 }
 
 
+def usual_networks(study: str) -> tuple[str, ...]:
+    """The networks of a study where none are named."""
+    return tuple(OWN if study == "depths" else OTHERS)
+
+
 def run(
     study: str,
     data: str | Path,
     out: str | Path,
-    networks: Sequence[str] = tuple(NETWORKS),
+    networks: Sequence[str] | None = None,
     images: int | None = None,
     tell: Callable[[str], None] = print,
     engine: str = "auto",
 ) -> Iterator[dict[str, Any]]:
     """Yields the result of every case of a study: {network, label, options, images, curve}.
 
-    data: the folder of data sets and weights. out: where the JSON files go. images: the number of
-    test images, a fixed random subset (None: all); a smaller run's images are among a larger one's.
-    tell: is given a line of progress now and then.
+    data: the folder of data sets and weights. networks: None takes `usual_networks`. out: where
+    the JSON files go. images: the number of test images, a fixed random subset (None: all); a
+    smaller run's images are among a larger one's. tell: is given a line of progress now and then.
     """
     if study not in STUDIES:
         raise InputError(f"there is no study {study!r}: one of {', '.join(STUDIES)}")
+    networks = usual_networks(study) if networks is None else networks
     for name in networks:
         if name not in NETWORKS:
             raise InputError(f"there is no network {name!r}: one of {', '.join(NETWORKS)}")
@@ -161,9 +175,11 @@ def materials(
     """
     training = ann.load_dataset(network.dataset, "train", data)
     test = ann.load_dataset(network.dataset, "test", data)
-    calibration = training.loader(BATCH, CALIBRATION_IMAGES, network.normalisation)
-    judged = test.loader(batch, images, network.normalisation)
-    return ann.load(data / network.weights).model, calibration, judged
+    named = network.weights in ann.pretrained_names()
+    found = ann.pretrained(network.weights) if named else ann.load(data / network.weights)
+    normalisation = network.normalisation or found.normalisation
+    calibration = training.loader(BATCH, CALIBRATION_IMAGES, normalisation)
+    return found.model, calibration, test.loader(batch, images, normalisation)
 
 
 def _run_case(

@@ -21,6 +21,8 @@ Examples:
 
   spiking-resnet reproduce choices --data DIR --networks resnet20
 
+  spiking-resnet reproduce depths --data DIR
+
 A case that is in the folder --out already is not run again: stop and start as you like.
 """
 
@@ -34,8 +36,9 @@ def reproduce(
         ),
     ] = None,
     networks: Annotated[
-        str, typer.Option(help=f"Any of {','.join(NETWORKS)}, by commas.")
-    ] = ",".join(NETWORKS),
+        str | None,
+        typer.Option(help=f"Any of {', '.join(NETWORKS)}, by commas.", show_default="the study's"),
+    ] = None,
     images: Annotated[
         int | None, typer.Option(help="Test images: a fixed random choice.", show_default="all")
     ] = None,
@@ -59,7 +62,8 @@ def reproduce(
     def tell(text: str) -> None:
         err.print(f"{time.strftime('%H:%M:%S')} {text}", highlight=False)
 
-    results = list(run(study, data, out_path, networks.split(","), images, tell, engine))
+    named = None if networks is None else networks.split(",")
+    results = list(run(study, data, out_path, named, images, tell, engine))
     text = markdown(results)
     write_atomically(table, f"{text}\n".encode())
     say(text)
