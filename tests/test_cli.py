@@ -334,6 +334,12 @@ def test_fine_tune_to_quantised_activations_and_convert(tmp_path):
     taught = ("train", "--model", "resnet8", "--dataset", "digits", "--epochs", 1, "--width", 8)
     ok(*taught, "--teacher", relu, "--out", tmp_path / "t.safetensors")
     assert ann.load(tmp_path / "t.safetensors").metadata["teacher"]["file"] == "r.safetensors"
+    ok(*taught, "--teacher", relu, "--teacher-normalisation", "0.1/0.2",
+       "--out", tmp_path / "t2.safetensors")  # fmt: skip
+    told = ann.load(tmp_path / "t2.safetensors").metadata["teacher"]
+    assert told["normalisation"] == {"mean": [0.1], "std": [0.2]}
+    message = refused(*taught, "--teacher-normalisation", "0.1/0.2", "--out", quantised)
+    assert "without --teacher" in message
     usual = ("convert", "resnet8", "--calibration-images", 40, "--out", snn)
     text = ok(*usual, "--weights", quantised, "--method", "qcfs", "--gate", "cos",
               "--pre-steps", 4, "--steps", 8)  # fmt: skip

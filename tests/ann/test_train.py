@@ -27,7 +27,8 @@ from spiking_resnet.ann.recipe import (
     learning_rate_at,
     sides_at,
 )
-from spiking_resnet.ann.resnet import ResNetConfig
+from spiking_resnet.ann.resnet import ResNet, ResNetConfig
+from spiking_resnet.ann.start import Start
 from spiking_resnet.ann.train import TrainError, accuracy, train
 
 MODEL = ResNetConfig(depth=8, classes=10, in_channels=1, width=8)
@@ -336,6 +337,24 @@ def test_sizes_and_alternate_flips_reach_the_network(tmp_path, monkeypatch):
     # half the size is antialiased: close to the mean of 2x2 pixels on smooth images
     flat = torch.full((1, 3, 16, 16), 77, dtype=torch.uint8)
     assert resized(flat, (8, 8)).unique().tolist() == [77]
+
+
+def test_a_teacher_is_asked_about_whole_images_alone(tmp_path):
+    pixels = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
+    data = in_memory("colours", "train", pixels, [0, 1] * 4, 2, TEST.normalisation)
+    data = replace(data, normalisation=Normalisation((0.5,) * 3, (0.25,) * 3))
+    model = ResNetConfig(depth=8, classes=2, width=8)
+    taught = Start(ResNet(model), None, 97.0, {"file": "teacher"})
+    settings = TrainConfig(model, recipe="quick", epochs=5)
+    alone = training_run.Run(settings, data, tmp_path / "a")
+    pupil = training_run.Run(settings, data, tmp_path / "b", teacher=taught)
+    same_after = []
+    for _ in range(5):
+        alone.epoch(None)
+        pupil.epoch(None)
+        pairs = zip(alone.model.parameters(), pupil.model.parameters(), strict=True)
+        same_after.append(all(torch.equal(one, other) for one, other in pairs))
+    assert same_after == [True, True, True, True, False]
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,8 @@ class Recipe:
     momentum: float = 0.9
     # of thresholds of quantised activations: the lower they are, the fewer time steps serve
     threshold_decay: float = 0.0
-    # with a teacher: the share of its opinion in the loss, and the temperature that softens it
+    # With a teacher: the share of its opinion in the loss, and the temperature that softens it. It
+    # is asked about whole images alone.
     taught: float = 0.9
     temperature: float = 4.0
     # (share of all epochs, share of the images' sides): smaller images first; empty: as they are

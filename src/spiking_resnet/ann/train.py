@@ -61,7 +61,7 @@ def train(
     The test set chooses nothing: it is looked at once, at the end. `progress` is called after
     every step (on CUDA every 25). start: the trained network to begin with (`start_from`), whose
     activations may be others; None: random weights. teacher: a trained network of
-    the same classes whose opinion of every image is most of what is learnt (distillation).
+    the same classes whose opinion of every whole image is most of what is learnt (distillation).
     processes: those that train together (`processes.joined`); every batch is shared among them,
     and the first writes the files.
 

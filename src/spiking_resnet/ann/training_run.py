@@ -92,10 +92,11 @@ class Run:
         self.forward: Callable[[Tensor], Any] = processes.joint(trained)
         if config.compiled:  # static: the last batch of an epoch gets kernels of its own
             self.forward = torch.compile(self.forward, dynamic=False)
-        self.teacher = None
+        self.teacher: Callable[[Tensor], Tensor] | None = None
         if teacher is not None:
             own = copy.deepcopy(teacher.model).eval()  # the caller's stays where it is
-            self.teacher = own.to(self.device).to(memory_format=self.layout)
+            own = own.to(self.device).to(memory_format=self.layout)
+            self.teacher = torch.compile(own, dynamic=False) if config.compiled else own
             self.teacher_sees = teacher.normalisation or data.normalisation
         self.optimizer = _optimizer(self.model, config)
         self.identity = {
@@ -163,7 +164,8 @@ class Run:
         else:
             pixels = self.data.pixels(chosen).to(self.device)
         pixels = self.processes.share(self._augmented(pixels, chosen))
-        seen = resized(pixels, sides_at(config, state.epoch, self.data.size))
+        sides = sides_at(config, state.epoch, self.data.size)
+        seen = resized(pixels, sides)
         images = self.data.normalisation.apply(seen).contiguous(memory_format=self.layout)
         labels = self.processes.share(self.labels[chosen.to(self.device)])
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.uses_bf16):
@@ -171,7 +173,7 @@ class Run:
         logits, tails = result if config.tails else (result, 0.0)
         logits = logits.float()
         loss = functional.cross_entropy(logits, labels, label_smoothing=rules.label_smoothing)
-        if self.teacher is not None:
+        if self.teacher is not None and sides == self.data.size:
             opinion = self.opinion(pixels)
             taught = distance(logits, opinion, rules.temperature)
             loss = (1 - rules.taught) * loss + rules.taught * taught
@@ -203,7 +205,7 @@ class Run:
         assert self.teacher is not None
         images = self.teacher_sees.apply(pixels).contiguous(memory_format=self.layout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.uses_bf16):
-            opinion: Tensor = self.teacher(images)
+            opinion = self.teacher(images)
         return opinion.float()
 
     def _check(self, unchecked: list[Tensor]) -> float:

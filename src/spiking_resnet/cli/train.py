@@ -93,6 +93,12 @@ def train(
         Path | None,
         typer.Option(show_default=False, help="File of a better network to learn from, too."),
     ] = None,
+    teacher_normalisation: Annotated[
+        str | None,
+        typer.Option(
+            show_default="what its file says, else the data set's", help="As --normalisation."
+        ),
+    ] = None,
     compiled: Annotated[
         bool,
         typer.Option("--compile", help="By torch.compile: faster after a minute; CPUs need g++."),
@@ -113,6 +119,12 @@ def train(
     processes = joined(device)
     found = None if start is None else _start(ctx, start, depth, percentile)
     taught_by = None if teacher is None else start_from(teacher)
+    its_normalisation = options.parse_normalisation(teacher_normalisation)
+    if its_normalisation is not None:
+        if taught_by is None:
+            raise InputError("--teacher-normalisation without --teacher: leave it out")
+        facts = {**taught_by.facts, "normalisation": its_normalisation.to_json()}
+        taught_by = replace(taught_by, normalisation=its_normalisation, facts=facts)
     wanted = options.parse_normalisation(normalisation)
     if wanted is None and found is not None:
         wanted = found.normalisation
