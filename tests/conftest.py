@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -5,6 +8,14 @@ import torch
 @pytest.fixture(autouse=True)
 def _one_thread():
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # the resume tests compare bits, which depend on it
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def real_data():
+    root = os.environ.get("SPIKING_RESNET_DATA")
+    if not root:
+        pytest.skip("SPIKING_RESNET_DATA is not set: no real data sets and third-party weights")
+    return Path(root)

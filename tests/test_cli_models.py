@@ -1,10 +1,14 @@
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from spiking_resnet import ann
 from spiking_resnet.ann.checkpoint import CheckpointError
+from spiking_resnet.ann.train import accuracy
 from spiking_resnet.cli.networks import network
 from spiking_resnet.records import InputError
 from spiking_resnet.report.models import card, parameters
@@ -17,6 +21,35 @@ def test_the_table_lists_every_network_that_comes_with_the_package():
     shown = ok("models")
     for name in ann.pretrained_names():
         assert name in shown
+
+
+def test_accuracy_is_measured_again(tmp_path):
+    shown = ok("models", "digits_resnet8", "--measure", "--json", tmp_path / "facts.json")
+    assert "digits_resnet8: measured 99.60 % of 497 test images" in shown
+    facts = json.loads((tmp_path / "facts.json").read_text())["digits_resnet8"]
+    assert facts["measured"] == {"accuracy": facts["accuracy"], "images": 497}
+
+
+@pytest.mark.parametrize("name", ann.pretrained_names())
+def test_shipped_networks_are_as_good_as_they_say(real_data, name):
+    """On some of the test images: within three standard errors of what the file says of all."""
+    found = ann.pretrained(name)
+    dataset = found.metadata["dataset"]
+    if dataset != "digits" and not (real_data / dataset).is_dir():
+        pytest.skip(f"{real_data / dataset} is not there")
+    test = ann.load_dataset(dataset, "test", data=real_data)
+    some = replace(test, normalisation=found.normalisation).subset(1000, seed=1)
+    stated = found.metadata["accuracy"]
+    error = (stated * (1 - stated) / len(some)) ** 0.5
+    assert abs(accuracy(found.model, some, torch.device("cpu")) - stated) < 3 * error
+
+
+@pytest.mark.slow
+def test_shipped_networks_are_as_good_as_they_say_on_all_images(real_data, tmp_path):
+    ok("models", "--measure", "--data", real_data, "--json", tmp_path / "facts.json")
+    for facts in json.loads((tmp_path / "facts.json").read_text()).values():
+        stated = facts["accuracy"]  # another processor may round an image away
+        assert facts["measured"]["accuracy"] == pytest.approx(stated, abs=3e-4)
 
 
 def test_documented_cards_are_what_the_files_say(tmp_path):

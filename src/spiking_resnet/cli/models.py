@@ -1,13 +1,18 @@
 """The command `models`: the networks that come with the package."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from rich.markdown import Markdown
 
 from spiking_resnet import ann
-from spiking_resnet.ann.checkpoint import write_atomically
+from spiking_resnet.ann.checkpoint import LoadedNetwork, write_atomically
+from spiking_resnet.ann.data import load_dataset
+from spiking_resnet.ann.train import accuracy
+from spiking_resnet.cli import options
 from spiking_resnet.cli.facts import check_writable, write_json
 from spiking_resnet.cli.terminal import out, say
 from spiking_resnet.report import models as report
@@ -25,6 +30,8 @@ Examples:
 
   spiking-resnet models digits_resnet8
 
+  spiking-resnet models --measure --data DIR
+
   spiking-resnet convert digits_resnet8 --out snn.safetensors
 """
 
@@ -39,6 +46,11 @@ def models(
     cards: Annotated[
         Path | None, typer.Option(help="All cards, as Markdown.", show_default=False)
     ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure the accuracy again, on all test images.")
+    ] = False,
+    data: options.DataOption = None,
+    download: options.DownloadOption = False,
 ) -> None:
     """List the trained networks that come with the package, or show the card of one.
 
@@ -50,14 +62,30 @@ def models(
             check_writable(path)
     names = ann.pretrained_names() if name is None else (name,)
     networks = {each: ann.pretrained(each) for each in names}
+    measured = {
+        each: _measured(found, data, download) for each, found in networks.items() if measure
+    }
     if name is None:
-        out.print(report.table(networks))
+        out.print(report.table(networks, measured))
     else:
         out.print(Markdown(report.card(name, networks[name])))
+        for each, (share, images) in measured.items():
+            say(f"{each}: measured {100 * share:.2f} % of {images:,} test images")
     if json_path is not None:
-        write_json(json_path, {each: found.metadata for each, found in networks.items()})
+        content = {each: dict(found.metadata) for each, found in networks.items()}
+        for each, (share, images) in measured.items():
+            content[each]["measured"] = {"accuracy": share, "images": images}
+        write_json(json_path, content)
         say(f"wrote {json_path}")
     if cards is not None:
         text = "\n".join([TITLE, *(report.card(*each) for each in networks.items())])
         write_atomically(cards, text.encode())
         say(f"wrote {cards}")
+
+
+def _measured(found: LoadedNetwork, data: Path | None, download: bool) -> tuple[float, int]:
+    """The accuracy (0..1) of a network on its whole test set, and the number of images."""
+    images = load_dataset(found.metadata["dataset"], "test", data, download)
+    own = found.normalisation or images.normalisation
+    test = replace(images, normalisation=own)
+    return accuracy(found.model, test, torch.device("cpu")), len(test)

@@ -11,19 +11,25 @@ if TYPE_CHECKING:
 HEADINGS = ("network", "data set", "accuracy", "parameters", "activation", "seconds")
 
 
-def table(networks: Mapping[str, LoadedNetwork]) -> "Table":
-    """A rich table of networks by name."""
+def table(
+    networks: Mapping[str, LoadedNetwork], measured: Mapping[str, tuple[float, int]] | None = None
+) -> "Table":
+    """A rich table of networks by name.
+
+    measured: by name, the accuracy in 0..1 that was measured just now, on how many images.
+    """
     from rich.table import Table
 
     made = Table(
         caption="accuracy: percent of the test images. seconds: of training.",
         caption_justify="left",
     )
-    for heading in HEADINGS:
+    for heading in (*HEADINGS, *(("measured",) if measured else ())):
         left = heading in HEADINGS[:2]
         made.add_column(heading, justify="left" if left else "right", no_wrap=True)
     for name, found in networks.items():
-        made.add_row(*_row(name, found))
+        again = (f"{100 * measured[name][0]:.2f} of {measured[name][1]:,}",) if measured else ()
+        made.add_row(*_row(name, found), *again)
     return made
 
 
