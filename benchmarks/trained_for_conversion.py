@@ -9,10 +9,10 @@ is in FOLDER already is not done again: stop and start as you like.
 
 import argparse
 import json
+import statistics
 import sys
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from spiking_resnet import ann, convert, evaluate
@@ -74,27 +74,39 @@ def measured(label, seed, options):
     return found
 
 
+def spread(values):
+    """Mean and, of several, standard deviation: of shares, in percent."""
+    mean = f"{100 * statistics.mean(values):.2f}"
+    return f"{mean} ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else mean
+
+
 def table(results):
-    """Markdown: accuracies in percent, losses and agreements beside them."""
+    """Markdown: a row for every way of training, with means and deviations over its seeds.
+
+    ANN: of all test images; loss, agreement and rate: of those that the spiking network saw.
+    """
     steps = [point["steps"] for point in results[0]["curve"]["snn"]]
+    heads = [f"T = {step}: {what}" for step in steps for what in ("loss", "agreement")]
     lines = [
-        "| training | seed | ANN, all images | ANN | "
-        + " | ".join(f"T = {step}" for step in steps) + " | firing rate | time |",
-        "|---" * (6 + len(steps)) + "|",
-    ]  # fmt: skip
-    for found in results:
-        curve, metadata = found["curve"], found["metadata"]
-        own = curve["ann"]["accuracy"]
-        cells = [
-            f"{100 * point['accuracy']:.2f} (loss {100 * (own - point['accuracy']):.2f}, "
-            f"agreement {100 * point['agreement']:.1f})"
-            for point in curve["snn"]
-        ]
-        lines.append(
-            f"| {found['label']} | {found['seed']} | {100 * metadata['accuracy']:.2f} | "
-            f"{100 * own:.2f} | {' | '.join(cells)} | "
-            f"{100 * curve['snn'][-1]['firing_rate']:.2f} % | {metadata['seconds']:.0f} s |"
-        )
+        f"| training | seeds | ANN | {' | '.join(heads)} | firing rate | training time |",
+        "|---" * (5 + len(heads)) + "|",
+    ]
+    for label in dict.fromkeys(found["label"] for found in results):
+        own = [found for found in results if found["label"] == label]
+        curves = [found["curve"] for found in own]
+        cells = []
+        for index in range(len(steps)):
+            points = [curve["snn"][index] for curve in curves]
+            losses = [
+                curve["ann"]["accuracy"] - point["accuracy"]
+                for curve, point in zip(curves, points, strict=True)
+            ]
+            cells += [spread(losses), spread([point["agreement"] for point in points])]
+        accuracy = spread([found["metadata"]["accuracy"] for found in own])
+        rate = spread([curve["snn"][-1]["firing_rate"] for curve in curves])
+        seconds = statistics.mean(found["metadata"]["seconds"] for found in own)
+        cells = [label, str(len(own)), accuracy, *cells, rate, f"{seconds:.0f} s"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -119,7 +131,7 @@ def main():
     seeds = [int(seed) for seed in options.seeds.split(",")]
     results = [measured(label, seed, options) for label in wanted for seed in seeds]
     text = table(results)
-    print(f"{text}\n\n{results[0]['curve']['hardware']}, torch {torch.__version__}")
+    print(f"{text}\n\n{results[0]['curve']['hardware']}")
     write_atomically(options.out / "table.md", f"{text}\n".encode())
 
 
