@@ -16,20 +16,23 @@ def table(
 ) -> "Table":
     """A rich table of networks by name.
 
-    measured: by name, the accuracy in 0..1 that was measured just now, on how many images.
+    measured: by name, the accuracy in 0..1 that was measured just now, on how many images; shown in
+    the place of the time that training took.
     """
     from rich.table import Table
 
     made = Table(
-        caption="accuracy: percent of the test images. seconds: of training.",
+        caption="accuracy: percent of the test images"
+        + (", as the files say and as measured now." if measured else ". seconds: of training."),
         caption_justify="left",
     )
-    for heading in (*HEADINGS, *(("measured",) if measured else ())):
+    for heading in (*HEADINGS[:-1], "measured" if measured else HEADINGS[-1]):
         left = heading in HEADINGS[:2]
         made.add_column(heading, justify="left" if left else "right", no_wrap=True)
     for name, found in networks.items():
-        again = (f"{100 * measured[name][0]:.2f} of {measured[name][1]:,}",) if measured else ()
-        made.add_row(*_row(name, found), *again)
+        cells = _row(name, found)
+        last = f"{100 * measured[name][0]:.2f}" if measured else cells[-1]
+        made.add_row(*cells[:-1], last)
     return made
 
 
