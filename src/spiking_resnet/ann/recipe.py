@@ -122,8 +122,8 @@ class TrainConfig:
             raise ValueError(f"norm_momentum must be above 0, at most 1, got {self.norm_momentum}")
         if self.tails and self.model.activation != "relu":
             raise ValueError(
-                f"tails shortens those of ReLUs; {self.model.activation} has a highest value of "
-                "its own"
+                f"tails shortens those of ReLUs, and {self.model.activation} has a highest value "
+                "of its own: leave tails out, or train relu"
             )
 
     @property

@@ -74,6 +74,8 @@ class Run:
         draws = torch.rand(len(self.data), generator=generator_for(config.seed, _FLIPS))
         self.mirrored_first = draws < 0.5 if self.rules.alternate_flips else None
         self.steps_per_epoch = -(-len(self.data) // config.images_per_step)
+        every = range(config.total_epochs)
+        self.work = [math.prod(sides_at(config, epoch, self.data.size)) for epoch in every]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator_for(config.seed, _WEIGHTS).initial_seed())
             self.model = ResNet(config.model)
@@ -228,13 +230,12 @@ class Run:
 
     def _progress(self, loss: float) -> TrainProgress:
         state, epochs = self.state, self.config.total_epochs
-        work = [math.prod(sides_at(self.config, each, self.data.size)) for each in range(epochs)]
         share = state.step / self.steps_per_epoch
-        done = (sum(work[: state.epoch]) + share * work[state.epoch]) / sum(work)
+        work = sum(self.work[: state.epoch]) + share * self.work[state.epoch]
         return TrainProgress(
             state.epoch + 1, epochs, state.epoch * self.steps_per_epoch + state.step,
             epochs * self.steps_per_epoch, loss, state.correct / max(1, state.seen),
-            state.latest_held_out, done,
+            state.latest_held_out, work / sum(self.work),
         )  # fmt: skip
 
     def _close_epoch(self) -> None:
