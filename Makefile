@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt $(wildcard setup.py src/spiking_resnet/
 	  echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." >&2; \
 	  echo "Install one and name it: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: install
@@ -33,7 +33,7 @@ lint: install
 	$(RUN)/mypy
 
 test: lint
-	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -q -m "not slow and not gpu" -n auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -q -m "not slow and not gpu" -n auto --maxprocesses 4 --dist worksteal --durations 15
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build demo

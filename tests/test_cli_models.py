@@ -63,10 +63,13 @@ def test_a_card_says_how_to_make_the_network_again(name):
     text = card(name, found)
     assert f"{100 * found.metadata['accuracy']:.2f} %" in text
     assert f"{sum(value.numel() for value in found.model.parameters()):,} parameters" in text
-    command = re.search(r"```\n(spiking-resnet train .*)\n```", text).group(1)
-    assert f"--model resnet{found.config.depth}" in command
-    assert f"--dataset {found.metadata['dataset']}" in command
-    assert not re.search(r"/(work|tmp|home|root)\b", command)
+    commands = re.search(r"```\n((?:spiking-resnet train .*\n)+)```", text).group(1).splitlines()
+    assert commands[-1] == found.metadata["command"]
+    assert len(commands) == 1 + ("from" in found.metadata)  # what it began with is made first
+    for command in commands:
+        assert f"--model resnet{found.config.depth}" in command
+        assert f"--dataset {found.metadata['dataset']}" in command
+        assert not re.search(r"/(work|tmp|home|root)\b", command)
     assert parameters(found) > 0
     assert found.metadata["finished"]
 

@@ -75,9 +75,9 @@ def test_traced_and_folded_it_computes_the_modules_logits(name, two_threads):
 
 def test_after_64_steps_the_accuracy_is_the_networks_but_for_a_few_points(two_threads):
     graph = converted("cifar10_resnet20_akamaster")
-    curve = evaluate(graph, loader("test", 200), (16, 32, 64))
+    curve = evaluate(graph, loader("test", 100), (16, 32, 64))
     assert curve.exact
-    assert curve.images == 200
+    assert curve.images == 100
     assert curve.ann_accuracy > 0.85
     late = curve.points[-1]
     assert late.accuracy > curve.ann_accuracy - 0.05
@@ -106,7 +106,7 @@ def assert_engines_agree(graph, images, steps):
 
 
 def test_every_engine_gives_the_same_spikes(two_threads):
-    assert_engines_agree(converted("cifar10_resnet20_akamaster"), pictures(8), 64)
+    assert_engines_agree(converted("cifar10_resnet20_akamaster"), pictures(4), 64)
 
 
 def test_so_it_is_per_channel_in_signed_streams(two_threads):
@@ -117,8 +117,8 @@ def test_so_it_is_per_channel_in_signed_streams(two_threads):
 @pytest.mark.parametrize("name", SMALL)
 def test_float64_gives_the_same_spikes(name, two_threads):
     graph, images = converted(name), pictures(1)
-    expected = spike_trains(in_float64(graph), images, 64)
-    found = run(graph, images, "auto", 64)
+    expected = spike_trains(in_float64(graph), images, 32)
+    found = run(graph, images, "auto", 32)
     assert all(torch.equal(found.trains[n].bool(), train) for n, train in expected.items())
 
 

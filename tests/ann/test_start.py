@@ -22,6 +22,11 @@ TRAIN = load_dataset("digits", "train").subset(300)
 TEST = load_dataset("digits", "test").subset(100)
 
 
+compiler = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="torch.compile needs a C++ compiler"
+)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     path = tmp_path_factory.mktemp("start") / "relu.safetensors"
@@ -85,6 +90,7 @@ def test_the_file_says_what_it_was_started_from_and_loads(trained, tmp_path):
     assert facts["file"] == "relu.safetensors"
     assert facts["sha256"] == hashlib.sha256(trained.read_bytes()).hexdigest()
     assert facts["accuracy"] == load(trained).metadata["accuracy"]
+    assert facts["command"] == load(trained).metadata["command"]
     again = ResNet(replace(found.config, levels=8))
     begin(again, start_from(out), TRAIN, seed=0)  # thresholds are there: they are kept
     trained_thresholds = found.model.state_dict()["relu.threshold"]
@@ -207,7 +213,19 @@ def test_a_teacher_of_other_classes_is_refused(trained, tmp_path):
         train(small, TRAIN, TEST, tmp_path / "a.safetensors", teacher=start_from(trained))
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@compiler
+def test_a_compiled_teacher_says_the_same(trained, tmp_path):
+    pixels = torch.randint(0, 255, (4, 1, 8, 8), dtype=torch.uint8)
+    opinions = []
+    for compiled in (False, True):
+        settings = TrainConfig(MODEL, compiled=compiled)
+        out = tmp_path / "a.safetensors"
+        run = training_run.Run(settings, TRAIN, out, None, start_from(trained))
+        opinions.append(run.opinion(pixels))
+    assert torch.allclose(*opinions, rtol=1e-4, atol=1e-4)
+
+
+@compiler
 def test_compiled_training_resumes_with_the_same_bits(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(training_run, "_SECONDS_BETWEEN_SAVES", -1.0)
     whole, resumed = tmp_path / "whole.safetensors", tmp_path / "resumed.safetensors"

@@ -25,7 +25,7 @@ class Start:
     model: ResNet
     normalisation: Normalisation | None
     percentile: float  # of its activations: thresholds that it does not have
-    facts: dict[str, Any]  # JSON-able: the file's name, digest, and accuracy if it says so
+    facts: dict[str, Any]  # JSON-able: the file's name and digest; accuracy, command if it says them
 
     def config(self, activation: Activation, levels: int) -> ResNetConfig:
         """This network's architecture with these activations."""
@@ -46,6 +46,7 @@ def start_from(path: str | Path, percentile: float = PERCENTILE) -> Start:
         "sha256": sha256(Path(path).read_bytes()).hexdigest(),
         "activation": loaded.config.activation,
         "accuracy": loaded.metadata.get("accuracy"),
+        "command": loaded.metadata.get("command"),
         "percentile": percentile,
     }
     return Start(loaded.model, loaded.normalisation, percentile, facts)

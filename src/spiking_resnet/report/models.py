@@ -79,12 +79,15 @@ def card(name: str, found: LoadedNetwork) -> str:
             else {}
         ),
         **sources,
+        **({"processes": str(facts["processes"])} if "processes" in facts else {}),
         "seed": f"{facts['seed']}; one training",
         "time": f"{facts['seconds']:,.0f} s on {facts['hardware']}",
         "versions": ", ".join(f"{key} {value}" for key, value in facts["versions"].items()),
     }
     rows = "\n".join(f"| {key} | {value} |" for key, value in lines.items())
-    return f"## {name}\n\n| | |\n|---|---|\n{rows}\n\n```\n{facts['command']}\n```\n"
+    before = facts.get("from", {}).get("command")
+    commands = "\n".join(command for command in (before, facts["command"]) if command)
+    return f"## {name}\n\n| | |\n|---|---|\n{rows}\n\n```\n{commands}\n```\n"
 
 
 def _source(facts: Mapping[str, Any]) -> str:
