@@ -53,6 +53,7 @@ def test_judged_images_are_not_among_the_calibration_images():
         (methods.hu2021(levels=5), 5, False),
         (methods.hu2021(signed=True), 1, True),
         (methods.differential(steps=4, levels=4, images=8), 4, True),
+        (methods.calibrated(signed=True, delay=0, steps=4, images=8), 1, True),
     ],
 )
 def test_facts_come_from_the_neurons(method, levels, signed):

@@ -162,8 +162,9 @@ def test_a_delayed_readout_can_be_streamed_and_stored(tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_network_is_calibrated_and_engines_agree(name):
-    graph = convert(network(name), images(name), calibrated(steps=STEPS, images=8))
+@pytest.mark.parametrize("options", [{}, {"signed": True, "delay": 0}])
+def test_every_network_is_calibrated_and_engines_agree(name, options):
+    graph = convert(network(name), images(name), calibrated(steps=STEPS, images=8, **options))
     frames = images(name, 3)
     whole = list(graph.neurons)
     runs = [
@@ -183,9 +184,10 @@ def distance(graph, frames):
 
 
 @pytest.mark.parametrize("name", ["identity", "projection", "signed_stream", "dense"])
-def test_corrections_bring_logits_nearer_on_calibration_images(name):
+@pytest.mark.parametrize("signed", [False, True])
+def test_corrections_bring_logits_nearer_on_calibration_images(name, signed):
     frames = images(name, 24)
-    common = {"steps": STEPS, "images": 24, "delay": 0, "percentile": 100}
+    common = {"steps": STEPS, "images": 24, "delay": 0, "percentile": 100, "signed": signed}
     plain, fitted = (
         convert(network(name), frames, calibrated(**common, **options))
         for options in ({"weights": False, "compensation": "none"}, {})
