@@ -260,6 +260,16 @@ def test_impossible_settings_are_refused(changes, words):
         config(**changes)
 
 
+def test_networks_that_torch_cannot_train_on_avx2_are_refused(tmp_path, monkeypatch):
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    narrow, out = config(model=replace(MODEL, width=4), epochs=1), tmp_path / "a.safetensors"
+    with pytest.raises(ValueError, match=r"layer2.* 4 input channels .*width of 8"):
+        train(narrow, TRAIN, TEST, out)
+    assert list(tmp_path.iterdir()) == []
+    train(config(model=replace(narrow.model, shortcut="paper-average"), epochs=1), TRAIN, TEST, out)
+
+
 def test_data_that_does_not_fit_is_refused(tmp_path):
     out = tmp_path / "net.safetensors"
     with pytest.raises(DataError, match="1 channels"):

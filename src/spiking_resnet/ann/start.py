@@ -25,7 +25,7 @@ class Start:
     model: ResNet
     normalisation: Normalisation | None
     percentile: float  # of its activations: thresholds that it does not have
-    facts: dict[str, Any]  # JSON-able: the file's name and digest; accuracy, command if it says them
+    facts: dict[str, Any]  # JSON-able: name and digest of its file; accuracy and command
 
     def config(self, activation: Activation, levels: int) -> ResNetConfig:
         """This network's architecture with these activations."""

@@ -1,10 +1,12 @@
 """Training of source networks: resumed to the bit, and the test set chooses nothing."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from spiking_resnet.ann.checkpoint import load, save
 from spiking_resnet.ann.images import ImageData
@@ -66,7 +68,8 @@ def train(
     and the first writes the files.
 
     Raises TrainError where the loss or a weight is no longer finite (`out` and OUT.training keep
-    the last good weights), DataError for unusable data, OSError where a file cannot be written.
+    the last good weights), DataError for unusable data, OSError where a file cannot be written,
+    ValueError for a network that torch cannot train on this processor.
     """
     out = Path(out)
     if out.suffix != ".safetensors":
@@ -74,6 +77,7 @@ def train(
     _check(config, train_data, test_data, teacher)
     _check_shares(config, train_data, processes)
     run = Run(config, train_data, out, start, teacher, processes)
+    _check_kernels(run.model, run.device)
     path = state_path(out)
     if not resume and processes.first:
         path.unlink(missing_ok=True)
@@ -111,6 +115,22 @@ def _check(
         raise DataError(
             f"held_out {config.held_out} leaves nothing to train on of {len(train_data)} images"
         )
+
+
+def _check_kernels(model: nn.Module, device: torch.device) -> None:
+    """ValueError for a convolution whose gradient by weights corrupts memory (oneDNN, AVX2)."""
+    limit, avx2 = "ONEDNN_MAX_CPU_ISA", torch.backends.cpu.get_cpu_capability() == "AVX2"
+    if device.type != "cpu" or not avx2 or os.environ.get(limit) in ("SSE41", "AVX"):
+        return
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Conv2d) or module.in_channels >= 8:
+            continue
+        if module.kernel_size == (1, 1) and max(module.stride) > 1:
+            raise ValueError(
+                f"{name}: torch corrupts memory when it trains 1x1 convolutions with stride "
+                f"{module.stride[0]} and {module.in_channels} input channels on this processor "
+                f"(AVX2): take a width of 8 or more, another shortcut, or set {limit}=AVX"
+            )
 
 
 def _check_shares(config: TrainConfig, data: ImageData, processes: Processes) -> None:
