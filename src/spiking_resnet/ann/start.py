@@ -47,6 +47,7 @@ def start_from(path: str | Path, percentile: float = PERCENTILE) -> Start:
         "activation": loaded.config.activation,
         "accuracy": loaded.metadata.get("accuracy"),
         "command": loaded.metadata.get("command"),
+        "from": loaded.metadata.get("from"),  # what that one had begun with
         "percentile": percentile,
     }
     return Start(loaded.model, loaded.normalisation, percentile, facts)

@@ -79,15 +79,22 @@ def card(name: str, found: LoadedNetwork) -> str:
             else {}
         ),
         **sources,
-        **({"processes": str(facts["processes"])} if "processes" in facts else {}),
+        **({"processes": f"{facts['processes']}, by torchrun"} if "processes" in facts else {}),
         "seed": f"{facts['seed']}; one training",
-        "time": f"{facts['seconds']:,.0f} s on {facts['hardware']}",
+        "time of the last command" if "from" in facts else "time": f"{facts['seconds']:,.0f} s on "
+        f"{facts['hardware']}",
         "versions": ", ".join(f"{key} {value}" for key, value in facts["versions"].items()),
     }
     rows = "\n".join(f"| {key} | {value} |" for key, value in lines.items())
-    before = facts.get("from", {}).get("command")
-    commands = "\n".join(command for command in (before, facts["command"]) if command)
+    commands = "\n".join(_commands(facts))
     return f"## {name}\n\n| | |\n|---|---|\n{rows}\n\n```\n{commands}\n```\n"
+
+
+def _commands(facts: Mapping[str, Any]) -> list[str]:
+    """What was run to make a network, first what it began with, as far as that is known."""
+    before = facts.get("from")
+    own = [facts["command"]] if facts.get("command") else []
+    return [*(_commands(before) if before else []), *own]
 
 
 def _source(facts: Mapping[str, Any]) -> str:
