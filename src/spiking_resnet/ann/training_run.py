@@ -82,7 +82,9 @@ class Run:
         if start is not None:
             begin(self.model, start, self.data, config.seed)
         made_from = {"from": start, "teacher": teacher}
-        self.facts = {key: each.facts for key, each in made_from.items() if each is not None}
+        self.facts: dict[str, Any] = {
+            key: each.facts for key, each in made_from.items() if each is not None
+        }
         if processes.count > 1:
             self.facts["processes"] = processes.count
         for module in self.model.modules():
