@@ -43,6 +43,7 @@ def test_differential_coding_with_signed_neurons_needs_16_steps():
     assert fine < 0.7 * coarse
 
 
+@pytest.mark.slow
 def test_local_threshold_balancing_needs_hundreds_of_batches():
     few, many = (
         compared(named("threshold-balancing", steps=32, images=128, batches=batches))[0]
