@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import pytest
 import torch
 
 from spiking_resnet import interpret, simulate
