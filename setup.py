@@ -5,7 +5,7 @@ import sys
 from setuptools import Extension, setup
 
 NATIVE = "src/spiking_resnet/engines/native"
-HEADERS = ("share", "planes", "several", "lookup", "walk", "scatter", "moves")
+HEADERS = ("share", "planes", "several", "lookup", "triples", "walk", "scatter", "moves")
 WINDOWS = sys.platform == "win32"
 # -Wno-…uninitialized: GCC warns of its own intrinsics.
 UNIX = ["-O3", "-std=c++17", "-pthread", "-Wno-maybe-uninitialized", "-Wno-uninitialized"]

@@ -69,6 +69,9 @@ def test_a_card_says_how_to_make_the_network_again(name):
     while own := own.get("from"):
         before += 1
     assert len(commands) == 1 + before  # what it began with is made first
+    seconds = re.search(r"\| time \| ([\d,+ ]+) s\b", text).group(1).split(" + ")
+    assert len(seconds) == len(commands)
+    assert seconds[-1] == f"{found.metadata['seconds']:,.0f}"
     for command in commands:
         assert f"--model resnet{found.config.depth}" in command
         assert f"--dataset {found.metadata['dataset']}" in command

@@ -18,7 +18,10 @@ from zoo import NAMES, images, spiking
 
 pytestmark = pytest.mark.skipif(kernels.library() is None, reason="the kernels are not compiled")
 
-WAYS = [("avx512", "lookup"), ("avx512", "walk"), ("avx2", None), ("portable", None)]
+WAYS = [
+    ("avx512", "lookup"), ("avx512", "walk"), ("avx2", "triples"), ("avx2", "scatter-avx2"),
+    ("portable", None),
+]  # fmt: skip
 
 
 @pytest.fixture(params=WAYS, ids=lambda way: way[1] or way[0])
@@ -184,18 +187,25 @@ def test_sums_fit_16_bits_on_the_default_grid(geometry):
     assert not any(wide(graph))
 
 
-def test_sums_beyond_all_tables_are_told():
-    """Weights of which six make more than the quotients' 8 bits hold, whatever the shift."""
-    weights = torch.full((1, 6), 2**18, dtype=torch.int32)
-    numbers = torch.zeros(1, dtype=torch.int32)
-    own = (1, 1, 6, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0)
-    for factor, fits in ((1, True), (2, False)):
-        scaled = weights * factor
-        population = kernels.Population(
-            steps=1, images=1, height=1, width=1, channels=1, bias=numbers.data_ptr(), wide=1
-        )
-        call = kernels.Call(population, [kernels.Source(None, scaled.data_ptr(), *own)])
-        assert call.fits("lookup") is fits
+@pytest.mark.parametrize(
+    ("way", "channels", "weight", "expected"),
+    [
+        ("lookup", 6, 2**18, True),  # more than the quotients' 8 bits hold, whatever the shift?
+        ("lookup", 6, 2**19, False),
+        ("triples", 600, 2**19 // 600, True),  # so large a shift that 200 quotients are too rough?
+        ("triples", 600, 2**24 // 600, False),
+    ],
+)
+def test_sums_beyond_all_tables_are_told(way, channels, weight, expected):
+    weights = torch.full((1, channels), weight, dtype=torch.int32)
+    bias = torch.zeros(1, dtype=torch.int32)
+    own = (1, 1, channels, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0)
+    population = kernels.Population(
+        steps=1, images=1, height=1, width=1, channels=1, bias=bias.data_ptr(), wide=1, planes=1,
+        levels=1,
+    )  # fmt: skip
+    call = kernels.Call(population, [kernels.Source(None, weights.data_ptr(), *own)])
+    assert call.fits(way) is expected
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -247,14 +257,19 @@ def test_planes_are_the_spikes(shape):
     assert torch.equal(counts, 1 + spikes.long().sum(0))
 
 
-def test_the_kernel_is_chosen_by_what_fires():
-    """Lookups cost the same whatever fires; walking set bits pays where few do."""
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    [("avx512", ["walk", "lookup"]), ("avx2", ["scatter-avx2", "triples"])],
+)
+def test_the_kernel_is_chosen_by_what_fires(level, expected, monkeypatch):
+    """Lookups cost the same whatever fires; going by the set bits pays where few are."""
+    monkeypatch.setattr(kernels, "instruction_set", level)
     graph, _ = block(128, 128, (8, 8), 3, padding=1)
     node = graph.of(Fire)[1]
     fixed = interpret.constant_values(graph, torch.zeros(1, *graph.input.shape))
     fused = fuse.fuse(graph, fixed)[0][node.name]
-    if kernels.INSTRUCTION_SETS[kernels.level()] != "avx512":
-        pytest.skip("this machine has one kernel")
+    if kernels.INSTRUCTION_SETS[kernels.level()] != level:
+        pytest.skip(f"this machine has no {level}")
     ways = []
     for density in (0.01, 0.9):
         spikes = (torch.rand(4, 1, 128, 8, 8) < density).to(torch.uint8)
@@ -266,7 +281,7 @@ def test_the_kernel_is_chosen_by_what_fires():
         wide = kernels.Population(steps=4, images=1, height=8, width=8, channels=128)
         call = kernels.Call(wide, sources)
         ways.append(population.choose(call, fused, [planes] * len(sources)))
-    assert ways == ["walk", "lookup"]
+    assert ways == expected
 
 
 def test_a_missing_compiler_is_told_once(monkeypatch):

@@ -16,7 +16,13 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def threads() -> str:
+    """How many threads torch has here."""
+    count = torch.get_num_threads()
+    return f"{count} thread{'s' * (count != 1)}"
+
+
 def hardware() -> str:
     """The processors and the versions that results depend on, for a results table."""
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{processor()}{gpu}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    return f"{processor()}{gpu}, {threads()}, torch {torch.__version__}"

@@ -25,7 +25,7 @@ class Start:
     model: ResNet
     normalisation: Normalisation | None
     percentile: float  # of its activations: thresholds that it does not have
-    facts: dict[str, Any]  # JSON-able: name and digest of its file; accuracy and command
+    facts: dict[str, Any]  # JSON-able: name and digest of its file; accuracy, command, seconds
 
     def config(self, activation: Activation, levels: int) -> ResNetConfig:
         """This network's architecture with these activations."""
@@ -47,6 +47,7 @@ def start_from(path: str | Path, percentile: float = PERCENTILE) -> Start:
         "activation": loaded.config.activation,
         "accuracy": loaded.metadata.get("accuracy"),
         "command": loaded.metadata.get("command"),
+        "seconds": loaded.metadata.get("seconds"),
         "from": loaded.metadata.get("from"),  # what that one had begun with
         "percentile": percentile,
     }

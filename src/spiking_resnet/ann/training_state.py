@@ -13,7 +13,7 @@ import torch
 from spiking_resnet.ann.checkpoint import CheckpointError, write_atomically
 from spiking_resnet.ann.images import ImageData
 from spiking_resnet.ann.recipe import TrainConfig
-from spiking_resnet.machine import processor
+from spiking_resnet.machine import processor, threads
 
 
 @dataclass
@@ -111,4 +111,4 @@ def _versions() -> dict[str, str]:
 def _hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{processor()}, {torch.get_num_threads()} threads"
+    return f"{processor()}, {threads()}"

@@ -14,12 +14,19 @@ from spiking_resnet.engines.code import BINARY, Code
 from spiking_resnet.graph import MaxPool, Shape
 
 folder = Path(__file__).parent  # where the compiled library lies
-INTERFACE = 7  # the version of the C interface in native/kernels.cpp
+INTERFACE = 8  # the version of the C interface in native/kernels.cpp
 BLOCK = 32  # positions in a word
 INSTRUCTION_SETS = ("portable", "avx2", "avx512")
-WAYS = ("scatter-portable", "scatter-avx2", "lookup", "walk")  # `Way` of native/kernels.cpp
+WAYS = (
+    "scatter-portable",
+    "scatter-avx2",
+    "lookup",
+    "walk",
+    "triples",
+)  # `Way` of native/kernels.cpp
+FITS = ("lookup_fits", "walk_fits", "triples_fits")
 instruction_set = "avx512"  # the best to be used; what the machine lacks is passed over
-way: str | None = None  # what to use wherever it fits, "lookup" or "walk"; None: the quicker
+way: str | None = None  # one of WAYS, to use wherever it fits; None: the quickest
 INSTALL = (
     "its kernels were not compiled: install a C++ compiler (g++ or clang), then "
     "`pip install --force-reinstall --no-deps spiking-resnet`"
@@ -66,7 +73,7 @@ def library() -> ctypes.CDLL | None:
             continue  # compiled from an older source
         number, pointer = ctypes.c_int64, ctypes.c_void_p
         for name, arguments in {
-            **{name: [pointer, pointer, number] for name in ("walk_fits", "lookup_fits")},
+            **{name: [pointer, pointer, number] for name in FITS},
             "table_size": [pointer, pointer, number, number],
             "fill_tables": [pointer, pointer, number, number, pointer],
             "run_window": [pointer, pointer, number, number, number],
@@ -78,7 +85,7 @@ def library() -> ctypes.CDLL | None:
         }.items():
             getattr(found, name).argtypes = arguments
             getattr(found, name).restype = None
-        for name in ("walk_fits", "lookup_fits", "table_size"):
+        for name in (*FITS, "table_size"):
             getattr(found, name).restype = number
         return found
     return None
@@ -261,7 +268,7 @@ class Call:
         self.number = len(sources)
 
     def fits(self, way: str) -> bool:
-        """Whether that way, "lookup" or "walk", takes the population."""
+        """Whether that way, "lookup", "walk" or "triples", takes the population."""
         function = getattr(kernels(), f"{way}_fits")
         return bool(function(ctypes.byref(self.population), self.sources, self.number))
 

@@ -14,13 +14,23 @@ from spiking_resnet.engines.fuse import Fused
 from spiking_resnet.engines.kernels import BLOCK, Planes
 from spiking_resnet.graph import Fire
 
-# Cycles of the native kernels (see `choose`).
+WAYS = {  # by instruction set, what there is to choose from
+    "avx512": ("lookup", "walk"),
+    "avx2": ("triples", "scatter-avx2"),
+    "portable": ("scatter-portable",),
+}
+
+# Cycles of the native kernels (see `_costs`).
 LOOKUP = 1.25  # for a key, 32 positions of a channel; and so many times that in the wide form
 LOOKUP_WIDE = 1.8
 ADVANCE = 18  # for 32 neurons
 LIST = 6  # for 32 channels at one position of a kernel
 PLACE = 100  # for 64 neurons
 ROW = 3  # for a spike, 64 neurons
+TRIPLE = 0.85  # for a key of three channels, 16 positions of a channel
+TRIPLE_ADVANCE = 30  # for 16 neurons
+SCATTER = 0.4  # for a spike, a neuron
+SCATTER_ADVANCE = 6  # for a neuron
 
 Value = Planes | Tensor  # spikes; or [window, N, ...], [1, ...] where constant in time
 
@@ -60,9 +70,12 @@ class Population:
         shape, synapses = self.node.shape, self.fused.synapses
         start = self._integers(neurons.start(self.node.neuron, torch.zeros((1, *shape))))
         start = start.view(1, shape[0], -1)
-        if way == "lookup":  # blocks of positions, even ones first
-            start = F.pad(start, (0, -start.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK // 2, 2))
-            start = start.permute(0, 2, 1, 4, 3).contiguous()
+        if way in ("lookup", "triples"):  # blocks of positions
+            start = F.pad(start, (0, -start.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
+            start = start.transpose(1, 2)
+            if way == "lookup":  # even ones first
+                start = start.unflatten(-1, (-1, 2)).transpose(-1, -2)
+            start = start.contiguous()
         else:
             start = start.transpose(1, 2).contiguous()
         scattered = way.startswith("scatter")
@@ -78,8 +91,8 @@ class Population:
         assert state.potential is not None
         found = state.potential.transpose(1, 2)
         if state.way == "lookup":
-            found = found.transpose(-1, -2).flatten(2)
-        flat = found[..., : kernels.positions(self.node.shape)] * self.unit
+            found = found.transpose(-1, -2)
+        flat = found.flatten(2)[..., : kernels.positions(self.node.shape)] * self.unit
         return flat.reshape(-1, *self.node.shape)
 
     def run(
@@ -145,33 +158,40 @@ class Population:
 
 
 def choose(call: kernels.Call, fused: Fused, sources: list[Planes]) -> str:
-    """The quickest way to compute a population, given the spikes that reach it.
-
-    The costs are cycles per image and step on a Zen 4 core (docs/architecture.md): a lookup's are
-    the same whatever fires, a walk's grow with the measured number of spikes.
-    """
-    level = kernels.INSTRUCTION_SETS[kernels.level()]
-    if level != "avx512":
-        return f"scatter-{level}"
-    fitting = [way for way in ("lookup", "walk") if call.fits(way)]
+    """The quickest way to compute a population, given the spikes that reach it."""
+    ways = WAYS[kernels.INSTRUCTION_SETS[kernels.level()]]
+    fitting = [way for way in ways if way.startswith("scatter") or call.fits(way)]
     if len(fitting) < 2:
         return fitting[0] if fitting else "scatter-avx2"
-    if kernels.way:
+    if kernels.way in fitting:
         return kernels.way
-    population = call.population
+    costs = _costs(call.population, fused, sources)
+    return min(fitting, key=lambda way: costs[way])
+
+
+def _costs(population: kernels.Population, fused: Fused, sources: list[Planes]) -> dict[str, float]:
+    """Cycles per image and step: of the first two on a Zen 4 core, of the others on a Zen 3 one.
+
+    Lookups' are the same whatever fires, the others' grow with the spikes (docs/architecture.md).
+    """
     places, channels = population.height * population.width, population.channels
-    keys, rows, words, bits = 0, 0.0, 0, fused.code.planes
+    sixes, threes, words, spikes, bits = 0, 0, 0, 0.0, fused.code.planes
     for synapses, planes in zip(fused.synapses, sources, strict=True):
         if not synapses.identity:
-            taps = synapses.weights.shape[2] * synapses.weights.shape[3]
-            keys += bits * -(-taps * synapses.weights.shape[1] // 6)
-            words += bits * taps * kernels.blocks(synapses.weights.shape[1])
-            rows += bits * taps * planes.density() * synapses.weights.shape[1]
+            taps, inner = synapses.weights.shape[2:].numel(), synapses.weights.shape[1]
+            sixes += bits * -(-taps * inner // 6)
+            threes += taps * -(-inner // 3)
+            words += bits * taps * kernels.blocks(inner)
+            spikes += bits * taps * planes.density() * inner
     wider = LOOKUP_WIDE if fused.wide else 1
-    lookup = kernels.blocks(places) * channels * (LOOKUP * keys * wider + ADVANCE)
     row = ROW * (2 if fused.wide else 1)
-    walk = places * (LIST * words + channels / 64 * (PLACE + row * rows))
-    return "lookup" if lookup < walk else "walk"
+    triple = TRIPLE * (2 if fused.wide else 1)
+    return {
+        "lookup": kernels.blocks(places) * channels * (LOOKUP * sixes * wider + ADVANCE),
+        "walk": places * (LIST * words + channels / 64 * (PLACE + row * spikes)),
+        "triples": -(-places // 16) * channels * (triple * threes + TRIPLE_ADVANCE),
+        "scatter-avx2": places * channels * (SCATTER_ADVANCE + SCATTER * spikes),
+    }
 
 
 def _planes(value: Value) -> Planes:

@@ -40,7 +40,7 @@ def _row(name: str, found: LoadedNetwork) -> tuple[str, ...]:
     facts = found.metadata
     return (
         name, facts["dataset"], f"{100 * facts['accuracy']:.2f}", f"{parameters(found):,}",
-        _activation(found), f"{facts['seconds']:,.0f}",
+        _activation(found), f"{sum(each.get('seconds') or 0 for each in _trainings(facts)):,.0f}",
     )  # fmt: skip
 
 
@@ -81,20 +81,23 @@ def card(name: str, found: LoadedNetwork) -> str:
         **sources,
         **({"processes": f"{facts['processes']}, by torchrun"} if "processes" in facts else {}),
         "seed": f"{facts['seed']}; one training",
-        "time of the last command" if "from" in facts else "time": f"{facts['seconds']:,.0f} s on "
-        f"{facts['hardware']}",
+        "time": " + ".join(_seconds(each) for each in _trainings(facts))
+        + f" s{', the last' if 'from' in facts else ''} on {facts['hardware']}",
         "versions": ", ".join(f"{key} {value}" for key, value in facts["versions"].items()),
     }
     rows = "\n".join(f"| {key} | {value} |" for key, value in lines.items())
-    commands = "\n".join(_commands(facts))
+    commands = "\n".join(each["command"] for each in _trainings(facts) if each.get("command"))
     return f"## {name}\n\n| | |\n|---|---|\n{rows}\n\n```\n{commands}\n```\n"
 
 
-def _commands(facts: Mapping[str, Any]) -> list[str]:
-    """What was run to make a network, first what it began with, as far as that is known."""
+def _trainings(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What is known of the trainings that made a network, first of what it began with."""
     before = facts.get("from")
-    own = [facts["command"]] if facts.get("command") else []
-    return [*(_commands(before) if before else []), *own]
+    return [*(_trainings(before) if before else []), facts]
+
+
+def _seconds(facts: Mapping[str, Any]) -> str:
+    return "?" if facts.get("seconds") is None else f"{facts['seconds']:,.0f}"
 
 
 def _source(facts: Mapping[str, Any]) -> str:

@@ -4,12 +4,13 @@
 #include "moves.h"
 #include "scatter.h"
 #include "several.h"
+#include "triples.h"
 #include "walk.h"
 
 extern "C" {
 
 // Changes with every change of the structures, of a layout or of a function's arguments.
-int64_t interface_version() { return 7; }
+int64_t interface_version() { return 8; }
 
 // What this machine can do: 0 portable, 1 AVX2, 2 AVX-512.
 int64_t machine_level() {
@@ -26,7 +27,7 @@ int64_t machine_level() {
 }
 
 // Ways to compute a population.
-enum Way { SCATTER_PORTABLE, SCATTER_AVX2, LOOKUP, WALK_ROWS };
+enum Way { SCATTER_PORTABLE, SCATTER_AVX2, LOOKUP, WALK_ROWS, TRIPLES };
 
 // Whether lookups take a population: not where the sums of six weights are beyond all bounds.
 int64_t lookup_fits(const Population* p, const Source* sources, int64_t number) {
@@ -43,6 +44,11 @@ int64_t walk_fits(const Population* p, const Source* sources, int64_t number) {
 #endif
 }
 
+// Whether lookups of three channels take a population.
+int64_t triples_fits(const Population* p, const Source* sources, int64_t number) {
+    return triples::fits(*p, sources, number);
+}
+
 // The bytes that `fill_tables` writes.
 int64_t table_size(const Population* p, const Source* sources, int64_t number, int64_t way) {
 #if defined(__x86_64__)
@@ -52,8 +58,9 @@ int64_t table_size(const Population* p, const Source* sources, int64_t number, i
         return rows * p->channels * (p->wide ? sizeof(int32_t) : sizeof(int16_t));
     }
 #endif
-    if (way != LOOKUP) return 0;
-    return lookup::table_bytes(*p, sources, number);
+    if (way == LOOKUP) return lookup::table_bytes(*p, sources, number);
+    if (way == TRIPLES) return triples::table_bytes(*p, sources, number);
+    return 0;
 }
 
 void fill_tables(const Population* p, const Source* sources, int64_t number, int64_t way,
@@ -64,12 +71,14 @@ void fill_tables(const Population* p, const Source* sources, int64_t number, int
     if (way == WALK_ROWS) return walk::fill_rows(*p, sources, number, (int16_t*)tables);
 #endif
     if (way == LOOKUP) lookup::fill_tables(*p, sources, number, (char*)tables);
+    if (way == TRIPLES) triples::fill_tables(*p, sources, number, (char*)tables);
 }
 
 void run_window(const Population* p, const Source* sources, int64_t number, int64_t threads,
                 int64_t way) {
 #if defined(__x86_64__)
     if (way == LOOKUP) return lookup::run(*p, sources, number, threads);
+    if (way == TRIPLES) return triples::run(*p, sources, number, threads);
     if (way == WALK_ROWS) return walk::run(*p, sources, number, threads);
 #endif
     scatter::run(*p, sources, number, threads, way == SCATTER_AVX2);
