@@ -413,7 +413,7 @@ def main():
     parser.add_argument("--sweep", choices=sorted(SWEEPS), help="this engine alone, over a range")
     parser.add_argument("--own", action="store_true", help="leave the peers out")
     parser.add_argument("--memory", action="store_true", help="measure peak memory too (slower)")
-    parser.add_argument("--way", choices=["lookup", "walk"], help="one kernel wherever it fits")
+    parser.add_argument("--way", choices=kernels.WAYS, help="one kernel wherever it fits")
     parser.add_argument("--json", type=Path, help="write the rows here")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,7 +1,6 @@
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -804,11 +803,10 @@ def test_a_stopped_training_says_how_to_go_on(tmp_path, monkeypatch):
 
 
 def test_a_terminal_without_unicode_gets_plain_bars(tmp_path):
-    command = [sys.executable, "-m", "spiking_resnet.cli", "demo", "--dataset", "digits"]
-    command += ["--out", str(tmp_path), "--limit", "20", "--steps", "8"]
-    environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
-    done = subprocess.run(command, capture_output=True, env=environment, check=True)
-    assert b"T =    8 ###" in done.stdout
+    arguments = ["demo", "--dataset", "digits", "--out", tmp_path, "--limit", 20, "--steps", 8]
+    result = CliRunner(charset="latin-1").invoke(app, [*map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    assert b"T =    8 ###" in result.stdout_bytes
 
 
 def test_debug_keeps_the_traceback(snn):

@@ -13,8 +13,10 @@ from spiking_resnet.ann.train import train
 
 MODEL = ResNetConfig(depth=8, classes=10, in_channels=1, width=8)
 
-# Two processes; the gradients of a network without BatchNorm must be those of the whole batch.
-GRADIENTS = """
+# Two processes; the gradients of a network without BatchNorm must be those of the whole batch. Then
+# they run the command line, as `-m spiking_resnet.cli` does.
+SCRIPT = """
+import sys
 import torch
 from torch import nn
 from spiking_resnet.ann.processes import joined
@@ -33,6 +35,9 @@ assert torch.allclose(found, model.weight.grad, atol=1e-6), (found, model.weight
 assert processes.total(torch.tensor(processes.rank + 1.0)) == 3
 with open(f"process_{processes.rank}", "w") as file:
     file.write(f"of {processes.count}")
+
+from spiking_resnet.cli import app
+app(sys.argv[1:])
 """
 
 
@@ -59,25 +64,20 @@ def test_shares_are_disjoint_and_complete():
     assert sorted(torch.cat(shares).tolist()) == values.tolist()
 
 
-def test_gradients_of_two_processes_are_those_of_the_whole_batch(tmp_path):
-    script = tmp_path / "gradients.py"
-    script.write_text(GRADIENTS)
-    done = torchrun(script, cwd=tmp_path)
+def test_two_processes_train_one_network(tmp_path):
+    script, out = tmp_path / "script.py", tmp_path / "out" / "net.safetensors"
+    script.write_text(SCRIPT)
+    out.parent.mkdir()
+    usual = ("train", "--model", "resnet8", "--dataset", "digits", "--width", 8, "--epochs", 6,
+             "--batch-size", 32, "--out", out)  # fmt: skip
+    done = torchrun(script, *usual, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [(tmp_path / f"process_{rank}").read_text() for rank in range(2)] == ["of 2"] * 2
-
-
-def test_two_processes_train_one_network(tmp_path):
-    out = tmp_path / "net.safetensors"
-    usual = ("-m", "spiking_resnet.cli", "train", "--model", "resnet8", "--dataset", "digits",
-             "--width", 8, "--epochs", 6, "--batch-size", 32, "--out", out)  # fmt: skip
-    done = torchrun(*usual)
-    assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote") == 1  # one of them speaks
     found = load(out)
     assert found.metadata["processes"] == 2
     assert found.metadata["accuracy"] > 0.9
-    assert [file.name for file in tmp_path.iterdir()] == [out.name]
+    assert [file.name for file in out.parent.iterdir()] == [out.name]
 
 
 def test_batches_too_small_to_share_are_refused(tmp_path):
