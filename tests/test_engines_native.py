@@ -8,13 +8,13 @@ from torch import nn
 
 from spiking_resnet import convert, interpret, simulate
 from spiking_resnet.engines import fuse, kernels, population
-from spiking_resnet.graph import Fire
+from spiking_resnet.graph import Fire, Pad, Slice
 from spiking_resnet.methods import hu2021
 from spiking_resnet.passes.snap import snap
 from spiking_resnet.records import Trains, packed
 from spiking_resnet.simulate import ENGINES, choose
 from test_engines import assert_same, run
-from zoo import NAMES, images, spiking
+from zoo import NAMES, images, names_with, spiking
 
 pytestmark = pytest.mark.skipif(kernels.library() is None, reason="the kernels are not compiled")
 
@@ -128,6 +128,14 @@ def test_any_convolution_gives_the_interpreters_spikes(
             assert_same(run(graph, frames, "cpu", 11), expected)
         finally:
             kernels.instruction_set, kernels.way = "avx512", None
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("name", sorted({*names_with(Slice), *names_with(Pad)}))
+def test_what_is_cut_out_and_padded(name):
+    """Convolutions with less than no padding among it: shortcuts of option A."""
+    expected = run(spiking(name), images(name, 3), "interpreter", 20)
+    assert_same(run(spiking(name), images(name, 3), "cpu", 20), expected)
 
 
 @pytest.mark.usefixtures("way")

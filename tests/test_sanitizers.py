@@ -38,7 +38,7 @@ def test_the_kernels_run_clean_under_sanitizers(tmp_path):
         "LD_PRELOAD": " ".join(found.stdout.strip() for found in preload),
         "ASAN_OPTIONS": "detect_leaks=0",
     }
-    chosen = "geometry or steps or threads or resets or planes"
+    chosen = "geometry or steps or threads or resets or planes or cut"
     done = subprocess.run(
         [sys.executable, "-c", RUN, str(tmp_path), str(HERE / "test_engines_native.py"), chosen],
         env=environment, cwd=HERE.parent, capture_output=True, text=True,
