@@ -64,7 +64,7 @@ def train(
     ] = 0.1,
     tails: Annotated[
         float,
-        typer.Option(help="Weight in the loss of activations far above the usual, see Tails."),
+        typer.Option(help="Weight in the loss of activations far above the usual (short tails)."),
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
     width: Annotated[int, typer.Option(help="Channels of the first stage.")] = 16,
