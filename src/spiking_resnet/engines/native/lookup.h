@@ -59,10 +59,6 @@ INLINE int64_t keys_of(const Source* sources, int64_t number) {
     return keys;
 }
 
-INLINE int32_t rounded(int32_t value, int shift) {
-    return shift == 0 ? value : (value + (1 << (shift - 1))) >> shift;
-}
-
 // Whether the source's groups read different channels for each output: a unit is one channel then.
 INLINE bool single(const Population& p, const Source* sources, int64_t number) {
     for (int64_t i = 0; i < number; ++i) {

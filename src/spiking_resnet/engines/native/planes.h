@@ -22,6 +22,11 @@ constexpr int64_t BLOCK = 32;  // positions in a word
 
 INLINE int64_t blocks(int64_t positions) { return (positions + BLOCK - 1) / BLOCK; }
 
+// A quotient by 2^shift, to the nearest.
+INLINE int32_t rounded(int32_t value, int64_t shift) {
+    return shift == 0 ? value : (value + (1 << (shift - 1))) >> shift;
+}
+
 extern "C" {
 
 // Spikes that reach a population, and their synapses.

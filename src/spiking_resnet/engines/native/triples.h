@@ -41,10 +41,6 @@ INLINE int64_t unit_of(const Population& p) { return p.wide ? 1 : 2; }
 
 INLINE int64_t units_of(const Population& p) { return (p.channels + unit_of(p) - 1) / unit_of(p); }
 
-INLINE int32_t rounded(int32_t value, int64_t shift) {
-    return shift == 0 ? value : (value + (1 << (shift - 1))) >> shift;
-}
-
 // What precedes the tables.
 struct alignas(16) Header {
     int64_t shift;  // s
