@@ -17,13 +17,8 @@ folder = Path(__file__).parent  # where the compiled library lies
 INTERFACE = 8  # the version of the C interface in native/kernels.cpp
 BLOCK = 32  # positions in a word
 INSTRUCTION_SETS = ("portable", "avx2", "avx512")
-WAYS = (
-    "scatter-portable",
-    "scatter-avx2",
-    "lookup",
-    "walk",
-    "triples",
-)  # `Way` of native/kernels.cpp
+# `Way` of native/kernels.cpp:
+WAYS = ("scatter-portable", "scatter-avx2", "lookup", "walk", "triples")
 FITS = ("lookup_fits", "walk_fits", "triples_fits")
 instruction_set = "avx512"  # the best to be used; what the machine lacks is passed over
 way: str | None = None  # one of WAYS, to use wherever it fits; None: the quickest
