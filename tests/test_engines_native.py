@@ -288,7 +288,7 @@ def test_the_kernel_is_chosen_by_what_fires(level, expected, monkeypatch):
         ]
         wide = kernels.Population(steps=4, images=1, height=8, width=8, channels=128)
         call = kernels.Call(wide, sources)
-        ways.append(population.choose(call, fused, [planes] * len(sources)))
+        ways.append(population.choose(call, fused, [planes] * len(sources), {}))
     assert ways == expected
 
 

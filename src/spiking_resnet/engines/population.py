@@ -65,6 +65,7 @@ class Population:
         self.node, self.fused = node, fused
         self.unit = 2.0**-fused.grid
         self.made: dict[str, _Made] = {}  # by way
+        self.fits: dict[str, bool] = {}  # the same: what `choose` has found
 
     def _make(self, call: kernels.Call, way: str) -> _Made:
         shape, synapses = self.node.shape, self.fused.synapses
@@ -127,7 +128,7 @@ class Population:
         ]
         call = kernels.Call(population, sources)
         first = not state.way
-        state.way = state.way or choose(call, fused, planes)
+        state.way = state.way or choose(call, fused, planes, self.fits)
         if state.way not in self.made:
             self.made[state.way] = self._make(call, state.way)
         made = self.made[state.way]
@@ -157,10 +158,17 @@ class Population:
         return fixed, moving
 
 
-def choose(call: kernels.Call, fused: Fused, sources: list[Planes]) -> str:
-    """The quickest way to compute a population, given the spikes that reach it."""
+def choose(call: kernels.Call, fused: Fused, sources: list[Planes], fits: dict[str, bool]) -> str:
+    """The quickest way to compute a population, given the spikes that reach it.
+
+    fits: by way, whether it takes the population; what is not there yet is found (as long a work
+    as some time steps of a small image) and added.
+    """
     ways = WAYS[kernels.INSTRUCTION_SETS[kernels.level()]]
-    fitting = [way for way in ways if way.startswith("scatter") or call.fits(way)]
+    for way in ways:
+        if way not in fits:
+            fits[way] = way.startswith("scatter") or call.fits(way)
+    fitting = [way for way in ways if fits[way]]
     if len(fitting) < 2:
         return fitting[0] if fitting else "scatter-avx2"
     if kernels.way in fitting:
