@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -6,6 +8,7 @@ from spiking_resnet.graph import (
     Add,
     Affine,
     AvgPool,
+    Concat,
     Conv2d,
     Fire,
     Flatten,
@@ -16,6 +19,7 @@ from spiking_resnet.graph import (
     Output,
     ReLU,
     Select,
+    rename_inputs,
     tensors,
     with_tensors,
 )
@@ -23,6 +27,7 @@ from spiking_resnet.passes.fire import Kind, fire, fire_after_pools, fire_at_out
 from spiking_resnet.passes.normalise import normalise
 from spiking_resnet.passes.pools import cumulative_pools
 from spiking_resnet.passes.snap import exact_steps, snap
+from spiking_resnet.structure import scale_input
 from zoo import NAMES, ann, images, in_float64, logits, spike_trains, spiking, traced
 
 
@@ -227,3 +232,44 @@ def test_copies_of_a_channel_with_different_thresholds_get_a_gain_each():
     assert made["conv"].weight.flatten().tolist() == [1, 2]
     gain = made[made["relu"].inputs[0]]
     assert gain.scale.tolist() == [1 / 4, 1 / 0.5, 1 / 2]
+
+
+def joined(first, second):
+    """Two currents of one neuron's spikes, joined, on neurons with thresholds of their own."""
+    image = Input(name="input", inputs=(), shape=(1, 1, 1))
+    weight = torch.tensor([1.0, 2.0]).view(2, 1, 1, 1)
+    conv = Conv2d(name="conv", inputs=("input",), shape=(2, 1, 1), weight=weight, bias=None)
+    a = ReLU(name="a", inputs=("conv",), shape=(2, 1, 1))
+    half = Affine(name="half", inputs=("a",), shape=(2, 1, 1), scale=torch.tensor(0.5))
+    join = Concat(name="join", inputs=(first, second), shape=(4, 1, 1))
+    relu = ReLU(name="relu", inputs=("join",), shape=(4, 1, 1))
+    flat = Flatten(name="flat", inputs=("relu",), shape=(4,))
+    output = Output(name="output", inputs=("flat",), shape=(4,))
+    return Graph((image, conv, a, half, join, relu, flat, output))
+
+
+@pytest.mark.parametrize("ways", [("a", "half"), ("half", "a"), ("half", "half"), ("a", "a")])
+def test_joined_currents_are_brought_to_thresholds_of_every_channel(ways):
+    """Spikes on both places of a concatenation, currents on one: each gets gains of its own."""
+    graph = joined(*ways)
+    thresholds = {"a": torch.tensor([2.0, 4.0]), "relu": torch.tensor([1.0, 2.0, 4.0, 8.0])}
+    plain = in_float64(fire(graph, thresholds, Kind()))
+    batch = torch.tensor([0.75, 2.5, 6.0]).double().view(3, 1, 1, 1)
+    expected = spike_trains(plain, batch, 20)
+    found = spike_trains(in_float64(normalise(plain)), batch, 20)
+    assert all(torch.equal(found[layer], expected[layer]) for layer in expected)
+    assert any(0 < train.double().mean() < 1 for train in expected.values())
+
+
+def test_a_gain_that_others_read_is_not_changed_for_one_of_them():
+    """A layer's name may begin with that of the sum that reads it."""
+    graph = joined("a", "half")
+    add = Add(name="sum", inputs=("a", "sum.0"), shape=(2, 1, 1))
+    nodes = [replace(n, name="sum.0") if n.name == "half" else n for n in graph.nodes]
+    nodes = [rename_inputs(n, {"half": "sum.0"}) for n in nodes]
+    nodes[5:5] = [add]
+    nodes[4] = replace(nodes[4], inputs=("a", "sum.0"))
+    found = {n.name: n for n in nodes}
+    changed = scale_input(Graph(tuple(nodes)), found, add, 1, torch.tensor(3.0), "gain")
+    assert found["sum.0"].scale == 0.5
+    assert found[changed.inputs[1]].scale == 3

@@ -140,14 +140,17 @@ def bias_before(node: Fire, shape: Shape, shift: Tensor) -> tuple[Affine, Fire]:
 
 
 def scale_input(
-    nodes: dict[str, Node], node: Node, position: int, gain: Tensor, suffix: str
+    graph: Graph, nodes: dict[str, Node], node: Node, position: int, gain: Tensor, suffix: str
 ) -> Node:
     """`node` reading input `position` through an Affine of this gain, put into `nodes`.
 
-    A gain that an earlier pass put there is multiplied, so that spikes pass one Affine at most.
+    A gain of its own that it has already (nobody else in `graph` reads it) is multiplied, so that
+    spikes pass one Affine at most.
     """
     source = nodes[node.inputs[position]]
-    if isinstance(source, Affine) and source.name.startswith(f"{node.name}."):
+    alone = len(graph.consumers.get(source.name, ())) <= 1
+    own = source.name.startswith(f"{node.name}.")
+    if own and alone and isinstance(source, Affine) and source.shift is None:
         nodes[source.name] = replace(source, scale=source.scale * gain)
         return node
     name = f"{node.name}.{suffix}{position}"

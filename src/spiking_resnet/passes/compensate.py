@@ -35,7 +35,7 @@ def compensate(graph: Graph, factor: float) -> Graph:
             for position, name in enumerate(node.inputs):
                 if not has_weights[name]:
                     gain = torch.tensor(factor)
-                    node = scale_input(nodes, node, position, gain, "compensation")
+                    node = scale_input(graph, nodes, node, position, gain, "compensation")
         nodes[node.name] = node
     return graph.with_nodes(nodes.values())
 

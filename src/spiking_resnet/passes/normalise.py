@@ -159,18 +159,19 @@ class _Work:
         if isinstance(node, Affine):
             shift = None if node.shift is None else node.shift.double() / scale
             return replace(node, scale=node.scale.double() * incoming / scale, shift=shift), scale
+        made = node
         for position in range(len(node.inputs)):
             target = _demand(self.graph, node, position, self.wanted, 1.0)
             assert target is not None  # _wanted gave this node a scale that can be pulled back
-            node = self._bring(node, position, target)
-        return node, scale
+            made = self._bring(made, position, target)
+        return made, scale
 
     def _bring(self, node: Node, position: int, target: Tensor) -> Node:
         """`node` with one of its inputs brought to the scale `target`."""
         have = self.scales[node.inputs[position]]
         if _same(have, target):
             return node
-        brought = scale_input(self.nodes, node, position, have / target, "gain")
+        brought = scale_input(self.graph, self.nodes, node, position, have / target, "gain")
         self.scales[brought.inputs[position]] = target
         return brought
 

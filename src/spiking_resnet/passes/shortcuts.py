@@ -42,7 +42,7 @@ def unconverted(graph: Graph, own: Mapping[str, Tensor]) -> Graph:
                 name = node.inputs[position]
                 unit = own[name] if has_weights[name] else _height(graph, name)
                 gain = after.neuron.threshold / unit
-                changed = scale_input(nodes, changed, position, gain, "unconverted")
+                changed = scale_input(graph, nodes, changed, position, gain, "unconverted")
             nodes[node.name] = changed
         else:
             nodes[node.name] = node
