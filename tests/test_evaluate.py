@@ -99,6 +99,24 @@ def test_dictionaries_are_batches_too(graph):
     assert evaluate(graph, batches, RECORD).points == evaluate(graph, loader(), RECORD).points
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(lambda labels, kind=kind: labels.to(getattr(torch, kind))
+          for kind in ("uint8", "int8", "int16", "int32", "uint16")),
+        lambda labels: labels[:, None],
+        lambda labels: labels.numpy().astype(">i2"),
+        lambda labels: labels.tolist(),
+    ],
+)  # fmt: skip
+def test_labels_of_any_kind_are_the_same_labels(graph, change):
+    expected = evaluate(graph, [(BATCH, LABELS)], RECORD)
+    for batch in ((BATCH, change(LABELS)), {"image": BATCH, "target": change(LABELS)}):
+        found = evaluate(graph, [batch], RECORD)
+        assert found.points == expected.points
+        assert found.ann_accuracy == expected.ann_accuracy
+
+
 def test_another_network_can_be_the_reference(graph):
     model = network("identity").train()
     curve = evaluate(graph, loader(), (4,), ann=model)
@@ -153,8 +171,11 @@ BAD = {
     "no_labels": ([BATCH], RECORD, "labels"),
     "images_only": ([(BATCH,)], RECORD, "labels"),
     "few_labels": ([(BATCH, LABELS[:3])], RECORD, "labels"),
-    "one_hot": ([(BATCH, torch.zeros(COUNT, 5))], RECORD, "labels"),
-    "unlabelled": ([{"image": BATCH}], RECORD, "labels"),
+    "one_hot": ([(BATCH, torch.zeros(COUNT, 5))], RECORD, r"one-hot.*labels\.argmax\(1\)"),
+    "floats": ([(BATCH, LABELS.float())], RECORD, r"float32, not integers.*labels\.long\(\)"),
+    "names": ([(BATCH, ["a"] * COUNT)], RECORD, "number the classes from 0"),
+    "ragged": ([(BATCH, [[0], [1, 2]])], RECORD, "number the classes from 0"),
+    "unlabelled": ([{"image": BATCH}], RECORD, "no labels among image: call them.*target"),
     "size": ([(torch.zeros(2, 3, 9, 9), LABELS[:2])], RECORD, r"\(3, 9, 9\)"),
     "nan": ([(BATCH * float("nan"), LABELS)], RECORD, "NaN"),
     "no_steps": (loader(), (), "steps is empty"),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from spiking_resnet import interpret
 from spiking_resnet.graph import Graph
+from spiking_resnet.labels import LabelError, class_labels
 from spiking_resnet.machine import hardware
 from spiking_resnet.records import Curve, InputError, images_of
 from spiking_resnet.resume import module_digest, opened
@@ -17,6 +18,7 @@ from spiking_resnet.store import digest
 from spiking_resnet.tally import Tally
 
 STEPS = (8, 16, 32, 64, 128, 350)
+LABELS = ("label", "labels", "target", "targets")  # in a dictionary, the first that is there
 
 
 def evaluate(
@@ -33,7 +35,9 @@ def evaluate(
     """Accuracy of a spiking network after each of `steps` time steps, with what it spent.
 
     steps: by default STEPS, or what a differential or layer-serial network is made for.
-    loader: batches (images [N, C, H, W], labels [N]), normalised as for the artificial network.
+    loader: batches (images [N, C, H, W], labels), normalised as for the artificial network; labels
+        are whole numbers of any type, [N] or [N, 1], in a tensor, an array or a list. A batch may
+        be a dictionary: the labels are its label, labels, target or targets.
     ann: the artificial network to agree with (default: the one that `graph` came from).
     progress: called with (images done, images right at the last step) after every batch, and at the
         start where it goes on.
@@ -84,14 +88,27 @@ def usual_steps(graph: Graph) -> tuple[int, ...]:
 
 
 def labelled(batch: Any) -> tuple[Tensor, Tensor]:
-    """Images and labels of one batch."""
+    """Images (see `images_of`) and labels, int64 [N], of one batch.
+
+    Labels are the second entry, or a dictionary's one of LABELS. InputError where there are none.
+    """
     images = images_of(batch)
-    labels = batch.get("label", batch.get("labels")) if isinstance(batch, dict) else None
-    if isinstance(batch, tuple | list) and len(batch) >= 2:
+    if isinstance(batch, Mapping):
+        named = [batch[name] for name in LABELS if name in batch]
+        if not named:
+            raise InputError(
+                f"a batch's dictionary has no labels among {', '.join(map(str, batch))}: call them "
+                f"by one of {', '.join(LABELS)}"
+            )
+        labels = named[0]
+    elif isinstance(batch, tuple | list) and len(batch) >= 2:
         labels = batch[1]
-    if not isinstance(labels, Tensor) or labels.shape != (len(images),):
+    else:
         raise InputError("evaluation needs batches of (images [N, C, H, W], labels [N])")
-    return images, labels.cpu()
+    try:
+        return images, class_labels(labels, len(images))
+    except LabelError as error:
+        raise InputError(f"a batch's {error}") from error
 
 
 def check_labels(labels: Tensor, classes: int) -> None:

@@ -284,11 +284,15 @@ def test_normalisation_of_other_channels_is_refused(npz):
     [
         (IMAGES[:0], LABELS[:0], "no images"),
         (IMAGES, LABELS[:3], "20 images but 3 labels"),
-        (IMAGES.astype(np.float32), LABELS, "uint8"),
-        (IMAGES, LABELS.astype(np.float32), "integers"),
-        (IMAGES, LABELS[:, None], "integers"),
+        (IMAGES / 255, LABELS, r"uint8.*float64 from 0 to 1: save \(images \* 255\)\.round\(\)"),
+        (IMAGES.astype(np.int32), LABELS, r"int32 from 0 to 255: save images\.round\(\)"),
+        (IMAGES / 100 - 1, LABELS, "undo what scaled"),
+        (IMAGES, LABELS.astype(np.float32), r"float32, not integers.*astype\('int64'\)"),
+        (IMAGES, np.eye(5)[LABELS], r"one-hot.*labels\.argmax\(1\)"),
+        (IMAGES, LABELS.astype(str), "number the classes from 0"),
+        (IMAGES, LABELS.astype(object), "pickled Python objects"),
         (IMAGES, LABELS - 1, "-1"),
-        (IMAGES.transpose(0, 3, 1, 2), LABELS, r"N, H, W, C"),
+        (IMAGES.transpose(0, 3, 1, 2), LABELS, r"channels first.*transpose\(0, 2, 3, 1\)"),
         (IMAGES[0, 0], LABELS, r"N, H, W, C"),
         (IMAGES.astype(object), LABELS, "plain arrays"),
     ],
@@ -298,6 +302,25 @@ def test_unusable_npz_is_refused(npz, images, labels, words):
     with pytest.raises(DataError, match=words) as caught:
         load_dataset(path, "test")
     assert "some" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", ">i2", "u2", "i4", "u8", ">i8"])
+@pytest.mark.parametrize("axes", [1, 2])
+def test_labels_of_any_integer_type_are_the_same(npz, kind, axes):
+    labels = LABELS.astype(kind).reshape((20, 1)[:axes])
+    assert load_dataset(npz(labels=labels), "test").labels.tolist() == LABELS.tolist()
+
+
+def test_truth_values_are_two_classes(npz):
+    data = load_dataset(npz(labels=LABELS > 2), "test")
+    assert data.classes == 2
+    assert data.labels.tolist() == [int(label > 2) for label in LABELS]
+
+
+def test_other_names_in_an_npz_are_listed(tmp_path):
+    np.savez(tmp_path / "mnist.npz", x_train=IMAGES, y_train=LABELS)
+    with pytest.raises(DataError, match=r"mnist\.npz holds x_train, y_train, not images and"):
+        load_dataset(str(tmp_path / "mnist.npz"), "train")
 
 
 def test_labels_beyond_the_classes_are_refused(tmp_path):

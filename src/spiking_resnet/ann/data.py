@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from spiking_resnet.ann.augment import Augmentation
 from spiking_resnet.ann.images import (
@@ -17,6 +16,7 @@ from spiking_resnet.ann.images import (
     in_memory,
     normalisation_named,
 )
+from spiking_resnet.ann.npz import from_npz
 from spiking_resnet.ann.pixels import DataError, Framing, MissingDataError, PixelsInFiles
 
 __all__ = [
@@ -71,11 +71,11 @@ def load_dataset(
         return _small_images(name, split, root, download)
     path = Path(name)
     if path.suffix == ".npz":
-        return _from_npz(path, path.stem, split, None, NORMALISATIONS["none"])
+        return from_npz(path, path.stem, split, None, NORMALISATIONS["none"])
     if path.is_dir():
         if (path / f"{split}.npz").is_file():
             file = path / f"{split}.npz"
-            return _from_npz(file, path.name, split, None, NORMALISATIONS["none"])
+            return from_npz(file, path.name, split, None, NORMALISATIONS["none"])
         inner = path / split
         return _from_folder(inner if inner.is_dir() else path, path.name, split)
     raise MissingDataError(
@@ -125,7 +125,7 @@ def _small_images(name: str, split: str, root: Path, download: bool) -> ImageDat
         raise DataError(f"{name} has the splits train and test, not {split!r}")
     packed = root / name / f"{split}.npz"
     if packed.is_file():
-        return _from_npz(packed, name, split, _CLASSES[name], NORMALISATIONS[name])
+        return from_npz(packed, name, split, _CLASSES[name], NORMALISATIONS[name])
     class_name, folder = _TORCHVISION[name]
     base = root / name if (root / name / folder).is_dir() else root
     if not download and not (base / folder).is_dir():
@@ -174,45 +174,6 @@ def _imagenet(root: Path, split: str, download: bool) -> ImageData:
         f"{DATA_VARIABLE}) at the directory that holds them, or put the archives of image-net.org "
         "there and ask for a download to have them unpacked"
     )
-
-
-def _from_npz(
-    path: Path, name: str, split: str, classes: int | None, normalisation: Normalisation
-) -> ImageData:
-    """The set in a file of `images` and `labels`; pickled (object) arrays are refused."""
-    if not path.is_file():
-        raise MissingDataError(f"{path}: no such file; give the path of an .npz file")
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            images, labels = arrays["images"], arrays["labels"]
-    except KeyError as error:
-        raise DataError(f"{path}: an array is missing: {error}; save images and labels") from error
-    except Exception as error:  # numpy raises many types for damaged files and object arrays
-        raise DataError(
-            f"{path}: cannot be read ({error}); save plain arrays with "
-            "numpy.savez(path, images=uint8, labels=integers)"
-        ) from error
-    if images.dtype != np.uint8 or images.ndim not in (3, 4):
-        raise DataError(
-            f"{path}: images must be uint8 [N, H, W] or [N, H, W, C], "
-            f"got {images.dtype} {list(images.shape)}"
-        )
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(
-            f"{path}: labels must be integers [N], got {labels.dtype} {list(labels.shape)}"
-        )
-    if len(images) != len(labels):
-        raise DataError(f"{path}: {len(images)} images but {len(labels)} labels")
-    if not len(images):
-        raise DataError(f"{path}: there are no images in it")
-    pixels = torch.from_numpy(images[..., None] if images.ndim == 3 else images)
-    if pixels.shape[3] > 4:
-        raise DataError(f"{path}: images must be [N, H, W, C], got {list(images.shape)}")
-    wanted: Tensor = torch.from_numpy(labels.astype(np.int64))
-    return in_memory(
-        name, split, pixels.permute(0, 3, 1, 2).contiguous(), wanted,
-        classes or max(2, int(wanted.max()) + 1), normalisation,
-    )  # fmt: skip
 
 
 def _from_folder(path: Path, name: str, split: str) -> ImageData:
