@@ -35,6 +35,7 @@ from spiking_resnet import convert, simulate
 from spiking_resnet.ann.resnet import build
 from spiking_resnet.engines import kernels
 from spiking_resnet.engines.fuse import without_moves
+from spiking_resnet.files import write_whole
 from spiking_resnet.graph import (
     Add,
     Affine,
@@ -423,7 +424,7 @@ def main():
     rows = sweep(options) if options.sweep else compare(options)
     if options.json:
         report = {"arguments": vars(options) | {"json": None}, "hardware": hardware(), "rows": rows}
-        options.json.write_text(json.dumps(report, indent=2, default=str))
+        write_whole(options.json, json.dumps(report, indent=2, default=str).encode())
     return None
 
 

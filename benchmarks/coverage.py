@@ -18,7 +18,6 @@ network amplifies every small error from block to block, as trained ones do not.
 import argparse
 import copy
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from torch import Tensor, nn
 from spiking_resnet import interpret, simulate
 from spiking_resnet.ann import NORMALISATIONS
 from spiking_resnet.ann.pixels import Framing, PixelsInFiles
+from spiking_resnet.files import write_whole
 from spiking_resnet.graph import Conv2d, Graph, Linear
 from spiking_resnet.machine import hardware
 from spiking_resnet.methods import hu2021
@@ -342,13 +342,6 @@ def slow(converted: list[dict]) -> list[str]:
     return lines if rows else []
 
 
-def write(path: Path, text: str) -> None:
-    """Writes a file whole."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="*", help="source:name@pixels (default: all)")
@@ -359,7 +352,7 @@ def main() -> None:
     parser.add_argument("--long", action="store_true", help="longer runs of what was measured")
     options = parser.parse_args()
     if options.write:
-        write(options.write, report(done(options.json)))
+        write_whole(options.write, report(done(options.json)).encode())
         return
     data = options.data
     for network in options.networks or NETWORKS:

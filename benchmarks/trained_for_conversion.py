@@ -16,9 +16,9 @@ from pathlib import Path
 from rich.console import Console
 
 from spiking_resnet import ann, convert, evaluate
-from spiking_resnet.ann.checkpoint import write_atomically
 from spiking_resnet.ann.progress import progress_bar
 from spiking_resnet.ann.train import TrainConfig, train
+from spiking_resnet.files import write_whole
 from spiking_resnet.reproduce import CALIBRATION_IMAGES
 
 # What differs from the recipe: of the network, and of its training.
@@ -70,7 +70,7 @@ def measured(label, seed, options):
     found = {
         "label": label, "seed": seed, "metadata": network.metadata, "curve": curve.to_json(),
     }  # fmt: skip
-    write_atomically(result, json.dumps(found, indent=1).encode())
+    write_whole(result, json.dumps(found, indent=1).encode())
     return found
 
 
@@ -132,7 +132,7 @@ def main():
     results = [measured(label, seed, options) for label in wanted for seed in seeds]
     text = table(results)
     print(f"{text}\n\n{results[0]['curve']['hardware']}")
-    write_atomically(options.out / "table.md", f"{text}\n".encode())
+    write_whole(options.out / "table.md", f"{text}\n".encode())
 
 
 if __name__ == "__main__":

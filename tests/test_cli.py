@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import spiking_resnet as sr
 from spiking_resnet import ann, methods
-from spiking_resnet.ann import Framing, checkpoint
+from spiking_resnet.ann import Framing
 from spiking_resnet.cli import app
 from spiking_resnet.cli.networks import network
 from spiking_resnet.graph import Conv2d, Fire
@@ -770,7 +770,7 @@ def disk_full(*_, **__):
 
 
 def test_a_full_disk_leaves_no_network(tmp_path, monkeypatch):
-    monkeypatch.setattr("spiking_resnet.store.os.replace", disk_full)
+    monkeypatch.setattr(os, "replace", disk_full)
     path = tmp_path / "snn.safetensors"
     message = refused(
         "convert", "digits_resnet8", "--calibration-images", 20, "--out", path, code=1
@@ -782,7 +782,7 @@ def test_a_full_disk_leaves_no_network(tmp_path, monkeypatch):
 def test_a_full_disk_keeps_the_old_results_and_shows_the_new(tmp_path, monkeypatch, snn):
     path = tmp_path / "results.json"
     path.write_text("old")
-    monkeypatch.setattr(checkpoint.os, "fsync", disk_full)
+    monkeypatch.setattr(os, "fsync", disk_full)
     result = run("evaluate", snn, "--limit", 20, "--steps", 4, "--json", path)
     assert result.exit_code == 1
     assert "No space left" in result.output

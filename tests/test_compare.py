@@ -1,9 +1,14 @@
+import json
+import os
+import sys
+
 import pytest
 import torch
 
-from spiking_resnet import convert, methods
+from spiking_resnet import convert, methods, simulate
 from spiking_resnet.compare import compare
 from spiking_resnet.fairness import facts
+from spiking_resnet.files import BusyError, held
 from spiking_resnet.recipes import RECIPES, chosen, suiting
 from spiking_resnet.records import InputError
 from spiking_resnet.trace import trace
@@ -38,6 +43,47 @@ def test_a_comparison_goes_on_where_it_was(tmp_path):
     one, two = compared(resume=file), compared(resume=file)
     for before, after in zip(one.rows, two.rows, strict=True):
         assert before.to_json() == after.to_json()
+
+
+class Stopped(BaseException):
+    pass
+
+
+def stopping(what, done):
+    def look(label, now, _):
+        if label.startswith(what) and now >= done:
+            raise Stopped
+
+    return look
+
+
+@pytest.mark.parametrize(("kept", "left"), [(5, [7]), (4, [5, 7])], ids=["", "other batches"])
+def test_a_comparison_goes_on_in_the_middle_of_a_part(tmp_path, monkeypatch, kept, left):
+    file, recipes = tmp_path / "rows.json", chosen("hu2021,signed")
+    given = (network("identity"), images("identity", 16), judged(), recipes, (4, 16))
+    whole = compare(*given)
+    at = 12 * 16 + 5 * 16  # all images of the first recipe, five of the second
+    with pytest.raises(Stopped):
+        compare(*given, resume=file, progress=stopping("signed: simulating", at))
+    found = json.loads(file.read_text())
+    assert (len(found["parts"]), found["begun"]["tally"]["images"]) == (1, 5)
+    simulated = []
+    monkeypatch.setattr(
+        sys.modules["spiking_resnet.evaluate"], "simulate",
+        lambda graph, x, *rest: simulated.append(len(x)) or simulate(graph, x, *rest),
+    )  # fmt: skip
+    found["begun"]["tally"]["images"] = kept  # 4 images are no batch of these: begun again
+    file.write_text(json.dumps(found))
+    again = compare(*given, resume=file)
+    assert simulated == left
+    assert [row.readings for row in again.rows] == [row.readings for row in whole.rows]
+    assert json.loads(file.read_text())["begun"] == {}
+    assert os.listdir(tmp_path) == ["rows.json"]
+
+
+def test_a_comparison_that_another_process_is_making_is_refused(tmp_path):
+    with held(tmp_path / "rows.json"), pytest.raises(BusyError, match=r"rows\.json is in use"):
+        compared(resume=tmp_path / "rows.json")
 
 
 def test_judged_images_are_not_among_the_calibration_images():

@@ -15,6 +15,7 @@ from torch import nn
 
 from spiking_resnet import InputError, as_module, evaluate, interpret, simulate
 from spiking_resnet.evaluate import STEPS
+from spiking_resnet.files import BusyError, held
 from spiking_resnet.methods import hu2021
 from spiking_resnet.records import Calibration, curve_from_json
 from spiking_resnet.resume import ResumeError
@@ -324,6 +325,24 @@ def test_progress_of_another_evaluation_is_refused_and_says_what_differs(graph, 
         evaluate(graph, split, RECORD, resume=path, facts=facts)
 
 
+def test_progress_that_another_process_keeps_is_refused(graph, tmp_path):
+    path = tmp_path / "progress.json"
+    with held(path), pytest.raises(BusyError, match=r"progress\.json is in use"):
+        evaluate(graph, loader(5), RECORD, resume=path)
+    evaluate(graph, loader(5), RECORD, resume=path)
+    assert os.listdir(tmp_path) == ["progress.json"]
+
+
+def test_counts_are_kept_as_soon_as_they_are_known(graph, tmp_path):
+    path, kept = tmp_path / "progress.json", []
+
+    def look(done, _):
+        kept.append((done, json.loads(path.read_text())["tally"]["images"]))
+
+    evaluate(graph, loader(5)[:1], RECORD, resume=path, progress=look)
+    assert kept == [(5, 5)]  # not 30 seconds later
+
+
 def test_notes_may_differ(graph, tmp_path):
     path = tmp_path / "progress.json"
     evaluate(graph, loader(5), RECORD, resume=path)
@@ -345,11 +364,11 @@ def test_files_that_hold_no_progress_are_refused(graph, tmp_path, content):
 KILLED = """
 import sys, time
 import spiking_resnet as sr
-from spiking_resnet import resume
+from spiking_resnet import files
 from test_evaluate import RECORD, loader
 from zoo import spiking
 
-resume.SECONDS = 0.0  # a file after every batch
+files.WORK_PER_SAVING = 0.0  # a file after every batch
 
 def slowly(batches):
     for batch in batches:

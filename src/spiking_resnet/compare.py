@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 from torch import nn
 
 from spiking_resnet.fairness import Facts, facts_from_json
+from spiking_resnet.files import held
 from spiking_resnet.judging import Images, Reading, Subject, judge, make, prepared
 from spiking_resnet.machine import hardware
 from spiking_resnet.recipes import RECIPES, Recipe
 from spiking_resnet.records import InputError, standard_error, wilson
-from spiking_resnet.resume import Ledger
+from spiking_resnet.resume import Ledger, Part, ResumeError
 from spiking_resnet.store import digest
 from spiking_resnet.synapses import sizes
 
@@ -119,7 +121,8 @@ def compare(
 
     What a single method cannot do (an unsupported network, numbers that run away) becomes the
     `problem` of its row. Raises what `convert` raises for the network and the images, InputError
-    for steps and images that cannot be used, ResumeError for a file of another comparison.
+    for steps and images that cannot be used, ResumeError for a file of another comparison,
+    BusyError for one that another process is going on with.
     """
     subject = prepared(model, calibration, loader)
     return compared(subject, recipes, steps, engine, progress, resume, options)
@@ -147,15 +150,17 @@ def compared(
         "engine": engine,
         **(options or {}),
     }
-    ledger = None if resume is None else Ledger(resume, facts_of_all)
     work = _Work(progress, subject.images * sum(_work(recipe, wanted) for recipe in recipes))
+    with nullcontext() if resume is None else held(resume):
+        ledger = None if resume is None else Ledger(resume, facts_of_all)
+        rows = tuple(_row(subject, recipe, wanted, engine, work, ledger) for recipe in recipes)
     return Comparison(
         images=subject.images,
         steps=wanted,
         ann_accuracy=subject.ann_accuracy,
         ann_interval=wilson(round(subject.ann_accuracy * subject.images), subject.images),
         ann_macs=sum(size.macs for size in sizes(subject.ann.nodes).values()),
-        rows=tuple(_row(subject, recipe, wanted, engine, work, ledger) for recipe in recipes),
+        rows=rows,
         hardware=hardware(),
     )
 
@@ -225,7 +230,15 @@ def _entry(
     work.tell(f"{label}: converting")
     made = make(subject, method)
     progress = lambda done, _: work.tell(f"{label}: simulating", done * group[-1])  # noqa: E731
-    readings = judge(subject, made, group, engine, progress)
+    kept = None if ledger is None else Part(ledger, key, digest(made.graph))
+    try:
+        readings = judge(subject, made, group, engine, progress, kept)
+    except ResumeError:  # it was counted in batches of another size: the part begins again
+        if ledger is None:
+            raise
+        ledger.begun = {}
+        kept = Part(ledger, key, digest(made.graph))
+        readings = judge(subject, made, group, engine, progress, kept)
     entry = Entry(method.describe(), made.facts, made.seconds, made.costs.image, readings)
     if ledger is not None:
         ledger.keep(key, entry_to_json(entry))

@@ -1,6 +1,7 @@
 """How well a spiking network does: accuracy at every recorded time step from one simulation."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from spiking_resnet import interpret
+from spiking_resnet.files import held
 from spiking_resnet.graph import Graph
 from spiking_resnet.labels import LabelError, class_labels
 from spiking_resnet.machine import hardware
 from spiking_resnet.records import Curve, InputError, images_of
-from spiking_resnet.resume import module_digest, opened
+from spiking_resnet.resume import Part, Progress, module_digest, opened
 from spiking_resnet.simulate import simulate
 from spiking_resnet.store import digest
 from spiking_resnet.tally import Tally
@@ -29,7 +31,7 @@ def evaluate(
     engine: str = "auto",
     progress: Callable[[int, int], None] | None = None,
     device: torch.device | str = "cpu",
-    resume: str | Path | None = None,
+    resume: str | Path | Part | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> Curve:
     """Accuracy of a spiking network after each of `steps` time steps, with what it spent.
@@ -42,26 +44,50 @@ def evaluate(
     progress: called with (images done, images right at the last step) after every batch, and at the
         start where it goes on.
     resume: a file that keeps what was counted: after an interruption of any kind the same call goes
-        on where it was, and its numbers are those of an uninterrupted one. facts: JSON-able; what
-        else must be the same to go on, such as the name of the data set.
+        on where it was, and its numbers are those of an uninterrupted one. Or the part of a
+        comparison that it is. facts: JSON-able; what else must be the same to go on, such as the
+        name of the data set.
     Raises InputError for an empty loader, batches without labels, labels that the network does not
-    know, or steps below 1; ResumeError for a file of another network, other data or options.
+    know, or steps below 1; ResumeError for a file of another network, other data or options;
+    BusyError for a file that another process is going on with.
     """
     steps = usual_steps(graph) if steps is None else steps
     if not steps:
         raise InputError("steps is empty: name at least one number of time steps")
     reference = graph.ann if ann is None else ann
     tally = Tally(tuple(sorted(set(steps))))
-    kept = None
-    if resume is not None:
-        own = {"network": digest(graph), "steps": tally.steps, "engine": engine}
-        compared = {"agreement": module_digest(ann) if isinstance(ann, nn.Module) else "graph"}
-        kept, loader = opened(resume, {**own, **compared, **(facts or {})}, loader)
-        tally = kept.tally or tally
+    with held(resume) if isinstance(resume, str | Path) else nullcontext():
+        kept: Progress | Part | None = None
+        if isinstance(resume, Part):
+            kept, loader = resume, resume.rest(loader)
+        elif resume is not None:
+            own = {"network": digest(graph), "steps": tally.steps, "engine": engine}
+            compared = {"agreement": module_digest(ann) if isinstance(ann, nn.Module) else "graph"}
+            kept, loader = opened(resume, {**own, **compared, **(facts or {})}, loader)
+        if kept is not None:
+            tally = kept.tally or tally
+        tally = _counted(graph, loader, tally, reference, engine, progress, device, kept)
+    if tally.images == 0:
+        raise InputError("the loader gave no images: check the data set, --limit and the split")
+    return tally.curve(graph, hardware())
+
+
+def _counted(
+    graph: Graph,
+    batches: Iterable[Any],
+    tally: Tally,
+    reference: nn.Module | Graph | None,
+    engine: str,
+    progress: Callable[[int, int], None] | None,
+    device: torch.device | str,
+    kept: Progress | Part | None,
+) -> Tally:
+    """The counts so far and those of the batches; whatever ends it, all of them are kept."""
     if tally.images and progress is not None:
         progress(tally.images, tally.correct[-1])
+    saved = tally
     try:
-        for batch in loader:
+        for batch in batches:
             images, labels = labelled(batch)
             run = simulate(graph, images.to(device), tally.steps[-1], tally.steps, engine)
             check_labels(labels, run.logits.shape[2])
@@ -72,11 +98,9 @@ def evaluate(
             if progress is not None:
                 progress(tally.images, tally.correct[-1])
     finally:
-        if kept is not None and tally.images:
+        if kept is not None and tally is not saved:
             kept.save(tally, now=True)
-    if tally.images == 0:
-        raise InputError("the loader gave no images: check the data set, --limit and the split")
-    return tally.curve(graph, hardware())
+    return tally
 
 
 def usual_steps(graph: Graph) -> tuple[int, ...]:

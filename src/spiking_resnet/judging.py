@@ -38,6 +38,7 @@ from spiking_resnet.records import (
     images_of,
     standard_error,
 )
+from spiking_resnet.resume import Part
 
 Images = Tensor | Iterable[Any]
 
@@ -168,13 +169,17 @@ def judge(
     steps: Sequence[int],
     engine: str = "auto",
     progress: Callable[[int, int], None] | None = None,
+    kept: Part | None = None,
 ) -> tuple[Reading, ...]:
-    """What a network reaches on the judged images after each of `steps`."""
+    """What a network reaches on the judged images after each of `steps`.
+
+    kept: where its counts are kept on the way, and what was counted before.
+    """
     latency = made.graph.latency
     before = made.graph.pre_steps  # not among the T counted ones
     # neurons that wait take T steps a layer
     at = tuple(before + step for step in steps) if latency is None else (latency,)
-    curve = evaluate(made.graph, subject.loader, at, subject.ann, engine, progress)
+    curve = evaluate(made.graph, subject.loader, at, subject.ann, engine, progress, resume=kept)
     ends = [point.steps - before for point in curve.points]
     named = ends if latency is None else [steps[-1]]
     return tuple(

@@ -14,10 +14,10 @@ from typing import Any
 from torch import nn
 
 from spiking_resnet import ann, methods
-from spiking_resnet.ann.checkpoint import write_atomically
 from spiking_resnet.ann.images import Batches
 from spiking_resnet.convert import convert
 from spiking_resnet.evaluate import evaluate
+from spiking_resnet.files import write_whole
 from spiking_resnet.records import Curve, InputError, curve_from_json
 
 STEPS = (8, 16, 32, 64, 128, 256, 350)
@@ -161,8 +161,7 @@ def run(
             else:
                 tell(f"{name}: {case.label}")
                 result = _run_case(NETWORKS[name], name, case, Path(data), images, tell, engine)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(path, json.dumps(result, indent=1).encode())
+                write_whole(path, json.dumps(result, indent=1).encode())
             yield result
 
 

@@ -1,11 +1,10 @@
-"""What can be stopped and go on: evaluations by their counts, comparisons by their finished parts.
+"""What can be stopped and go on: evaluations by their counts, comparisons by their parts.
 
 Their files are written whole, and are refused for another network, other data or other options.
 """
 
 import itertools
 import json
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
@@ -13,11 +12,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from spiking_resnet.files import Pace, write_whole
 from spiking_resnet.records import InputError, images_of
-from spiking_resnet.store import write_whole
 from spiking_resnet.tally import Tally, tally_from_json
 
-SECONDS = 30.0  # at most so many are lost when a process is killed
 VERSION = 1
 
 
@@ -36,7 +34,7 @@ class Progress:
         self.path = Path(path)
         self.facts: dict[str, Any] = json.loads(json.dumps(dict(facts)))
         self.tally = self._load() if self.path.is_file() else None
-        self._saved = time.monotonic()
+        self._pace = Pace()
 
     def _load(self) -> Tally:
         try:
@@ -49,42 +47,79 @@ class Progress:
         return tally
 
     def save(self, tally: Tally, now: bool = False) -> None:
-        """Nothing; the file holds the counts, at once or when the last writing is long ago."""
-        if not now and time.monotonic() - self._saved < SECONDS:
+        """Nothing; the file holds the counts, at once or as soon as that costs little."""
+        if not now and not self._pace.due():
             return
         content = {"version": VERSION, "facts": self.facts, "tally": tally.to_json()}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.path, (json.dumps(content, indent=1) + "\n").encode())
-        self._saved = time.monotonic()
+        with self._pace.saving():
+            write_whole(self.path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 class Ledger:
     """The file at `path`, which keeps finished parts of a comparison by their keys.
 
-    facts: as of Progress. parts: JSON-able, by key; those that were in the file. Raises ResumeError
-    for a file of another comparison.
+    facts: as of Progress. parts: JSON-able, by key; those that were in the file. begun: key,
+    network and counts of the part that was under way. Raises ResumeError for a file of another
+    comparison.
     """
 
     def __init__(self, path: str | Path, facts: Mapping[str, Any]) -> None:
         self.path = Path(path)
         self.facts: dict[str, Any] = json.loads(json.dumps(dict(facts)))
-        self.parts: dict[str, Any] = self._load() if self.path.is_file() else {}
+        self.parts: dict[str, Any] = {}
+        self.begun: dict[str, Any] = {}
+        if self.path.is_file():
+            self.parts, self.begun = self._load()
 
-    def _load(self) -> dict[str, Any]:
+    def _load(self) -> tuple[dict[str, Any], dict[str, Any]]:
         try:
             found = json.loads(self.path.read_text())
             version, facts, parts = found["version"], found["facts"], dict(found["parts"])
+            begun = dict(found.get("begun", {}))
+            if begun:
+                tally_from_json(begun["tally"])
         except _DAMAGED as error:
             raise _no_progress(self.path, "a comparison", error) from error
         _refuse_other(self.path, "comparison", version, facts, self.facts)
-        return parts
+        return parts, begun
 
     def keep(self, key: str, part: Any) -> None:
         """Nothing; the file holds this part too."""
-        self.parts[key] = part
-        content = {"version": VERSION, "facts": self.facts, "parts": self.parts}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.parts[key], self.begun = part, {}
+        self.write()
+
+    def write(self) -> None:
+        """Nothing; the file holds all parts, and the one that is under way."""
+        content = {
+            "version": VERSION, "facts": self.facts, "parts": self.parts, "begun": self.begun
+        }  # fmt: skip
         write_whole(self.path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+class Part:
+    """The evaluation in one part of a comparison, kept in its ledger while it is under way.
+
+    network: a digest. tally: the counts of the same part and network that were kept, or None.
+    """
+
+    def __init__(self, ledger: Ledger, key: str, network: str) -> None:
+        self.ledger, self.own = ledger, {"key": key, "network": network}
+        found = ledger.begun
+        same = {name: found.get(name) for name in self.own} == self.own
+        self.tally = tally_from_json(found["tally"]) if same else None
+        self._pace = Pace()
+
+    def save(self, tally: Tally, now: bool = False) -> None:
+        """Nothing; the ledger's file holds the counts, at once or as soon as that costs little."""
+        if not now and not self._pace.due():
+            return
+        self.ledger.begun = {**self.own, "tally": tally.to_json()}
+        with self._pace.saving():
+            self.ledger.write()
+
+    def rest(self, batches: Iterable[Any]) -> Iterable[Any]:
+        """The batches that are left to do."""
+        return _rest(batches, 0 if self.tally is None else self.tally.images)
 
 
 _DAMAGED = (ValueError, TypeError, KeyError, AttributeError)

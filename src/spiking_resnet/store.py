@@ -1,11 +1,10 @@
 """A network in one .safetensors file: tensors as they are, everything else as JSON in its metadata.
 
-Nothing is pickled. Files are written whole: to a temporary name beside the target, then renamed.
+Nothing is pickled.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from spiking_resnet.files import write_whole
 from spiking_resnet.graph import KINDS, Fire, Graph, Node, tensors
 from spiking_resnet.neurons import Dcgs, Differential, Gated, IntegrateAndFire, Serial
 
@@ -43,20 +43,7 @@ def save(graph: Graph, path: str | Path) -> None:
     arrays = {f"snn/{name}": tensor for name, tensor in _arrays(graph).items()}
     if graph.ann is not None:
         arrays |= {f"ann/{name}": tensor for name, tensor in _arrays(graph.ann).items()}
-    write_whole(path, to_bytes(arrays, metadata={KEY: json.dumps(description)}))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Nothing; the file holds the content, or is as it was where writing fails (OSError)."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, to_bytes(arrays, metadata={KEY: json.dumps(description)}), folders=False)
 
 
 def digest(graph: Graph) -> str:

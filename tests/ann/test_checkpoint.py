@@ -8,7 +8,6 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from spiking_resnet.ann import checkpoint
 from spiking_resnet.ann.checkpoint import (
     CheckpointError,
     load,
@@ -16,7 +15,6 @@ from spiking_resnet.ann.checkpoint import (
     pretrained,
     pretrained_names,
     save,
-    write_atomically,
 )
 from spiking_resnet.ann.data import load_dataset
 from spiking_resnet.ann.resnet import build
@@ -154,27 +152,11 @@ def test_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, model, monkeyp
     def full(*_arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, failing, full)
+    monkeypatch.setattr(os, failing, full)
     with pytest.raises(OSError, match="No space left"):
         save(tmp_path / "a.safetensors", model, {"n": 2})
     assert (tmp_path / "a.safetensors").read_bytes() == old
     assert os.listdir(tmp_path) == ["a.safetensors"]
-
-
-def test_write_atomically_makes_folders_and_replaces(tmp_path):
-    path = tmp_path / "new" / "file"
-    write_atomically(path, b"one")
-    write_atomically(path, b"two")
-    assert path.read_bytes() == b"two"
-    assert os.listdir(path.parent) == ["file"]
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_device_without_space(tmp_path):
-    (tmp_path / f".file.{os.getpid()}.part").symlink_to("/dev/full")
-    with pytest.raises(OSError, match="No space left"):
-        write_atomically(tmp_path / "file", b"x" * 100_000)
-    assert os.listdir(tmp_path) == []
 
 
 def test_shipped_digits_network_is_as_good_as_it_says():

@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from spiking_resnet.ann import checkpoint, training_run
+from spiking_resnet.ann import training_run
 from spiking_resnet.ann.augment import Augmentation, resized
 from spiking_resnet.ann.checkpoint import CheckpointError, load
 from spiking_resnet.ann.data import DataError, Normalisation, load_dataset
@@ -216,7 +216,7 @@ def test_full_disk_leaves_no_half_written_file(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space left"):
             train(config(), TRAIN, TEST, out)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

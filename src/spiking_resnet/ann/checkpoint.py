@@ -1,7 +1,6 @@
 """Files of weights: ours (`.safetensors` with metadata) and third parties' (`.pt`, `.pth`)."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from spiking_resnet.ann.images import Normalisation
 from spiking_resnet.ann.resnet import ResNet, ResNetConfig, infer_config
+from spiking_resnet.files import write_whole
 
 _METADATA_KEY = "spiking_resnet"
 _TORCH_SUFFIXES = {".pt", ".pth", ".bin"}
@@ -46,24 +46,6 @@ class LoadedNetwork:
         return Normalisation(tuple(found["mean"]), tuple(found["std"]))
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Nothing; `path` holds the content, or is untouched where writing fails (OSError).
-
-    The content goes to a temporary file in the same directory, which then takes the name.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def save(path: str | Path, model: ResNet, metadata: Mapping[str, Any], half: bool = False) -> None:
     """Nothing; the file holds the weights, the configuration and the JSON-able metadata.
 
@@ -75,7 +57,7 @@ def save(path: str | Path, model: ResNet, metadata: Mapping[str, Any], half: boo
         tensors = {key: each.half() if each.dim() > 1 else each for key, each in tensors.items()}
     described = {**metadata, "config": model.config.to_json()}
     header = {"format": "pt", _METADATA_KEY: json.dumps(described)}
-    write_atomically(Path(path), tensors_to_bytes(tensors, header))
+    write_whole(Path(path), tensors_to_bytes(tensors, header))
 
 
 def load(path: str | Path) -> LoadedNetwork:

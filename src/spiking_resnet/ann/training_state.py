@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from spiking_resnet.ann.checkpoint import CheckpointError, write_atomically
+from spiking_resnet.ann.checkpoint import CheckpointError
 from spiking_resnet.ann.images import ImageData
 from spiking_resnet.ann.recipe import TrainConfig
+from spiking_resnet.files import write_whole
 from spiking_resnet.machine import processor, threads
 
 
@@ -41,7 +42,7 @@ def write_state(path: Path, identity: dict[str, Any], content: dict[str, Any]) -
     # Through memory: torch's own file writer reports a full disk as a RuntimeError.
     buffer = io.BytesIO()
     torch.save(whole, buffer)
-    write_atomically(path, buffer.getvalue())
+    write_whole(path, buffer.getvalue())
 
 
 def read_state(path: Path, identity: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from spiking_resnet.ann.checkpoint import write_atomically
 from spiking_resnet.ann.images import ImageData
 from spiking_resnet.cli import options
 from spiking_resnet.cli.conversion import BATCH, dataset_of, images_for, suited, warn_near_chance
@@ -15,6 +14,7 @@ from spiking_resnet.cli.facts import check_writable, command_line, file_facts, v
 from spiking_resnet.cli.networks import network
 from spiking_resnet.cli.terminal import out, say, warn, work_bar
 from spiking_resnet.compare import STEPS, Comparison, compared
+from spiking_resnet.files import write_whole
 from spiking_resnet.judging import prepared
 from spiking_resnet.recipes import RECIPES, Recipe, chosen, suiting
 from spiking_resnet.records import InputError
@@ -129,11 +129,9 @@ def compare(
         write_json(json_path, {**found.to_json(), **facts})
         say(f"wrote {json_path}")
     if table is not None:
-        table.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(table, f"`{facts['command']}`\n\n{report.markdown(found)}".encode())
+        write_whole(table, f"`{facts['command']}`\n\n{report.markdown(found)}".encode())
         say(f"wrote {table}")
     if plot is not None and (curves := report.curves(found)):
-        plot.parent.mkdir(parents=True, exist_ok=True)
         figure.plot(curves, plot, f"{source.spec}, {name}, n = {found.images:,}")
         say(f"wrote {plot}")
 

@@ -93,6 +93,5 @@ def diagnose(
         say(f"wrote {json_path}")
     if plot is not None:
         model = graph.notes.get("model", "network")
-        plot.parent.mkdir(parents=True, exist_ok=True)
         plot_diagnosis(found, plot, f"{model}, {name}, T = {steps}, n = {found.images:,}")
         say(f"wrote {plot}")

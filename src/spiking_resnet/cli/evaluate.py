@@ -204,7 +204,6 @@ def write_results(
     if plot is not None:
         label = f"SNN, {curve.notes.get('method', 'spiking')}"
         title = f"{curve.notes.get('model', 'network')}, {facts['dataset']}, n = {curve.images:,}"
-        plot.parent.mkdir(parents=True, exist_ok=True)
         figure.plot({label: curve}, plot, title)
         say(f"wrote {plot}")
 

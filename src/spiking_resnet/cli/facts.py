@@ -13,9 +13,9 @@ from typing import Any
 import torch
 import typer
 
-from spiking_resnet.ann.checkpoint import write_atomically
 from spiking_resnet.ann.images import ImageData
 from spiking_resnet.cli.terminal import arguments
+from spiking_resnet.files import write_whole
 from spiking_resnet.records import InputError
 
 
@@ -92,4 +92,4 @@ def check_writable(path: Path) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Nothing; `path` holds the whole content, or is as it was (OSError)."""
-    write_atomically(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+    write_whole(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())

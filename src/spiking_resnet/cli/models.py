@@ -9,12 +9,13 @@ import typer
 from rich.markdown import Markdown
 
 from spiking_resnet import ann
-from spiking_resnet.ann.checkpoint import LoadedNetwork, write_atomically
+from spiking_resnet.ann.checkpoint import LoadedNetwork
 from spiking_resnet.ann.data import load_dataset
 from spiking_resnet.ann.train import accuracy
 from spiking_resnet.cli import options
 from spiking_resnet.cli.facts import check_writable, write_json
 from spiking_resnet.cli.terminal import out, say
+from spiking_resnet.files import write_whole
 from spiking_resnet.report import models as report
 
 TITLE = """# The networks that come with the package
@@ -79,7 +80,7 @@ def models(
         say(f"wrote {json_path}")
     if cards is not None:
         text = "\n".join([TITLE, *(report.card(*each) for each in networks.items())])
-        write_atomically(cards, text.encode())
+        write_whole(cards, text.encode())
         say(f"wrote {cards}")
 
 

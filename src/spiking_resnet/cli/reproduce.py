@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from spiking_resnet.ann.checkpoint import write_atomically
 from spiking_resnet.ann.data import DATA_VARIABLE
 from spiking_resnet.cli.facts import check_writable
 from spiking_resnet.cli.terminal import err, say
+from spiking_resnet.files import write_whole
 from spiking_resnet.records import InputError
 from spiking_resnet.report.plot import plot
 from spiking_resnet.reproduce import NETWORKS, STUDIES, curves, markdown, run
@@ -65,7 +65,7 @@ def reproduce(
     named = None if networks is None else networks.split(",")
     results = list(run(study, data, out_path, named, images, tell, engine))
     text = markdown(results)
-    write_atomically(table, f"{text}\n".encode())
+    write_whole(table, f"{text}\n".encode())
     say(text)
     say(f"\nwrote {table}")
     for name in dict.fromkeys(result["network"] for result in results):

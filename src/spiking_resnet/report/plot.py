@@ -1,10 +1,11 @@
 """Figures of curves, for papers."""
 
-import os
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spiking_resnet.files import write_whole
 from spiking_resnet.records import Curve, InputError
 
 if TYPE_CHECKING:
@@ -53,12 +54,9 @@ def plot(curves: Mapping[str, Curve], path: str | Path, title: str = "") -> None
 
 def save(figure: "Figure", path: Path) -> None:
     """Nothing; `path` holds the figure, or is as it was (OSError)."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        figure.savefig(partial, format=path.suffix[1:].lower())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=path.suffix[1:].lower())
+    write_whole(path, drawn.getvalue())
 
 
 def check_path(path: str | Path) -> Path:
