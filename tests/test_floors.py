@@ -16,6 +16,8 @@ FLOORS = [
     ("graph.checks",),
     ("graph", "from_onnx"),
     ("records", "structure", "interpret", "calls", "windows"),
+    ("logits", "sources"),
+    ("capture",),
     ("moves",),
     ("aten_pools",),
     ("aten",),

@@ -3,6 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from spiking_resnet import methods
+from spiking_resnet.calls import TraceError
 from spiking_resnet.compare import Comparison, compare
 from spiking_resnet.convert import convert
 from spiking_resnet.diagnose import Diagnosis, diagnose
@@ -15,7 +16,7 @@ from spiking_resnet.records import Calibration, Curve, InputError, LayerCount, P
 from spiking_resnet.resume import ResumeError
 from spiking_resnet.simulate import simulate
 from spiking_resnet.store import StoreError, load, save
-from spiking_resnet.trace import TraceError, trace
+from spiking_resnet.trace import trace
 from spiking_resnet.tune import Limits, Tuning, tune
 
 try:

@@ -3,6 +3,7 @@
 import operator
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spiking_resnet.graph import Node
+
 _LEAVES = ("torch.nn.modules.", "spiking_resnet.ann.activation.")  # modules of one operation
+WRAPPED = "model"  # the user's module in the one that is captured (logits.Picked)
 BATCH = 2  # images in the example batch that a network is captured with
+
+
+class TraceError(ValueError):
+    """A network that cannot be converted; the message lists node, source line and remedy.
+
+    problems: the same one by one. nodes: what could be traced, in order (both may be empty).
+    """
+
+    def __init__(
+        self, message: str, problems: Iterable[str] = (), nodes: Iterable[Node] = ()
+    ) -> None:
+        super().__init__(message)
+        self.problems, self.nodes = tuple(problems), tuple(nodes)
 
 
 class Unsupported(Exception):
@@ -92,17 +109,12 @@ def name_of(call: torch.fx.Node) -> str:
     """The path of the module that made the call, with the operation where it is functional."""
     stack = list((call.meta.get("nn_module_stack") or {}).values())
     path, kind = stack[-1] if stack else ("", "")
+    path = str(path).removeprefix(WRAPPED).removeprefix(".")
     kind = kind if isinstance(kind, str) else kind.__module__
     operation = operation_of(call)
     if path and kind.startswith(_LEAVES) and ".container." not in kind:
-        return str(path)
+        return path
     return f"{path}.{operation}" if path else operation
-
-
-def where(message: str) -> str:
-    """The user's line in an error message of torch's, in brackets; empty if there is none."""
-    line = _user_line(message)
-    return f" ({line})" if line else ""
 
 
 def source_of(call: torch.fx.Node) -> str:
@@ -112,9 +124,18 @@ def source_of(call: torch.fx.Node) -> str:
 
 def _user_line(trace_text: str) -> str:
     """The last line of a stack trace outside torch, as "file:line: code"; empty if none."""
-    frames = re.findall(r'File "([^"]+)", line (\d+), in \S+\n\s+(.+)', trace_text)
+    found = re.findall(r'File "([^"]+)", line (\d+), in \S+\n\s+(.+)', trace_text)
+    return user_line((file, int(line), code) for file, line, code in found)
+
+
+def user_line(frames: Iterable[tuple[str, int, str]]) -> str:
+    """The last of frames (file, line, code) outside torch, as "file:line: code".
+
+    The user's own code goes before other libraries'; empty if there is none.
+    """
     library = f"{Path(torch.__file__).parent}{os.sep}"
-    own = [frame for frame in frames if not frame[0].startswith(library)]
+    foreign = [frame for frame in frames if not frame[0].startswith(library)]
+    own = [frame for frame in foreign if "site-packages" not in frame[0]] or foreign
     if not own:
         return ""
     file, line, code = own[-1]

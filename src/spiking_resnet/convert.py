@@ -1,26 +1,28 @@
 """From a trained network and some training images to a spiking network."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from spiking_resnet import interpret
+from spiking_resnet.calls import TraceError
 from spiking_resnet.from_onnx.file import read
 from spiking_resnet.from_onnx.reference import reference_logits
 from spiking_resnet.from_onnx.translate import graph_of, layout_of
 from spiking_resnet.graph import Graph
+from spiking_resnet.logits import own_logits
 from spiking_resnet.methods import Method, named
 from spiking_resnet.records import Calibration, InputError
-from spiking_resnet.trace import TraceError, trace
+from spiking_resnet.sources import Model, module_of, path_of
+from spiking_resnet.trace import trace
 
 TOLERANCE = 1e-3  # of the largest logit: far above float32 rounding, far below a wrong operation
 
 
 def convert(
-    model: nn.Module | str | Path,
+    model: Model,
     calibration: Tensor | Iterable[Any],
     method: str | Method = "hu2021",
 ) -> Graph:
@@ -42,17 +44,18 @@ def convert(
     return chosen.apply(traced_alike(model, images.first), images)
 
 
-def traced_alike(model: nn.Module | str | Path, images: Tensor) -> Graph:
+def traced_alike(model: Model, images: Tensor) -> Graph:
     """The traced graph of a model (see `convert`), which gave the model's own logits on 2 images.
 
     images: [N, C, H, W], as the model takes them. Raises what `convert` raises.
     """
     few, shape = images[:2], tuple(images.shape[1:])
-    if isinstance(model, nn.Module):
-        traced = trace(model, shape)
-        _compare(traced, few, _own_logits(model, few))
+    if (path := path_of(model)) is None:
+        network = module_of(model)
+        traced = trace(network, shape)
+        _compare(traced, few, own_logits(network, few))
     else:
-        file = read(model, shape)
+        file = read(path, shape)
         traced = graph_of(file)
         _compare(traced, few, reference_logits(file, few, layout_of(traced)))
     return traced
@@ -65,19 +68,6 @@ def _method(method: str | Method) -> Method:
         return named(method)
     except ValueError as error:
         raise InputError(str(error)) from error
-
-
-def _own_logits(model: nn.Module, images: Tensor) -> Tensor:
-    """The logits [N, K] of the model itself, in evaluation mode."""
-    parameter = next(model.parameters(), torch.zeros(()))
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.inference_mode():
-            return model(images.to(parameter.device, parameter.dtype)).float().cpu()
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def _compare(traced: Graph, images: Tensor, expected: Tensor) -> None:

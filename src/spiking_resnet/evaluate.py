@@ -12,10 +12,12 @@ from spiking_resnet import interpret
 from spiking_resnet.files import held
 from spiking_resnet.graph import Graph
 from spiking_resnet.labels import LabelError, class_labels
+from spiking_resnet.logits import own_logits
 from spiking_resnet.machine import hardware
 from spiking_resnet.records import Curve, InputError, images_of
 from spiking_resnet.resume import Part, Progress, module_digest, opened
 from spiking_resnet.simulate import simulate
+from spiking_resnet.sources import module_of
 from spiking_resnet.store import digest
 from spiking_resnet.tally import Tally
 
@@ -149,14 +151,7 @@ def _logits(ann: nn.Module | Graph, images: Tensor) -> Tensor:
     with torch.inference_mode():
         if isinstance(ann, Graph):
             return interpret.logits(ann, images)
-        parameter = next(ann.parameters(), torch.zeros(()))
-        modes = {module: module.training for module in ann.modules()}
-        ann.eval()
-        try:
-            return ann(images.to(parameter.device, parameter.dtype)).cpu()
-        finally:
-            for module, training in modes.items():
-                module.training = training
+        return own_logits(module_of(ann), images)
 
 
 class _Spiking(nn.Module):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spiking_resnet.calls import TraceError
 from spiking_resnet.from_onnx.translate import trace_onnx
 from spiking_resnet.graph import Affine, AvgPool, Conv2d, Fire, Graph, Linear, Node, ReLU
 from spiking_resnet.passes.fire import Kind, fire
@@ -16,7 +17,7 @@ from spiking_resnet.passes.snap import exact_steps, exact_steps_of
 from spiking_resnet.records import InputError
 from spiking_resnet.structure import carries_spikes
 from spiking_resnet.synapses import Size, sizes
-from spiking_resnet.trace import TraceError, trace
+from spiking_resnet.trace import trace
 
 Range = tuple[float, float]  # the lowest and the highest
 

@@ -1,11 +1,7 @@
-"""From an nn.Module to a Graph, or an error that names every culprit.
-
-Capture is by `torch.export` at the ATen level, which sees functional and in-place calls, modules
-used twice and declarations out of order as what they compute. It appears in this file alone.
-"""
+"""From an nn.Module to a Graph, or an error that names every culprit."""
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +13,7 @@ from spiking_resnet.calls import (
     BATCH,
     Call,
     Moved,
+    TraceError,
     Unsupported,
     Value,
     name_of,
@@ -24,90 +21,50 @@ from spiking_resnet.calls import (
     shape_of,
     source_of,
     unmoved,
-    where,
 )
+from spiking_resnet.capture import Captured, captured
 from spiking_resnet.graph import Graph, Input, Node, Output, rename_inputs
+from spiking_resnet.logits import evaluating
 from spiking_resnet.moves import BORDERS, MOVES, settled, whole_maps
+from spiking_resnet.records import InputError
+from spiking_resnet.sources import module_of
 
 
-class TraceError(ValueError):
-    """A network that cannot be converted; the message lists node, source line and remedy.
-
-    problems: the same one by one. nodes: what could be traced, in order (both may be empty).
-    """
-
-    def __init__(
-        self, message: str, problems: Iterable[str] = (), nodes: Iterable[Node] = ()
-    ) -> None:
-        super().__init__(message)
-        self.problems, self.nodes = tuple(problems), tuple(nodes)
-
-
-def trace(model: nn.Module, shape: Sequence[int]) -> Graph:
+def trace(model: nn.Module | torch.export.ExportedProgram, shape: Sequence[int]) -> Graph:
     """The graph that `model` computes in inference on images of `shape` (C, H, W).
 
     The model may be in training mode, on any device, wrapped in DataParallel or compiled; it is
     left as it was. BatchNorms become Affine nodes in float64. Raises TraceError.
     """
-    inner = _unwrap(model)
-    modes = {module: module.training for module in inner.modules()}
-    inner.eval()
+    network, image = module_of(model), image_shape(shape)
+    with evaluating(network):
+        return _Translation(captured(network, image)).graph(image)
+
+
+def image_shape(shape: Any) -> tuple[int, ...]:
+    """(C, H, W) as three numbers. Raises InputError."""
     try:
-        program = _export(inner, tuple(shape))
-        return _Translation(program).graph(tuple(shape))
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
-def _unwrap(model: nn.Module) -> nn.Module:
-    """The user's own module inside the wrappers that training puts around it."""
-    while True:
-        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            model = model.module
-        elif isinstance(original := getattr(model, "_orig_mod", None), nn.Module):
-            model = original
-        else:
-            return model
-
-
-def _export(model: nn.Module, shape: tuple[int, ...]) -> torch.export.ExportedProgram:
-    """The model as an ATen graph for a batch of BATCH images."""
-    parameter = next((p for p in model.parameters()), torch.zeros(()))
-    example = torch.zeros(BATCH, *shape, device=parameter.device, dtype=parameter.dtype)
-    try:
-        with torch.no_grad():
-            return torch.export.export(model, (example,), strict=False)
-    except Exception as error:
-        raise TraceError(
-            f"torch.export cannot capture {type(model).__name__} for images of shape {shape}: "
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
-            f"{where(str(error))}. "
-            "The forward pass must be the same operations for every image (no branch on values), "
-            "take one image batch [N, C, H, W] and fit this image size"
-        ) from error
+        sizes = tuple(operator.index(size) for size in shape)
+    except TypeError:
+        sizes = ()
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise InputError(f"shape is {shape!r}: give (C, H, W) of one image, such as (3, 224, 224)")
+    return sizes
 
 
 @dataclass
 class _Translation:
-    """The work of turning one exported program into nodes."""
+    """The work of turning what was captured into nodes."""
 
-    program: torch.export.ExportedProgram
+    captured: Captured
     nodes: dict[str, Node] = field(default_factory=dict)
     # By fx name: the name of a node, a Moved, a constant, or a list of these.
     values: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def graph(self, shape: tuple[int, ...]) -> Graph:
-        signature = self.program.graph_signature
-        if len(signature.user_inputs) != 1 or len(signature.user_outputs) != 1:
-            raise TraceError(
-                f"the network takes {len(signature.user_inputs)} inputs and returns "
-                f"{len(signature.user_outputs)} outputs: wrap it in a module that maps one image "
-                "batch [N, C, H, W] to one tensor of logits [N, K]"
-            )
-        constants = self._constants()
-        for call in self.program.graph.nodes:
+        constants = self.captured.constants
+        for call in self.captured.graph.nodes:
             if call.op == "placeholder":
                 if call.name in constants:
                     self.values[call.name] = constants[call.name].detach()
@@ -115,29 +72,33 @@ class _Translation:
                     self.values[call.name] = self.put(Input(name="input", inputs=(), shape=shape))
             elif call.op == "call_function" and "_assert" not in str(call.target):
                 self._translate(call)
-        final = self._settled(str(signature.user_outputs[0]))
-        self._raise_problems()
-        if not isinstance(final, str) or len(self.nodes[final].shape) != 1:
-            raise TraceError("the network does not return logits [N, K] that depend on the image")
+        final = self._logits(self.captured.logits)
         self.put(Output(name="output", inputs=(final,), shape=self.nodes[final].shape))
         return Graph(_reachable(self.nodes))
+
+    def _logits(self, end: Any) -> str:
+        """The name of the node whose value are the logits [N, K]."""
+        value = self.values[end.name] if isinstance(end, torch.fx.Node) else end
+        if isinstance(value, str) and len(shape := self.nodes[value].shape) != 1:
+            value = unmoved(Value(value, shape), Call(end.name, shape, source_of(end)))
+        if isinstance(value, Moved):
+            value = self._settled_value(_as_features(value))
+        self._raise_problems()
+        if not isinstance(value, str):
+            raise TraceError("what the network returns does not depend on the image")
+        shape = self.nodes[value].shape
+        if len(shape) != 1:
+            raise TraceError(
+                f"the network returns [N, {', '.join(map(str, shape))}], not logits [N, K]: end it "
+                "with what makes K numbers of an image, such as pooling and a linear layer"
+            )
+        return value
 
     def _raise_problems(self) -> None:
         if self.problems:
             listed = "\n".join(f"  {number}. {p}" for number, p in enumerate(self.problems, 1))
             message = f"{len(self.problems)} operation(s) cannot be converted:\n{listed}"
             raise TraceError(message, self.problems, self.nodes.values())
-
-    def _constants(self) -> dict[str, Tensor]:
-        """Parameters, buffers and other fixed tensors, by placeholder name."""
-        signature = self.program.graph_signature
-        state: dict[str, Any] = {**self.program.constants, **self.program.state_dict}
-        targets = {
-            **signature.inputs_to_parameters,
-            **signature.inputs_to_buffers,
-            **signature.inputs_to_lifted_tensor_constants,
-        }
-        return {name: state[target] for name, target in targets.items()}
 
     def put(self, node: Node) -> str:
         """Adds a node, under a name of its own; returns the name."""
@@ -213,13 +174,16 @@ class _Translation:
         """The value of an fx name, by a node of its own if it was moved."""
         value = self.values[name]
         if isinstance(value, Moved):
-            try:
-                value = self._put_all(settled(value)) or value.origin.name
-            except Unsupported as reason:
-                self._refuse(value.call, reason)
-                value = self._stand_in(value.places)
-            self.values[name] = value
+            value = self.values[name] = self._settled_value(value)
         return value
+
+    def _settled_value(self, moved: Moved) -> str:
+        """The name of the node that has a moved value."""
+        try:
+            return self._put_all(settled(moved)) or moved.origin.name
+        except Unsupported as reason:
+            self._refuse(moved.call, reason)
+            return self._stand_in(moved.places)
 
     def _made(
         self, call: torch.fx.Node, context: Call, arguments: list[Any], options: dict[str, Any]
@@ -262,6 +226,15 @@ class _Translation:
             name = self.put(rename_inputs(node, names))
             names[node.name] = name
         return name
+
+
+def _as_features(moved: Moved) -> Moved:
+    """A value with one axis of more than one entry, such as [N, K, 1, 1] or [N], as [N, K]."""
+    first, *rest = moved.places.shape or (0,)
+    if first != BATCH or moved.places.numel() != BATCH * max(rest, default=1):
+        return moved
+    places = moved.places.reshape(BATCH, -1)
+    return replace(moved, places=places, call=replace(moved.call, shape=places.shape[1:]))
 
 
 def _is_move(call: torch.fx.Node) -> bool:

@@ -12,12 +12,11 @@ from typing import Any
 
 from torch import Tensor
 
-from spiking_resnet.calls import Unsupported
+from spiking_resnet.calls import TraceError, Unsupported
 from spiking_resnet.from_onnx.file import Layout, OnnxFile, Operation, read
 from spiking_resnet.from_onnx.operators import BUILDERS, PER_VALUE, remedy
 from spiking_resnet.from_onnx.step import Activation, Step
 from spiking_resnet.graph import Flatten, Graph, Input, Node, Output
-from spiking_resnet.trace import TraceError
 
 _NOTE = "onnx"  # in a graph's notes
 

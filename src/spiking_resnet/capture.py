@@ -1,0 +1,188 @@
+"""From a module to its ATen calls, by `torch.export`, which appears in this file alone.
+
+Capture sees functional and in-place calls, modules used twice and declarations out of order as what
+they compute. Blocks under `torch.no_grad()` and the like, which it keeps apart, are written out.
+"""
+
+import contextlib
+import io
+import re
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+import torch
+from torch import Tensor, nn
+
+from spiking_resnet import logits
+from spiking_resnet.calls import BATCH, TraceError, operation_of, source_of, user_line
+
+_BLOCKS = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
+_ON_VALUES = ("data-dependent", "_local_scalar_dense", "DataDependent")  # in torch's messages
+
+
+@dataclass(frozen=True, eq=False)
+class Captured:
+    """What a model computes of BATCH images.
+
+    graph: its calls in order. constants: parameters, buffers and other fixed tensors, by the name
+    of their placeholder. logits: the call that makes the output, or a constant.
+    """
+
+    graph: torch.fx.Graph
+    constants: Mapping[str, Tensor]
+    logits: Any
+
+
+def captured(model: nn.Module, shape: tuple[int, ...]) -> Captured:
+    """The calls of a model in evaluation mode for images of `shape`. Raises TraceError."""
+    parameter = next((p for p in model.parameters()), torch.zeros(()))
+    example = torch.zeros(BATCH, *shape, device=parameter.device, dtype=parameter.dtype)
+    try:
+        with torch.no_grad(), _quiet():
+            program = torch.export.export(logits.Picked(model), (example,), strict=False)
+    except TraceError:
+        raise
+    except Exception as error:
+        raise TraceError(
+            f"{type(model).__name__} cannot be captured for images of shape {shape}: "
+            f"{_reason(error)}{_where(error)}. {_remedy(error)}"
+        ) from error
+    _write_out(program.graph, example.device.type)
+    _check_shapes(program.graph, type(model).__name__)
+    signature = program.graph_signature
+    state: dict[str, Any] = {**program.constants, **program.state_dict}
+    targets = {
+        **signature.inputs_to_parameters,
+        **signature.inputs_to_buffers,
+        **signature.inputs_to_lifted_tensor_constants,
+    }
+    kinds = [spec.kind.name for spec in signature.output_specs]
+    outputs = next(node for node in program.graph.nodes if node.op == "output").args[0]
+    return Captured(
+        graph=program.graph,
+        constants={name: state[target] for name, target in targets.items()},
+        logits=outputs[kinds.index("USER_OUTPUT")],
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torch warns of nothing, and prints no graphs on standard error, in this thread."""
+    with warnings.catch_warnings(), contextlib.redirect_stderr(_Others(sys.stderr)):
+        warnings.simplefilter("ignore")
+        yield
+
+
+class _Others(io.TextIOBase):
+    """A stream that hands on what other threads write."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.own = stream, threading.get_ident()
+
+    def write(self, text: str) -> int:
+        """The number of characters."""
+        return len(text) if threading.get_ident() == self.own else self.stream.write(text)
+
+    def flush(self) -> None:
+        """Nothing; what was handed on is written."""
+        self.stream.flush()
+
+
+def _reason(error: Exception) -> str:
+    """What torch.export says, in one line without its own advice."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    if any(sign in f"{type(error).__name__} {error}" for sign in _ON_VALUES):
+        return "it decides by the values of the images, or makes Python numbers of them"
+    return re.split(r"\. (?:See|If you|Maybe|Please) |\(unhinted", lines[0])[0].rstrip(". ")
+
+
+def _where(error: Exception) -> str:
+    """The user's line that an error came from, in brackets; empty if there is none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    inner = [frame for frame in frames if frame.filename not in (__file__, logits.__file__)]
+    line = user_line((frame.filename, frame.lineno or 0, frame.line or "") for frame in inner)
+    return f" ({line})" if line else ""
+
+
+def _remedy(error: Exception) -> str:
+    size = re.search(r"shape\[0\] to be equal to (\d+)|size\(\)\[0\] == (\d+)", str(error))
+    if size is not None:
+        return (
+            f"It was exported for batches of {size[1] or size[2]} images alone: export it with a "
+            "free batch, dynamic_shapes=({0: torch.export.Dim('batch')},), or give the module "
+            "it was exported from"
+        )
+    return (
+        "The forward pass must be the same operations for every image (no branch on values), "
+        "take one image batch [N, C, H, W] and fit this image size"
+    )
+
+
+def _check_shapes(graph: torch.fx.Graph, model: str) -> None:
+    """Raises TraceError for a call whose result has as many entries as the images' values say."""
+    for call in graph.nodes:
+        produced = call.meta.get("val")
+        for value in produced if isinstance(produced, list | tuple) else [produced]:
+            sizes = value.shape if isinstance(value, Tensor) else (value,)
+            if any(isinstance(size, torch.SymInt | torch.SymFloat) for size in sizes):
+                line = source_of(call)
+                raise TraceError(
+                    f"{model} cannot be captured: what {operation_of(call)} makes depends on the "
+                    f"values of the images{f' ({line})' if line else ''}. The forward pass must be "
+                    "the same operations for every image"
+                )
+
+
+def _write_out(graph: torch.fx.Graph, device: str) -> None:
+    """Nothing; blocks that only set a mode have become their calls."""
+    for call in list(graph.nodes):
+        if call.op != "call_function" or operation_of(call) not in _BLOCKS:
+            continue
+        place = next(i for i, a in enumerate(call.args) if _is_block(a))
+        block = getattr(graph.owning_module, str(call.args[place].target)).graph
+        _check_autocast(call, block, device)
+        _write_out(block, device)
+        made = _copied(graph, call, block, call.args[place + 1 :])
+        for user in list(call.users):  # all of them take one of its values
+            user.replace_all_uses_with(made[user.args[1]])
+            graph.erase_node(user)
+        graph.erase_node(call)
+
+
+def _is_block(argument: Any) -> bool:
+    return isinstance(argument, torch.fx.Node) and argument.op == "get_attr"
+
+
+def _copied(graph: torch.fx.Graph, call: torch.fx.Node, block: torch.fx.Graph, given: Any) -> Any:
+    """What a block returns of the values `given`; its calls stand in `graph`, before `call`."""
+    waiting, copies = iter(given), {}
+    with graph.inserting_before(call):
+        for inner in block.nodes:
+            if inner.op == "placeholder":
+                copies[inner] = next(waiting)
+            elif inner.op == "call_function":
+                copies[inner] = graph.node_copy(inner, copies.__getitem__)
+            elif inner.op == "output":
+                return torch.fx.map_arg(inner.args[0], copies.__getitem__)
+    raise AssertionError("a block of calls has an output")
+
+
+def _check_autocast(call: torch.fx.Node, block: torch.fx.Graph, device: str) -> None:
+    """Raises TraceError for a block that computes in half precision."""
+    if operation_of(call) != "wrap_with_autocast":
+        return
+    kind, dtype, enabled = call.args[:3]
+    if enabled and kind == device:
+        lines = [line for node in block.nodes if (line := source_of(node))]
+        raise TraceError(
+            f"torch.autocast inside the forward pass computes in {dtype}"
+            f"{f' ({lines[-1]})' if lines else ''}: neurons are made of float32 values. Leave it "
+            "out, or open it with enabled=self.training"
+        )
