@@ -384,6 +384,25 @@ def test_weights_for_a_network_from_the_users_file(tmp_path, model_file):
     assert torch.equal(stored.weight.float(), model[0].weight)
 
 
+def test_weights_among_several_are_chosen_by_their_key(tmp_path, model_file):
+    from torch import nn
+
+    models = [nn.Sequential(nn.Conv2d(1, 4, 3, 2), nn.ReLU(), nn.Flatten(), nn.Linear(36, 10))
+              for _ in range(2)]  # fmt: skip
+    content = dict(zip(("model", "model_ema"), (each.state_dict() for each in models), strict=True))
+    torch.save(content, tmp_path / "mine.ckpt")
+    out = tmp_path / "snn.safetensors"
+    common = ("convert", f"{model_file}:build", "--dataset", "digits", "--weights",
+              tmp_path / "mine.ckpt", "--out", out, "--calibration-images", 40)  # fmt: skip
+    for chosen, more in ((models[0], ()), (models[1], ("--weights-key", "model_ema"))):
+        text = ok(*common, *more)
+        assert ("warning:" in text and "choose by --weights-key" in text) == (not more)
+        stored = sr.load(out).ann.of(Conv2d)[0]
+        assert torch.equal(stored.weight.float(), chosen[0].weight)
+    message = refused("convert", f"{model_file}:build", "--weights-key", "ema")
+    assert "is for a file of --weights" in message
+
+
 def test_a_network_from_an_onnx_file(tmp_path):
     onnx_files = pytest.importorskip("onnx_files")
     path = onnx_files.keras_like(8, 1, one_channel_reshape=True).save(tmp_path / "model.onnx")

@@ -1,6 +1,9 @@
+import argparse
 import errno
 import os
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -17,6 +20,7 @@ from spiking_resnet.ann.checkpoint import (
     save,
 )
 from spiking_resnet.ann.data import load_dataset
+from spiking_resnet.ann.remarks import Remark
 from spiking_resnet.ann.resnet import build
 from spiking_resnet.ann.train import accuracy
 
@@ -48,11 +52,13 @@ def test_loading_leaves_the_global_generator_alone(tmp_path, model):
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("wrap", ["plain", "state_dict", "module.", "no counters"])
+@pytest.mark.parametrize("wrap", ["plain", "state_dict", "module.", "no counters", "net.model."])
 def test_third_party_files(tmp_path, model, wrap):
     state = model.state_dict()
     if wrap == "module.":
         state = {f"module.{key}": value for key, value in state.items()}
+    if wrap == "net.model.":
+        state = {"net": {f"model.{key}": value for key, value in state.items()}}
     if wrap == "no counters":
         state = {key: value for key, value in state.items() if "num_batches" not in key}
     torch.save(
@@ -116,20 +122,174 @@ def test_weights_that_do_not_fit_are_named(tmp_path, model, suffix, change, word
 def test_other_contents_are_refused(tmp_path, model):
     for name, content, words in (
         ("a.pt", [1, 2], "no dict of tensors"),
-        ("b.pt", {"epoch": 3}, "'epoch' is a int"),
+        ("b.pt", {"epoch": 3}, "no dict of tensors"),
         ("c.pt", {"weight": torch.zeros(1)}, "load_into"),
     ):
         torch.save(content, tmp_path / name)
         with pytest.raises(CheckpointError, match=words):
             load(tmp_path / name)
-    torch.save(model, tmp_path / "whole.pt")  # a pickled module may run code when loaded
-    with pytest.raises(CheckpointError, match="not a file of weights"):
-        load(tmp_path / "whole.pt")
     (tmp_path / "a.onnx").write_bytes(b"x")
     with pytest.raises(CheckpointError, match=r"\.safetensors"):
         load(tmp_path / "a.onnx")
     with pytest.raises(FileNotFoundError, match=r"none\.pt"):
         load(tmp_path / "none.pt")
+
+
+def small():
+    layers = nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 4)
+    return nn.Sequential(*layers)
+
+
+@pytest.fixture
+def trained():
+    """A state dict of `small` with numbers that no initialisation gives."""
+    torch.manual_seed(1)
+    return {
+        key: torch.randn(value.shape) if value.is_floating_point() else value
+        for key, value in small().state_dict().items()
+    }
+
+
+def behind(prefix, state):
+    return {prefix + key: value for key, value in state.items()}
+
+
+WRAPPINGS = {
+    "a.th": lambda s: {"state_dict": behind("module.", s), "best_prec1": 91.7},
+    "a.pth.tar": lambda s: {"epoch": 3, "state_dict": s, "optimizer": {"state": {0: s}, "lr": 0.1}},
+    "net.t7": lambda s: {"net": behind("module.", s), "acc": 95.1},
+    "compiled.pt": lambda s: behind("_orig_mod.module.", s),
+    "a.ckpt": lambda s: {
+        "state_dict": behind("model.", s) | {"criterion.weight": torch.ones(4)},
+        "pytorch-lightning_version": "2.4",
+        "hyper_parameters": {"lr": 0.1},
+    },
+    "deep.model": lambda s: {"a": {"weights": {"params": behind("backbone.net.", s)}}},
+    "inner.bin": lambda s: {f"{k[0]}.module{k[1:]}": v for k, v in s.items()},
+    "swa.pkl": lambda s: {"n_averaged": torch.tensor(3), **behind("module.", s)},
+    "thop": lambda s: s | {"total_ops": torch.ones(1), "0.total_params": torch.ones(1)},
+    "few.pt": lambda s: {k: v for k, v in s.items() if "num_batches" not in k},
+    "same.pt": lambda s: {"model": s, "model_ema": s},
+}
+
+
+@pytest.mark.filterwarnings("ignore::spiking_resnet.ann.remarks.Remark")
+@pytest.mark.parametrize("name", WRAPPINGS)
+def test_weights_are_found_by_their_names_wherever_they_are(tmp_path, trained, name):
+    torch.save(WRAPPINGS[name](trained), tmp_path / name)
+    model = small()
+    load_into(model, tmp_path / name)
+    assert all(torch.equal(trained[key], value) for key, value in model.state_dict().items())
+
+
+def test_wrapped_modules_take_plain_weights(tmp_path, trained):
+    torch.save(trained, tmp_path / "a.pt")
+    model = nn.DataParallel(small())
+    load_into(model, tmp_path / "a.pt")
+    assert torch.equal(model.module[0].weight, trained["0.weight"])
+
+
+def test_half_precision_is_read_as_the_numbers_it_holds(tmp_path, trained):
+    half = {k: v.half() if v.is_floating_point() else v for k, v in trained.items()}
+    torch.save(half, tmp_path / "a.pt")
+    model = small()
+    load_into(model, tmp_path / "a.pt")
+    assert model[0].weight.dtype == torch.float32
+    assert torch.equal(model[0].weight, half["0.weight"].float())
+
+
+@pytest.mark.parametrize("averages", ["state_dict_ema", "model_ema", "ema", "callbacks.EMA.shadow"])
+def test_running_averages_are_never_taken_or_passed_over_in_silence(tmp_path, trained, averages):
+    other = {key: value + 1 for key, value in trained.items()}
+    content = {"state_dict": trained}
+    inner = content
+    *outer, last = averages.split(".")
+    for key in outer:
+        inner = inner.setdefault(key, {})
+    inner[last] = other
+    torch.save(content, tmp_path / "a.pt")
+    model = small()
+    with pytest.warns(Remark, match=f"took the weights 'state_dict'.*{averages}.*weights_key"):
+        load_into(model, tmp_path / "a.pt")
+    assert torch.equal(model[0].weight, trained["0.weight"])
+    for key in (averages, last):
+        load_into(model, tmp_path / "a.pt", weights_key=key)
+        assert torch.equal(model[0].weight, other["0.weight"])
+    with pytest.raises(CheckpointError, match=r"no weights called 'best'.*state_dict"):
+        load_into(model, tmp_path / "a.pt", weights_key="best")
+
+
+def test_averages_behind_another_prefix(tmp_path, trained):
+    other = {key: value + 1 for key, value in trained.items()}
+    torch.save(behind("model.", trained) | behind("ema_model.module.", other), tmp_path / "a.pt")
+    model = small()
+    with pytest.warns(Remark, match="took the weights 'model'.*'ema_model'"):
+        load_into(model, tmp_path / "a.pt")
+    load_into(model, tmp_path / "a.pt", "ema_model")
+    assert torch.equal(model[0].weight, other["0.weight"])
+
+
+def test_several_networks_in_a_file_need_a_choice(tmp_path, trained):
+    teacher = {key: value + 1 for key, value in trained.items()}
+    torch.save({"student": trained, "teacher": teacher}, tmp_path / "a.pt")
+    model = small()
+    with pytest.raises(CheckpointError, match=r"'student', 'teacher'; choose one by --weights-key"):
+        load_into(model, tmp_path / "a.pt")
+    load_into(model, tmp_path / "a.pt", "teacher")
+    assert torch.equal(model[0].weight, teacher["0.weight"])
+
+
+def test_weights_of_another_network_show_what_is_there_and_what_is_needed(tmp_path, trained):
+    torch.save({"model": behind("encoder.", trained) | {"encoder.9.bias": torch.ones(2)}},
+               tmp_path / "a.pt")  # fmt: skip
+    with pytest.raises(
+        CheckpointError, match=r"a\.pt \(model\.encoder\): unexpected '9.bias' \[2\]"
+    ):
+        load_into(small(), tmp_path / "a.pt")
+    with pytest.raises(
+        CheckpointError, match=r"missing 'conv1\.weight' \[64, 3, 7, 7\].*unexpected"
+    ):
+        load_into(torchvision.models.resnet18(), tmp_path / "a.pt")
+    trained["4.weight"], trained["4.bias"] = torch.ones(7, 12), torch.ones(7)
+    torch.save(trained, tmp_path / "b.pt")
+    with pytest.raises(CheckpointError, match=r"only the last layer differs, it knows 7 .* not 4"):
+        load_into(small(), tmp_path / "b.pt")
+
+
+class Trap:
+    """Code that runs when its pickle is loaded."""
+
+    def __reduce__(self):
+        return (os.mkdir, ("trap",))
+
+
+def test_nothing_is_unpickled_and_the_remedy_is_named(tmp_path, monkeypatch, trained):
+    monkeypatch.chdir(tmp_path)
+    torch.save(small(), "whole.pth")
+    torch.save({"model": small(), "epoch": 3}, "inside.pt")
+    for name in ("whole.pth", "inside.pt"):
+        with pytest.raises(CheckpointError, match=r"pickled network.*\n.*\n.*state_dict\(\), 'we"):
+            load_into(small(), name)
+    torch.save({"state_dict": trained, "args": argparse.Namespace(lr=0.1)}, "args.pt")
+    with pytest.raises(CheckpointError, match=r"(?s)argparse\.Namespace.*found\['state_dict'\]"):
+        load_into(small(), "args.pt")
+    torch.save({"state_dict": trained, "trap": Trap()}, "trap.pt")
+    with pytest.raises(CheckpointError, match="mkdir"):
+        load_into(small(), "trap.pt")
+    assert not Path("trap").exists()
+    np.savez("keras.npz", **{key: value.numpy() for key, value in trained.items()})
+    with pytest.raises(CheckpointError, match="NumPy arrays"):
+        load_into(small(), "keras.npz")
+    Path("keras.h5").write_bytes(b"\x89HDF\r\n")
+    with pytest.raises(CheckpointError, match=r"HDF5.*\.onnx"):
+        load_into(small(), "keras.h5")
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_a_scripted_archive_is_named(tmp_path):
+    torch.jit.save(torch.jit.script(small()), tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=r"TorchScript.*\n.*jit\.load.*\n.*state_dict\(\)"):
+        load_into(small(), tmp_path / "a.pt")
 
 
 def test_load_into_any_module(tmp_path):

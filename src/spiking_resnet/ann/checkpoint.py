@@ -1,28 +1,35 @@
-"""Files of weights: ours (`.safetensors` with metadata) and third parties' (`.pt`, `.pth`)."""
+"""Files of weights: ours (`.safetensors` with metadata) and third parties' (`.pt`, `.ckpt`, …)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor, nn
 
 from spiking_resnet.ann.images import Normalisation
+from spiking_resnet.ann.remarks import remark
 from spiking_resnet.ann.resnet import ResNet, ResNetConfig, infer_config
+from spiking_resnet.ann.state_dicts import Part, Wanted, chosen, dictionaries, named
+from spiking_resnet.ann.weight_files import METADATA_KEY, CheckpointError, contents
 from spiking_resnet.files import write_whole
 
-_METADATA_KEY = "spiking_resnet"
-_TORCH_SUFFIXES = {".pt", ".pth", ".bin"}
+__all__ = [
+    "CheckpointError",
+    "LoadedNetwork",
+    "load",
+    "load_into",
+    "pretrained",
+    "pretrained_file",
+    "pretrained_names",
+    "save",
+]
+
 _PRETRAINED = files("spiking_resnet") / "pretrained"
-
-
-class CheckpointError(ValueError):
-    """A file of weights that cannot be used; the message says which key, why, and what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,22 +63,25 @@ def save(path: str | Path, model: ResNet, metadata: Mapping[str, Any], half: boo
     if half:
         tensors = {key: each.half() if each.dim() > 1 else each for key, each in tensors.items()}
     described = {**metadata, "config": model.config.to_json()}
-    header = {"format": "pt", _METADATA_KEY: json.dumps(described)}
+    header = {"format": "pt", METADATA_KEY: json.dumps(described)}
     write_whole(Path(path), tensors_to_bytes(tensors, header))
 
 
-def load(path: str | Path) -> LoadedNetwork:
-    """The network in a `.safetensors` file of ours, or a 6n+2 network in a third party's `.pt`.
+def load(path: str | Path, weights_key: str | None = None) -> LoadedNetwork:
+    """The network in a `.safetensors` file of ours, or a 6n+2 network in a third party's file.
 
-    The configuration comes from the metadata, else from the weights (`infer_config`). Prefixes
-    "module." and missing `num_batches_tracked` are accepted. Raises CheckpointError for damaged
-    files and for keys that are missing, unexpected, of another shape, or not finite.
+    The configuration comes from the metadata, else from the weights (`infer_config`). Files and
+    weights_key are those of `load_into`. Raises CheckpointError as it does.
     """
     path = Path(path)
-    state, metadata = _read(path)
+    content, metadata = contents(path)
     try:
         described = metadata.get("config")
-        config = infer_config(state) if described is None else ResNetConfig(**described)
+        config = (
+            _config(content, path, weights_key) if described is None else ResNetConfig(**described)
+        )
+    except CheckpointError:
+        raise
     except (ValueError, TypeError) as error:
         raise CheckpointError(
             f"{path}: no ResNet of this package: {error}; load other networks into their own "
@@ -79,97 +89,66 @@ def load(path: str | Path) -> LoadedNetwork:
         ) from error
     with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten
         model = ResNet(config)
-    _fill(model, state, path)
+    remark_of = _fill(model, content, path, weights_key)
+    if remark_of:
+        remark(remark_of)
     return LoadedNetwork(model.eval(), config, metadata)
 
 
-def load_into(model: nn.Module, path: str | Path) -> None:
-    """Nothing; the module holds the file's weights (`.safetensors`, `.pt`, `.pth`).
+def load_into(model: nn.Module, path: str | Path, weights_key: str | None = None) -> None:
+    """Nothing; the module holds the weights of a file that safetensors or torch.save wrote.
 
-    Raises CheckpointError as `load` does, and then leaves the module as it was.
+    They are found by the module's own names and shapes: in whatever dictionary they stand
+    (`state_dict`, `model`, …), whatever prefix they have (`module.`, `_orig_mod.`, `model.`, …).
+    weights_key: the dictionary's or the prefix' name, where several fit ("state_dict_ema");
+    otherwise running averages are passed over, with a Remark that says so.
+
+    Raises CheckpointError for damaged files, for pickled networks (nothing is unpickled), and for
+    weights that are missing, unexpected, of another shape, or not finite; the module is then as it
+    was.
     """
-    state, _ = _read(Path(path))
-    _fill(model, state, Path(path))
+    path = Path(path)
+    remark_of = _fill(model, contents(path)[0], path, weights_key)
+    if remark_of:
+        remark(remark_of)
 
 
-def _fill(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Nothing; the module's weights are `state`'s, or CheckpointError says what does not fit."""
-    own = model.state_dict()
-    counters = {key for key in own if key.endswith("num_batches_tracked")}
-    kind = type(model).__name__
-    remedy = f"choose the file of this {kind}, or build the network that the file belongs to"
-    if missing := [key for key in own if key not in state and key not in counters]:
-        raise CheckpointError(f"{path}: missing {_some(missing)}; {remedy}")
-    if unexpected := [key for key in state if key not in own]:
-        raise CheckpointError(f"{path}: unexpected {_some(unexpected)}; {remedy}")
+def _config(content: Any, path: Path, weights_key: str | None) -> ResNetConfig:
+    """The configuration of the ResNet in a file; ValueError for other networks."""
+    parts = dictionaries(content)
+    if not parts:
+        raise CheckpointError(f"{path}: holds no dict of tensors; save model.state_dict()")
+    problems = []
+    for state in _stems(parts, path, weights_key):
+        try:
+            return infer_config(state)
+        except ValueError as error:
+            problems.append(error)
+    raise problems[0]
+
+
+def _stems(parts: list[Part], path: Path, weights_key: str | None) -> Iterator[dict[str, Tensor]]:
+    """The tensors of every part by the names that follow what stands before a stem's."""
+    stem = Wanted(nn.ModuleDict({"conv1": nn.Conv2d(1, 1, 1, bias=False)}))
+    for part in named([each for one in parts for each in stem.candidates(one)], weights_key, path):
+        yield part.tensors
+
+
+def _fill(model: nn.Module, content: Any, path: Path, weights_key: str | None) -> str:
+    """A remark on the weights that the module now has, or an empty text; CheckpointError says what
+    does not fit.
+    """
+    wanted = Wanted(model)
+    part, said = chosen(content, wanted, path, weights_key)
+    state = wanted.own_names(part)
     for key, value in state.items():
-        if value.shape != own[key].shape:
-            raise CheckpointError(
-                f"{path}: {key!r} has shape {list(value.shape)}, the {kind} needs "
-                f"{list(own[key].shape)}; {remedy}"
-            )
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise CheckpointError(
                 f"{path}: {key!r} has NaN or infinite values; the training that wrote it diverged: "
                 "take an earlier checkpoint or train again with a smaller learning rate"
             )
-    model.load_state_dict({**{key: own[key] for key in counters}, **state})
-
-
-def _some(keys: list[str]) -> str:
-    """The first few keys and how many more there are."""
-    more = f" and {len(keys) - 3} more keys" if len(keys) > 3 else ""
-    return ", ".join(repr(key) for key in keys[:3]) + more
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a file by name, without "module." prefixes, and its metadata."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file of weights; check the path")
-    if path.suffix == ".safetensors":
-        state, metadata = _read_safetensors(path)
-    elif path.suffix in _TORCH_SUFFIXES:
-        state, metadata = _read_torch(path), {}
-    else:
-        raise CheckpointError(
-            f"{path}: unknown kind of file; weights are .safetensors, "
-            f"{', '.join(sorted(_TORCH_SUFFIXES))}"
-        )
-    return {key.removeprefix("module."): value for key, value in state.items()}, metadata
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    try:
-        with safe_open(path, framework="pt") as opened:
-            state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-            header = opened.metadata() or {}
-        return state, json.loads(header.get(_METADATA_KEY, "{}"))
-    except (SafetensorError, ValueError) as error:
-        raise CheckpointError(_damaged(path, error)) from error
-
-
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many types for damaged files
-        raise CheckpointError(_damaged(path, error)) from error
-    for wrapper in ("state_dict", "model_state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict) or not content:
-        raise CheckpointError(f"{path}: holds no dict of tensors; save model.state_dict()")
-    for key, value in content.items():
-        if not isinstance(value, Tensor):
-            raise CheckpointError(
-                f"{path}: {key!r} is a {type(value).__name__}, not a tensor; "
-                "save model.state_dict()"
-            )
-    return content
-
-
-def _damaged(path: Path, error: Exception) -> str:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return f"{path}: truncated or not a file of weights ({reason}); copy or download it again"
+    model.load_state_dict({**model.state_dict(), **state})
+    return said
 
 
 def pretrained_names() -> tuple[str, ...]:

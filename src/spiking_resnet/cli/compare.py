@@ -45,6 +45,7 @@ def compare(
     ctx: typer.Context,
     model: options.ModelArgument,
     weights: options.WeightsOption = None,
+    weights_key: options.WeightsKeyOption = None,
     methods: options.MethodsOption = "all",
     steps: options.StepsOption = DEFAULT_STEPS,
     dataset: options.DatasetOption = None,
@@ -99,7 +100,7 @@ def compare(
     for path in (resume, json_path, plot, table):
         if path is not None:
             check_writable(path)
-    source = network(model, weights, seed, dataset=dataset)
+    source = network(model, weights, seed, dataset=dataset, key=weights_key)
     if source.remark:
         warn(source.remark)
     name = two_splits(dataset_of(source, dataset))

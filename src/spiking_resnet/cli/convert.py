@@ -88,6 +88,7 @@ def convert(
     ctx: typer.Context,
     model: options.ModelArgument,
     weights: options.WeightsOption = None,
+    weights_key: options.WeightsKeyOption = None,
     out_path: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path(
         "snn.safetensors"
     ),
@@ -273,7 +274,7 @@ def convert(
     chosen = chosen_method(method, {**given, **options.parse_grid(grid)}, seed)
     wanted, framing = options.parse_normalisation(normalisation), options.parse_crop(crop)
     check_writable(out_path)
-    source = network(model, weights, seed, dataset=dataset)
+    source = network(model, weights, seed, dataset=dataset, key=weights_key)
     if source.remark:
         warn(source.remark)
     name = dataset_of(source, dataset)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import spiking_resnet as sr
+from spiking_resnet.cli import options
 from spiking_resnet.cli.facts import check_writable, command_line, versions, write_json
 from spiking_resnet.cli.networks import PUBLISHED, image_shape, network
 from spiking_resnet.cli.terminal import EXIT_SYSTEM, out, say
@@ -40,6 +41,7 @@ def inspect(
             show_default=False,
         ),
     ] = None,
+    weights_key: options.WeightsKeyOption = None,
     image_size: Annotated[
         str | None,
         typer.Option(help="224, 32x32 or 3x32x32.", show_default="what it is made for"),
@@ -58,7 +60,7 @@ def inspect(
     if model.endswith(".safetensors"):
         found = _converted(Path(model))
     else:
-        source = network(model, weights, random=True)
+        source = network(model, weights, random=True, key=weights_key)
         known = image_size is None and isinstance(source.model, Path)
         found = inspect_model(source.model, None if known else image_shape(source, image_size))
         shape = found.nodes[0].shape if found.nodes else ()

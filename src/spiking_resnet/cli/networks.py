@@ -56,24 +56,27 @@ def network(
     seed: int = 0,
     random: bool = False,
     dataset: str | None = None,
+    key: str | None = None,
 ) -> Network:
     """The network that MODEL and --weights name; random weights are drawn from the seed.
 
     dataset: what shipped weights were trained on, where that is said. random: this package's own
-    networks need no weights either. Raises InputError for unknown names, CheckpointError for files
-    that do not fit.
+    networks need no weights either. key: which weights of a file (`ann.load_into`).
+    Raises InputError for unknown names, CheckpointError for files that do not fit.
     """
+    if key is not None and (weights is None or weights == SHIPPED or not _is_file(weights)):
+        raise InputError("--weights-key is for a file of --weights: leave it out")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if spec.startswith("torchvision:"):
-            return _library(spec, weights, _torchvision)
+            return _library(spec, weights, key, _torchvision)
         if spec.startswith("timm:"):
-            return _library(spec, weights, _timm)
+            return _library(spec, weights, key, _timm)
         if spec.endswith(".onnx"):
             return _from_onnx(spec, weights)
         if ".py" in spec:
-            return _from_file(spec, weights)
-        return _own(spec, weights, random, dataset)
+            return _from_file(spec, weights, key)
+        return _own(spec, weights, key, random, dataset)
 
 
 def image_shape(source: Network, size: str | None) -> Shape:
@@ -101,7 +104,9 @@ def image_shape(source: Network, size: str | None) -> Shape:
     return known if first is None else first.in_channels, numbers[0], numbers[-1]
 
 
-def _own(spec: str, weights: str | None, random: bool, dataset: str | None) -> Network:
+def _own(
+    spec: str, weights: str | None, key: str | None, random: bool, dataset: str | None
+) -> Network:
     """A shipped network, or one of this package's ResNets with weights from a file."""
     if spec in ann.pretrained_names():
         if weights is not None:
@@ -125,7 +130,7 @@ def _own(spec: str, weights: str | None, random: bool, dataset: str | None) -> N
             f"{spec} needs --weights: {SHIPPED!r} if it comes with the package (`spiking-resnet "
             f"models` lists them), or a FILE: `spiking-resnet train --model {spec}` makes one"
         )
-    loaded = ann.load(weights)
+    loaded = ann.load(weights, key)
     if loaded.config.depth != depth:
         raise InputError(f"{weights} holds a resnet{loaded.config.depth}, not a {spec}")
     return _described(spec, Path(weights), loaded)
@@ -157,7 +162,7 @@ def _described(spec: str, path: Path | None, loaded: ann.LoadedNetwork) -> Netwo
     return Network(loaded.model, spec, path, loaded.normalisation, name, shape=shape)
 
 
-def _library(spec: str, weights: str | None, build: Any) -> Network:
+def _library(spec: str, weights: str | None, key: str | None, build: Any) -> Network:
     """A network of torchvision or timm, with a file's, the published or random weights."""
     model, normalisation, framing = build(spec.partition(":")[2], weights)
     shape = (3, framing.crop, framing.crop)
@@ -171,7 +176,7 @@ def _library(spec: str, weights: str | None, build: Any) -> Network:
         )
     path = Path(weights)
     if _is_file(weights):
-        ann.load_into(model, weights)
+        ann.load_into(model, weights, key)
     source = path if _is_file(weights) else None
     return Network(model, spec, source, normalisation, framing=framing, shape=shape)
 
@@ -242,7 +247,7 @@ def _from_onnx(spec: str, weights: str | None) -> Network:
     return Network(Path(spec), spec, Path(spec))
 
 
-def _from_file(spec: str, weights: str | None) -> Network:
+def _from_file(spec: str, weights: str | None, key: str | None) -> Network:
     """What a function without arguments in the user's file returns."""
     path, _, name = spec.rpartition(":")
     if not path.endswith(".py") or not name:
@@ -259,7 +264,7 @@ def _from_file(spec: str, weights: str | None) -> Network:
     if not isinstance(model, nn.Module):
         raise InputError(f"{name}() returned a {type(model).__name__}, not a torch.nn.Module")
     if weights is not None:
-        ann.load_into(model, weights)
+        ann.load_into(model, weights, key)
         return Network(model, spec, Path(weights))
     remark = f"no --weights: {spec} is taken with the weights that its function gave it"
     return Network(model, spec, remark=remark)

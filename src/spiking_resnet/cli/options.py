@@ -32,6 +32,14 @@ WeightsOption = Annotated[
         "what torchvision or timm publish.",
     ),
 ]
+WeightsKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weights-key",
+        show_default=False,
+        help="Which weights of a file that holds several, such as model_ema.",
+    ),
+]
 MethodsOption = Annotated[
     str, typer.Option("--methods", help="Names from the list below, by commas; or all.")
 ]

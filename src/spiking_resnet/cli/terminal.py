@@ -1,8 +1,9 @@
 """What the commands say: results, warnings, progress, and expected errors in one message."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 import typer
@@ -19,6 +20,7 @@ from rich.progress import (
 from rich.text import Text
 from typer.core import TyperGroup
 
+from spiking_resnet.ann.remarks import Remark
 from spiking_resnet.ann.train import TrainError
 
 out = Console(highlight=False)
@@ -47,7 +49,8 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """What the command returns."""
         try:
-            return super().invoke(ctx)
+            with _remarks_shown():
+                return super().invoke(ctx)
         except _EXPECTED as error:
             if ctx.meta.get(_DEBUG):
                 raise
@@ -82,6 +85,26 @@ def say(text: str = "") -> None:
 def warn(text: str) -> None:
     """Nothing; prints a warning to standard error."""
     err.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
+
+
+@contextmanager
+def _remarks_shown() -> Iterator[None]:
+    """Remarks of the source networks and their data are warnings of the command's own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", Remark)
+        usual = warnings.showwarning
+
+        def show(
+            message: Warning | str, category: type[Warning], filename: str, lineno: int,
+            file: TextIO | None = None, line: str | None = None,
+        ) -> None:  # fmt: skip
+            if issubclass(category, Remark):
+                warn(str(message))
+            else:
+                usual(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
 
 
 def say_error(text: str) -> None:

@@ -51,6 +51,7 @@ def tune(
     ctx: typer.Context,
     model: options.ModelArgument,
     weights: options.WeightsOption = None,
+    weights_key: options.WeightsKeyOption = None,
     target_loss: Annotated[
         float, typer.Option(help="Points of accuracy that may be lost.")
     ] = 0.5,
@@ -104,7 +105,7 @@ def tune(
         set_threads(threads)
     if json_path is not None:
         check_writable(json_path)
-    source = network(model, weights, seed, dataset=dataset)
+    source = network(model, weights, seed, dataset=dataset, key=weights_key)
     if source.remark:
         warn(source.remark)
     name = dataset_of(source, dataset)
@@ -127,9 +128,9 @@ def tune(
     right = round(found.ann_accuracy * found.images)
     warn_near_chance(right, found.images, images.classes, "validation")
     given = {
-        "--weights": weights, "--dataset": dataset, "--data": data, "--crop": crop,
-        "--normalisation": normalisation, "--calibration-images": calibration_images,
-        "--seed": seed,
+        "--weights": weights, "--weights-key": weights_key, "--dataset": dataset, "--data": data,
+        "--crop": crop, "--normalisation": normalisation,
+        "--calibration-images": calibration_images, "--seed": seed,
     }  # fmt: skip
     typed = [str(part) for pair in given.items() if pair[1] is not None for part in pair]
     trial = found.winner or found.nearest
