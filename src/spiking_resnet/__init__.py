@@ -8,7 +8,7 @@ from spiking_resnet.compare import Comparison, compare
 from spiking_resnet.convert import convert
 from spiking_resnet.diagnose import Diagnosis, diagnose
 from spiking_resnet.evaluate import as_module, evaluate
-from spiking_resnet.from_onnx.file import OnnxError
+from spiking_resnet.from_onnx.package import OnnxError
 from spiking_resnet.from_onnx.translate import trace_onnx
 from spiking_resnet.graph import Graph, GraphError
 from spiking_resnet.recipes import RECIPES, Recipe

@@ -189,8 +189,17 @@ def _linear(step: Step, weight: Tensor, bias: Tensor | None) -> Activation:
     return step.place(aten.BUILDERS["linear"](step.call((len(weight),)), x.value, columns, bias))
 
 
-def _middle(step: Step) -> Activation:
-    raise Unsupported("between layers it is no firing rate; only at the end it can be left out")
+def _softmax(step: Step) -> Activation:
+    x, kind = step.activation(), step.operation.kind
+    axis, count = step.option("axis"), len(x.axes)
+    if axis is None:
+        axis = 1 if step.opset < 13 else -1
+    old = f"axes {axis % count} to {count - 1} together"
+    shown = old if step.opset < 13 else f"axis {axis}"
+    raise Unsupported(
+        f"it normalises over {shown} of {('N', *x.sizes)}: {kind} can be left out only at the end, "
+        "over the classes of [N, K]; export the network without it, or with axis=1 there"
+    )
 
 
 PER_VALUE: dict[str, Builder] = {  # what treats all numbers, or all of a channel, alike
@@ -221,14 +230,14 @@ BUILDERS: dict[str, Builder] = {
     "Gemm": _gemm,
     "GlobalAveragePool": windows.global_average_pool,
     "GlobalMaxPool": windows.global_max_pool,
-    "LogSoftmax": _middle,
+    "LogSoftmax": _softmax,
     "MatMul": _matmul,
     "MaxPool": windows.max_pool,
     "Pad": windows.pad,
     "ReduceMean": windows.mean,
     "Reshape": moves.reshape,
     "Slice": moves.cut_out,
-    "Softmax": _middle,
+    "Softmax": _softmax,
     "Split": moves.split,
     "Squeeze": moves.reshape,
     "Transpose": moves.transpose,

@@ -58,6 +58,7 @@ class Step:
     sizes: Shape
     batch: int
     file: str
+    opset: int
     nodes: Mapping[str, Node]
     put: Callable[[Node], str]
 

@@ -75,7 +75,7 @@ class _Translation:
     problems: list[str] = field(default_factory=list)
 
     def graph(self) -> Graph:
-        self.values |= self.file.constants
+        self.values |= self.file.constants()
         self.values[self.file.input] = self._image()
         for operation in self.file.operations:
             self._translate(operation)
@@ -166,12 +166,16 @@ class _Translation:
             raise Unsupported(f"it has no spiking counterpart here. {remedy(operation.kind)}")
         sizes = self.file.shapes.get(operation.outputs[0])
         if sizes is None:
+            reason = self.file.facts.problems.get(operation.outputs[0])
             raise Unsupported(
-                "its shape cannot be told from the file; export with fixed sizes, or simplify the "
-                "file (onnxsim)"
+                f"its shape cannot be told from the file{f' ({reason})' if reason else ''}; export "
+                "with fixed sizes, or simplify the file (onnxsim)"
             )
         batch = self.file.shapes[self.file.input][0]
-        step = Step(operation, given, sizes, batch, self.file.path.name, self.nodes, self.put)
+        step = Step(
+            operation, given, sizes, batch, self.file.path.name, self.file.opset, self.nodes,
+            self.put,
+        )  # fmt: skip
         made = builder(step)
         values = made if isinstance(made, list) else [made]
         if sizes != (batch, *values[0].sizes):

@@ -1,11 +1,11 @@
 """Operations over windows of a map: convolution, pooling, padding, means."""
 
+from math import prod
 from typing import Any
-
-import torch
 
 from spiking_resnet import aten
 from spiking_resnet.calls import Unsupported
+from spiking_resnet.from_onnx.facts import MOST_NUMBERS
 from spiking_resnet.from_onnx.step import Activation, Step
 from spiking_resnet.graph import (
     Concat,
@@ -29,6 +29,9 @@ def _padding(step: Step, kernel: Pair, x: Activation) -> tuple[Pair, Pair]:
         top, left, bottom, right = step.option("pads", [0, 0, 0, 0])
         if min(top, left, bottom, right) < 0:
             raise Unsupported("padding by a negative size; slice instead")
+        around = (x.shape[0], x.shape[1] + top + bottom, x.shape[2] + left + right)
+        if prod(around) > MOST_NUMBERS:
+            raise Unsupported(f"padding to {around}, more than the {MOST_NUMBERS} numbers allowed")
         return (top, bottom), (left, right)
     pairs = []
     sizes = zip(x.shape[1:], kernel, _pair(step, "strides"), _pair(step, "dilations"), strict=True)
@@ -147,13 +150,14 @@ def _even(
     wanted = step.sizes[2:]
     if any(pad > width // 2 for pad, width in zip(border, kernel, strict=True)):
         return None
-    empty = torch.empty(1, *x.shape, device="meta")
     for beyond in (False, True):
-        shape = tuple(
-            torch.nn.functional.max_pool2d(empty, kernel, strides, border, dilations, beyond).shape[
-                1:
-            ]
+        counts = (
+            _windows(size, width, stride, pad, dilation, beyond)
+            for size, width, stride, pad, dilation in zip(
+                x.shape[1:], kernel, strides, border, dilations, strict=True
+            )
         )
+        shape = (x.shape[0], *counts)
         if all(have >= want for have, want in zip(shape[1:], wanted, strict=True)):
             pooled = aten.BUILDERS["max_pool2d"](
                 step.call(shape), x.value, kernel, strides, border, dilations, beyond
@@ -162,14 +166,25 @@ def _even(
     return None
 
 
+def _windows(size: int, width: int, stride: int, pad: int, dilation: int, beyond: bool) -> int:
+    """How many windows PyTorch's pool has along an axis; beyond: its ceil_mode."""
+    room = size + 2 * pad - dilation * (width - 1) - 1
+    count = room // stride + 1
+    more = beyond and room % stride > 0 and count * stride < size + pad
+    return count + 1 if more else count
+
+
 def _free_of_negatives(step: Step, name: str) -> bool:
     """Whether a value cannot be negative: a ReLU is behind it, and nothing but moves after that."""
-    node = step.nodes[name]
-    if isinstance(node, ReLU):
-        return True
-    return isinstance(node, _NEGATIVE_FREE) and all(
-        _free_of_negatives(step, before) for before in node.inputs
-    )
+    waiting, seen = [name], {name}
+    while waiting:
+        node = step.nodes[waiting.pop()]
+        if not isinstance(node, (ReLU, *_NEGATIVE_FREE)):
+            return False
+        if not isinstance(node, ReLU):
+            waiting += [before for before in node.inputs if before not in seen]
+            seen.update(node.inputs)
+    return True
 
 
 def cut(step: Step, x: Activation, ranges: dict[int, tuple[int, int, int]]) -> Activation:
