@@ -456,6 +456,36 @@ def test_npz_files_and_the_guard_of_training_images(tmp_path, digits_npz):
     ok("evaluate", snn, "--dataset", digits_npz / "test.npz", "--steps", 4)
 
 
+@pytest.fixture
+def digits_folder(tmp_path):
+    """Digits as grey image files: 5 of each class to train, 2 of each but the threes to test."""
+    for split, count in (("train", 5), ("test", 2)):
+        data = ann.load_dataset("digits", split).per_class(count)
+        for number, label in enumerate(data.labels.tolist()):
+            if split == "test" and label == 3:
+                continue
+            path = tmp_path / "digits" / split / f"digit {label}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(data.pixels(torch.tensor([number]))[0, 0].numpy()).save(path)
+    return tmp_path / "digits"
+
+
+def test_grey_image_files_for_a_network_of_one_channel(tmp_path, digits_folder):
+    out, results = tmp_path / "snn.safetensors", tmp_path / "results.json"
+    text = ok("convert", "digits_resnet8", "--dataset", digits_folder, "--out", out)
+    assert "read as grey" in text
+    assert "near chance" not in text
+    notes = sr.load(out).notes
+    assert notes["classes"] == [f"digit {label}" for label in range(10)]
+    text = ok("evaluate", out, "--steps", 32, "--json", results)
+    assert "no images of 1 of 10 classes (digit 3)" in text
+    assert json.loads(results.read_text())["ann"]["accuracy"] > 0.9
+    (digits_folder / "test" / "digit 0").rename(digits_folder / "test" / "zero")
+    (digits_folder / "train").rename(digits_folder / "other")
+    message = refused("evaluate", out, "--dataset", digits_folder / "test")
+    assert "images of 'zero', which is none of the network's 10 classes" in message
+
+
 # The protocol of ImageNet
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from spiking_resnet.ann.augment import Augmentation
+from spiking_resnet.ann.folders import from_folder
 from spiking_resnet.ann.images import (
     NORMALISATIONS,
     Batches,
@@ -17,7 +17,7 @@ from spiking_resnet.ann.images import (
     normalisation_named,
 )
 from spiking_resnet.ann.npz import from_npz
-from spiking_resnet.ann.pixels import DataError, Framing, MissingDataError, PixelsInFiles
+from spiking_resnet.ann.pixels import DataError, Framing, MissingDataError
 
 __all__ = [
     "DATASETS",
@@ -45,8 +45,6 @@ _TORCHVISION = {
     "cifar10": ("CIFAR10", "cifar-10-batches-py"),
     "cifar100": ("CIFAR100", "cifar-100-python"),
 }
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
-_SMALL = 64  # images of folders up to this size keep it; larger ones are framed as for ImageNet
 
 
 def load_dataset(
@@ -56,9 +54,10 @@ def load_dataset(
 
     `name` is one of `DATASETS`, or the path of an `.npz` file (`images` uint8 [N, H, W] or
     [N, H, W, C], `labels` integers; it is the split, whichever is asked for), or of a folder that
-    holds `{split}.npz`, `{split}/CLASS/*` or `CLASS/*`. `data` (or the environment variable
-    SPIKING_RESNET_DATA) is the directory of the named sets: `NAME/{train,test}.npz`, torchvision's
-    own layout, or `imagenet/SPLIT/CLASS/*`. `download` lets torchvision fetch what is missing.
+    holds `{split}.npz`, `{split}/CLASS/*` or `CLASS/*` (see `folders.from_folder`). `data` (or the
+    environment variable SPIKING_RESNET_DATA) is the directory of the named sets:
+    `NAME/{train,test}.npz`, torchvision's own layout, or `imagenet/SPLIT/CLASS/*`. `download` lets
+    torchvision fetch what is missing.
 
     Raises MissingDataError, naming the places looked at, and DataError for unusable contents.
     """
@@ -76,8 +75,7 @@ def load_dataset(
         if (path / f"{split}.npz").is_file():
             file = path / f"{split}.npz"
             return from_npz(file, path.name, split, None, NORMALISATIONS["none"])
-        inner = path / split
-        return _from_folder(inner if inner.is_dir() else path, path.name, split)
+        return from_folder(path, path.name, split)
     raise MissingDataError(
         f"{name!r} is neither a data set ({', '.join(DATASETS)}) nor a folder that exists; "
         "check the name, or give the path of an .npz file or a folder"
@@ -158,7 +156,7 @@ def _imagenet(root: Path, split: str, download: bool) -> ImageData:
     places = [root / "imagenet" / folder, root / folder]
     for place in places:
         if place.is_dir():
-            return _from_folder(place, "imagenet", split)
+            return from_folder(place, "imagenet", split)
     if download:  # torchvision cannot fetch ImageNet, but unpacks archives that lie here
         base = root / "imagenet" if (root / "imagenet").is_dir() else root
         try:
@@ -168,42 +166,9 @@ def _imagenet(root: Path, split: str, download: bool) -> ImageData:
                 f"imagenet: {base} has no archives that torchvision can unpack ({error}); get them "
                 "from image-net.org (an account is needed)"
             ) from error
-        return _from_folder(base / folder, "imagenet", split)
+        return from_folder(base / folder, "imagenet", split)
     raise MissingDataError(
         f"imagenet: neither {places[0]} nor {places[1]} is there; point --data (or "
         f"{DATA_VARIABLE}) at the directory that holds them, or put the archives of image-net.org "
         "there and ask for a download to have them unpacked"
     )
-
-
-def _from_folder(path: Path, name: str, split: str) -> ImageData:
-    """The set of `CLASS/*` image files; sorted folder names are the classes, empty ones count too.
-
-    Images of up to 64 pixels a side keep the size of the first; larger ones are resized to 256 and
-    cropped to 224, as most of torchvision's ImageNet networks expect (`framed` changes that).
-    """
-    classes = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
-    paths: list[Path] = []
-    labels: list[int] = []
-    for label, folder in enumerate(classes):
-        files = sorted(
-            file for file in (path / folder).rglob("*") if file.suffix.lower() in _IMAGE_SUFFIXES
-        )
-        paths += files
-        labels += [label] * len(files)
-    if not paths:
-        raise DataError(
-            f"{path}: no image files in folders of classes; expected {path}/CLASS/IMAGE.jpg"
-        )
-    try:
-        with Image.open(paths[0]) as first:
-            width, height = first.size
-    except OSError as error:
-        raise DataError(f"{paths[0]}: cannot be read as an image ({error})") from error
-    small = max(width, height) <= _SMALL
-    side = min(width, height)
-    framing = Framing(side, side) if small else Framing()
-    return ImageData(
-        name, split, PixelsInFiles(tuple(paths), framing),
-        torch.tensor(labels, dtype=torch.int64), len(classes), NORMALISATIONS["imagenet"],
-    )  # fmt: skip

@@ -14,6 +14,7 @@ from spiking_resnet.ann.pixels import (
     PixelsInMemory,
     PixelSource,
 )
+from spiking_resnet.ann.remarks import remark
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def normalisation_named(name: str) -> Normalisation:
 class ImageData:
     """A set of labelled images, pixels uint8; `len()` is their number.
 
-    Raises DataError for an empty set, or labels that do not fit the images or the classes.
+    class_names: where they are known, in the order of the labels. Raises DataError for an empty
+    set, or labels that do not fit the images or the classes.
     """
 
     name: str
@@ -82,6 +84,7 @@ class ImageData:
     labels: Tensor  # int64 [N], on the CPU
     classes: int
     normalisation: Normalisation
+    class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.labels):
@@ -135,6 +138,49 @@ class ImageData:
         if not isinstance(self.source, PixelsInFiles):
             return self
         return replace(self, source=replace(self.source, framing=framing))
+
+    def with_channels(self, channels: int) -> "ImageData":
+        """The set for a network of so many channels, which a Remark tells of where it changes.
+
+        Image files are read as grey for 1; grey pixels in memory are repeated for 3. DataError
+        for others.
+        """
+        if channels == self.channels:
+            return self
+        if isinstance(self.source, PixelsInFiles) and channels == 1:
+            remark(f"{self.name}: images are read as grey, for a network of one channel")
+            grey = replace(self.source, channels=1)
+            return replace(self, source=grey, normalisation=NORMALISATIONS["none"])
+        if isinstance(self.source, PixelsInMemory) and (self.channels, channels) == (1, 3):
+            remark(f"{self.name}: grey images are repeated, for a network of three channels")
+            return replace(self, source=PixelsInMemory(self.source.pixels.expand(-1, 3, -1, -1)))
+        raise DataError(
+            f"{self.name}: images have {self.channels} channels, the network takes {channels}: "
+            "choose the data set that it was trained on"
+        )
+
+    def ordered_as(self, names: Sequence[str]) -> "ImageData":
+        """The set with labels in the order of a network's classes, by their names.
+
+        Itself where its own names are not known. A Remark tells of labels that change; DataError
+        for images of classes that the network does not know.
+        """
+        if self.class_names is None or self.class_names == tuple(names):
+            return self
+        known = {name: label for label, name in enumerate(names)}
+        seen = {self.class_names[label] for label in self.labels.unique().tolist()}
+        if unknown := sorted(seen - known.keys()):
+            raise DataError(
+                f"{self.name} ({self.split}) has images of {unknown[0]!r}, which is none of the "
+                f"network's {len(names)} classes ({', '.join(names[:5])}, …): use the folders of "
+                "the images that it was trained on"
+            )
+        order = torch.tensor([known.get(name, 0) for name in self.class_names])
+        if not torch.equal(order[self.labels], self.labels):
+            remark(f"{self.name} ({self.split}): labels go by the network's own order of classes")
+        return replace(
+            self, labels=order[self.labels], classes=len(names), class_names=tuple(names)
+        )
 
     def per_class(self, count: int, seed: int = 0) -> "ImageData":
         """The set of `count` images of every class, chosen by the seed, in the set's own order.

@@ -12,14 +12,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from spiking_resnet.ann.pictures import DataError, read_picture
+
+__all__ = [
+    "INTERPOLATIONS",
+    "DataError",
+    "Framing",
+    "MissingDataError",
+    "PixelSource",
+    "PixelsInFiles",
+    "PixelsInMemory",
+]
+
 _READING_THREADS = 4  # decoding releases Python's lock
 _BATCHES_AHEAD = 2
 
 INTERPOLATIONS = {choice.name.lower(): choice for choice in Image.Resampling}
-
-
-class DataError(ValueError):
-    """A data set that cannot be used; the message says which, why, and what to do."""
 
 
 class MissingDataError(DataError, FileNotFoundError):
@@ -87,7 +95,7 @@ class Framing:
             )
 
     def apply(self, image: Image.Image) -> Tensor:
-        """uint8 [3, crop, crop] of an RGB image."""
+        """uint8 [C, crop, crop] of an RGB or a grey image."""
         width, height = image.size
         shortest = min(width, height)
         # As torchvision's Resize and CenterCrop: rounds the longer side down, the corner to even.
@@ -96,7 +104,8 @@ class Framing:
             image = image.resize(size, INTERPOLATIONS[self.interpolation])
         left, top = round((size[0] - self.crop) / 2.0), round((size[1] - self.crop) / 2.0)
         image = image.crop((left, top, left + self.crop, top + self.crop))
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        pixels = torch.from_numpy(np.array(image))
+        return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
     def to_json(self) -> dict[str, int | str]:
         """Its fields, for JSON."""
@@ -105,18 +114,19 @@ class Framing:
 
 @dataclass(frozen=True)
 class PixelsInFiles:
-    """RGB pixels of image files, framed."""
+    """RGB pixels of image files, framed; grey ones where there is 1 channel."""
 
     paths: tuple[Path, ...] = field(repr=False)
     framing: Framing
+    channels: int = 3
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of every image."""
-        return 3, self.framing.crop, self.framing.crop
+        return self.channels, self.framing.crop, self.framing.crop
 
     def read(self, indices: Tensor) -> Tensor:
-        """uint8 [len(indices), 3, crop, crop]."""
+        """uint8 [len(indices), C, crop, crop]."""
         return next(self.stream([indices]))
 
     def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -138,12 +148,7 @@ class PixelsInFiles:
             threads.shutdown(cancel_futures=True)
 
     def _read_one(self, path: Path) -> Tensor:
-        try:
-            with Image.open(path) as opened:
-                image = opened.convert("RGB")
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read as an image ({error}); remove it") from error
-        return self.framing.apply(image)
+        return self.framing.apply(read_picture(path, self.channels))
 
 
 def _stacked(images: list[Future[Tensor]]) -> Tensor:

@@ -14,7 +14,7 @@ from spiking_resnet.ann.data import load_dataset
 from spiking_resnet.ann.images import ImageData, Normalisation
 from spiking_resnet.ann.pixels import Framing
 from spiking_resnet.cli.facts import file_facts, fingerprint, versions
-from spiking_resnet.cli.networks import Network
+from spiking_resnet.cli.networks import Network, channels_of
 from spiking_resnet.cli.terminal import err, out, say, warn
 from spiking_resnet.graph import Graph
 from spiking_resnet.inspection import inspect_graph
@@ -68,6 +68,9 @@ def images_for(
 ) -> ImageData:
     """The images of a split, normalised and framed as asked for, else as is usual for a network."""
     found = load_dataset(name, split, data, download)
+    channels = channels_of(source)
+    if channels in (1, 3):
+        found = found.with_channels(channels)
     chosen = normalisation or source.normalisation or found.normalisation
     return framed(replace(found, normalisation=chosen), framing, source.framing)
 
@@ -132,6 +135,7 @@ def converted(
             "model": source.spec,
             "weights": None if source.weights is None else file_facts(source.weights),
             "dataset": name,
+            "classes": None if data.class_names is None else list(data.class_names),
             "normalisation": data.normalisation.to_json(),
             "framing": None if data.framing is None else data.framing.to_json(),
             "calibration": {

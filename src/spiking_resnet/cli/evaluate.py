@@ -145,8 +145,10 @@ def test_images(
     if name is None:
         raise InputError(f"{snn} names no data set: use --dataset")
     images = load_dataset(name, split, data, download)
-    refuse_training_images(graph, name, images, split)
+    images = images.with_channels(graph.input.shape[0])
     images = framed(images, framing, _stored_framing(graph))
+    refuse_training_images(graph, name, images, split)
+    images = images.ordered_as(graph.notes.get("classes") or images.class_names or ())
     return name, _normalised(graph, images, normalisation)
 
 

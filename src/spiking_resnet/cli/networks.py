@@ -16,6 +16,7 @@ from spiking_resnet import ann
 from spiking_resnet.ann.images import Normalisation
 from spiking_resnet.ann.pixels import Framing
 from spiking_resnet.ann.resnet import NAMES, depth_of
+from spiking_resnet.from_onnx.translate import trace_onnx
 from spiking_resnet.records import InputError
 
 Shape = tuple[int, int, int]
@@ -98,10 +99,19 @@ def image_shape(source: Network, size: str | None) -> Shape:
         raise InputError(f"--image-size {size!r}: write it like 224, 32x32 or 3x32x32")
     if len(numbers) == 3:
         return numbers[0], numbers[1], numbers[2]
-    modules = source.model.modules() if isinstance(source.model, nn.Module) else ()
-    first = next((m for m in modules if isinstance(m, nn.Conv2d)), None)
-    known = source.shape[0] if source.shape is not None else 3
-    return known if first is None else first.in_channels, numbers[0], numbers[-1]
+    return channels_of(source) or 3, numbers[0], numbers[-1]
+
+
+def channels_of(source: Network) -> int | None:
+    """The channels of the images that a network takes; None where that cannot be seen."""
+    if isinstance(source.model, Path):
+        try:
+            return trace_onnx(source.model).input.shape[0]
+        except ValueError:  # conversion says what is wrong with the file
+            return None
+    first = next((m for m in source.model.modules() if isinstance(m, nn.Conv2d)), None)
+    known = None if source.shape is None else source.shape[0]
+    return known if first is None else first.in_channels
 
 
 def _own(
