@@ -21,6 +21,7 @@ FLOORS = [
     ("moves",),
     ("aten_pools",),
     ("aten",),
+    ("heads",),
     ("trace", "from_onnx.package"),
     ("from_onnx.load", "from_onnx.ends", "from_onnx.standard"),
     ("from_onnx.evaluate",),

@@ -308,7 +308,18 @@ _REMEDIES = {
         *("silu", "gelu", "sigmoid", "hardswish", "hardsigmoid", "tanh", "elu", "selu", "mish"),
         *("softplus", "hardshrink", "celu", "glu", "softsign", "log_sigmoid", "rrelu"),
     ),
-    "Leave it out: it does not change which logit is largest.": ("softmax", "log_softmax"),
+    "Use a network without attention; at the very end, over the classes, it is left out.": (
+        *("softmax", "log_softmax"),
+    ),
+    "Convert the float network, as it was before it was prepared for quantisation.": (
+        *("fused_moving_avg_obs_fake_quant", "fake_quantize_per_tensor_affine"),
+        *("fake_quantize_per_channel_affine", "quantize_per_tensor", "dequantize_per_tensor"),
+        *("quantize_per_channel", "dequantize_per_channel", "quantize", "dequantize"),
+    ),
+    "For a trained quantised activation use spiking_resnet.ann.activation.QCFS(levels, threshold), "
+    "which is threshold * clip(floor(x * levels / threshold + 1/2) / levels, 0, 1).": (
+        *("floor", "round", "ceil", "trunc", "frac", "sign", "heaviside"),
+    ),
     "Use BatchNorm, whose statistics are fixed in inference.": (
         *("layer_norm", "group_norm", "instance_norm", "native_layer_norm", "rms_norm"),
     ),

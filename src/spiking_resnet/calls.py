@@ -14,6 +14,7 @@ from torch import Tensor
 from spiking_resnet.graph import Node
 
 _LEAVES = ("torch.nn.modules.", "spiking_resnet.ann.activation.")  # modules of one operation
+_WRAPPER = str(Path(__file__).with_name("logits.py"))  # its forward calls the user's
 WRAPPED = "model"  # the user's module in the one that is captured (logits.Picked)
 BATCH = 2  # images in the example batch that a network is captured with
 
@@ -53,7 +54,12 @@ class Call:
     operation: str = ""
 
     def base(self, *inputs: Value) -> dict[str, Any]:
-        """The fields common to all nodes."""
+        """The fields common to all nodes. Raises Unsupported where an input is a constant."""
+        if not all(isinstance(value, Value) for value in inputs):
+            raise Unsupported(
+                f"{self.operation} of values of the image and a constant (such as a class token); "
+                "only sums and products with a constant can be"
+            )
         names = tuple(value.name for value in inputs)
         return {"name": self.name, "inputs": names, "shape": self.shape, "source": self.source}
 
@@ -129,13 +135,9 @@ def _user_line(trace_text: str) -> str:
 
 
 def user_line(frames: Iterable[tuple[str, int, str]]) -> str:
-    """The last of frames (file, line, code) outside torch, as "file:line: code".
-
-    The user's own code goes before other libraries'; empty if there is none.
-    """
+    """The last of frames (file, line, code) outside torch, as "file:line: code"; empty if none."""
     library = f"{Path(torch.__file__).parent}{os.sep}"
-    foreign = [frame for frame in frames if not frame[0].startswith(library)]
-    own = [frame for frame in foreign if "site-packages" not in frame[0]] or foreign
+    own = [frame for frame in frames if not frame[0].startswith((library, _WRAPPER))]
     if not own:
         return ""
     file, line, code = own[-1]

@@ -105,9 +105,9 @@ def _reason(error: Exception) -> str:
 
 def _where(error: Exception) -> str:
     """The user's line that an error came from, in brackets; empty if there is none."""
-    frames = traceback.extract_tb(error.__traceback__)
-    inner = [frame for frame in frames if frame.filename not in (__file__, logits.__file__)]
-    line = user_line((frame.filename, frame.lineno or 0, frame.line or "") for frame in inner)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
+    found = [(frame.filename, frame.lineno or 0, frame.line or "") for frame in frames]
+    line = user_line(f for f in found if "site-packages" not in f[0]) or user_line(found)
     return f" ({line})" if line else ""
 
 

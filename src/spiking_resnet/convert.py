@@ -12,6 +12,7 @@ from spiking_resnet.from_onnx.file import read
 from spiking_resnet.from_onnx.reference import reference_logits
 from spiking_resnet.from_onnx.translate import graph_of, layout_of
 from spiking_resnet.graph import Graph
+from spiking_resnet.heads import with_heads
 from spiking_resnet.logits import own_logits
 from spiking_resnet.methods import Method, named
 from spiking_resnet.records import Calibration, InputError
@@ -73,7 +74,7 @@ def _method(method: str | Method) -> Method:
 def _compare(traced: Graph, images: Tensor, expected: Tensor) -> None:
     """Raises TraceError unless the traced network gives the expected logits."""
     with torch.inference_mode():
-        found = interpret.logits(traced, images)
+        found = with_heads(traced, interpret.logits(traced, images))
     error = float((found - expected).abs().max())
     if not error <= TOLERANCE * max(float(expected.abs().max()), 1e-6):
         raise TraceError(

@@ -24,6 +24,8 @@ from spiking_resnet.calls import (
 )
 from spiking_resnet.capture import Captured, captured
 from spiking_resnet.graph import Graph, Input, Node, Output, rename_inputs
+from spiking_resnet.heads import FUNCTIONS as HEADS
+from spiking_resnet.heads import heads, notes, refuse
 from spiking_resnet.logits import evaluating
 from spiking_resnet.moves import BORDERS, MOVES, settled, whole_maps
 from spiking_resnet.records import InputError
@@ -64,17 +66,20 @@ class _Translation:
 
     def graph(self, shape: tuple[int, ...]) -> Graph:
         constants = self.captured.constants
+        left_out = heads(self.captured.logits)
         for call in self.captured.graph.nodes:
             if call.op == "placeholder":
                 if call.name in constants:
                     self.values[call.name] = constants[call.name].detach()
                 else:
                     self.values[call.name] = self.put(Input(name="input", inputs=(), shape=shape))
+            elif call in left_out:
+                self.values[call.name] = self._kept(self._resolve(call.args[0], lazy=True))
             elif call.op == "call_function" and "_assert" not in str(call.target):
                 self._translate(call)
         final = self._logits(self.captured.logits)
         self.put(Output(name="output", inputs=(final,), shape=self.nodes[final].shape))
-        return Graph(_reachable(self.nodes))
+        return Graph(_reachable(self.nodes), notes(left_out))
 
     def _logits(self, end: Any) -> str:
         """The name of the node whose value are the logits [N, K]."""
@@ -198,6 +203,8 @@ class _Translation:
         if _is_move(call):
             return _moved(call, context, arguments, options)
         builder = BUILDERS.get(operation)
+        if operation.lstrip("_") in HEADS:
+            refuse(call)
         if builder is None:
             raise Unsupported(f"{operation} has no spiking counterpart here. {remedy(operation)}")
         if isinstance(before := arguments[0], Moved):  # a mean
