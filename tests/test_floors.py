@@ -11,7 +11,7 @@ import spiking_resnet
 
 ROOT = Path(spiking_resnet.__file__).parent
 FLOORS = [
-    ("machine", "labels", "neurons", "files"),
+    ("machine", "labels", "neurons", "files", "surroundings"),
     ("graph.nodes",),
     ("graph.checks",),
     ("graph", "from_onnx"),
@@ -107,7 +107,7 @@ def test_imports_only_go_down(path):
 
 @pytest.mark.parametrize("path", [path for path in FILES if path not in CORE], ids=module)
 def test_the_source_networks_know_nothing_of_the_rest(path):
-    below = ("ann", "machine", "labels", "files")
+    below = ("ann", "machine", "labels", "files", "surroundings")
     assert all(name.split(".")[0] in below for name in imported(path))
 
 

@@ -114,7 +114,7 @@ def _clamp(call: Call, x: Value, low: Any = None, high: Any = None, **rest: Any)
         )
     ceiling = None if high is None else float(high)
     if low < 0:
-        return _signed(call, x, torch.ones(()), ceiling, -float(low))
+        return _signed(call, x, torch.ones((), dtype=torch.float32), ceiling, -float(low))
     return ReLU(**call.base(x), ceiling=ceiling)
 
 
@@ -157,7 +157,7 @@ def _signed(
 
 
 def _leaky_relu(call: Call, x: Value, slope: float = 0.01) -> Any:
-    return _signed(call, x, torch.tensor(float(slope)))
+    return _signed(call, x, torch.tensor(float(slope), dtype=torch.float32))
 
 
 def _prelu(call: Call, x: Value, slope: Any) -> Any:
@@ -202,7 +202,11 @@ def _sum(call: Call, x: Any, y: Any, x_gain: float, y_gain: float) -> Any:
 
 def _constant(value: Any, like: Value) -> Tensor:
     """A number, or one for each channel of `like`, as float64 [] or [C]."""
-    constant = value.detach().cpu() if isinstance(value, Tensor) else torch.tensor(float(value))
+    constant = (
+        value.detach().cpu()
+        if isinstance(value, Tensor)
+        else torch.tensor(float(value), dtype=torch.float32)
+    )
     constant = constant.double()
     if constant.numel() == 1:
         return constant.reshape(())

@@ -40,7 +40,7 @@ class Captured:
 
 def captured(model: nn.Module, shape: tuple[int, ...]) -> Captured:
     """The calls of a model in evaluation mode for images of `shape`. Raises TraceError."""
-    parameter = next((p for p in model.parameters()), torch.zeros(()))
+    parameter = next((p for p in model.parameters()), torch.zeros((), dtype=torch.float32))
     example = torch.zeros(BATCH, *shape, device=parameter.device, dtype=parameter.dtype)
     try:
         with torch.no_grad(), _quiet():

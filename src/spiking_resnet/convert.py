@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from spiking_resnet import interpret
@@ -17,6 +16,7 @@ from spiking_resnet.logits import own_logits
 from spiking_resnet.methods import Method, named
 from spiking_resnet.records import Calibration, InputError
 from spiking_resnet.sources import Model, module_of, path_of
+from spiking_resnet.surroundings import undisturbed
 from spiking_resnet.trace import trace
 
 TOLERANCE = 1e-3  # of the largest logit: far above float32 rounding, far below a wrong operation
@@ -45,6 +45,7 @@ def convert(
     return chosen.apply(traced_alike(model, images.first), images)
 
 
+@undisturbed()
 def traced_alike(model: Model, images: Tensor) -> Graph:
     """The traced graph of a model (see `convert`), which gave the model's own logits on 2 images.
 
@@ -73,7 +74,7 @@ def _method(method: str | Method) -> Method:
 
 def _compare(traced: Graph, images: Tensor, expected: Tensor) -> None:
     """Raises TraceError unless the traced network gives the expected logits."""
-    with torch.inference_mode():
+    with undisturbed():
         found = with_heads(traced, interpret.logits(traced, images))
     error = float((found - expected).abs().max())
     if not error <= TOLERANCE * max(float(expected.abs().max()), 1e-6):

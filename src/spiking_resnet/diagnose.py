@@ -40,6 +40,7 @@ from spiking_resnet.neurons import even_count, per_channel
 from spiking_resnet.rates import Stand, stands, summed_currents
 from spiking_resnet.records import InputError, Run
 from spiking_resnet.simulate import simulate
+from spiking_resnet.surroundings import undisturbed
 
 OWN = ("weights", "clipping", "quantisation", "unevenness")
 CONTRIBUTIONS = ("inherited", *OWN)
@@ -141,11 +142,12 @@ def diagnose(
     Raises InputError for an empty loader, for a graph that does not know what it came from, and for
     max pools of each step's spikes (rule "instant").
     """
-    tally = _Tally(graph, stands(graph), steps)
+    with undisturbed():
+        tally = _Tally(graph, stands(graph), steps)
     for batch in loader:
-        images, labels = labelled(batch)
-        run = simulate(graph, images, steps, engine=engine, neurons=graph.neurons)
-        with torch.inference_mode():
+        with undisturbed():
+            images, labels = labelled(batch)
+            run = simulate(graph, images, steps, engine=engine, neurons=graph.neurons)
             tally.add(images, labels, run)
         if progress is not None:
             progress(tally.images, tally.correct)
@@ -226,7 +228,7 @@ class _Sums:
     def layer(self, stand: Stand, before: float, images: int) -> LayerError:
         """What the sums come to. before: the agreement before this population."""
         activation, error = (float(square / self.values) ** 0.5 for square in self.squares)
-        agreed = [before, *(self.agreed / images).tolist()]
+        agreed = [before, *(self.agreed.double() / images).tolist()]
         lost = [0.0, *(a - b for a, b in pairwise(agreed))]
         unit = activation or 1.0
         parts = {

@@ -19,6 +19,7 @@ from spiking_resnet.resume import Part, Progress, module_digest, opened
 from spiking_resnet.simulate import simulate
 from spiking_resnet.sources import module_of
 from spiking_resnet.store import digest
+from spiking_resnet.surroundings import undisturbed
 from spiking_resnet.tally import Tally
 
 STEPS = (8, 16, 32, 64, 128, 350)
@@ -90,11 +91,12 @@ def _counted(
     saved = tally
     try:
         for batch in batches:
-            images, labels = labelled(batch)
-            run = simulate(graph, images.to(device), tally.steps[-1], tally.steps, engine)
-            check_labels(labels, run.logits.shape[2])
-            decided = None if reference is None else _logits(reference, images)
-            tally = tally.added(run, labels, decided)
+            with undisturbed():
+                images, labels = labelled(batch)
+                run = simulate(graph, images.to(device), tally.steps[-1], tally.steps, engine)
+                check_labels(labels, run.logits.shape[2])
+                decided = None if reference is None else _logits(reference, images)
+                tally = tally.added(run, labels, decided)
             if kept is not None:
                 kept.save(tally)
             if progress is not None:
@@ -148,7 +150,7 @@ def check_labels(labels: Tensor, classes: int) -> None:
 
 def _logits(ann: nn.Module | Graph, images: Tensor) -> Tensor:
     """The artificial network's logits, [N, K]."""
-    with torch.inference_mode():
+    with undisturbed():
         if isinstance(ann, Graph):
             return interpret.logits(ann, images)
         return own_logits(module_of(ann), images)

@@ -16,6 +16,7 @@ from spiking_resnet.passes.fold_bn import fold_bn
 from spiking_resnet.passes.snap import exact_steps, exact_steps_of
 from spiking_resnet.records import InputError
 from spiking_resnet.structure import carries_spikes
+from spiking_resnet.surroundings import undisturbed
 from spiking_resnet.synapses import Size, sizes
 from spiking_resnet.trace import trace
 
@@ -89,6 +90,7 @@ class Inspection:
         return {"converts": not self.problems, "total": asdict(self.total), **asdict(self)}
 
 
+@undisturbed()
 def inspect_model(model: nn.Module | Path, shape: Sequence[int] | None = None) -> Inspection:
     """What a module computes on images of `shape` (C, H, W), and all that cannot be converted.
 
@@ -113,6 +115,7 @@ def _traced(model: nn.Module | Path, shape: Sequence[int] | None) -> Graph:
     return trace(model, shape)
 
 
+@undisturbed()
 def inspect_graph(graph: Graph) -> Inspection:
     """What a converted network consists of, with the facts of its populations."""
     nodes = _facts(graph.nodes, {})
@@ -150,7 +153,7 @@ def _remarks(graph: Graph) -> dict[str, str]:
     """What conversion makes of the nodes of a traced graph, where that is not plain."""
     folded = fold_bn(graph)
     found = {node.name: FOLDED for node in graph.of(Affine) if node.name not in folded.by_name}
-    ones = {node.name: torch.ones(()) for node in folded.of(ReLU)}
+    ones = {node.name: torch.ones((), dtype=torch.float32) for node in folded.of(ReLU)}
     spiking = fire(folded, ones, Kind(initial_potential=0.0))
     spikes, fixed = carries_spikes(spiking), _before_neurons(spiking)
     for node in spiking.nodes:
@@ -180,7 +183,7 @@ def _population(graph: Graph, node: Fire, own: Mapping[str, Size]) -> Population
         shape=node.shape,
         neurons=own[node.name].neurons,
         synapses=sum(own[name].synapses for name in _feeding(graph, node)),
-        scale=None if scale is None else _range(torch.tensor(scale)),
+        scale=None if scale is None else _range(torch.tensor(scale, dtype=torch.float32)),
         threshold=_range(node.neuron.threshold),
         reset=node.neuron.reset,
         grid=node.grid,

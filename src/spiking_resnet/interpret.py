@@ -126,7 +126,9 @@ def cut(node: Slice, x: Tensor) -> Tensor:
 
 def select(node: Select, x: Tensor) -> Tensor:
     """The chosen entries of one axis of x, in the order given."""
-    return x.index_select(node.axis + 1, torch.tensor(node.index, device=x.device))
+    return x.index_select(
+        node.axis + 1, torch.tensor(node.index, dtype=torch.int64, device=x.device)
+    )
 
 
 def add(node: Add, *values: Tensor) -> Tensor:
@@ -162,7 +164,7 @@ def present(node: Input, images: Tensor, time: int) -> Tensor:
             return images
         return torch.round(images.double() * 2.0**node.grid) * 2.0**-node.grid
     generator = torch.Generator().manual_seed(node.seed * 1_000_003 + time)
-    chance = torch.rand(node.shape, generator=generator).to(images.device)
+    chance = torch.rand(node.shape, generator=generator, dtype=torch.float32).to(images.device)
     spikes = images.abs() > chance * node.scale  # the same draw for every image of a batch
     return images.sign() * spikes * node.amplitude
 
@@ -234,7 +236,7 @@ def _advance(node: Node, inputs: list[Tensor], memory: dict[str, Tensor], time: 
     name = node.name
     if isinstance(node, Fire):
         before = memory[name] if name in memory else neurons.start(node.neuron, inputs[0])
-        emitted = memory.get(emitted_by(name), torch.zeros(()))
+        emitted = memory.get(emitted_by(name), torch.zeros((), dtype=torch.float32))
         value, memory[name] = neurons.step(node.neuron, before, inputs[0], emitted, time)
         if node.neuron.remembers:
             memory[emitted_by(name)] = neurons.remembered(

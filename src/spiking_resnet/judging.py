@@ -17,7 +17,6 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from spiking_resnet import interpret
@@ -39,6 +38,7 @@ from spiking_resnet.records import (
     standard_error,
 )
 from spiking_resnet.resume import Part
+from spiking_resnet.surroundings import undisturbed
 
 Images = Tensor | Iterable[Any]
 
@@ -103,18 +103,17 @@ def prepared(model: nn.Module | str | Path, calibration: Images, loader: Iterabl
     ann = relu_first(fold_bn(traced))
     judging = _Judging(loader, ann)
     hashed, known, count, right = blake2b(digest_size=16), set(seen), 0, 0
-    with torch.inference_mode():
-        for images, labels in judging:
-            check_labels(labels, ann.output.shape[0])
-            own = [image_digest(image) for image in images]
-            if shared := sum(one in known for one in own):
-                raise InputError(
-                    f"{shared} images of a judged batch are calibration images too, so accuracy on "
-                    "them says little: choose others"
-                )
-            hashed.update(b"".join(own) + labels.numpy().tobytes())
-            right += int((interpret.logits(ann, images).argmax(1) == labels).sum())
-            count += len(labels)
+    for images, labels in judging:
+        check_labels(labels, ann.output.shape[0])
+        own = [image_digest(image) for image in images]
+        if shared := sum(one in known for one in own):
+            raise InputError(
+                f"{shared} images of a judged batch are calibration images too, so accuracy on "
+                "them says little: choose others"
+            )
+        hashed.update(b"".join(own) + labels.numpy().tobytes())
+        right += int((_decided(ann, images) == labels).sum())
+        count += len(labels)
     if count == 0:
         raise InputError("the loader gave no images: check the data set, --limit and the split")
     joined = blake2b(b"".join(sorted(seen)), digest_size=16).hexdigest()
@@ -133,10 +132,16 @@ class _Judging:
         parts = self.loader.split(64) if isinstance(self.loader, Tensor) else self.loader
         for batch in parts:
             if isinstance(batch, Tensor):
-                with torch.inference_mode():
-                    yield images_of(batch), interpret.logits(self.ann, images_of(batch)).argmax(1)
+                images = images_of(batch)
+                yield images, _decided(self.ann, images)
             else:
                 yield labelled(batch)
+
+
+@undisturbed()
+def _decided(ann: Graph, images: Tensor) -> Tensor:
+    """The classes [N] that the artificial network names."""
+    return interpret.logits(ann, images).argmax(1)
 
 
 def _digests(source: Images) -> list[bytes]:

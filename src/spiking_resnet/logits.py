@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from spiking_resnet.calls import TraceError
+from spiking_resnet.surroundings import undisturbed
 
 
 class Picked(nn.Module):
@@ -91,8 +92,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def own_logits(model: nn.Module, images: Tensor) -> Tensor:
     """What the model itself makes of images [N, C, H, W]: logits [N, K], in evaluation mode."""
-    parameter = next(model.parameters(), torch.zeros(()))
-    with evaluating(model), torch.inference_mode():
+    parameter = next(model.parameters(), torch.zeros((), dtype=torch.float32))
+    with evaluating(model), undisturbed():
         output = model(images.to(parameter.device, parameter.dtype))
         logits = picked(output, type(model).__name__)
         return logits.float().cpu().reshape(len(images), -1)

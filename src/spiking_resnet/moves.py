@@ -92,7 +92,9 @@ def _of_one_image(moved: Moved) -> Tensor:
     own = len(places) == BATCH and places.numel() > 0
     if own:
         own = bool(
-            (places // count).eq(torch.arange(BATCH).view(-1, *[1] * (places.ndim - 1))).all()
+            (places // count)
+            .eq(torch.arange(BATCH, dtype=torch.int64).view(-1, *[1] * (places.ndim - 1)))
+            .all()
         )
     if not own or not torch.equal(places[1], places[0] + count):
         raise Unsupported(
@@ -135,7 +137,7 @@ def _maps(call: Call, origin: Value, channels: Tensor, rows: Tensor, columns: Te
         made = choices(part, origin, index)
         nodes += made
         parts.append(Value(made[-1].name, made[-1].shape) if made else origin)
-    places = torch.tensor(order).argsort().tolist()
+    places = torch.tensor(order, dtype=torch.int64).argsort().tolist()
     shape = (len(order), height, columns.shape[1])
     joined = Concat(**replace(call, name=f"{call.name}.parts", shape=shape).base(*parts))
     reordered = choices(call, Value(joined.name, shape), [places])
@@ -152,4 +154,6 @@ def whole_maps(moved: Moved, axes: Sequence[int]) -> bool:
     if moved.places.numel() != BATCH * torch.Size(shape).numel():
         return False
     table = moved.places.permute(*kept, *reduced).reshape(-1, shape[1] * shape[2])
-    return torch.equal(table.sort(1).values.flatten(), torch.arange(table.numel()).double())
+    return torch.equal(
+        table.sort(1).values.flatten(), torch.arange(table.numel(), dtype=torch.float64)
+    )

@@ -233,10 +233,14 @@ def step(
         if isinstance(neuron, Serial) and not 0 <= time - neuron.start < neuron.window:
             fired = torch.zeros_like(fired)
         if isinstance(neuron, Gated) and time >= neuron.pre_steps:
-            fired = fired * (1 - torch.as_tensor(emitted))
+            fired = fired * (1 - emitted)
     else:
         fired = torch.floor(charged / threshold).clamp(max=neuron.levels)
-        floor = -torch.as_tensor(emitted).clamp(max=neuron.levels) if neuron.signed else 0.0
+        floor = (
+            -torch.as_tensor(emitted, dtype=charged.dtype).clamp(max=neuron.levels)
+            if neuron.signed
+            else 0.0
+        )
         fired = fired.clamp(min=floor)
     rest = charged - threshold * fired if neuron.reset == "subtract" else charged * (1 - fired)
     return per_channel(neuron.amplitude, current) * fired, rest

@@ -32,6 +32,7 @@ from spiking_resnet.graph import (
 )
 from spiking_resnet.records import Point
 from spiking_resnet.structure import carries_spikes, spiking_depth
+from spiking_resnet.surroundings import undisturbed
 from spiking_resnet.synapses import connections, sizes
 
 
@@ -82,7 +83,7 @@ def fan_out(graph: Graph) -> dict[str, Tensor]:
     without a weight (an identity that enters a sum, an average pool's) is one too.
     """
     spikes = carries_spikes(graph)
-    with torch.inference_mode(False), torch.enable_grad():
+    with undisturbed(), torch.enable_grad():
         fired = {
             node.name: torch.ones(1, *node.shape, dtype=torch.float64, requires_grad=True)
             for node in graph.of(Fire)
@@ -97,7 +98,10 @@ def fan_out(graph: Graph) -> dict[str, Tensor]:
                 values[node.name] = _handed_on(node, inputs)
             arriving = arriving + sum(_arrivals(graph, node, value) for value in inputs)
         if not arriving.requires_grad:  # nothing reads spikes but the read-out's own neurons
-            return {name: torch.zeros(ones.shape[1:]).double() for name, ones in fired.items()}
+            return {
+                name: torch.zeros(ones.shape[1:], dtype=torch.float64)
+                for name, ones in fired.items()
+            }
         found = torch.autograd.grad(
             arriving, list(fired.values()), allow_unused=True, materialize_grads=True
         )

@@ -15,6 +15,7 @@ from torch import Tensor
 from spiking_resnet import interpret, neurons
 from spiking_resnet.graph import Conv2d, Fire, Graph, Input, Linear, MaxPool, Node
 from spiking_resnet.neurons import Differential, IntegrateAndFire
+from spiking_resnet.surroundings import undisturbed
 
 NUMBERS = 2**22  # values of one layer worked on at once, over its images and steps
 
@@ -48,7 +49,7 @@ class Pair:
 
     def walk(self) -> None:
         """Settles every node in order."""
-        with torch.inference_mode():
+        with undisturbed():
             for node in self.graph.nodes:
                 self.visit(node)
 
@@ -150,7 +151,9 @@ class Pair:
             sums = received.expand(self.steps, *received.shape[1:]).cumsum(0)
             pooled = interpret.max_pool(node, sums.flatten(0, 1)).unflatten(0, (len(sums), -1))
             values.append(torch.cat([pooled[:1], pooled.diff(dim=0)]))
-        self.spiking[node.name] = _Sent(torch.cat(values, 1), torch.ones(()), None)
+        self.spiking[node.name] = _Sent(
+            torch.cat(values, 1), torch.ones((), dtype=torch.float32), None
+        )
         self.artificial[node.name] = torch.cat(
             [interpret.max_pool(relu, self.wanted(node, part)) for part in self.parts(node)]
         )
@@ -162,8 +165,8 @@ class Pair:
         steps = self.steps
         potential = neurons.start(neuron, current[0])
         shift = neurons.per_channel(shift, potential)
-        spikes = torch.empty(steps, *potential.shape)
-        emitted: Tensor = torch.zeros(())
+        spikes = torch.empty(steps, *potential.shape, dtype=torch.float32)
+        emitted: Tensor = torch.zeros((), dtype=torch.float32)
         for t in range(steps):
             now = current[t if len(current) > 1 else 0]
             if t == 0 or not self.once:

@@ -77,7 +77,7 @@ def stands(graph: Graph) -> tuple[Stand, ...]:
     found: list[Stand] = []
     for node in graph.nodes:
         if isinstance(node, Input):
-            heights[node.name] = torch.tensor(node.scale).double()
+            heights[node.name] = torch.tensor(node.scale, dtype=torch.float64)
         elif isinstance(node, Fire):
             last = output.readout != "mean" and node.name in output.inputs
             twin = (
@@ -86,9 +86,9 @@ def stands(graph: Graph) -> tuple[Stand, ...]:
                 else ann[node.name if node.name in ann.by_name else node.inputs[0]]
             )
             if last:
-                height = torch.tensor(output.scale).double()
+                height = torch.tensor(output.scale, dtype=torch.float64)
             elif node.name in thresholds:
-                height = torch.tensor(thresholds[node.name]).double()
+                height = torch.tensor(thresholds[node.name], dtype=torch.float64)
             else:  # neurons of their own after a pool
                 height = heights[node.inputs[0]] * node.neuron.threshold.double()
             heights[node.name] = height
@@ -100,7 +100,7 @@ def stands(graph: Graph) -> tuple[Stand, ...]:
                 node = replace(node, divisor=pool.divisor)
             heights[node.name] = spike_scale(graph, node, heights)
     if output.readout == "mean":
-        found.append(Stand(output.name, None, ann.output, torch.tensor(1.0).double()))
+        found.append(Stand(output.name, None, ann.output, torch.tensor(1.0, dtype=torch.float64)))
     return tuple(found)
 
 

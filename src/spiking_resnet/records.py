@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spiking_resnet.surroundings import Modes
+
 
 class InputError(ValueError):
     """Images, batches or numbers that cannot be used; the message says which and what to do."""
@@ -30,7 +32,9 @@ class LayerCount:
 
     def rate(self, steps: Iterable[int]) -> Tensor:
         """Spikes per neuron and step, [R], up to each of the recorded `steps`."""
-        return self.spikes.double().mean(1) / (self.neurons * torch.tensor(list(steps)))
+        return self.spikes.double().mean(1) / (
+            self.neurons * torch.tensor(list(steps), dtype=torch.float64)
+        )
 
 
 def packed(spikes: Tensor) -> Tensor:
@@ -203,7 +207,7 @@ class Calibration:
 
     def __init__(self, source: Tensor | Iterable[Any]) -> None:
         parts: Iterable[Any] = source.split(500) if isinstance(source, Tensor) else source
-        stream = (images_of(part) for part in parts)
+        stream = _called_back(parts, Modes.now())
         first = next(stream, None)
         if first is None or len(first) == 0:
             raise InputError("the calibration set is empty: give it some training images")
@@ -230,8 +234,21 @@ class Calibration:
                     yield joined[start : start + self.BATCH], self.BATCH
                 waiting, count = [joined[whole:]], count - whole
         if count:
-            zeros = torch.zeros(self.BATCH - count, *self.shape)
+            zeros = torch.zeros(self.BATCH - count, *self.shape, dtype=torch.float32, device="cpu")
             yield torch.cat([*waiting, zeros]), count
+
+
+def _called_back(parts: Iterable[Any], modes: Modes) -> Iterator[Tensor]:
+    """The images of every part; the user's code that makes them runs in the user's modes."""
+    end = object()
+    with modes.entered():
+        source = iter(parts)
+    while True:
+        with modes.entered():
+            part = next(source, end)
+        if part is end:
+            return
+        yield images_of(part)
 
 
 def images_of(batch: Any) -> Tensor:

@@ -2,8 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from types import ModuleType
 
 import torch
@@ -14,6 +13,7 @@ from spiking_resnet.engines.plan import Plan, Result
 from spiking_resnet.graph import Fire, Graph
 from spiking_resnet.passes.snap import MANTISSA, exact_steps
 from spiking_resnet.records import InputError, LayerCount, Run, Trains, images_of
+from spiking_resnet.surroundings import undisturbed
 
 ENGINES: dict[str, ModuleType] = {
     "cpu": cpu,
@@ -41,24 +41,29 @@ def simulate(
     by neuron. Nothing is carried from one call to the next.
     Raises InputError.
     """
-    record = _check(graph, images, steps, record, {*trains, *neurons}, window)
-    name, module = choose(graph, engine, images.device)
-    images = images.detach().float()
-    watch = _to_watch(graph, images, record[-1])
-    plan = Plan(images, record, tuple(trains), tuple(neurons), watch, window)
-    begin = time.perf_counter()
-    with torch.inference_mode(), _exact_arithmetic():
+    with undisturbed():
+        record = _check(graph, images, steps, record, {*trains, *neurons}, window)
+        name, module = choose(graph, engine, images.device)
+        images = images.detach().float()
+        watch = _to_watch(graph, images, record[-1])
+        plan = Plan(images, record, tuple(trains), tuple(neurons), watch, window)
+        begin = time.perf_counter()
         result = module.run(graph.to(images.device), plan)
-    seconds = time.perf_counter() - begin
-    remark = _inexact(graph, watch, result)
+        seconds = time.perf_counter() - begin
+        return _run_of(graph, plan, result, name, seconds)
+
+
+def _run_of(graph: Graph, plan: Plan, result: Result, engine: str, seconds: float) -> Run:
+    """What an engine found, as users read it."""
+    remark = _inexact(graph, plan.watch, result)
     return Run(
-        record=record,
+        record=plan.record,
         logits=torch.stack(result.logits),
         spikes={
             name: LayerCount(neurons, torch.stack(result.recorded[name]))
             for name, neurons in graph.neurons.items()
         },
-        engine=name,
+        engine=engine,
         seconds=seconds,
         exact=not remark,
         remark=remark,
@@ -143,16 +148,3 @@ def _inexact(graph: Graph, watch: Collection[str], result: Result) -> str:
                 "engines may differ in single spikes; convert with fewer grid bits"
             )
     return ""
-
-
-@contextmanager
-def _exact_arithmetic() -> Iterator[None]:
-    """Full float32 in convolutions and matrix products while it is open."""
-    matmul, tf32 = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(matmul)
-        torch.backends.cudnn.allow_tf32 = tf32

@@ -9,6 +9,7 @@ from torch import Tensor
 from spiking_resnet import interpret
 from spiking_resnet.graph import Graph, ReLU
 from spiking_resnet.records import Calibration, Sample
+from spiking_resnet.surroundings import undisturbed
 
 _LOWEST, _OCTAVES = -24, 44  # histograms reach from 2^-24 to 2^20
 _MANTISSA = 23  # bits of a float32's mantissa
@@ -25,7 +26,7 @@ class Histogram:
         self.bits = bits
         self.counts = torch.zeros(rows, _OCTAVES << bits, dtype=torch.int64)  # [rows, bins]
         self.total = 0  # values a row, zeros included
-        self.maximum = torch.zeros(rows)
+        self.maximum = torch.zeros(rows, dtype=torch.float32)
 
     def add(self, values: Tensor) -> None:
         """Counts values [N, C, ...]; negative ones count as zeros."""
@@ -47,28 +48,27 @@ class Histogram:
         if percent >= 100:
             return self.maximum.clone()
         wanted = self.total * percent / 100
-        below = (
-            self.total - self.counts.sum(1, keepdim=True) + self.counts.cumsum(1)
-        )  # [rows, bins]
+        zeros = self.total - self.counts.sum(1)
+        below = (zeros[:, None] + self.counts.cumsum(1)).double()  # [rows, bins]
         place = (below < wanted).sum(1).clamp(max=below.shape[1] - 1)
         inside = self.counts.gather(1, place[:, None]).squeeze(1).double()
-        over = below.gather(1, place[:, None]).squeeze(1).double() - wanted
+        over = below.gather(1, place[:, None]).squeeze(1) - wanted
         share = 1 - (over / inside.clamp(min=1)).clamp(0, 1)
         low, high = self._edge(place), self._edge(place + 1)
         value = (low + (high - low) * share).float()
-        zeros = self.total - self.counts.sum(1) >= wanted
-        return torch.minimum(torch.where(zeros, 0.0, value), self.maximum)
+        value = torch.where(zeros.double() >= wanted, 0.0, value)
+        return torch.minimum(value, self.maximum)
 
     def values(self) -> Tensor:
         """The middle [bins] of every bin, float64."""
-        place = torch.arange(self.counts.shape[1])
+        place = torch.arange(self.counts.shape[1], dtype=torch.int64)
         return (self._edge(place) + self._edge(place + 1)) / 2
 
     def _edge(self, place: Tensor) -> Tensor:
         """The lower edges (float64) of bins."""
         octave = (place >> self.bits) + _LOWEST
         mantissa = (place & ((1 << self.bits) - 1)).double() / (1 << self.bits)
-        return torch.ldexp(1 + mantissa, octave)
+        return torch.ldexp(1 + mantissa, octave.double())
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,7 @@ def measure(
         whole = not per_channel or name == graph.output.name
         layers[name] = Histogram(1, 10) if whole else Histogram(graph[name].shape[0], 7)
     images, limit = 0, 0.0
-    with torch.inference_mode():
+    with undisturbed():
         for batch, count in calibration.batches():
             images += count
             limit = max(limit, float(batch[:count].abs().max()))

@@ -17,6 +17,7 @@ from torch import Tensor
 from spiking_resnet.files import write_whole
 from spiking_resnet.graph import KINDS, Fire, Graph, Node, tensors
 from spiking_resnet.neurons import Dcgs, Differential, Gated, IntegrateAndFire, Serial
+from spiking_resnet.surroundings import undisturbed
 
 VERSION = 5
 NEURONS = {kind.__name__: kind for kind in (IntegrateAndFire, Differential, Serial, Dcgs, Gated)}
@@ -30,6 +31,7 @@ class StoreError(ValueError):
     """A file that does not hold a network this version can read; the message names the file."""
 
 
+@undisturbed()
 def save(graph: Graph, path: str | Path) -> None:
     """Writes `graph`, and the artificial network it came from, to one .safetensors file.
 
@@ -46,6 +48,7 @@ def save(graph: Graph, path: str | Path) -> None:
     write_whole(path, to_bytes(arrays, metadata={KEY: json.dumps(description)}), folders=False)
 
 
+@undisturbed()
 def digest(graph: Graph) -> str:
     """A hash of a network and of the one it came from: of all but its notes."""
     content = hashlib.blake2b(digest_size=16)
@@ -56,6 +59,7 @@ def digest(graph: Graph) -> str:
     return content.hexdigest()
 
 
+@undisturbed()
 def load(path: str | Path) -> Graph:
     """The network in a file that `save` wrote. Raises StoreError, or FileNotFoundError."""
     path = Path(path)

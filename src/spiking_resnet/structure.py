@@ -135,7 +135,13 @@ def with_bias(node: Conv2d | Linear, shift: Tensor) -> Conv2d | Linear:
 def bias_before(node: Fire, shape: Shape, shift: Tensor) -> tuple[Affine, Fire]:
     """A node that adds `shift` [C] to what `node` reads, of this shape, and `node` reading that."""
     name = f"{node.name}.bias"
-    own = Affine(name=name, inputs=node.inputs, shape=shape, scale=torch.ones(()), shift=shift)
+    own = Affine(
+        name=name,
+        inputs=node.inputs,
+        shape=shape,
+        scale=torch.ones((), dtype=torch.float32),
+        shift=shift,
+    )
     return own, replace(node, inputs=(name,))
 
 

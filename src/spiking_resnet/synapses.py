@@ -32,6 +32,7 @@ from spiking_resnet.graph import (
     tensors,
 )
 from spiking_resnet.structure import PASSING
+from spiking_resnet.surroundings import undisturbed
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Size:
     synapses: int = 0
 
 
+@undisturbed()
 def sizes(nodes: Iterable[Node]) -> dict[str, Size]:
     """The Size of every node, by name. nodes: those of a graph, or its beginning, in order."""
     exists: dict[str, Tensor] = {}  # 1 where a value can differ from 0, [1, ...] by name

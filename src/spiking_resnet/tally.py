@@ -114,7 +114,9 @@ def among_first(logits: Tensor, labels: Tensor, count: int) -> Tensor:
     """
     place = labels.expand(logits.shape[:-1])[..., None]
     own = logits.gather(-1, place)
-    before = ~(logits <= own) | ((logits == own) & (torch.arange(logits.shape[-1]) < place))
+    before = ~(logits <= own) | (
+        (logits == own) & (torch.arange(logits.shape[-1], dtype=torch.int64) < place)
+    )
     return before.sum(-1) < count
 
 

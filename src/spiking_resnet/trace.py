@@ -30,8 +30,10 @@ from spiking_resnet.logits import evaluating
 from spiking_resnet.moves import BORDERS, MOVES, settled, whole_maps
 from spiking_resnet.records import InputError
 from spiking_resnet.sources import module_of
+from spiking_resnet.surroundings import undisturbed
 
 
+@undisturbed()
 def trace(model: nn.Module | torch.export.ExportedProgram, shape: Sequence[int]) -> Graph:
     """The graph that `model` computes in inference on images of `shape` (C, H, W).
 

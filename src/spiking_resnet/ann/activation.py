@@ -69,7 +69,7 @@ class QCFS(nn.Module):
     def __init__(self, levels: int, threshold: float = 1.0) -> None:
         super().__init__()
         self.levels = levels
-        self.threshold = nn.Parameter(torch.tensor(threshold))
+        self.threshold = nn.Parameter(torch.tensor(threshold, dtype=torch.float32))
 
     def forward(self, z: Tensor) -> Tensor:
         """As many values, each a multiple of threshold / levels in 0..threshold."""

@@ -27,13 +27,15 @@ class Augmentation:
         rows = torch.randint(0, 2 * self.pad + 1, (count, 1), generator=generator)
         columns = torch.randint(0, 2 * self.pad + 1, (count, 1), generator=generator)
         if mirrored is None or not self.flip:
-            mirrored = torch.rand(count, generator=generator) < (0.5 if self.flip else 0.0)
-        across = torch.arange(width).expand(count, width)
-        rows = rows + torch.arange(height)  # [N, H]
+            mirrored = torch.rand(count, generator=generator, dtype=torch.float32) < (
+                0.5 if self.flip else 0.0
+            )
+        across = torch.arange(width, dtype=torch.int64).expand(count, width)
+        rows = rows + torch.arange(height, dtype=torch.int64)  # [N, H]
         columns = columns + torch.where(mirrored[:, None], across.flip(1), across)  # [N, W]
         padded = functional.pad(pixels, (self.pad,) * 4)
         picked = padded[
-            torch.arange(count, device=pixels.device)[:, None, None],
+            torch.arange(count, dtype=torch.int64, device=pixels.device)[:, None, None],
             :,
             rows.to(pixels.device)[:, :, None],
             columns.to(pixels.device)[:, None, :],

@@ -17,6 +17,7 @@ from spiking_resnet.ann.resnet import ResNet, ResNetConfig, infer_config
 from spiking_resnet.ann.state_dicts import Part, Wanted, chosen, dictionaries, named
 from spiking_resnet.ann.weight_files import METADATA_KEY, CheckpointError, contents
 from spiking_resnet.files import write_whole
+from spiking_resnet.surroundings import undisturbed
 
 __all__ = [
     "CheckpointError",
@@ -87,7 +88,7 @@ def load(path: str | Path, weights_key: str | None = None) -> LoadedNetwork:
             f"{path}: no ResNet of this package: {error}; load other networks into their own "
             "module with load_into(model, path)"
         ) from error
-    with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten
+    with undisturbed(), torch.random.fork_rng(devices=[]):  # the initial weights are overwritten
         model = ResNet(config)
     remark_of = _fill(model, content, path, weights_key)
     if remark_of:
@@ -113,6 +114,7 @@ def load_into(model: nn.Module, path: str | Path, weights_key: str | None = None
         remark(remark_of)
 
 
+@undisturbed()
 def _config(content: Any, path: Path, weights_key: str | None) -> ResNetConfig:
     """The configuration of the ResNet in a file; ValueError for other networks."""
     parts = dictionaries(content)
@@ -129,11 +131,12 @@ def _config(content: Any, path: Path, weights_key: str | None) -> ResNetConfig:
 
 def _stems(parts: list[Part], path: Path, weights_key: str | None) -> Iterator[dict[str, Tensor]]:
     """The tensors of every part by the names that follow what stands before a stem's."""
-    stem = Wanted(nn.ModuleDict({"conv1": nn.Conv2d(1, 1, 1, bias=False)}))
+    stem = Wanted(nn.ModuleDict({"conv1": nn.Conv2d(1, 1, 1, bias=False, dtype=torch.float32)}))
     for part in named([each for one in parts for each in stem.candidates(one)], weights_key, path):
         yield part.tensors
 
 
+@undisturbed()
 def _fill(model: nn.Module, content: Any, path: Path, weights_key: str | None) -> str:
     """A remark on the weights that the module now has, or an empty text; CheckpointError says what
     does not fit.

@@ -18,6 +18,7 @@ from spiking_resnet.ann.images import (
 )
 from spiking_resnet.ann.npz import from_npz
 from spiking_resnet.ann.pixels import DataError, Framing, MissingDataError
+from spiking_resnet.surroundings import undisturbed
 
 __all__ = [
     "DATASETS",
@@ -47,6 +48,7 @@ _TORCHVISION = {
 }
 
 
+@undisturbed()
 def load_dataset(
     name: str, split: str, data: str | Path | None = None, download: bool = False
 ) -> ImageData:
@@ -141,10 +143,15 @@ def _small_images(name: str, split: str, root: Path, download: bool) -> ImageDat
             f"{name}: {base / folder} could not be read or downloaded ({error}); "
             "delete it and ask for a download"
         ) from error
-    pixels = torch.as_tensor(found.data)  # uint8 [N, H, W] or [N, H, W, C]
+    pixels = torch.as_tensor(found.data, dtype=torch.uint8)  # uint8 [N, H, W] or [N, H, W, C]
     pixels = pixels.unsqueeze(1) if pixels.dim() == 3 else pixels.permute(0, 3, 1, 2).contiguous()
     return in_memory(
-        name, split, pixels, torch.as_tensor(found.targets), _CLASSES[name], NORMALISATIONS[name]
+        name,
+        split,
+        pixels,
+        torch.as_tensor(found.targets, dtype=torch.int64),
+        _CLASSES[name],
+        NORMALISATIONS[name],
     )
 
 

@@ -15,6 +15,7 @@ from spiking_resnet.ann.pixels import (
     PixelSource,
 )
 from spiking_resnet.ann.remarks import remark
+from spiking_resnet.surroundings import undisturbed
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Normalisation:
                 f"choose another of {', '.join(NORMALISATIONS)}"
             )
         mean, std = (
-            torch.tensor(values, device=pixels.device).view(1, -1, 1, 1)
+            torch.tensor(values, dtype=torch.float32, device=pixels.device).view(1, -1, 1, 1)
             for values in (self.mean, self.std)
         )
         return (pixels.float() / 255 - mean) / std
@@ -175,7 +176,9 @@ class ImageData:
                 f"network's {len(names)} classes ({', '.join(names[:5])}, …): use the folders of "
                 "the images that it was trained on"
             )
-        order = torch.tensor([known.get(name, 0) for name in self.class_names])
+        order = torch.tensor(
+            [known.get(name, 0) for name in self.class_names], dtype=torch.int64, device="cpu"
+        )
         if not torch.equal(order[self.labels], self.labels):
             remark(f"{self.name} ({self.split}): labels go by the network's own order of classes")
         return replace(
@@ -205,7 +208,7 @@ class ImageData:
         if limit is None or limit >= len(self):
             return self
         if seed is None:
-            return self.select(torch.arange(limit))
+            return self.select(torch.arange(limit, dtype=torch.int64, device="cpu"))
         return self.select(self._order(seed)[:limit].sort().values)
 
     def parted(self, first: int, second: int, seed: int = 0) -> tuple["ImageData", "ImageData"]:
@@ -224,7 +227,7 @@ class ImageData:
 
     def _order(self, seed: int) -> Tensor:
         """All indices in the order of the seed, int64 [N]."""
-        return torch.randperm(len(self), generator=generator_for(seed))
+        return torch.randperm(len(self), generator=generator_for(seed), device="cpu")
 
     def loader(
         self,
@@ -270,13 +273,25 @@ class Batches:
         return -(-(len(self.data) - self.start) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        starts = range(self.start, len(self.data), self.batch_size)
-        places = [torch.arange(at, min(at + self.batch_size, len(self.data))) for at in starts]
+        places = self._places()
         for indices, pixels in zip(places, self.data.source.stream(places), strict=True):
-            if self.augment is not None:
-                step = int(indices[0]) // self.batch_size
-                pixels = self.augment.apply(pixels, generator_for(self.seed, 0, step))
-            yield self.normalisation.apply(pixels), self.data.labels[indices]
+            yield self._batch(indices, pixels)
+
+    @undisturbed()
+    def _places(self) -> list[Tensor]:
+        """The indices of every batch."""
+        starts = range(self.start, len(self.data), self.batch_size)
+        return [
+            torch.arange(at, min(at + self.batch_size, len(self.data)), dtype=torch.int64)
+            for at in starts
+        ]
+
+    @undisturbed()
+    def _batch(self, indices: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        if self.augment is not None:
+            step = int(indices[0]) // self.batch_size
+            pixels = self.augment.apply(pixels, generator_for(self.seed, 0, step))
+        return self.normalisation.apply(pixels), self.data.labels[indices]
 
     def after(self, images: int) -> "Batches":
         """The batches that come after so many images; those before are not read."""
@@ -290,7 +305,7 @@ def in_memory(
     normalisation: Normalisation,
 ) -> ImageData:  # fmt: skip
     """The set of pixels uint8 [N, C, H, W] and their labels; DataError where they do not fit."""
-    wanted = torch.as_tensor(labels, dtype=torch.int64)
+    wanted = torch.as_tensor(labels, dtype=torch.int64, device="cpu")
     if pixels.dim() != 4 or pixels.dtype != torch.uint8:
         raise DataError(
             f"{name} ({split}): pixels must be uint8 [N, C, H, W], "

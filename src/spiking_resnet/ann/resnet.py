@@ -108,6 +108,19 @@ class PadShortcut(nn.Module):
         return functional.pad(sampled, (0, 0, 0, 0, self.before, self.after))
 
 
+def _conv(
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, padding: int = 0
+) -> nn.Conv2d:
+    """A convolution without bias; in float32, as all here, whatever torch's default dtype is."""
+    return nn.Conv2d(
+        in_channels, out_channels, kernel, stride, padding, bias=False, dtype=torch.float32
+    )
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, dtype=torch.float32)
+
+
 def _shortcut(
     kind: Shortcut, in_channels: int, out_channels: int, stride: int, first: bool
 ) -> nn.Module:
@@ -116,11 +129,11 @@ def _shortcut(
     if kind == "A" and changes_shape:
         return PadShortcut(in_channels, out_channels, stride)
     if kind != "A" and (changes_shape or (kind != "B" and first)):
-        norm = nn.BatchNorm2d(out_channels)
+        norm = _norm(out_channels)
         if kind == "paper-average" and stride != 1:  # of all pixels, not of one in four
             pool = nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
-            return nn.Sequential(pool, nn.Conv2d(in_channels, out_channels, 1, bias=False), norm)
-        return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), norm)
+            return nn.Sequential(pool, _conv(in_channels, out_channels, 1), norm)
+        return nn.Sequential(_conv(in_channels, out_channels, 1, stride), norm)
     return nn.Sequential()
 
 
@@ -132,11 +145,11 @@ class BasicBlock(nn.Module):
         first: bool, relu: bool, activations: Callable[[], nn.Module],
     ) -> None:  # fmt: skip
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, width, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.conv1 = _conv(in_channels, width, 3, stride, 1)
+        self.bn1 = _norm(width)
         self.relu1 = activations()
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.conv2 = _conv(width, width, 3, 1, 1)
+        self.bn2 = _norm(width)
         self.shortcut = _shortcut(shortcut, in_channels, width, stride, first)
         self.relu = activations() if relu else nn.Identity()
 
@@ -156,14 +169,14 @@ class BottleneckBlock(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         out_channels = BOTTLENECK_EXPANSION * width
-        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.conv1 = _conv(in_channels, width, 1)
+        self.bn1 = _norm(width)
         self.relu1 = activations()
-        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.conv2 = _conv(width, width, 3, stride, 1)
+        self.bn2 = _norm(width)
         self.relu2 = activations()
-        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.conv3 = _conv(width, out_channels, 1)
+        self.bn3 = _norm(out_channels)
         self.shortcut = _shortcut(shortcut, in_channels, out_channels, stride, first)
         self.relu = activations() if relu else nn.Identity()
 
@@ -185,15 +198,15 @@ class ResNet(nn.Module):
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.conv1 = nn.Conv2d(config.in_channels, config.stem_width, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(config.stem_width)
+        self.conv1 = _conv(config.in_channels, config.stem_width, 3, 1, 1)
+        self.bn1 = _norm(config.stem_width)
         self.relu = activation(config.activation, config.levels)
         widths = [config.width * 2**stage for stage in range(STAGES)]
         inputs = [config.stem_width] + [width * config.expansion for width in widths[:-1]]
         self.layer1 = _stage(config, inputs[0], widths[0], 1)
         self.layer2 = _stage(config, inputs[1], widths[1], 2)
         self.layer3 = _stage(config, inputs[2], widths[2], 2)
-        self.linear = nn.Linear(config.features, config.classes)
+        self.linear = nn.Linear(config.features, config.classes, dtype=torch.float32)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -16,6 +16,7 @@ from spiking_resnet.ann.recipe import RECIPES, Recipe, TrainConfig
 from spiking_resnet.ann.start import PERCENTILE, Start, start_from
 from spiking_resnet.ann.training_run import Run, TrainError, TrainProgress, accuracy
 from spiking_resnet.ann.training_state import read_state, state_path
+from spiking_resnet.surroundings import TRAINING
 
 __all__ = [
     "PERCENTILE",
@@ -44,6 +45,7 @@ class TrainResult:
     seconds: float
 
 
+@TRAINING.entered()
 def train(
     config: TrainConfig,
     train_data: ImageData,

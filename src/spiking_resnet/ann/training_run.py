@@ -71,7 +71,9 @@ class Run:
         self.pixels = source.pixels.to(self.device) if isinstance(source, PixelsInMemory) else None
         self.labels = self.data.labels.to(self.device)
         self.augment = augmentation_for(data)
-        draws = torch.rand(len(self.data), generator=generator_for(config.seed, _FLIPS))
+        draws = torch.rand(
+            len(self.data), generator=generator_for(config.seed, _FLIPS), dtype=torch.float32
+        )
         self.mirrored_first = draws < 0.5 if self.rules.alternate_flips else None
         self.steps_per_epoch = -(-len(self.data) // config.images_per_step)
         every = range(config.total_epochs)
@@ -107,7 +109,11 @@ class Run:
         self.optimizer = _optimizer(self.model, config)
         self.identity = {
             **config.identity(),
-            "data": [data.name, len(data), int((data.labels * torch.arange(len(data))).sum())],
+            "data": [
+                data.name,
+                len(data),
+                int((data.labels * torch.arange(len(data), dtype=torch.int64)).sum()),
+            ],
             "normalisation": data.normalisation.to_json(),
             **self.facts,
         }
@@ -133,7 +139,7 @@ class Run:
         order = torch.randperm(
             len(self.data), generator=generator_for(config.seed, _ORDER, state.epoch)
         )
-        counted = torch.tensor([state.correct, state.seen], device=self.device)
+        counted = torch.tensor([state.correct, state.seen], dtype=torch.int64, device=self.device)
         interval = _CUDA_STEPS_BETWEEN_CHECKS if self.device.type == "cuda" else 1
         unchecked: list[Tensor] = []
         self.model.train()

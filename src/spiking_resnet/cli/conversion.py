@@ -5,7 +5,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 import spiking_resnet as sr
@@ -21,6 +20,7 @@ from spiking_resnet.inspection import inspect_graph
 from spiking_resnet.methods import METHODS, PRESETS, Method, calibrated, named, qcfs
 from spiking_resnet.records import InputError, wilson
 from spiking_resnet.report.network import exactness, populations
+from spiking_resnet.surroundings import undisturbed
 
 BATCH = 50
 IMAGENET_CLASSES, IMAGENET_PERCENTILE = 1000, 99.99
@@ -162,7 +162,7 @@ def calibration_accuracy(graph: Graph, data: ImageData) -> float:
             f"the network knows {classes} classes, {data.name} has {data.classes}: choose the data "
             "set that it was trained on"
         )
-    with torch.inference_mode():
+    with undisturbed():
         right = sum(
             int((interpret.logits(graph.ann, images).argmax(1) == labels).sum())
             for images, labels in data.loader(BATCH)

@@ -72,7 +72,7 @@ def file_facts(path: Path) -> dict[str, str]:
 
 def fingerprint(data: ImageData) -> str:
     """A hash of a set's labels and of some of its images: the same for the same images only."""
-    some = torch.linspace(0, len(data) - 1, 16).long().unique()
+    some = torch.linspace(0, len(data) - 1, 16, dtype=torch.float32).long().unique()
     content = hashlib.sha256(data.labels.numpy().tobytes())
     content.update(data.pixels(some).contiguous().numpy().tobytes())
     return content.hexdigest()

@@ -95,7 +95,7 @@ def fuse(graph: Graph, fixed: Mapping[str, Tensor]) -> tuple[dict[str, Fused], s
                 weighted.append(without_moves(graph, source))
                 done.add(name)
             elif name in spikes:
-                one = torch.ones(())
+                one = torch.ones((), dtype=torch.float32)
                 gain = Affine(name=name, inputs=(name,), shape=source.shape, scale=one)
                 weighted.append(without_moves(graph, gain))
             else:
@@ -122,7 +122,7 @@ def _pool_as_convolution(graph: Graph, node: Node, population: Fire) -> Node:
         name=node.name,
         inputs=node.inputs,
         shape=node.shape,
-        weight=torch.full((channels, 1, *node.kernel), weight),
+        weight=torch.full((channels, 1, *node.kernel), weight, dtype=torch.float32),
         bias=None,
         stride=node.stride,
         padding=node.padding,
@@ -158,7 +158,7 @@ def without_moves(graph: Graph, node: Conv2d | Linear | Affine) -> Conv2d | Line
             first[move.axis - 1] += move.start * stride[move.axis - 1]
             stride[move.axis - 1] *= move.step
     gain = node.scale.expand(node.shape[0])
-    weight = torch.zeros(node.shape[0], origin.shape[0], 1, 1)
+    weight = torch.zeros(node.shape[0], origin.shape[0], 1, 1, dtype=torch.float32)
     for to, channel in enumerate(channels):
         if channel >= 0:
             weight[to, channel] = gain[to]
@@ -183,14 +183,16 @@ def _fused(
 ) -> Fused:
     """A population with its spiking inputs as integers."""
     assert node.grid is not None  # unsupported() refuses otherwise
-    bias = torch.zeros(node.shape[0])
+    bias = torch.zeros(node.shape[0], dtype=torch.float32)
     for source in weighted:
         shift = source.shift if isinstance(source, Affine) else source.bias
         bias = bias if shift is None else bias + shift
     synapses = tuple(_synapses(graph, source, node.grid) for source in weighted)
     code = joined(spikes[each.spikes] for each in synapses)
     whole = _integers(bias, node.grid)
-    highest = lowest = whole.long() if code.planes == 1 else torch.zeros(node.shape[0]).long()
+    highest = lowest = (
+        whole.long() if code.planes == 1 else torch.zeros(node.shape[0], dtype=torch.int64)
+    )
     for each in synapses:
         if code.planes == 1 or not each.identity:
             rows = each.weights.long().view(len(each.weights), -1)

@@ -226,7 +226,7 @@ class Planes:
     def _bits_set(self) -> Tensor:
         """The set bits of every channel in every plane, float32 [N, steps * planes, C]."""
         images, _, steps, channels = self.words.shape
-        found = torch.empty((images, steps, channels))
+        found = torch.empty((images, steps, channels), dtype=torch.float32)
         self._call("sum_channels", self.words, found)
         return found
 

@@ -69,7 +69,9 @@ class Population:
 
     def _make(self, call: kernels.Call, way: str) -> _Made:
         shape, synapses = self.node.shape, self.fused.synapses
-        start = self._integers(neurons.start(self.node.neuron, torch.zeros((1, *shape))))
+        start = self._integers(
+            neurons.start(self.node.neuron, torch.zeros((1, *shape), dtype=torch.float32))
+        )
         start = start.view(1, shape[0], -1)
         if way in ("lookup", "triples"):  # blocks of positions
             start = F.pad(start, (0, -start.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
@@ -93,7 +95,7 @@ class Population:
         found = state.potential.transpose(1, 2)
         if state.way == "lookup":
             found = found.transpose(-1, -2)
-        flat = found.flatten(2)[..., : kernels.positions(self.node.shape)] * self.unit
+        flat = found.flatten(2)[..., : kernels.positions(self.node.shape)].float() * self.unit
         return flat.reshape(-1, *self.node.shape)
 
     def run(

@@ -71,7 +71,7 @@ def reshape(step: Step) -> Activation:
 def _flattened(step: Step, x: Activation) -> Activation:
     """All axes in one, with the order in which the file has them kept in mind."""
     total = torch.Size(x.shape).numel()
-    places = torch.arange(total).reshape(x.shape)
+    places = torch.arange(total, dtype=torch.int64).reshape(x.shape)
     columns = places.permute([axis - 1 for axis in x.axes[1:]]).reshape(-1)
     flat = step.place(Flatten(**step.call((total,)).base(x.value)))
     return replace(flat, columns=None if bool((columns.diff() == 1).all()) else columns)

@@ -17,10 +17,12 @@ from spiking_resnet.from_onnx.file import Layout, OnnxFile, Operation, read
 from spiking_resnet.from_onnx.operators import BUILDERS, PER_VALUE, remedy
 from spiking_resnet.from_onnx.step import Activation, Step
 from spiking_resnet.graph import Flatten, Graph, Input, Node, Output
+from spiking_resnet.surroundings import undisturbed
 
 _NOTE = "onnx"  # in a graph's notes
 
 
+@undisturbed()
 def trace_onnx(path: str | Path, shape: Sequence[int] | None = None) -> Graph:
     """The graph of the classifier in an ONNX file.
 

@@ -26,6 +26,7 @@ from spiking_resnet.passes.thresholds import (
 )
 from spiking_resnet.records import Calibration
 from spiking_resnet.statistics import Statistics, measure
+from spiking_resnet.surroundings import undisturbed
 
 SIGNED, MULTI_THRESHOLD = 0.5, 0.75  # from what share of a size on DCGS's neurons fire it
 
@@ -71,6 +72,7 @@ class differential:
         if (self.first is None) != (self.last is None):
             raise ValueError("first and last go together: name both heights, or neither")
 
+    @undisturbed()
     def apply(self, traced: Graph, calibration: Calibration) -> Graph:
         """The spiking network of a traced one."""
         ann = relu_first(fold_bn(traced))
@@ -128,6 +130,7 @@ class dcgs:
         if self.steps < 1 or self.levels < 1 or self.images < 1:
             raise ValueError("steps, levels and images start at 1")
 
+    @undisturbed()
     def apply(self, traced: Graph, calibration: Calibration) -> Graph:
         """The spiking network of a traced one."""
         ann = relu_first(fold_bn(traced))

@@ -27,6 +27,7 @@ from spiking_resnet.passes.thresholds import (
 )
 from spiking_resnet.records import Calibration
 from spiking_resnet.statistics import Statistics, measure
+from spiking_resnet.surroundings import undisturbed
 
 FEW = 16  # images in a batch of "balanced" thresholds: what counts is how many batches there are
 
@@ -124,6 +125,7 @@ class calibrated:
             if getattr(self, option) < 1:
                 raise ValueError(f"{option} is {getattr(self, option)}: it starts at 1")
 
+    @undisturbed()
     def apply(self, traced: Graph, calibration: Calibration) -> Graph:
         """The spiking network of a traced one."""
         ann = relu_first(fold_bn(traced))

@@ -25,6 +25,7 @@ from spiking_resnet.passes.thresholds import (
 from spiking_resnet.records import Calibration, InputError
 from spiking_resnet.simulate import simulate
 from spiking_resnet.statistics import measure
+from spiking_resnet.surroundings import undisturbed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,7 @@ class hu2021:
         if self.steps < 1 or self.compensation_steps < 1 or self.compensation_images < 1:
             raise ValueError("steps, compensation_steps and compensation_images start at 1")
 
+    @undisturbed()
     def apply(self, traced: Graph, calibration: Calibration) -> Graph:
         """The spiking network of a traced one."""
         ann = relu_first(fold_bn(traced))
@@ -183,6 +185,7 @@ class qcfs:
         if self.steps < 1:
             raise ValueError(f"steps is {self.steps}: it starts at 1")
 
+    @undisturbed()
     def apply(self, traced: Graph, calibration: Calibration) -> Graph:
         """The spiking network of a traced one; InputError where a ReLU is not quantised."""
         ann = relu_first(fold_bn(traced))
@@ -222,4 +225,4 @@ def _trained_threshold(node: ReLU) -> Tensor:
             "trained with quantised activations: fine-tune it with `spiking-resnet train "
             "--activation qcfs --from WEIGHTS`, or choose the method hu2021 or calibrated"
         )
-    return torch.tensor(node.ceiling)
+    return torch.tensor(node.ceiling, dtype=torch.float32)

@@ -125,9 +125,9 @@ class _Work(Pair):
 
     def _compensated(self, node: Fire, currents: Currents) -> tuple[IntegrateAndFire, Tensor]:
         """The population with other initial potentials, and a bias [C] more for it."""
-        neuron, shift = node.neuron, torch.zeros(node.shape[0])
+        neuron, shift = node.neuron, torch.zeros(node.shape[0], dtype=torch.float32)
         for _ in range(self.correction.rounds if self.correction.compensation != "none" else 0):
-            total = torch.zeros(node.shape)
+            total = torch.zeros(node.shape, dtype=torch.float32)
             for part, current in currents():
                 rate = self._mean(self.run(neuron, current, shift))
                 total += (self.artificial[node.name][part] - rate).sum(0)
@@ -228,7 +228,9 @@ def _table(node: Weighted) -> tuple[Tensor, Tensor, int]:
     """Weights [groups, out / groups, K], biases [groups, out / groups], and the groups."""
     groups = node.groups if isinstance(node, Conv2d) else 1
     weight = node.weight.unflatten(0, (groups, -1)).flatten(2)
-    bias = torch.zeros(node.weight.shape[0]) if node.bias is None else node.bias
+    bias = (
+        torch.zeros(node.weight.shape[0], dtype=torch.float32) if node.bias is None else node.bias
+    )
     return weight, bias.unflatten(0, (groups, -1)), groups
 
 

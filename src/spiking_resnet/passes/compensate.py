@@ -16,6 +16,7 @@ from torch import Tensor
 from spiking_resnet import interpret
 from spiking_resnet.graph import Add, Affine, Concat, Conv2d, Fire, Graph, Linear, Node, Output
 from spiking_resnet.structure import PASSING, scale_input, weighted
+from spiking_resnet.surroundings import undisturbed
 
 CANDIDATES = (1.0, 1.0025, 1.005, 1.01, 1.015, 1.02, 1.03, 1.05)
 
@@ -34,7 +35,7 @@ def compensate(graph: Graph, factor: float) -> Graph:
         elif isinstance(node, Add) and (has_weights[node.name] or fires[node.name]):
             for position, name in enumerate(node.inputs):
                 if not has_weights[name]:
-                    gain = torch.tensor(factor)
+                    gain = torch.tensor(factor, dtype=torch.float32)
                     node = scale_input(graph, nodes, node, position, gain, "compensation")
         nodes[node.name] = node
     return graph.with_nodes(nodes.values())
@@ -79,7 +80,7 @@ def search(
     images: calibration images [n, C, H, W]. Best is the smallest distance of class probabilities:
     it uses every image, where agreement alone moves in steps of 1 / n.
     """
-    with torch.inference_mode():
+    with undisturbed():
         wanted = torch.cat([interpret.logits(ann, part) for part in images.split(batch)])
     trials = []
     for factor in candidates:

@@ -39,7 +39,7 @@ def geometric(first: float, last: float, steps: int) -> Tensor:
     if not 0 < last <= first or steps < 1:
         raise ValueError(f"{steps} heights from {first} to {last}: need 0 < last <= first")
     if steps == 1:
-        return torch.tensor([first])
+        return torch.tensor([first], dtype=torch.float32)
     return torch.logspace(0, 1, steps, base=last / first, dtype=torch.float64).mul(first).float()
 
 
@@ -75,7 +75,7 @@ def fire_differentially(
         threshold = thresholds[node.name]
         neuron = kind(
             threshold=threshold,
-            initial_potential=torch.zeros(()),
+            initial_potential=torch.zeros((), dtype=torch.float32),
             amplitude=threshold,
             levels=levels,
             heights=heights,
@@ -114,7 +114,7 @@ class _Schedule(Pair):
     def fire(self, node: Fire) -> None:
         """Chooses a population's heights."""
         neuron, self.ratios[node.name] = self._chosen(node)
-        none = torch.zeros(node.shape[0])
+        none = torch.zeros(node.shape[0], dtype=torch.float32)
         spikes = (self.run(neuron, self.received(node, part), none) for part in self.parts(node))
         self.keep(replace(node, neuron=neuron), spikes)
 
@@ -168,7 +168,7 @@ def _places_first(values: Tensor) -> Tensor:
 
 def _firsts(neuron: Differential) -> Tensor:
     """Heights of the first step that are tried, in thresholds, [F]."""
-    return torch.tensor(LARGEST) * 2.0 ** (1 - neuron.levels)
+    return torch.tensor(LARGEST, dtype=torch.float32) * 2.0 ** (1 - neuron.levels)
 
 
 def _with(neuron: Differential, threshold: Tensor, heights: Tensor) -> Differential:
@@ -194,7 +194,7 @@ def _errors(
         threshold = (neuron.threshold * first).expand(wanted.shape[1])
         tried = _with(neuron, threshold, heights)
         potential, emitted = torch.zeros_like(wanted), torch.zeros_like(wanted)
-        error = torch.zeros(wanted.shape[1])
+        error = torch.zeros(wanted.shape[1], dtype=torch.float32)
         for t in range(steps):
             spikes, potential = neurons.step(tried, potential, currents[t], emitted, t)
             emitted = emitted + neurons.sent(tried, spikes)
@@ -202,6 +202,6 @@ def _errors(
                 error = error + (emitted * threshold - wanted).square().mean(0)
         reach = threshold * 2.0 ** (neuron.levels - 1) * heights.sum()
         short = reach < MARGIN * wanted.amax(0)
-        error = error + short * SHORT * wanted.square().mean(0)
+        error = error + short.float() * SHORT * wanted.square().mean(0)
         found.append(error / (steps - deadline))
     return torch.stack(found)

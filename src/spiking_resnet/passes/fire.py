@@ -85,7 +85,7 @@ def fire_at_output(graph: Graph, thresholds: Mapping[str, Tensor], kind: Kind) -
     """`graph` with neurons on the logits, read out as spike count + softmax(membrane)."""
     *inner, output = graph.nodes
     threshold = thresholds[output.name]
-    neuron = replace(kind.population(threshold), amplitude=torch.ones(()))
+    neuron = replace(kind.population(threshold), amplitude=torch.ones((), dtype=torch.float32))
     population_node = Fire(
         name="output.fire", inputs=output.inputs, shape=output.shape, neuron=neuron
     )

@@ -186,7 +186,7 @@ class _Work:
             neuron,
             threshold=_divide(neuron.threshold, unit),
             initial_potential=_divide(neuron.initial_potential, unit),
-            amplitude=torch.ones(()),
+            amplitude=torch.ones((), dtype=torch.float32),
         )
         return replace(node, neuron=neuron), node.neuron.amplitude.double()
 

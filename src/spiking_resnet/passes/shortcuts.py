@@ -54,6 +54,6 @@ def _height(graph: Graph, name: str) -> Tensor:
     node = graph[name]
     while not isinstance(node, Fire):
         if not node.inputs:
-            return torch.ones(())
+            return torch.ones((), dtype=torch.float32)
         node = graph[node.inputs[0]]
     return node.neuron.amplitude

@@ -26,6 +26,7 @@ from torch import Tensor
 from spiking_resnet import interpret, neurons
 from spiking_resnet.graph import Graph, Input, MaxPool, ReLU
 from spiking_resnet.statistics import Histogram, Statistics
+from spiking_resnet.surroundings import undisturbed
 
 LOWEST = 1 / 64  # of the layer's largest threshold: a channel's least
 SHARES = tuple(percent / 100 for percent in range(100, 5, -1))  # of the largest activation: MMSE
@@ -139,7 +140,7 @@ def _moments(graph: Graph, images: Tensor, batch: int = 50) -> dict[str, tuple[T
     """Mean and standard deviation [C], float64, of what every ReLU reads."""
     sources = {node.name: node.inputs[0] for node in graph.of(ReLU)}
     sums = {name: torch.zeros(2, graph[name].shape[0], dtype=torch.float64) for name in sources}
-    with torch.inference_mode():
+    with undisturbed():
         for part in images.split(batch):
             found = interpret.values(graph, part, set(sources.values()))
             for name, source in sources.items():
@@ -170,8 +171,8 @@ def balanced_thresholds(
     2 * rate * E[(z - threshold) * (z > threshold)], E over images and places. How many batches
     there are decides how far they get: few serve few time steps best, many serve many.
     """
-    found = {node.name: torch.zeros(node.shape[0]) for node in graph.of(ReLU)}
-    with torch.inference_mode():
+    found = {node.name: torch.zeros(node.shape[0], dtype=torch.float32) for node in graph.of(ReLU)}
+    with undisturbed():
         for batch in batches:
             values: dict[str, Tensor] = {}
             for node in graph.nodes[:-1]:
@@ -204,7 +205,7 @@ def delay_of(
     the sum of that over the layers, and at least 4 steps are left. initial: v0 in thresholds.
     """
     before = {node.name: node.inputs[0] for node in graph.of(ReLU)}
-    with torch.inference_mode():
+    with undisturbed():
         found = interpret.values(graph, images, set(before.values()))
     total = 0.0
     for name, source in before.items():
