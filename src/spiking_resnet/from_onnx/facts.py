@@ -96,21 +96,26 @@ class _Pass:
         first = next(iter(node.output), "")
         if any(name not in self.types for name in inputs):
             return  # the cause is among the problems already
+        if node.op_type == "Slice" and 0 in self.shapes.get(inputs[0], ()):
+            self.problems[first] = "it cuts an empty value"  # onnx's inference breaks off here
+            return
         try:
             found = inferred(node, self.types, self.known, self.opsets)
         except Exception as error:  # onnx's own types
             self.problems[first] = first_line(error)
             return
-        self.types |= found
         fixed = all(name in self.known for name in inputs)
         for name, kind in found.items():
             sizes = _sizes(kind)
-            if sizes is not None and min(sizes, default=0) >= 0:
-                self.shapes[name] = sizes
-                if not fixed:
-                    self._check(name, node.name or first)
-            elif sizes is not None:
+            if sizes is None:
+                continue
+            if min(sizes, default=1) < (0 if fixed else 1):
                 self.problems[first] = f"it would be {list(sizes)}"
+                return
+            self.shapes[name] = sizes
+            if not fixed:
+                self._check(name, node.name or first)
+        self.types |= found
         if node.op_type in ("Shape", "Size") and inputs[0] in self.shapes:
             self._keep(node, {first: _measured(node, self.shapes[inputs[0]])})
             if inputs[0] not in self.known or inputs[0] in self.of_batch:

@@ -25,6 +25,7 @@ def loaded(path: Path) -> Any:
         raise FileNotFoundError(f"{path}: no such file")
     try:
         model = onnx.load(str(path))
+        _check_names(path, model)
         _check_size(path, model)
         onnx.checker.check_model(model)
         if model.functions:
@@ -60,6 +61,19 @@ def weights(path: Path, model: Any) -> dict[str, Array]:
                 "again"
             ) from error
     return found
+
+
+def _check_names(path: Path, model: Any) -> None:
+    """OnnxError for names that are no text: protobuf hands them on as bytes."""
+    graph = model.graph
+    found = [entry.name for entry in (*graph.input, *graph.output, *graph.initializer)]
+    nodes = (graph.node, *(f.node for f in model.functions))
+    for node in (node for part in nodes for node in _every(part)):
+        found += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        found += [entry.name for entry in node.attribute]
+    for name in found:
+        if not isinstance(name, str):
+            raise OnnxError(f"{path}: the name {name!r} is not text in UTF-8: export it again")
 
 
 def _check_size(path: Path, model: Any) -> None:

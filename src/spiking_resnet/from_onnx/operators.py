@@ -99,7 +99,9 @@ def _batch_norm(step: Step) -> Activation:
             "BatchNorm here uses the statistics of each batch, or one mean for each pixel; export "
             "in evaluation mode"
         )
-    weight, bias, mean, variance = (in_node_order(x, step.weight(i)) for i in (1, 2, 3, 4))
+    weight, bias, mean, variance = (
+        in_node_order(x, step.vector(i, x.shape[0])) for i in (1, 2, 3, 4)
+    )
     eps = float(step.option("epsilon", 1e-5))
     return step.through("batch_norm", x, weight, bias, mean, variance, False, 0.0, eps)
 

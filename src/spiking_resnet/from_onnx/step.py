@@ -94,6 +94,16 @@ class Step:
             raise Unsupported(f"its input {position} is missing; export the network again")
         return found
 
+    def vector(self, position: int, size: int) -> Tensor:
+        """A fixed input [size]."""
+        found = self.weight(position)
+        if tuple(found.shape) != (size,):
+            raise Unsupported(
+                f"its input {position} is of shape {tuple(found.shape)}, not [{size}]; export the "
+                "network again"
+            )
+        return found
+
     def option(self, name: str, default: Any = None, position: int | None = None) -> Any:
         """An attribute; or, as in newer files, the fixed input at `position`, as plain numbers."""
         if name in self.operation.attributes:

@@ -15,6 +15,7 @@ from torch import Tensor
 from spiking_resnet.calls import TraceError, Unsupported
 from spiking_resnet.from_onnx.file import Layout, OnnxFile, Operation, read
 from spiking_resnet.from_onnx.operators import BUILDERS, PER_VALUE, remedy
+from spiking_resnet.from_onnx.package import OnnxError, first_line
 from spiking_resnet.from_onnx.step import Activation, Step
 from spiking_resnet.graph import Flatten, Graph, Input, Node, Output
 from spiking_resnet.surroundings import undisturbed
@@ -178,7 +179,15 @@ class _Translation:
             operation, given, sizes, batch, self.file.path.name, self.file.opset, self.nodes,
             self.put,
         )  # fmt: skip
-        made = builder(step)
+        try:
+            made = builder(step)
+        except (Unsupported, OnnxError):
+            raise
+        except Exception as error:  # what it reads is not what its operator takes
+            raise Unsupported(
+                f"its inputs or attributes are not those of {operation.kind} "
+                f"({type(error).__name__}: {first_line(error)}); export the network again"
+            ) from error
         values = made if isinstance(made, list) else [made]
         if sizes != (batch, *values[0].sizes):
             raise Unsupported(f"it makes {values[0].sizes} per image where the file says {sizes}")

@@ -46,6 +46,8 @@ def _padding(step: Step, kernel: Pair, x: Activation) -> tuple[Pair, Pair]:
 def _pair(step: Step, name: str) -> Pair:
     """Strides or dilations; one where the file names none."""
     first, second = step.option(name, [1, 1])
+    if not 1 <= min(first, second) <= max(first, second) < 2**31:
+        raise Unsupported(f"{name} of {(first, second)}; they are at least 1, and below 2^31")
     return int(first), int(second)
 
 
@@ -75,8 +77,9 @@ def convolution(step: Step) -> Activation:
     border = (rows[0], columns[0])
     if rows[0] != rows[1] or columns[0] != columns[1]:
         x, border = _padded(step, x, rows, columns), (0, 0)
+    bias = None if step.constant(2) is None else step.vector(2, len(weight))
     made = aten.BUILDERS["conv2d"](
-        step.call(step.sizes[1:]), x.value, weight, step.constant(2), _pair(step, "strides"),
+        step.call(step.sizes[1:]), x.value, weight, bias, _pair(step, "strides"),
         border, _pair(step, "dilations"), int(step.option("group", 1)),
     )  # fmt: skip
     return step.place(made)
