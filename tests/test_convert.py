@@ -1,11 +1,13 @@
 import json
+import warnings
 
 import pytest
 import torch
 from torch import nn
 
 import spiking_resnet as sr
-from spiking_resnet import InputError, TraceError, convert, methods, simulate
+from spiking_resnet import InputError, TraceError, as_module, convert, load, methods, save, simulate
+from spiking_resnet.evaluate import STEPS, usual_steps
 from spiking_resnet.graph import AvgPool, Fire, GraphError, MaxPool, Output, ReLU
 from spiking_resnet.methods import METHODS, hu2021
 from spiking_resnet.records import Calibration
@@ -15,7 +17,8 @@ from zoo import NAMES, SHAPE, images, network, same_tensors, spiking, traced
 @pytest.mark.parametrize("name", NAMES)
 def test_conversion_is_tracing_and_then_the_method(name):
     model = network(name)
-    graph = convert(model, images(name, 40), methods.hu2021(steps=64))
+    method = methods.hu2021(steps=64, readout="spikes+membrane")
+    graph = convert(model, images(name, 40), method)
     assert same_tensors(graph, spiking(name))
     assert graph.of(Fire)
     assert not graph.of(ReLU)
@@ -81,7 +84,7 @@ def test_paper_defaults():
     assert (options.percentile, options.per_channel) == (99.9, False)
     assert (options.initial_potential, options.reset) == (0.5, "subtract")
     assert options.compensation == 1
-    assert (options.max_pooling, options.readout) == ("cumulative", "spikes+membrane")
+    assert (options.max_pooling, options.readout) == ("cumulative", "auto")
     assert (options.input_coding, options.steps) == ("constant", 350)
     graph = spiking("stem_max_pool")
     assert graph.of(MaxPool)[0].rule == "cumulative"
@@ -101,6 +104,66 @@ def test_options_do_what_they_say():
     assert (poisson.encoding, poisson.seed) == ("poisson", 5)
     assert poisson.scale == float(images("identity", 40).abs().max())
     assert isinstance(spiking("identity").output, Output)
+
+
+class Headed(nn.Module):
+    """A small network whose logits are shifted by `shift` from their mean on IMAGES."""
+
+    def __init__(self, outputs, shift):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.fc = nn.Conv2d(3, 6, 3), nn.Linear(6, outputs)
+        with torch.no_grad():
+            self.fc.bias += shift - self(images("identity", 40)).mean(0)
+
+    def forward(self, x):
+        return self.fc(torch.relu(self.conv(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "shift", "told"),
+    [(1, 5.0, "has one output"), (2, -5.0, "40 of 40 calibration images"), (4, 5.0, None)],
+)
+def test_logits_that_spike_counts_cannot_say_are_read_from_the_membrane(outputs, shift, told):
+    net, frames = Headed(outputs, shift).eval(), images("identity", 40)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        graph = convert(net, frames)
+    assert graph.output.readout == ("mean" if told else "spikes+membrane")
+    assert [str(w.message) for w in said] == list(graph.notes.get("remarks", ()))
+    assert (told is None and not said) or told in str(said[0].message)
+    with torch.inference_mode():
+        error = (simulate(graph, frames, 350).logits[-1] - net(frames)).abs().max()
+    assert float(error) < 0.5  # from spike counts: 5
+    plain = convert(net, frames, hu2021(readout="spikes+membrane"))
+    assert plain.output.readout == "spikes+membrane"
+    assert "remarks" not in plain.notes
+
+
+@pytest.mark.parametrize(
+    ("method", "steps"),
+    [
+        (methods.hu2021(), None),
+        (methods.calibrated(steps=12, images=8), 12),
+        (methods.named("optimal-potential"), None),
+        (methods.named("snn-calibration-light", steps=9, images=8), 9),
+        (methods.differential(steps=6, images=8), 6),
+        (methods.dcgs(steps=7, images=8), 7),
+        (methods.calibrated(steps=5, images=8, waits=True), "latency"),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_a_network_made_for_one_number_of_steps_is_run_for_it(method, steps, tmp_path):
+    graph = convert(network("identity"), images("identity", 16), method)
+    frames = images("identity", 3)
+    steps = graph.latency if steps == "latency" else steps
+    assert graph.made_for == steps
+    assert usual_steps(graph) == ((steps,) if steps else STEPS)
+    save(graph, tmp_path / "snn.safetensors")
+    assert load(tmp_path / "snn.safetensors").made_for == steps
+    run = simulate(graph, frames)
+    assert run.record == (steps or 350,)
+    assert torch.equal(as_module(graph)(frames), run.logits[-1])
 
 
 BAD_OPTIONS = [

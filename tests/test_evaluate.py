@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import replace
 from functools import cache
 
@@ -13,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from spiking_resnet import InputError, as_module, evaluate, interpret, simulate
+from spiking_resnet import InputError, as_module, convert, evaluate, interpret, simulate
+from spiking_resnet.convert import ConversionWarning
 from spiking_resnet.evaluate import STEPS
 from spiking_resnet.files import BusyError, held
 from spiking_resnet.methods import hu2021
 from spiking_resnet.records import Calibration, curve_from_json
-from spiking_resnet.resume import ResumeError
+from spiking_resnet.resume import VERSION, ResumeError
 from spiking_resnet.simulate import ENGINES
 from spiking_resnet.tally import among_first
 from spiking_resnet.trace import trace
@@ -140,6 +142,85 @@ def test_a_network_agrees_with_itself_after_long():
     labels = logits("identity").argmax(1)
     (point,) = evaluate(graph, [(batch, labels)], (512,)).points
     assert point.agreement == point.accuracy == 1
+
+
+def test_lost_and_gained_images_make_the_loss(graph):
+    curve = evaluate(graph, loader(), RECORD)
+    run = simulate(graph, BATCH, 30, RECORD)
+    known = interpret.logits(graph.ann, BATCH).argmax(1) == LABELS
+    for right, point in zip(run.logits.argmax(2) == LABELS, curve.points, strict=True):
+        assert point.lost == int((known & ~right).sum())
+        assert point.gained == int((~known & right).sum())
+        loss = curve.ann_accuracy - point.accuracy
+        assert loss == pytest.approx((point.lost - point.gained) / COUNT)
+
+
+def with_outputs(count, shift=0.0):
+    """A spiking network of so many outputs, their mean shifted, and its artificial network."""
+    model = nn.Sequential(stem(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, count))
+    model = random_weights(model).eval()
+    with torch.no_grad():
+        model[-1].bias += shift - model(SEVEN).mean(0)
+    options = {"steps": 256, "percentile": 100.0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConversionWarning)
+        return convert(model, SEVEN, hu2021(**options)), model
+
+
+def test_one_output_decides_by_its_sign():
+    graph, model = with_outputs(1)
+    with torch.inference_mode():
+        labels = (model(BATCH)[:, 0] > 0).long()
+    curve = evaluate(graph, [(BATCH, labels)], (4, 256))
+    assert 0 < labels.sum() < COUNT
+    assert curve.metric == "binary"
+    assert curve.ann_accuracy == 1
+    run = simulate(graph, BATCH, 256, (4,))
+    for logits_, point in zip(run.logits, curve.points, strict=True):
+        same = int(((logits_[:, 0] > 0).long() == labels).sum()) / COUNT
+        assert point.accuracy == point.agreement == same
+    assert curve.points[-1].accuracy > 0.9
+    with pytest.raises(InputError, match="labels run from"):
+        evaluate(graph, [(BATCH, labels + 1)], (4,))
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_values_are_judged_by_their_squared_errors(outputs):
+    graph, model = with_outputs(outputs, shift=-2.0)
+    targets = torch.randn(COUNT, outputs, generator=torch.Generator().manual_seed(1))
+    curve = evaluate(graph, [(BATCH[:9], targets[:9]), (BATCH[9:], targets[9:])], (8, 256),
+                     metric="mse")  # fmt: skip
+    with torch.inference_mode():
+        known = model(BATCH).double()
+    run = simulate(graph, BATCH, 256, (8,))
+    for found, point in zip(run.logits.double(), curve.points, strict=True):
+        assert point.error == pytest.approx(float((found - targets).square().mean()))
+        assert point.distance == pytest.approx(float((found - known).square().mean()), rel=1e-4)
+        assert point.accuracy is None
+        assert point.agreement is None
+    assert curve.ann_error == pytest.approx(float((known - targets).square().mean()), rel=1e-5)
+    assert curve.points[-1].distance < curve.points[0].distance
+    assert curve_from_json(json.loads(json.dumps(curve.to_json()))).points == curve.points
+    if outputs == 1:
+        flat = evaluate(graph, [(BATCH, targets[:, 0])], (8,), metric="mse")
+        assert flat.points[0].error == pytest.approx(curve.points[0].error)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels", "metric", "told"),
+    [
+        (3, torch.zeros(COUNT), None, "metric='mse'"),
+        (3, torch.zeros(COUNT).long(), "binary", "use accuracy, or mse"),
+        (1, torch.zeros(COUNT).long(), "accuracy", "use binary, or mse"),
+        (3, torch.zeros(COUNT, 2), "mse", r"targets \[N, 3\]"),
+        (3, torch.full((COUNT, 3), torch.nan), "mse", "NaN"),
+        (3, torch.zeros(COUNT).long(), "auc", "one of accuracy, binary, mse"),
+    ],
+)
+def test_a_metric_that_does_not_go_with_outputs_or_labels_is_refused(outputs, labels, metric, told):
+    graph, _ = with_outputs(outputs)
+    with pytest.raises(InputError, match=told):
+        evaluate(graph, [(BATCH, labels)], (4,), metric=metric)
 
 
 def test_progress_is_told(graph):
@@ -350,8 +431,15 @@ def test_notes_may_differ(graph, tmp_path):
     assert evaluate(renamed, loader(5), RECORD, resume=path).images == COUNT
 
 
+def test_progress_of_an_earlier_version_is_told_from_another_evaluation(graph, tmp_path):
+    path = tmp_path / "progress.json"
+    path.write_text('{"version": 1, "facts": {}, "tally": {}}')
+    with pytest.raises(ResumeError, match="format version 1, and this one reads"):
+        evaluate(graph, loader(), RECORD, resume=path)
+
+
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", "{}", '{"version": 1, "facts": {}, "tally": {}}']
+    "content", ["", "{", "[]", "{}", f'{{"version": {VERSION}, "facts": {{}}, "tally": {{}}}}']
 )
 def test_files_that_hold_no_progress_are_refused(graph, tmp_path, content):
     path = tmp_path / "progress.json"

@@ -11,7 +11,7 @@ import spiking_resnet
 
 ROOT = Path(spiking_resnet.__file__).parent
 FLOORS = [
-    ("machine", "labels", "neurons", "files", "surroundings"),
+    ("machine", "labels", "neurons", "files", "paired", "surroundings"),
     ("graph.nodes",),
     ("graph.checks",),
     ("graph", "from_onnx"),

@@ -1,8 +1,11 @@
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
-from spiking_resnet import simulate
+from spiking_resnet import convert, simulate
 from spiking_resnet.graph import AvgPool, Fire, MaxPool, ReLU
+from spiking_resnet.methods import hu2021
 from spiking_resnet.passes.fire import Kind, fire, fire_after_pools, fire_at_output
 from zoo import NAMES, ann, images, logits, spiking
 
@@ -37,6 +40,33 @@ def test_an_average_pool_gets_neurons_of_the_spikes_it_pools():
     assert population.inputs == (pool.name,)
     assert float(population.neuron.threshold) == 3
     assert all(isinstance(n, Fire) for n in graph.consumers[pool.name])
+
+
+class Summed(nn.Module):
+    """A pool that divides by something else than the size of its windows."""
+
+    def __init__(self, divisor):
+        super().__init__()
+        torch.manual_seed(1)
+        self.conv, self.fc = nn.Conv2d(3, 6, 3, padding=1), nn.Linear(24, 5)
+        self.divisor = divisor
+
+    def forward(self, x):
+        pooled = F.avg_pool2d(torch.relu(self.conv(x)), 4, divisor_override=self.divisor)
+        return self.fc(pooled.flatten(1))
+
+
+@pytest.mark.parametrize("divisor", [16, 8, 1, -4])
+def test_neurons_after_a_pool_reach_as_far_as_it_does(divisor):
+    net, frames = Summed(divisor).eval(), torch.randn(40, 3, 8, 8)
+    options = {"percentile": 100.0, "readout": "membrane", "steps": 1000}
+    graph = convert(net, frames, hu2021(**options))
+    (pool,) = graph.of(AvgPool)
+    assert float(graph[f"{pool.name}.fire"].neuron.threshold) == 16  # spikes of its window
+    with torch.inference_mode():
+        expected = net(frames)
+    found = simulate(graph, frames, 1000).logits[-1]
+    assert float((found - expected).norm() / expected.norm()) < 0.01
 
 
 def test_pools_of_pools_and_of_max_pools_get_theirs():

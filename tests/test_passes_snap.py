@@ -1,9 +1,11 @@
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spiking_resnet import interpret, simulate
+from spiking_resnet import convert, interpret, simulate
 from spiking_resnet.graph import (
     Conv2d,
     Fire,
@@ -29,6 +31,7 @@ from zoo import (
     images,
     in_float64,
     logits,
+    network,
     same_tensors,
     spike_trains,
     spiking,
@@ -45,6 +48,21 @@ def normal(name):
     """A normalised network, off the grid."""
     thresholds = {node.name: torch.tensor(1.7) for node in ann(name).of(ReLU)}
     return normalise(fire(ann(name), thresholds, Kind()))
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 255.0, 65535.0, 1e7])
+def test_pixels_of_any_size_are_as_good_as_others(scale):
+    """A network whose first layer divides by what its images were multiplied by."""
+    net, frames = copy.deepcopy(network("identity")).eval(), images("identity", 40)
+    first = next(m for m in net.modules() if isinstance(m, torch.nn.Conv2d))
+    with torch.no_grad():
+        expected = net(frames)
+        first.weight /= scale
+    options = {"percentile": 100.0, "readout": "membrane", "steps": 500}
+    graph = convert(net, frames * scale, hu2021(**options))
+    run = simulate(graph, frames * scale, 500)
+    assert run.exact
+    assert float((run.logits[-1] - expected).norm() / expected.norm()) < 0.02
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spiking_resnet import interpret
 from spiking_resnet.methods import hu2021
 from spiking_resnet.records import Calibration, InputError, Sample
 from spiking_resnet.statistics import Histogram, measure
@@ -69,6 +70,50 @@ def test_tiny_and_huge_values_stay_within_the_maximum(value):
     histogram.add(torch.full((1, 1, 10), value))
     assert histogram.counts.sum() == 10
     assert 0 < float(histogram.percentile(50)) <= value
+
+
+@pytest.mark.parametrize("scale", [2.0**-60, 2.0**-30, 2.0**21, 2.0**60])
+def test_percentiles_scale_with_the_values_whatever_their_size(scale):
+    values = torch.randn(30, 2, 9, 7, generator=torch.Generator().manual_seed(3)).abs()
+    plain, scaled = Histogram(2, 10), Histogram(2, 10)
+    plain.add(values)
+    scaled.add(values * scale)
+    for percent in (50.0, 99.0, 99.9):
+        assert torch.equal(scaled.percentile(percent), plain.percentile(percent) * scale)
+
+
+def test_values_of_any_size_are_counted_the_same_in_any_order():
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(24, 3, 4, 4, generator=generator)
+    values *= 10.0 ** torch.randint(-30, 30, values.shape, generator=generator)
+    up, down = Histogram(3, 7), Histogram(3, 7)
+    ordered = values[values.flatten(1).amax(1).argsort()]
+    for part in ordered.split(5):
+        up.add(part)
+    for part in ordered.flip(0).split(3):
+        down.add(part)
+    assert torch.equal(up.counts, down.counts)
+    assert up.lowest == down.lowest
+    assert int(up.counts.sum()) == int((values > 0).sum())
+
+
+def test_activations_that_are_not_finite_are_refused():
+    calibration = images("identity", 4).sign() * 3e38
+    with pytest.raises(InputError, match="not finite on calibration images"):
+        measure(ann("identity"), Calibration(calibration))
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1e12])
+def test_pixels_that_a_grid_cannot_tell_apart_are_refused(scale):
+    with pytest.raises(InputError, match="divide the images by a constant"):
+        measure(ann("identity"), Calibration(images("identity", 4) * scale))
+
+
+def test_images_without_a_positive_logit_are_counted():
+    graph, frames = ann("identity"), images("identity", 30)
+    with torch.inference_mode():
+        expected = int((interpret.logits(graph, frames).amax(1) <= 0).sum())
+    assert measure(graph, Calibration(frames)).no_positive_logit == expected
 
 
 def test_nothing_positive_gives_zero():

@@ -1,20 +1,23 @@
 import json
+import re
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from spiking_resnet.cli import app
+from spiking_resnet.cli.tune import verdict
 from spiking_resnet.fairness import Facts
 from spiking_resnet.judging import Reading
 from spiking_resnet.methods import hu2021
+from spiking_resnet.paired import Paired
 from spiking_resnet.recipes import Recipe, chosen
 from spiking_resnet.records import InputError
-from spiking_resnet.tune import Limits, Trial, Tuning, ladder, tune
+from spiking_resnet.tune import Limits, Trial, Tuning, ladder, tune, within
 from zoo import images, network
 
 
-def validation(count=24):
+def validation(count=60):
     frames = images("identity", count, seed=7)
     with torch.inference_mode():
         labels = network("identity").eval()(frames).argmax(1)
@@ -28,11 +31,14 @@ def tuned(recipes="hu2021,differential-1", **options):
     )
 
 
-def trial(recipe, steps, operations, loss, meets):
+def trial(recipe, steps, operations, lost, verdict, of=1000):
     reading = Reading(
-        steps, 0.9, (0.8, 1.0), 0.01, loss, 0.1, 0.9, operations, 1.0, 0.1, "cpu", True
-    )
-    return Trial(recipe, steps, hu2021(), Facts(1, False, False, 0, 8, False), reading, meets)
+        steps=steps, accuracy=0.9, interval=(0.8, 1.0), standard_error=0.01,
+        loss=100 * lost / of, loss_error=0.1, agreement=0.9, lost=lost, gained=0,
+        operations=operations, spikes_per_image=1.0, firing_rate=0.1, engine="cpu", exact=True,
+    )  # fmt: skip
+    facts = Facts(1, False, False, 0, 8, False)
+    return Trial(recipe, steps, hu2021(), facts, reading, verdict, (0.0, 1.0))
 
 
 @pytest.mark.parametrize(
@@ -44,16 +50,57 @@ def test_the_ladder_is_powers_of_two_and_the_last(most, rungs):
 
 def test_the_winner_is_the_cheapest_that_meets_and_the_nearest_has_the_least_loss():
     trials = (
-        trial("cheap", 2, 10.0, 5.0, False),
-        trial("dear", 2, 90.0, 0.4, True),
-        trial("slow", 8, 40.0, 0.5, True),
+        trial("cheap", 2, 10.0, 50, "misses"),
+        trial("dear", 2, 90.0, 4, "meets"),
+        trial("slow", 8, 40.0, 5, "meets"),
     )
-    by_operations = Tuning(0.5, "operations", 100, 0.9, trials)
-    by_steps = Tuning(0.5, "steps", 100, 0.9, trials)
+    by_operations = Tuning(0.5, "operations", 1000, 0.9, trials)
+    by_steps = Tuning(0.5, "steps", 1000, 0.9, trials)
     assert by_operations.winner.recipe == "slow"
     assert by_steps.winner.recipe == "dear"
     assert by_steps.nearest.recipe == by_operations.nearest.recipe == "dear"
-    assert Tuning(0.1, "steps", 100, 0.9, trials[:1]).winner is None
+    assert Tuning(0.1, "steps", 1000, 0.9, trials[:1]).winner is None
+
+
+def test_what_was_seen_within_the_target_but_is_not_certain_does_not_win():
+    trials = (
+        trial("cheap", 1, 10.0, 4, "uncertain"),
+        trial("far", 1, 5.0, 9, "uncertain"),
+        trial("dear", 4, 90.0, 1, "meets"),
+    )
+    found = Tuning(0.5, "operations", 1000, 0.9, trials)
+    assert (found.winner.recipe, found.likely.recipe) == ("dear", "cheap")
+    assert found.images_to_settle(trials[0]) > 1000
+    told = verdict(found, found.winner)
+    assert "dear at T = 4" in told
+    assert "cheap at T = 1 would be cheaper" in told
+    assert "not certain" in told
+    alone = Tuning(0.5, "operations", 1000, 0.9, trials[:2])
+    assert alone.winner is None
+    assert "nothing is certain" in verdict(alone, alone.likely)
+
+
+@pytest.mark.parametrize(("lost", "target", "fits"), [(2, 2.0, True), (3, 2.0, False)])
+def test_losses_are_compared_as_whole_numbers_of_images(lost, target, fits):
+    """100 * (0.98 - 0.96) is 2.0000000000000018, and two of a hundred images are 2 points."""
+    assert within(Paired(lost, 0, 100), target) is fits
+    assert within(Paired(7, 0, 1000), 0.7)  # 0.7 is no binary fraction either
+
+
+def test_the_verdicts_are_bounds_from_counts():
+    found = tuned(target_loss=9.0, max_steps=16)
+    for each in found.trials:
+        paired = Paired(each.reading.lost, each.reading.gained, found.images)
+        assert each.bounds == pytest.approx(
+            (100 * paired.at_least(0.95), 100 * paired.at_most(0.95))
+        )
+        if each.meets:
+            assert each.bounds[1] <= 9.0
+        elif each.verdict == "misses":
+            assert each.bounds[0] > 9.0
+        else:
+            assert each.bounds[0] <= 9.0 < each.bounds[1]
+    assert {"meets", "misses"} <= {each.verdict for each in found.trials}
 
 
 @pytest.mark.parametrize("measure", ["steps", "operations"])
@@ -64,7 +111,7 @@ def test_nothing_cheaper_meets_the_target_among_all_there_is(measure):
     cheaper = [
         each
         for each in everything.trials
-        if each.reading.loss <= 8.4 and each.cost(measure) < found.winner.cost(measure)
+        if each.bounds[1] <= 8.4 and each.cost(measure) < found.winner.cost(measure)
     ]
     assert not cheaper
     assert len(found.trials) <= len(everything.trials)
@@ -117,12 +164,13 @@ def test_targets_that_mean_nothing_are_refused(loss, steps):
 def test_the_command_prints_how_to_convert_and_writes_everything(tmp_path):
     wanted = tmp_path / "tuned.json"
     call = "tune digits_resnet8 --methods hu2021,differential-1 --target-loss 2 --max-steps 64"
-    sizes = ["--calibration-images", "64", "--validation-images", "100", "--json", str(wanted)]
+    sizes = ["--calibration-images", "64", "--validation-images", "300", "--json", str(wanted)]
     result = CliRunner().invoke(app, [*call.split(), *sizes])
     assert result.exit_code == 0, result.output
     found = json.loads(wanted.read_text())
     assert found["winner"]["meets"]
-    assert found["winner"]["reading"]["loss"] <= 2
+    assert found["winner"]["reading"]["loss"] <= found["winner"]["bounds"][1] <= 2
+    assert (found["winner"]["verdict"], found["confidence"]) == ("meets", 0.95)
     assert "the cheapest in operations" in result.stdout
     assert found["convert"].splitlines()[0] in result.stdout
 
@@ -132,3 +180,17 @@ def test_the_command_ends_with_1_where_nothing_meets_the_target():
     result = CliRunner().invoke(app, [*call.split(), "--validation-images", "100"])
     assert result.exit_code == 1
     assert "nothing meets" in result.stdout
+
+
+def test_the_command_says_that_so_few_images_show_nothing():
+    call = "tune digits_resnet8 --methods hu2021 --target-loss 0.5 --max-steps 64"
+    result = CliRunner().invoke(app, [*call.split(), "--validation-images", "100"])
+    assert result.exit_code == 1
+    assert re.search("100 validation images cannot show .* take 539 or more", result.stderr)
+    assert "nothing is certain to lose at most 0.5 points" in result.stdout
+
+
+@pytest.mark.parametrize("confidence", [0.4, 1.0])
+def test_a_confidence_that_means_nothing_is_refused(confidence):
+    with pytest.raises(InputError, match="confidence"):
+        tuned(confidence=confidence)

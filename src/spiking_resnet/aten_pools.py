@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from spiking_resnet.calls import Call, Unsupported, Value, pair
-from spiking_resnet.graph import AvgPool, MaxPool, Node, Pad, Pair
+from spiking_resnet.graph import Affine, AvgPool, MaxPool, Node, Pad, Pair
 from spiking_resnet.moves import choices
 from spiking_resnet.windows import adaptive, regular, sliding
 
@@ -40,7 +42,16 @@ def avg_pool2d(
     count_include_pad: bool = True,
     divisor: float | None = None,
 ) -> Any:
-    """An average pool, behind what makes its windows equal where they are not."""
+    """An average pool, behind what makes its windows equal where they are not.
+
+    A negative divisor is a positive one and a gain of -1: what a pool makes of spikes stays spikes.
+    """
+    if divisor is not None and divisor < 0:
+        own = replace(call, name=f"{call.name}.pool")
+        made = avg_pool2d(own, x, kernel, stride, padding, ceil_mode, count_include_pad, -divisor)
+        nodes = made if isinstance(made, list) else [made]
+        pooled = Value(nodes[-1].name, nodes[-1].shape)
+        return [*nodes, Affine(**call.base(pooled), scale=torch.tensor(-1.0, dtype=torch.float32))]
     size, border, step = pair(kernel), pair(padding), pair(stride or kernel)
     sizes, counts = x.shape[1:], call.shape[1:]
     beyond = [

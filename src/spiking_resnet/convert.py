@@ -1,5 +1,6 @@
 """From a trained network and some training images to a spiking network."""
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,7 +11,7 @@ from spiking_resnet.calls import TraceError
 from spiking_resnet.from_onnx.file import read
 from spiking_resnet.from_onnx.reference import reference_logits
 from spiking_resnet.from_onnx.translate import graph_of, layout_of
-from spiking_resnet.graph import Graph
+from spiking_resnet.graph import Graph, remarks_of
 from spiking_resnet.heads import with_heads
 from spiking_resnet.logits import own_logits
 from spiking_resnet.methods import Method, named
@@ -20,6 +21,10 @@ from spiking_resnet.surroundings import undisturbed
 from spiking_resnet.trace import trace
 
 TOLERANCE = 1e-3  # of the largest logit: far above float32 rounding, far below a wrong operation
+
+
+class ConversionWarning(UserWarning):
+    """Something that a conversion decided for its user; the network's notes have it too."""
 
 
 def convert(
@@ -37,12 +42,16 @@ def convert(
         The result depends neither on their order nor on how they are batched.
     method: a name from METHODS or PRESETS, or an object such as `methods.hu2021(percentile=99.99)`.
 
+    What was decided for the user, and may not be what is wanted, is a ConversionWarning.
     Raises TraceError for operations that cannot be converted, InputError for images that cannot be
     used, GraphError for weights that are not finite, OnnxError for files that cannot be read.
     """
     chosen = _method(method)
     images = Calibration(calibration)
-    return chosen.apply(traced_alike(model, images.first), images)
+    made = chosen.apply(traced_alike(model, images.first), images)
+    for remark in remarks_of(made):
+        warnings.warn(remark, ConversionWarning, stacklevel=2)
+    return made
 
 
 @undisturbed()

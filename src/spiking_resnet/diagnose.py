@@ -38,8 +38,8 @@ from spiking_resnet.evaluate import labelled
 from spiking_resnet.graph import Graph, Node, ReLU
 from spiking_resnet.neurons import even_count, per_channel
 from spiking_resnet.rates import Stand, stands, summed_currents
-from spiking_resnet.records import InputError, Run
-from spiking_resnet.simulate import simulate
+from spiking_resnet.records import InputError, Run, decisions
+from spiking_resnet.simulate import simulate, usual
 from spiking_resnet.surroundings import undisturbed
 
 OWN = ("weights", "clipping", "quantisation", "unevenness")
@@ -131,17 +131,19 @@ class Diagnosis:
 def diagnose(
     graph: Graph,
     loader: Iterable[Any],
-    steps: int = 350,
+    steps: int | None = None,
     engine: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Diagnosis:
     """Where the spiking network `graph` loses decisions within `steps` time steps.
 
+    steps: None as in `simulate`.
     loader: batches (images [N, C, H, W], labels [N]), normalised as for the artificial network.
     progress: called with (images done, images right) after every batch.
     Raises InputError for an empty loader, for a graph that does not know what it came from, and for
     max pools of each step's spikes (rule "instant").
     """
+    steps = usual(graph) if steps is None else steps
     with undisturbed():
         tally = _Tally(graph, stands(graph), steps)
     for batch in loader:
@@ -189,7 +191,7 @@ def _continued(ann: Graph, images: Tensor, given: Mapping[str, Tensor]) -> Tenso
         if node.name in needed
     ]
     *_, (_, logits) = interpret.walk(nodes, images, {}, 0, given)
-    return logits.argmax(1)
+    return decisions(logits)
 
 
 def _reading(ann: Graph, images: Tensor, rates: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -265,8 +267,8 @@ class _Tally:
         """Counts one batch."""
         names = {stand.twin.name for stand in self.stands}
         activations = interpret.values(self.ann, images, names)
-        expected = activations[self.ann.output.name].argmax(1)
-        chosen = run.logits[-1].argmax(1)
+        expected = decisions(activations[self.ann.output.name])
+        chosen = decisions(run.logits[-1])
         self.images += len(labels)
         self.correct += int((chosen == labels).sum())
         self.ann_correct += int((expected == labels).sum())

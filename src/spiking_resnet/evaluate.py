@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from spiking_resnet.graph import Graph
 from spiking_resnet.labels import LabelError, class_labels
 from spiking_resnet.logits import own_logits
 from spiking_resnet.machine import hardware
-from spiking_resnet.records import Curve, InputError, images_of
+from spiking_resnet.records import Curve, InputError, Metric, images_of
 from spiking_resnet.resume import Part, Progress, module_digest, opened
 from spiking_resnet.simulate import simulate
 from spiking_resnet.sources import module_of
@@ -36,10 +36,11 @@ def evaluate(
     device: torch.device | str = "cpu",
     resume: str | Path | Part | None = None,
     facts: Mapping[str, Any] | None = None,
+    metric: Metric | None = None,
 ) -> Curve:
     """Accuracy of a spiking network after each of `steps` time steps, with what it spent.
 
-    steps: by default STEPS, or what a differential or layer-serial network is made for.
+    steps: by default STEPS, or the one T that the network is made for (`Graph.made_for`).
     loader: batches (images [N, C, H, W], labels), normalised as for the artificial network; labels
         are whole numbers of any type, [N] or [N, 1], in a tensor, an array or a list. A batch may
         be a dictionary: the labels are its label, labels, target or targets.
@@ -50,6 +51,9 @@ def evaluate(
         on where it was, and its numbers are those of an uninterrupted one. Or the part of a
         comparison that it is. facts: JSON-able; what else must be the same to go on, such as the
         name of the data set.
+    metric: "accuracy" of the largest logit, labels int [N]; "binary", of one output that is above 0
+        for label 1; "mse", the mean squared difference from float targets [N, K] or [N], for a
+        network whose outputs are values. None: binary for one output, else accuracy.
     Raises InputError for an empty loader, batches without labels, labels that the network does not
     know, or steps below 1; ResumeError for a file of another network, other data or options;
     BusyError for a file that another process is going on with.
@@ -58,13 +62,15 @@ def evaluate(
     if not steps:
         raise InputError("steps is empty: name at least one number of time steps")
     reference = graph.ann if ann is None else ann
-    tally = Tally(tuple(sorted(set(steps))))
+    metric = _metric(graph, metric)
+    tally = Tally(tuple(sorted(set(steps))), metric)
     with held(resume) if isinstance(resume, str | Path) else nullcontext():
         kept: Progress | Part | None = None
         if isinstance(resume, Part):
             kept, loader = resume, resume.rest(loader)
         elif resume is not None:
-            own = {"network": digest(graph), "steps": tally.steps, "engine": engine}
+            known = {"network": digest(graph), "steps": tally.steps, "metric": metric}
+            own = {**known, "engine": engine}
             compared = {"agreement": module_digest(ann) if isinstance(ann, nn.Module) else "graph"}
             kept, loader = opened(resume, {**own, **compared, **(facts or {})}, loader)
         if kept is not None:
@@ -87,20 +93,19 @@ def _counted(
 ) -> Tally:
     """The counts so far and those of the batches; whatever ends it, all of them are kept."""
     if tally.images and progress is not None:
-        progress(tally.images, tally.correct[-1])
+        progress(tally.images, tally.right)
     saved = tally
     try:
         for batch in batches:
             with undisturbed():
-                images, labels = labelled(batch)
+                images, labels = judged(batch, graph.output.shape[0], tally.metric)
                 run = simulate(graph, images.to(device), tally.steps[-1], tally.steps, engine)
-                check_labels(labels, run.logits.shape[2])
                 decided = None if reference is None else _logits(reference, images)
                 tally = tally.added(run, labels, decided)
             if kept is not None:
                 kept.save(tally)
             if progress is not None:
-                progress(tally.images, tally.correct[-1])
+                progress(tally.images, tally.right)
     finally:
         if kept is not None and tally is not saved:
             kept.save(tally, now=True)
@@ -109,18 +114,52 @@ def _counted(
 
 def usual_steps(graph: Graph) -> tuple[int, ...]:
     """The time steps that a network is read out at if nobody says otherwise."""
-    own = graph.longest or graph.latency
-    if own is not None:
-        return (own,)
+    if graph.made_for is not None:
+        return (graph.made_for,)
     return tuple(graph.pre_steps + steps for steps in STEPS)
 
 
-def labelled(batch: Any) -> tuple[Tensor, Tensor]:
-    """Images (see `images_of`) and labels, int64 [N], of one batch.
+def _metric(graph: Graph, metric: Metric | None) -> Metric:
+    """The metric to use; InputError for one that the network's outputs do not go with."""
+    one = graph.output.shape == (1,)
+    if metric is None:
+        return "binary" if one else "accuracy"
+    if metric not in get_args(Metric):
+        raise InputError(f"metric is {metric!r}: use one of {', '.join(get_args(Metric))}")
+    if metric != "mse" and one != (metric == "binary"):
+        raise InputError(
+            f"metric is {metric!r}, and the network has {graph.output.shape[0]} outputs: "
+            f"use {'binary' if one else 'accuracy'}, or mse for outputs that are values"
+        )
+    return metric
 
-    Labels are the second entry, or a dictionary's one of LABELS. InputError where there are none.
-    """
-    images = images_of(batch)
+
+def judged(batch: Any, outputs: int, metric: Metric) -> tuple[Tensor, Tensor]:
+    """Images of a batch and what a network of so many outputs is judged by; see `evaluate`."""
+    if metric == "mse":
+        return _with_targets(batch, outputs)
+    images, labels = labelled(batch)
+    check_labels(labels, max(2, outputs))
+    return images, labels
+
+
+def _with_targets(batch: Any, outputs: int) -> tuple[Tensor, Tensor]:
+    """Images and float targets [N, K] of one batch."""
+    images, targets = images_of(batch), torch.as_tensor(_beside(batch))
+    if targets.shape == (len(images),):
+        targets = targets[:, None]
+    if targets.shape != (len(images), outputs):
+        raise InputError(
+            f"targets are {list(targets.shape)}: the metric mse needs batches of (images "
+            f"[N, C, H, W], targets [N, {outputs}])"
+        )
+    if not bool(torch.isfinite(targets.double()).all()):
+        raise InputError("a batch of targets holds NaN or infinite numbers")
+    return images, targets.detach().cpu()
+
+
+def _beside(batch: Any) -> Any:
+    """What a batch has beside its images; InputError where that is nothing."""
     if isinstance(batch, Mapping):
         named = [batch[name] for name in LABELS if name in batch]
         if not named:
@@ -128,15 +167,24 @@ def labelled(batch: Any) -> tuple[Tensor, Tensor]:
                 f"a batch's dictionary has no labels among {', '.join(map(str, batch))}: call them "
                 f"by one of {', '.join(LABELS)}"
             )
-        labels = named[0]
-    elif isinstance(batch, tuple | list) and len(batch) >= 2:
-        labels = batch[1]
-    else:
-        raise InputError("evaluation needs batches of (images [N, C, H, W], labels [N])")
+        return named[0]
+    if isinstance(batch, tuple | list) and len(batch) >= 2:
+        return batch[1]
+    raise InputError("evaluation needs batches of (images [N, C, H, W], labels [N])")
+
+
+def labelled(batch: Any) -> tuple[Tensor, Tensor]:
+    """Images (see `images_of`) and labels, int64 [N], of one batch.
+
+    Labels are the second entry, or a dictionary's one of LABELS. InputError where there are none.
+    """
+    images, labels = images_of(batch), _beside(batch)
     try:
         return images, class_labels(labels, len(images))
     except LabelError as error:
-        raise InputError(f"a batch's {error}") from error
+        raise InputError(
+            f"a batch's {error}; of values to come close to, say metric='mse'"
+        ) from error
 
 
 def check_labels(labels: Tensor, classes: int) -> None:
@@ -159,18 +207,18 @@ def _logits(ann: nn.Module | Graph, images: Tensor) -> Tensor:
 class _Spiking(nn.Module):
     """A spiking network as a module; see `as_module`."""
 
-    def __init__(self, graph: Graph, steps: int, engine: str) -> None:
+    def __init__(self, graph: Graph, steps: int | None, engine: str) -> None:
         super().__init__()
         self.graph, self.steps, self.engine = graph, steps, engine
 
     def forward(self, images: Tensor) -> Tensor:
-        """The logits [N, K] after `steps` time steps, on the images' device."""
+        """The logits [N, K] after the last time step, on the images' device."""
         return simulate(self.graph, images, self.steps, engine=self.engine).logits[-1]
 
 
-def as_module(graph: Graph, steps: int = 350, engine: str = "auto") -> nn.Module:
+def as_module(graph: Graph, steps: int | None = None, engine: str = "auto") -> nn.Module:
     """A module that maps images [N, C, H, W] to logits [N, K] like the network `graph` came from.
 
-    It keeps nothing between calls and has no trainable parameters.
+    steps: as of `simulate`. It keeps nothing between calls and has no trainable parameters.
     """
     return _Spiking(graph, steps, engine)

@@ -1,12 +1,11 @@
 """A method judged: what its network reaches on images kept from calibration, and at what cost.
 
-Losses are differences on the same images: of n images, let a share d be decided otherwise than by
-the artificial network. Then at most these can change the accuracy, and the standard error of a loss
-l is at most
+Losses are differences on the same images: of n images let b be right by the artificial network
+alone and c by the spiking one alone. The loss is l = (b - c) / n, and its standard error
 
-    sqrt((d - l^2) / n)
+    sqrt(((b + c) / n - l^2) / n)
 
-which is McNemar's for paired decisions, with all that differs counted as gained or lost.
+which is McNemar's for paired decisions.
 """
 
 import time
@@ -26,6 +25,7 @@ from spiking_resnet.fairness import Facts, facts
 from spiking_resnet.graph import Graph
 from spiking_resnet.methods import Method
 from spiking_resnet.operations import Costs, costs
+from spiking_resnet.paired import Paired
 from spiking_resnet.passes.fold_bn import fold_bn
 from spiking_resnet.passes.pools import relu_first
 from spiking_resnet.records import (
@@ -33,6 +33,7 @@ from spiking_resnet.records import (
     Curve,
     InputError,
     Point,
+    decisions,
     image_digest,
     images_of,
     standard_error,
@@ -49,7 +50,8 @@ class Reading:
 
     accuracy, agreement (with the artificial network's decisions): fractions; interval: accuracy's
     95 % Wilson interval; standard_error: its binomial one. loss: points below the artificial
-    network; loss_error: the most its standard error can be, in points. operations: synaptic
+    network; loss_error: its standard error, in points. lost, gained: images that one of the two
+    alone decides rightly, the artificial network or this one. operations: synaptic
     operations of an image (operations.py); spikes_per_image, firing_rate: as in Point.
     """
 
@@ -60,11 +62,17 @@ class Reading:
     loss: float
     loss_error: float
     agreement: float
+    lost: int
+    gained: int
     operations: float
     spikes_per_image: float
     firing_rate: float
     engine: str
     exact: bool
+
+    def paired(self, images: int) -> Paired:
+        """The counts on so many images that its loss is made of."""
+        return Paired(self.lost, self.gained, images)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +112,7 @@ def prepared(model: nn.Module | str | Path, calibration: Images, loader: Iterabl
     judging = _Judging(loader, ann)
     hashed, known, count, right = blake2b(digest_size=16), set(seen), 0, 0
     for images, labels in judging:
-        check_labels(labels, ann.output.shape[0])
+        check_labels(labels, max(2, ann.output.shape[0]))
         own = [image_digest(image) for image in images]
         if shared := sum(one in known for one in own):
             raise InputError(
@@ -141,7 +149,7 @@ class _Judging:
 @undisturbed()
 def _decided(ann: Graph, images: Tensor) -> Tensor:
     """The classes [N] that the artificial network names."""
-    return interpret.logits(ann, images).argmax(1)
+    return decisions(interpret.logits(ann, images))
 
 
 def _digests(source: Images) -> list[bytes]:
@@ -195,16 +203,23 @@ def judge(
 
 def _reading(curve: Curve, point: Point, costs: Costs, steps: int) -> Reading:
     assert curve.ann_accuracy is not None
+    assert point.accuracy is not None  # decisions are counted
+    assert point.interval is not None
+    assert point.lost is not None
+    assert point.gained is not None
     assert point.agreement is not None  # it had the network to agree with
-    loss, differing = curve.ann_accuracy - point.accuracy, 1 - point.agreement
+    loss = (point.lost - point.gained) / curve.images
+    differing = (point.lost + point.gained) / curve.images
     return Reading(
         steps=steps,
         accuracy=point.accuracy,
         interval=point.interval,
         standard_error=standard_error(point.accuracy, curve.images),
         loss=100 * loss,
-        loss_error=100 * sqrt(max(0.0, differing - loss**2) / curve.images),
+        loss_error=100 * sqrt((differing - loss**2) / curve.images),
         agreement=point.agreement,
+        lost=point.lost,
+        gained=point.gained,
         operations=costs.operations(point),
         spikes_per_image=point.spikes_per_image,
         firing_rate=point.firing_rate,

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from math import sqrt
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from spiking_resnet.surroundings import Modes
+
+Metric = Literal["accuracy", "binary", "mse"]  # what an evaluation measures
 
 
 class InputError(ValueError):
@@ -101,21 +103,31 @@ class Point:
     accuracy and agreement (with the artificial network's decisions) are fractions; interval is
     accuracy's 95 % Wilson interval. firing_rate: spikes per neuron and step; layers: by layer.
     top5: how often the label is among the five largest logits (None for up to 5 classes).
+    lost, gained: images that the artificial network alone decides rightly, and this one alone.
+    error: of the metric "mse", the mean squared difference from the targets; distance: from the
+    artificial network's outputs. Accuracy and all that belongs to it is then None.
     """
 
     steps: int
-    accuracy: float
-    interval: tuple[float, float]
+    accuracy: float | None
+    interval: tuple[float, float] | None
     agreement: float | None
     spikes_per_image: float
     firing_rate: float
     layers: Mapping[str, float]
     top5: float | None = None
+    lost: int | None = None
+    gained: int | None = None
+    error: float | None = None
+    distance: float | None = None
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy against time steps: one Point per recorded T, and the artificial network's own."""
+    """Accuracy against time steps: one Point per recorded T, and the artificial network's own.
+
+    metric: what its points measure; of "mse" `ann_error` is the artificial network's error.
+    """
 
     images: int
     points: tuple[Point, ...]
@@ -128,6 +140,8 @@ class Curve:
     hardware: str = ""
     notes: Mapping[str, Any] = field(default_factory=dict)
     ann_top5: float | None = None
+    metric: Metric = "accuracy"
+    ann_error: float | None = None
 
     def standard_error(self, share: float | None) -> float | None:
         """The standard error of an accuracy (a fraction of the images), or None."""
@@ -142,10 +156,12 @@ class Curve:
             "hardware": self.hardware,
             "exact": self.exact,
             "remark": self.remark,
+            "metric": self.metric,
             "ann": {
                 "accuracy": self.ann_accuracy,
                 "interval": self.ann_interval,
                 "top5": self.ann_top5,
+                "error": self.ann_error,
                 **self._errors(self.ann_accuracy, self.ann_top5),
             },
             "snn": [
@@ -167,16 +183,27 @@ _ERRORS = ("standard_error", "top5_standard_error")  # in JSON, beside what they
 def curve_from_json(found: Mapping[str, Any]) -> Curve:
     """The Curve that `Curve.to_json` described."""
     plain = ({k: v for k, v in point.items() if k not in _ERRORS} for point in found["snn"])
-    points = tuple(Point(**{**point, "interval": tuple(point["interval"])}) for point in plain)
+    points = tuple(Point(**{**point, "interval": _pair(point["interval"])}) for point in plain)
     ann = found["ann"]
     same = ("images", "engine", "seconds", "hardware", "exact", "remark", "notes")
     return Curve(
         points=points,
         ann_accuracy=ann["accuracy"],
-        ann_interval=None if ann["interval"] is None else tuple(ann["interval"]),
+        ann_interval=_pair(ann["interval"]),
         ann_top5=ann.get("top5"),
+        ann_error=ann.get("error"),
+        metric=found.get("metric", "accuracy"),
         **{name: found[name] for name in same},
     )
+
+
+def _pair(interval: Iterable[float] | None) -> Any:
+    return None if interval is None else tuple(interval)
+
+
+def decisions(logits: Tensor) -> Tensor:
+    """The class that logits [..., K] decide for, int64 [...]; of one logit, if it is above 0."""
+    return (logits[..., 0] > 0).long() if logits.shape[-1] == 1 else logits.argmax(-1)
 
 
 def wilson(correct: int, total: int) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from spiking_resnet.files import Pace, write_whole
 from spiking_resnet.records import InputError, images_of
 from spiking_resnet.tally import Tally, tally_from_json
 
-VERSION = 1
+VERSION = 2
 
 
 class ResumeError(InputError):
@@ -36,11 +36,11 @@ class Progress:
         self.tally = self._load() if self.path.is_file() else None
         self._pace = Pace()
 
-    def _load(self) -> Tally:
+    def _load(self) -> Tally | None:
         try:
             found = json.loads(self.path.read_text())
             version, facts = found["version"], found["facts"]
-            tally = tally_from_json(found["tally"])
+            tally = tally_from_json(found["tally"]) if version == VERSION else None
         except _DAMAGED as error:
             raise _no_progress(self.path, "an evaluation", error) from error
         _refuse_other(self.path, "evaluation", version, facts, self.facts)
@@ -76,7 +76,7 @@ class Ledger:
             found = json.loads(self.path.read_text())
             version, facts, parts = found["version"], found["facts"], dict(found["parts"])
             begun = dict(found.get("begun", {}))
-            if begun:
+            if begun and version == VERSION:
                 tally_from_json(begun["tally"])
         except _DAMAGED as error:
             raise _no_progress(self.path, "a comparison", error) from error
@@ -136,15 +136,19 @@ def _refuse_other(
     path: Path, what: str, version: int, facts: Mapping[str, Any], now: Mapping[str, Any]
 ) -> None:
     """Nothing; ResumeError, with what differs, for a file of another version or other facts."""
+    if version != VERSION:
+        raise ResumeError(
+            f"{path} has format version {version}, and this one reads {VERSION}: go on with the "
+            "version of this package that wrote it, or name another file"
+        )
     differing = [
         f"{name} was {_short(facts.get(name))}, now {_short(now.get(name))}"
         for name in sorted(facts.keys() | now.keys())
         if facts.get(name) != now.get(name)
     ]
-    if version != VERSION or differing:
+    if differing:
         raise ResumeError(
-            f"{path} belongs to another {what}: "
-            f"{'; '.join(differing) or f'its version is {version}'}. Go on with the same "
+            f"{path} belongs to another {what}: {'; '.join(differing)}. Go on with the same "
             "network, data and options, or name another file"
         )
 

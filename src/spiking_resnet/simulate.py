@@ -15,6 +15,7 @@ from spiking_resnet.passes.snap import MANTISSA, exact_steps
 from spiking_resnet.records import InputError, LayerCount, Run, Trains, images_of
 from spiking_resnet.surroundings import undisturbed
 
+LONG = 350  # time steps at which rates have settled (the paper's longest)
 ENGINES: dict[str, ModuleType] = {
     "cpu": cpu,
     "layerwise": layerwise,
@@ -25,7 +26,7 @@ ENGINES: dict[str, ModuleType] = {
 def simulate(
     graph: Graph,
     images: Tensor,
-    steps: int = 350,
+    steps: int | None = None,
     record: Sequence[int] = (),
     engine: str = "auto",
     trains: Collection[str] = (),
@@ -34,6 +35,7 @@ def simulate(
 ) -> Run:
     """The run of a spiking network over `steps` time steps, read out at every step of `record`.
 
+    steps: None for the T that the network is made for (`Graph.made_for`), or 350 if it serves any.
     images: float [N, C, H, W], normalised as for the artificial network, on the device to run on.
     record: ascending steps; `steps` itself is always the last. engine: a name from ENGINES or
     "auto". trains: layers whose spikes [T, N, ...] are kept. window: the most time steps to hold
@@ -41,6 +43,7 @@ def simulate(
     by neuron. Nothing is carried from one call to the next.
     Raises InputError.
     """
+    steps = usual(graph) if steps is None else steps
     with undisturbed():
         record = _check(graph, images, steps, record, {*trains, *neurons}, window)
         name, module = choose(graph, engine, images.device)
@@ -73,6 +76,11 @@ def _run_of(graph: Graph, plan: Plan, result: Result, engine: str, seconds: floa
         ),
         neuron_spikes=result.neurons,
     )
+
+
+def usual(graph: Graph) -> int:
+    """The time steps of a simulation if nobody says otherwise."""
+    return graph.made_for or graph.pre_steps + LONG
 
 
 def choose(

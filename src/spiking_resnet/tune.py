@@ -4,11 +4,16 @@ Methods are made on one part of the training images and tried on another. Trying
 dear: whatever has the least that it can cost comes next, and the search ends when nothing that is
 left can be cheaper than what already meets the target. A recipe costs at more steps at least what
 it cost at fewer.
+
+A trial meets the target only if the images show it: with the confidence asked for (of each trial by
+itself) the loss is bounded from counts of images (paired.py), and what lies on both sides of the
+target is uncertain.
 """
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,10 +23,14 @@ from spiking_resnet.compare import FAILURES, reason
 from spiking_resnet.fairness import Facts
 from spiking_resnet.judging import Images, Made, Reading, Subject, judge, make, prepared
 from spiking_resnet.methods import Method
+from spiking_resnet.paired import Paired
 from spiking_resnet.recipes import RECIPES, Recipe
 from spiking_resnet.records import InputError
 
 Measure = Literal["steps", "operations"]
+Verdict = Literal["meets", "uncertain", "misses"]
+
+CONFIDENCE = 0.95  # of each trial's verdict, one-sided
 
 
 @dataclass(frozen=True)
@@ -47,10 +56,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Trial:
-    """One recipe at one T, on the validation images. meets: whether its loss is within the target.
+    """One recipe at one T, on the validation images.
 
     facts: of the network. reading: as in a comparison; its loss is 100 - agreement where the images
-    have no labels.
+    have no labels. verdict: whether the loss is within the target. bounds: in points, what it is
+    above and what it is below, each with the tuning's confidence.
     """
 
     recipe: str
@@ -58,7 +68,13 @@ class Trial:
     method: Method
     facts: Facts
     reading: Reading
-    meets: bool
+    verdict: Verdict
+    bounds: tuple[float, float]
+
+    @property
+    def meets(self) -> bool:
+        """Whether it is certain, as far as was asked, that its loss is within the target."""
+        return self.verdict == "meets"
 
     def cost(self, measure: Measure) -> tuple[float, float]:
         """What it costs by this measure, and by the other one, which decides ties."""
@@ -67,7 +83,8 @@ class Trial:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dictionary of all fields."""
-        own = {"recipe": self.recipe, "steps": self.steps, "meets": self.meets}
+        own = {"recipe": self.recipe, "steps": self.steps, "verdict": self.verdict}
+        own |= {"meets": self.meets, "bounds": list(self.bounds)}
         read = {"facts": self.facts.to_json(), "reading": asdict(self.reading)}
         return {**own, "method": self.method.describe(), **read}
 
@@ -77,8 +94,9 @@ class Tuning:
     """What `tune` found. Losses are points; see `Trial`.
 
     trials: in the order in which they were tried. left_out: recipes that were not, with the reason.
-    images: validation images. winner: the cheapest trial that meets the target, or None; nearest:
-    the one of the smallest loss.
+    images: validation images. confidence: of each verdict. winner: the cheapest trial that meets
+    the target, or None; likely: the cheapest whose loss was within it, certain or not; nearest: the
+    one of the smallest loss.
     """
 
     target: float
@@ -87,15 +105,29 @@ class Tuning:
     ann_accuracy: float
     trials: tuple[Trial, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
+    confidence: float = CONFIDENCE
 
     @property
     def winner(self) -> Trial | None:
         """The cheapest trial that meets the target."""
-        return min(
-            (trial for trial in self.trials if trial.meets),
-            key=lambda trial: trial.cost(self.measure),
-            default=None,
+        return self._cheapest(trial for trial in self.trials if trial.meets)
+
+    @property
+    def likely(self) -> Trial | None:
+        """The cheapest trial whose loss on these images was within the target."""
+        return self._cheapest(
+            trial for trial in self.trials if within(trial.reading.paired(self.images), self.target)
         )
+
+    def _cheapest(self, trials: Iterable[Trial]) -> Trial | None:
+        return min(trials, key=lambda trial: trial.cost(self.measure), default=None)
+
+    def images_to_settle(self, trial: Trial) -> int | None:
+        """About how many validation images would tell whether a trial meets the target, if all were
+        like these; None where it is too close to say.
+        """
+        paired = trial.reading.paired(self.images)
+        return paired.images_to_settle(self.target / 100, self.confidence)
 
     @property
     def nearest(self) -> Trial | None:
@@ -111,13 +143,28 @@ class Tuning:
         return {
             "target_loss": self.target,
             "cost": self.measure,
+            "confidence": self.confidence,
             "validation_images": self.images,
             "ann_accuracy": self.ann_accuracy,
             "trials": [trial.to_json() for trial in self.trials],
             "left_out": dict(self.left_out),
             "winner": None if self.winner is None else self.winner.to_json(),
+            "likely": None if self.likely is None else self.likely.to_json(),
             "nearest": None if self.nearest is None else self.nearest.to_json(),
         }
+
+
+def within(paired: Paired, target: float) -> bool:
+    """Whether a loss is at most `target` points, compared as whole numbers of images."""
+    return 100 * paired.loss <= Fraction(repr(target))
+
+
+def least_images(target: float, confidence: float = CONFIDENCE) -> int | None:
+    """How many images, decided all alike, show a loss of at most `target` points; None: no number.
+
+    With fewer nothing can be certain.
+    """
+    return Paired(0, 0, 1).images_to_settle(target / 100, confidence) if target > 0 else None
 
 
 def tune(
@@ -131,6 +178,7 @@ def tune(
     recipes: Sequence[Recipe] = tuple(RECIPES.values()),
     engine: str = "auto",
     tell: Callable[[str], None] | None = None,
+    confidence: float = CONFIDENCE,
 ) -> Tuning:
     """Recipes at 1, 2, 4, ... and `max_steps` time steps, tried until the cheapest is known.
 
@@ -138,16 +186,22 @@ def tune(
     images to try them on; with labels, losses are of accuracy, without them 100 - agreement. Do not
     give test images: choosing among many by them spoils them for judging. measure: what is cheap:
     synaptic "operations" of an image, or time "steps". tell: is given a line before every trial.
+    confidence: that the loss of a trial is within the target, for it to meet it; a target of 0.5
+    points takes 540 images or more (`least_images`).
 
-    Where nothing meets the target the result has no `winner`. Raises what `compare` raises.
+    Where nothing is shown to meet the target the result has no `winner`. Losses are of images like
+    these: where the network was trained on them, those on new images tend to be larger. Raises what
+    `compare` raises.
     """
     if max_steps < 1 or not target_loss >= 0:
         raise InputError(
             f"max_steps is {max_steps} and target_loss {target_loss}: at least 1 step, and a loss "
             "of 0 points or more"
         )
+    if not 0.5 <= confidence < 1:
+        raise InputError(f"confidence is {confidence}: it must lie in [0.5, 1)")
     subject = prepared(model, fitting, validation)
-    search = _Search(subject, target_loss, max_steps, measure, limits, engine, tell)
+    search = _Search(subject, target_loss, confidence, max_steps, measure, limits, engine, tell)
     search.run(recipes)
     return Tuning(
         target=target_loss,
@@ -156,6 +210,7 @@ def tune(
         ann_accuracy=subject.ann_accuracy,
         trials=tuple(search.trials),
         left_out=search.left_out,
+        confidence=confidence,
     )
 
 
@@ -172,13 +227,15 @@ class _Search:
         self,
         subject: Subject,
         target: float,
+        confidence: float,
         max_steps: int,
         measure: Measure,
         limits: Limits,
         engine: str,
         tell: Callable[[str], None] | None,
     ) -> None:
-        self.subject, self.target, self.measure = subject, target, measure
+        self.subject, self.measure = subject, measure
+        self.target, self.confidence = target, confidence
         self.limits, self.engine, self.tell = limits, engine, tell
         self.steps = ladder(max_steps)
         self.trials: list[Trial] = []
@@ -227,8 +284,16 @@ class _Search:
             self.left_out[recipe.name] = objection
             return None
         (reading,) = judge(self.subject, made, (steps,), self.engine)
-        meets = reading.loss <= self.target
-        trial = Trial(recipe.name, steps, made.method, made.facts, reading, meets)
+        paired = reading.paired(self.subject.images)
+        least, most = paired.at_least(self.confidence), paired.at_most(self.confidence)
+        verdict: Verdict = "uncertain"
+        if 100 * most <= self.target:
+            verdict = "meets"
+        elif 100 * least > self.target:
+            verdict = "misses"
+        trial = Trial(
+            recipe.name, steps, made.method, made.facts, reading, verdict, (100 * least, 100 * most)
+        )
         self.trials.append(trial)
         return trial
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, simplefilter
 
 from torch import Tensor
 
@@ -15,10 +16,11 @@ from spiking_resnet.ann.pixels import Framing
 from spiking_resnet.cli.facts import file_facts, fingerprint, versions
 from spiking_resnet.cli.networks import Network, channels_of
 from spiking_resnet.cli.terminal import err, out, say, warn
-from spiking_resnet.graph import Graph
+from spiking_resnet.convert import ConversionWarning
+from spiking_resnet.graph import Graph, remarks_of
 from spiking_resnet.inspection import inspect_graph
 from spiking_resnet.methods import METHODS, PRESETS, Method, calibrated, named, qcfs
-from spiking_resnet.records import InputError, wilson
+from spiking_resnet.records import InputError, decisions, wilson
 from spiking_resnet.report.network import exactness, populations
 from spiking_resnet.surroundings import undisturbed
 
@@ -125,8 +127,10 @@ def converted(
                 done += len(images)
             status.update("converting")
 
-        graph = sr.convert(source.model, batches(), method)
-        for remark in graph.notes.get("onnx", {}).get("remarks", ()):
+        with catch_warnings():
+            simplefilter("ignore", ConversionWarning)  # said below, in this command's own way
+            graph = sr.convert(source.model, batches(), method)
+        for remark in remarks_of(graph):
             warn(remark)
         status.update("measuring the artificial network on the calibration images")
         accuracy = calibration_accuracy(graph, chosen)
@@ -164,7 +168,7 @@ def calibration_accuracy(graph: Graph, data: ImageData) -> float:
         )
     with undisturbed():
         right = sum(
-            int((interpret.logits(graph.ann, images).argmax(1) == labels).sum())
+            int((decisions(interpret.logits(graph.ann, images)) == labels).sum())
             for images, labels in data.loader(BATCH)
         )
     warn_near_chance(right, len(data), data.classes, "calibration")

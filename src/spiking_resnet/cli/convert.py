@@ -222,7 +222,10 @@ def convert(
     max_pooling: Annotated[
         str | None, _option("max_pooling", "cumulative, or instant (wrong on spikes).")
     ] = None,
-    readout: Annotated[str | None, _option("readout", "spikes+membrane or membrane.")] = None,
+    readout: Annotated[
+        str | None,
+        _option("readout", "spikes+membrane, membrane, or auto."),
+    ] = None,
     input_coding: Annotated[str | None, _option("input_coding", "constant or poisson.")] = None,
     steps: Annotated[
         int | None, _option("steps", "The longest simulation it is made for: exact that far.")

@@ -33,6 +33,8 @@ Few steps show causes best: at T = 350 hardly a decision differs. Data set and n
 the file's own.
 """
 
+FEW = 32  # time steps that show causes, where a network serves any T
+
 
 def diagnose(
     ctx: typer.Context,
@@ -42,7 +44,9 @@ def diagnose(
     download: options.DownloadOption = False,
     split: Annotated[str, typer.Option(help="train must be asked for.")] = "test",
     normalisation: options.NormalisationOption = None,
-    steps: Annotated[int, typer.Option(help="Time steps to simulate.")] = 32,
+    steps: Annotated[
+        int | None, typer.Option(help="Time steps to simulate.", show_default="its own T, or 32")
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Only so many images, chosen by --seed.")
     ] = 200,
@@ -66,7 +70,7 @@ def diagnose(
     hand on; and each is tried out in the artificial network: how many
     decisions does it cost?
     """
-    if steps < 1:
+    if steps is not None and steps < 1:
         raise InputError(f"--steps is {steps}: at least 1")
     if plot is not None:
         check_path(plot)
@@ -74,6 +78,7 @@ def diagnose(
         if path is not None:
             check_writable(path)
     graph = sr.load(snn)
+    steps = steps or graph.made_for or FEW
     choose(graph, engine)
     chosen = options.parse_normalisation(normalisation)
     name, images = test_images(graph, snn, dataset, split, data, download, chosen, None)

@@ -113,6 +113,11 @@ def evaluate(
     )
     images = images.subset(limit, seed)
     size = usual_batch(images) if batch_size is None else batch_size
+    if graph.made_for is not None and set(wanted or ()) - {graph.made_for}:
+        warn(
+            f"{snn} is made for T = {graph.made_for}, and what it reaches at others says little of "
+            "its method: convert again for each"
+        )
     test = Test(images, wanted or usual_steps(graph), size, engine, device, resume)
     curve = measured(graph, test)
     show(curve, title=f"{snn.name} on {name} ({split})")

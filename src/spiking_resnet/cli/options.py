@@ -74,7 +74,7 @@ OwnStepsOption = Annotated[
     typer.Option(
         "--steps",
         help="Time steps at which accuracy is read out.",
-        show_default=f"{DEFAULT_STEPS}; of a differential network its own",
+        show_default=f"{DEFAULT_STEPS}; the one T of a network made for it",
     ),
 ]
 StepsOption = Annotated[

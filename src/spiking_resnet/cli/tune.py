@@ -27,7 +27,9 @@ from spiking_resnet.recipes import chosen
 from spiking_resnet.records import InputError
 from spiking_resnet.report import comparison as report
 from spiking_resnet.simulate import ENGINES
-from spiking_resnet.tune import Limits, Measure, Trial, Tuning
+from spiking_resnet.tune import CONFIDENCE, Limits, Measure, Trial, Tuning, least_images
+
+VALIDATION = 2000  # images to try methods on
 
 EPILOG = f"""
 Examples:
@@ -37,9 +39,11 @@ Examples:
   spiking-resnet tune resnet20 --weights r20.pt --dataset cifar10 --data DIR --binary
   --max-steps 64 --cost steps
 
-Only images of the train split are used: a part to make methods on, another to try them on. Losses
-on images that a network was trained on tend to be smaller than on new ones: leave some room, and
-judge the winner with `evaluate`. The exit code is 1 where nothing meets the target.
+Only images of the train split are used: a part to make methods on, another to try them on. A
+method wins if these images show, with the confidence asked for, that it loses no more than allowed;
+what they leave open is said. Losses on images that a network was trained on tend to be smaller than
+on new ones: leave some room, and judge the winner with `evaluate`. The exit code is 1 where nothing
+is certain to meet the target.
 
 Methods:
 
@@ -77,8 +81,15 @@ def tune(
         int, typer.Option(help="Training images to make methods on, chosen by --seed.")
     ] = 500,
     validation_images: Annotated[
-        int, typer.Option(help="Other training images to try them on.")
-    ] = 500,
+        int | None,
+        typer.Option(
+            help="Other training images to try them on.", show_default=f"{VALIDATION}, or all"
+        ),
+    ] = None,
+    confidence: Annotated[
+        float,
+        typer.Option(help="That the loss is within the target, 0.5 to 1; of each trial by itself."),
+    ] = CONFIDENCE,
     normalisation: options.NormalisationOption = None,
     crop: options.CropOption = None,
     seed: options.SeedOption = 0,
@@ -111,7 +122,10 @@ def tune(
     name = dataset_of(source, dataset)
     refuse_test_images(name, "train")
     images = images_for(source, name, "train", data, download, *ways)
+    if validation_images is None:
+        validation_images = max(1, min(VALIDATION, len(images) - calibration_images))
     training, validation = images.parted(calibration_images, validation_images, seed)
+    warn_of_few(len(validation), target_loss, confidence)
     with err.status("looking through the images") as status:
         found = sr.tune(
             source.model,
@@ -124,6 +138,7 @@ def tune(
             [fitting(recipe, training) for recipe in recipes],
             engine,
             lambda what: status.update(f"trying {what}"),
+            confidence,
         )
     right = round(found.ann_accuracy * found.images)
     warn_near_chance(right, found.images, images.classes, "validation")
@@ -133,7 +148,7 @@ def tune(
         "--calibration-images": calibration_images, "--seed": seed,
     }  # fmt: skip
     typed = [str(part) for pair in given.items() if pair[1] is not None for part in pair]
-    trial = found.winner or found.nearest
+    trial = found.winner or found.likely or found.nearest
     call = None if trial is None else conversion(trial, [model, *typed], data)
     show(found, call)
     if json_path is not None:
@@ -153,21 +168,57 @@ def show(found: Tuning, call: str | None) -> None:
     printed(report.trials(found))
     for recipe, why in found.left_out.items():
         say(f"left out: {recipe}: {why}")
-    if 100 / found.images > found.target:
-        warn(
-            f"one of {found.images} validation images is {100 / found.images:.2g} points, more "
-            f"than the target of {found.target:g}: take more --validation-images"
-        )
-    best = found.winner or found.nearest
+    best = found.winner or found.likely or found.nearest
     if best is None:
         say(f"nothing could be tried, so nothing meets a loss of {found.target:g} points")
         return
-    loses = f"{best.recipe} at T = {best.steps}, which loses {best.reading.loss:.2f} points"
-    if found.winner is None:
-        say(f"nothing meets a loss of {found.target:g} points; the nearest is {loses}")
-    else:
-        say(f"the cheapest in {found.measure} within {found.target:g} points is {loses}")
+    say(verdict(found, best))
+    say(
+        "These are training images: where the network was trained on them, losses on new images "
+        "tend to be larger. The second command judges it."
+    )
     say(f"\n{call}")
+
+
+def verdict(found: Tuning, best: Trial) -> str:
+    """What was found, in a sentence or two: `best` is the winner, the likely or the nearest."""
+    lost = 100 * float(best.reading.paired(found.images).loss)
+    share = f"{100 * found.confidence:g} % confidence"
+    named = f"{best.recipe} at T = {best.steps}, which loses {lost:.2f} points"
+    told = f"{named} (at most {best.bounds[1]:.2f} with {share})"
+    if best is found.winner:
+        said = [f"the cheapest in {found.measure} within {found.target:g} points is {told}"]
+        likely = found.likely
+        if likely is not None and likely is not best:
+            said.append(
+                f"{likely.recipe} at T = {likely.steps} would be cheaper and lost "
+                f"{likely.reading.loss:.2f}, which is not certain{_settled(found, likely)}"
+            )
+        return "; ".join(said)
+    if best is found.likely:
+        return (
+            f"nothing is certain to lose at most {found.target:g} points; the cheapest that lost "
+            f"no more here is {told}{_settled(found, best)}"
+        )
+    return f"nothing meets a loss of {found.target:g} points; the nearest is {told}"
+
+
+def _settled(found: Tuning, trial: Trial) -> str:
+    """How many images would settle a trial, as the end of a sentence."""
+    images = found.images_to_settle(trial)
+    if images is None:
+        return ": it is too close to the target for any number of images"
+    return f": some {images:,} --validation-images like these would settle it"
+
+
+def warn_of_few(images: int, target: float, confidence: float) -> None:
+    """Warn where so few images cannot show a loss within the target, whatever they say."""
+    least = least_images(target, confidence)
+    if least is not None and images < least:
+        warn(
+            f"{images:,} validation images cannot show a loss of at most {target:g} points with "
+            f"{100 * confidence:g} % confidence: take {least:,} or more --validation-images"
+        )
 
 
 def conversion(trial: Trial, typed: list[str], data: Path | None) -> str:

@@ -45,7 +45,8 @@ from spiking_resnet.neurons import Gated, Serial
 __all__ = [
     "KINDS", "Add", "Affine", "AvgPool", "Concat", "Conv2d", "Fire", "Flatten", "Graph",
     "GraphError", "Input", "Linear", "MaxPool", "N", "Node", "Output", "Pad", "Pair", "ReLU",
-    "Round", "Select", "Shape", "Slice", "rename_inputs", "tensors", "with_tensors",
+    "Round", "Select", "Shape", "Slice", "remarks_of", "rename_inputs", "tensors", "with_remark",
+    "with_tensors",
 ]  # fmt: skip
 
 
@@ -53,7 +54,8 @@ __all__ = [
 class Graph:
     """A network: nodes in the order of computation, from the one Input to the one Output.
 
-    notes: JSON-able facts about its making (method, options, calibration, preprocessing, …).
+    notes: JSON-able facts about its making (method, options, calibration, preprocessing, …);
+        "remarks" are sentences for the user.
     ann: the artificial network that a spiking one came from, BatchNorm folded (None otherwise).
     """
 
@@ -128,6 +130,12 @@ class Graph:
         waiting = (node.neuron for node in self.of(Fire) if isinstance(node.neuron, Serial))
         return max((neuron.start + neuron.window for neuron in waiting), default=None)
 
+    @property
+    def made_for(self) -> int | None:
+        """The one number of time steps that its method made it for; None if it serves any."""
+        noted = self.notes.get("made_for")
+        return self.longest or self.latency or (noted if isinstance(noted, int) else None)
+
     def with_nodes(self, nodes: Iterable[Node]) -> "Graph":
         """This graph with other nodes; notes and the artificial network stay."""
         return replace(self, nodes=tuple(nodes))
@@ -150,3 +158,14 @@ class Graph:
             with_tensors(node, {name: t.to(device) for name, t in tensors(node).items()})
             for node in self.nodes
         )
+
+
+def with_remark(graph: Graph, remark: str) -> Graph:
+    """`graph` with one more sentence for the user among its notes."""
+    return graph.with_notes({"remarks": [*graph.notes.get("remarks", ()), remark]})
+
+
+def remarks_of(graph: Graph) -> tuple[str, ...]:
+    """What a user should know of the making of `graph`: sentences from its notes."""
+    exported = graph.notes.get("onnx", {}).get("remarks", ())
+    return (*exported, *graph.notes.get("remarks", ()))

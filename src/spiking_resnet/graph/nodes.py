@@ -166,7 +166,7 @@ class Select(Node):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class AvgPool(Node):
-    """The sum over each window (zero padding included), divided by `divisor`."""
+    """The sum over each window (zero padding included), divided by the positive `divisor`."""
 
     kernel: Pair
     stride: Pair

@@ -5,7 +5,7 @@ from typing import Any
 _CHOICES = {
     "reset": ("subtract", "zero"),
     "max_pooling": ("cumulative", "instant"),
-    "readout": ("spikes+membrane", "membrane"),
+    "readout": ("auto", "spikes+membrane", "membrane"),
     "input_coding": ("constant", "poisson"),
     "thresholds": ("percentile", "mmse", "iterated", "gaussian", "balanced"),
     "gate": ("none", "srp", "cos"),

@@ -161,12 +161,19 @@ class calibrated:
             else snap(graph, self.steps, self.grid, self.sum_bits)
         )
         facts = {
+            "made_for": self.made_for,
             "calibration_images": statistics.images,
             "corrected_on": len(statistics.sample) if self._corrects else 0,
             "delay": delay,
             "thresholds": {name: value.tolist() for name, value in thresholds.items()},
         }
         return replace(graph, ann=ann).with_notes({**self.describe(), **facts})
+
+    @property
+    def made_for(self) -> int | None:
+        """The one T that its networks are for; None where nothing in them depends on T."""
+        plain = not (self._corrects or self.bias_shift or self.waits or self.delay != 0)
+        return None if plain and self.thresholds == "percentile" else self.steps
 
     @property
     def _corrects(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from spiking_resnet.graph import Graph, ReLU
+from spiking_resnet.graph import Graph, ReLU, with_remark
 from spiking_resnet.methods.checks import check
 from spiking_resnet.neurons import Reset
 from spiking_resnet.passes.compensate import compensate, search
@@ -19,13 +19,13 @@ from spiking_resnet.passes.normalise import normalise
 from spiking_resnet.passes.pools import cumulative_pools, relu_first
 from spiking_resnet.passes.shortcuts import projections, unconverted
 from spiking_resnet.passes.snap import single, snap
-from spiking_resnet.passes.thresholds import (
-    percentile_thresholds,
-)
+from spiking_resnet.passes.thresholds import percentile_thresholds
 from spiking_resnet.records import Calibration, InputError
 from spiking_resnet.simulate import simulate
-from spiking_resnet.statistics import measure
+from spiking_resnet.statistics import Statistics, measure
 from spiking_resnet.surroundings import undisturbed
+
+MOST_NEGATIVE = 0.01  # of calibration images without a positive logit: spike counts still serve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,9 @@ class hu2021:
     compensation_steps, compensation_images: the time steps and the images of that search.
     pool_neurons: neurons of their own after average pools.
     max_pooling: "cumulative" (spike counts decide), or "instant" (maximum of the spikes: wrong).
-    readout: "spikes+membrane" of neurons on the logits, or "membrane": the logits' mean current.
+    readout: "spikes+membrane" of neurons on the logits (the paper), which cannot say a negative
+        number; "membrane": the logits' mean current, which can; "auto": the paper's, unless the
+        network has one output or more than 1 % of the calibration images have no positive logit.
     input_coding: "constant" current, or "poisson" spikes (seed: of their draws).
     steps: the number of time steps the network is made for; sums stay exact that far.
     grid: the most bits of the grid that makes simulation exact, or None for no grid.
@@ -67,7 +69,7 @@ class hu2021:
     compensation_images: int = 100
     pool_neurons: bool = True
     max_pooling: Literal["cumulative", "instant"] = "cumulative"
-    readout: Literal["spikes+membrane", "membrane"] = "spikes+membrane"
+    readout: Literal["auto", "spikes+membrane", "membrane"] = "auto"
     input_coding: Literal["constant", "poisson"] = "constant"
     seed: int = 0
     steps: int = 350
@@ -108,7 +110,8 @@ class hu2021:
             graph = fire_after_pools(graph, kind)
         if self.max_pooling == "cumulative":
             graph = cumulative_pools(graph)
-        if self.readout == "spikes+membrane":
+        remark = self._no_counts(graph, statistics)
+        if self.readout == "spikes+membrane" or (self.readout == "auto" and not remark):
             graph = fire_at_output(graph, thresholds, kind)
         if not self.shortcut_conversion:
             graph = unconverted(graph, thresholds)
@@ -120,7 +123,20 @@ class hu2021:
             "compensation": notes,
             "thresholds": {name: value.tolist() for name, value in thresholds.items()},
         }
-        return replace(graph, ann=ann).with_notes({**self.describe(), **facts})
+        graph = replace(graph, ann=ann).with_notes({**self.describe(), **facts})
+        return with_remark(graph, remark) if remark and self.readout == "auto" else graph
+
+    def _no_counts(self, graph: Graph, statistics: Statistics) -> str:
+        """Why spikes of neurons on the logits cannot say what the logits do, or an empty text."""
+        told = "so the read-out is the logits' mean current (readout='membrane'), not spike counts"
+        if graph.output.shape == (1,):
+            return f"the network has one output, which may be negative, {told}"
+        if statistics.no_positive_logit > MOST_NEGATIVE * statistics.images:
+            return (
+                f"{statistics.no_positive_logit} of {statistics.images} calibration images have "
+                f"no positive logit, {told}"
+            )
+        return ""
 
     def _finish(self, graph: Graph, unit: float) -> Graph:
         """Unit spikes, on the grid or off it."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spiking_resnet import interpret
 from spiking_resnet.graph import Add, Affine, Concat, Conv2d, Fire, Graph, Linear, Node, Output
+from spiking_resnet.records import decisions
 from spiking_resnet.structure import PASSING, scale_input, weighted
 from spiking_resnet.surroundings import undisturbed
 
@@ -86,7 +87,7 @@ def search(
     for factor in candidates:
         decide = build(factor)
         got = torch.cat([decide(part) for part in images.split(batch)])
-        agreement = (got.argmax(1) == wanted.argmax(1)).double().mean()
+        agreement = (decisions(got) == decisions(wanted)).double().mean()
         distance = (got.double().softmax(1) - wanted.double().softmax(1)).square().sum(1).mean()
         trials.append(Trial(factor, float(agreement), float(distance)))
     return tuple(sorted(trials, key=lambda trial: (trial.distance, -trial.agreement)))

@@ -59,8 +59,9 @@ def fire(graph: Graph, thresholds: Mapping[str, Tensor], kind: Kind) -> Graph:
 def fire_after_pools(graph: Graph, kind: Kind) -> Graph:
     """`graph` with a population of its own after every average pool that reads spikes.
 
-    Its threshold is that of the spikes it pools (the paper; threshold unchanged), so it stands for
-    the identity on [0, theta].
+    Its threshold is the most that the pool can hand on, so it stands for the identity there: that
+    of the spikes it pools, theta, for a mean (the paper; threshold unchanged), k^2 * theta for the
+    sum of a window.
     """
     nodes: list[Node] = []
     renamed: dict[str, str] = {}
@@ -73,7 +74,8 @@ def fire_after_pools(graph: Graph, kind: Kind) -> Graph:
             if not isinstance(node, AvgPool):
                 heights[node.name] = spike_scale(graph, node, heights)
                 continue
-            neuron = kind.population(heights[node.inputs[0]])
+            share = node.kernel[0] * node.kernel[1] / node.divisor
+            neuron = kind.population(heights[node.inputs[0]] * share)
             name = f"{node.name}.fire"
             nodes.append(Fire(name=name, inputs=(node.name,), shape=node.shape, neuron=neuron))
             renamed[node.name] = name

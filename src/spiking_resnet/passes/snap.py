@@ -41,12 +41,14 @@ from spiking_resnet.neurons import Gated
 from spiking_resnet.structure import PASSING, carries_spikes
 
 MANTISSA = 24  # bits: integers up to 2^24 are exact in float32
-INPUT_GRID = 20  # pixels are rounded to 2^-20
+INPUT_GRID = 20  # pixels below 2^INPUT_REACH are rounded to 2^-20; of larger ones as many bits
+INPUT_REACH = 12
 WEIGHT_GRID = 24  # weights computed with in float64 are rounded to 2^-24, or coarser
 WIDE_MANTISSA = 53  # bits of float64: products with pixels, and their sums, are exact below it
 FEWEST_BITS = 10  # accuracy suffers below; longer runs are watched instead
 
 Weighted = Conv2d | Linear | Affine
+_ADDED = ("bias", "shift")  # what is added to products with weights
 Bounds = tuple[Tensor, Tensor]  # lowest and highest value, [] or [C], float64
 
 
@@ -72,19 +74,26 @@ def snap(graph: Graph, steps: int, bits: int = 14, sum_bits: int = 16) -> Graph:
             f"a grid of {bits} bits for {steps} steps and sums of {sum_bits} bits: need 1..20 "
             f"bits, 1 step or more, and 16..{MANTISSA} bits"
         )
-    spikes, bounds = carries_spikes(graph), _bounds(graph)
+    spikes, bounds, pixels = carries_spikes(graph), _bounds(graph), _pixel_grid(graph.input)
     grids = _grids(graph, spikes, bounds, steps, bits, sum_bits)
     nodes: dict[str, Node] = {}
     renamed: dict[str, str] = {}
     for original in graph.nodes:
         node = original
-        if not (isinstance(node, Weighted) and node.inputs == (graph.input.name,)):
+        reads_pixels = isinstance(node, Weighted) and node.inputs == (graph.input.name,)
+        if not reads_pixels:
             node = replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))
         fed_by_spikes = all(spikes[name] for name in original.inputs)
-        nodes[node.name] = _snapped(node, grids.get(node.name, 0), fed_by_spikes, bounds)
+        grid = grids.get(node.name, 0)
+        if isinstance(node, Input) and node.encoding == "constant":
+            node = replace(node, grid=pixels)
+        elif isinstance(node, Weighted) and not fed_by_spikes:
+            node = _snapped_wide(node, bounds[node.name], pixels if reads_pixels else INPUT_GRID)
+        else:
+            node = _snapped(node, grid, bounds)
+        nodes[node.name] = node
         if _leaves_grid(graph, original, fed_by_spikes):
             name = f"{node.name}.round"
-            grid = grids[node.name]
             nodes[name] = Round(name=name, inputs=(node.name,), shape=node.shape, bits=grid)
             renamed[node.name] = name
     return graph.with_nodes(nodes.values())
@@ -127,30 +136,36 @@ def _to_grid(values: Tensor, bits: int) -> Tensor:
     return torch.round(values.double() * 2.0**bits) * 2.0**-bits
 
 
-def _snapped(node: Node, grid: int, fed_by_spikes: bool, bounds: Mapping[str, Bounds]) -> Node:
-    """One node with its tensors on the grid, in the dtype it computes in."""
-    if isinstance(node, Input):
-        return replace(node, grid=INPUT_GRID) if node.encoding == "constant" else node
-    if isinstance(node, Weighted):
-        bits = grid if fed_by_spikes else _wide_grid(bounds[node.name])
-        new = {name: _to_grid(tensor, bits) for name, tensor in tensors(node).items()}
-        if not fed_by_spikes:
-            return with_tensors(node, new)
-        return replace(with_tensors(node, {k: t.float() for k, t in new.items()}), grid=grid)
-    if isinstance(node, Fire):
+def _pixel_grid(node: Input) -> int:
+    """The grid of pixels: coarser where they are so large that weights must be small."""
+    return INPUT_GRID - max(0, floor(log2(max(node.limit, 1.0))) - INPUT_REACH)
+
+
+def _snapped(node: Node, grid: int, bounds: Mapping[str, Bounds]) -> Node:
+    """One node, fed by spikes or without weights, with its tensors on the grid, as float32."""
+    if isinstance(node, Weighted | Fire):
         new = {name: _to_grid(tensor, grid).float() for name, tensor in tensors(node).items()}
-        bound = _largest(bounds[node.inputs[0].removesuffix(".round")])
-        return replace(with_tensors(node, new), grid=grid, step_bound=bound)
-    if isinstance(node, Output) or (isinstance(node, MaxPool) and node.rule == "cumulative"):
+        node = replace(with_tensors(node, new), grid=grid)
+    if isinstance(node, Fire | Output) or (isinstance(node, MaxPool) and node.rule == "cumulative"):
         bound = _largest(bounds[node.inputs[0].removesuffix(".round")])
         return replace(node, grid=grid, step_bound=bound)
     return node
 
 
-def _wide_grid(bound: Bounds) -> int:
-    """The grid of weights computed with in float64 that leaves room for their sums."""
+def _snapped_wide(node: Weighted, bound: Bounds, pixels: int) -> Node:
+    """What reads other numbers than spikes, on 2^-pixels, with weights that it computes with in
+    float64: on the finest grid that leaves room for their sums. Biases are added to products, so
+    they need no coarser grid than these.
+    """
     spread = float((bound[1] - bound[0]).abs().max())
-    return min(WEIGHT_GRID, WIDE_MANTISSA - 1 - INPUT_GRID - ceil(log2(max(spread, 1.0))))
+    room = WIDE_MANTISSA - 1 - ceil(log2(max(spread, 1.0)))  # bits of products
+    products = min(WEIGHT_GRID + INPUT_GRID, room)
+    added = min(WEIGHT_GRID, products)
+    new = {
+        name: _to_grid(tensor, added if name in _ADDED else products - pixels)
+        for name, tensor in tensors(node).items()
+    }
+    return with_tensors(node, new)
 
 
 def _largest(bound: Bounds) -> float:

@@ -139,19 +139,21 @@ def trials(found: Tuning) -> Block:
         (
             trial.recipe,
             str(trial.steps),
-            f"{trial.reading.loss:.2f} ± {trial.reading.loss_error:.2f}",
+            f"{trial.reading.loss:.2f}",
+            f"{trial.bounds[0]:+.2f} … {trial.bounds[1]:+.2f}",
             f"{100 * trial.reading.agreement:.2f}",
             count(trial.reading.operations),
             levels(trial.facts),
-            "yes" if trial.meets else "",
+            {"meets": "yes", "uncertain": "not certain", "misses": "no"}[trial.verdict],
         )
         for trial in found.trials
     )
-    headings = ("recipe", "T", "loss", "agreement", "operations", "levels", "meets")
+    headings = ("recipe", "T", "loss", "between", "agreement", "operations", "levels", "meets")
     text = (
         f"On {found.images:,} training images that no method was made on; ANN "
-        f"{100 * found.ann_accuracy:.2f} %. loss: points below the ANN, ±: the most that its "
-        "standard error can be. operations: synaptic, of an image."
+        f"{100 * found.ann_accuracy:.2f} %. loss: points below the ANN; between: what it lies "
+        f"above and below, each with {100 * found.confidence:g} % confidence, of this trial by "
+        f"itself ({len(found.trials)} were made). operations: synaptic, of an image."
     )
     return Block(f"Tried, the cheapest in {found.measure} first", headings, rows, text)
 
@@ -226,7 +228,7 @@ def _loss(found: Comparison) -> Block:
         "Loss, points below the ANN",
         lambda each: f"{each.loss:.2f} ± {each.loss_error:.2f}",
         "0",
-        "±: the most that the standard error of this difference on the same images can be.",
+        "±: the standard error of this difference on the same images.",
     )
 
 

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from math import isnan, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +33,15 @@ def plot(curves: Mapping[str, Curve], path: str | Path, title: str = "") -> None
     """Nothing; `path` (.png, .svg or .pdf) holds accuracy against time steps, one line a curve.
 
     curves: by label. The bands are 95 % Wilson intervals, dashed lines the artificial networks.
-    Raises InputError for no curves or another suffix, OSError where the file cannot be written.
+    Of curves of the metric "mse" it is the mean squared error, without bands.
+    Raises InputError for no curves, for such of several metrics, or another suffix, OSError where
+    the file cannot be written.
     """
     path = check_path(path)
     if not curves:
         raise InputError("there are no curves to plot: give at least one")
+    if len({curve.metric == "mse" for curve in curves.values()}) > 1:
+        raise InputError("accuracies and errors do not share an axis: plot them one by one")
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -71,12 +76,13 @@ def _draw(axes: "Axes", label: str, curve: Curve, index: int) -> None:
     """One curve and its band."""
     colour = COLOURS[index % len(COLOURS)]
     steps = [point.steps for point in curve.points]
-    low, high = ([100 * point.interval[end] for point in curve.points] for end in (0, 1))
-    if len(steps) > 1:
+    bands = [point.interval for point in curve.points if point.interval is not None]
+    if len(bands) > 1:
+        low, high = ([100 * band[end] for band in bands] for end in (0, 1))
         axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.plot(
         steps,
-        [100 * point.accuracy for point in curve.points],
+        [_height(point.accuracy, point.error) for point in curve.points],
         color=colour,
         marker=MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
         markersize=4,
@@ -89,18 +95,19 @@ def _draw(axes: "Axes", label: str, curve: Curve, index: int) -> None:
 
 def _draw_ann(axes: "Axes", curves: Mapping[str, Curve]) -> None:
     """A dashed line for each artificial network's accuracy: one, in grey, if all share it."""
-    found = {name: c.ann_accuracy for name, c in curves.items() if c.ann_accuracy is not None}
+    known = {name: _height(c.ann_accuracy, c.ann_error) for name, c in curves.items()}
+    found = {name: height for name, height in known.items() if not isnan(height)}
     shared = len(set(found.values())) == 1 and len(found) == len(curves)
     for index, name in enumerate(curves):
         if name not in found or (shared and index > 0):
             continue
-        label = "ANN" if shared else f"ANN of {name}"
+        label, height = "ANN" if shared else f"ANN of {name}", found[name]
         axes.axhline(
-            100 * found[name],
+            height,
             color="#444444" if shared else COLOURS[index % len(COLOURS)],
             linewidth=1.0,
             linestyle=(0, (4, 2)),
-            label=f"{label} ({100 * found[name]:.1f} %)",
+            label=f"{label} ({height:.1f} %)" if _shares(curves) else f"{label} ({height:.3g})",
         )
 
 
@@ -112,15 +119,27 @@ def _dress(axes: "Axes", curves: Mapping[str, Curve], title: str) -> None:
     axes.set_xticks(_apart(steps), [str(step) for step in _apart(steps)])
     axes.set_xlim(steps[0] / 1.15, steps[-1] * 1.15)
     bottom, top = axes.get_ylim()
-    axes.set_ylim(bottom, min(top, 100.5) if top > 100 else top)
+    axes.set_ylim(bottom, min(top, 100.5) if top > 100 and _shares(curves) else top)
     axes.set_xlabel("Time steps T")
-    axes.set_ylabel("Accuracy (%)")
+    axes.set_ylabel("Accuracy (%)" if _shares(curves) else "Mean squared error")
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(width=0.7, length=3, color="#333333")
     if title:
         axes.set_title(title, loc="left", fontsize=9)
-    _explain(axes, banded=len(steps) > 1)
+    _explain(axes, banded=len(steps) > 1 and _shares(curves))
+
+
+def _height(accuracy: float | None, error: float | None) -> float:
+    """Where a point lies: its accuracy in percent, or its error; NaN where it has neither."""
+    if accuracy is not None:
+        return 100 * accuracy
+    return nan if error is None else error
+
+
+def _shares(curves: Mapping[str, Curve]) -> bool:
+    """Whether the axis is of accuracies, in percent, and not of errors."""
+    return all(curve.metric != "mse" for curve in curves.values())
 
 
 def _explain(axes: "Axes", banded: bool) -> None:

@@ -20,14 +20,29 @@ WITH_TOP5_EXPLANATION = (
 )
 
 
+WITH_ERROR = ("T", "error", "distance", "spikes/image", "rate")
+WITH_ERROR_EXPLANATION = (
+    "T: time steps. error: mean squared, from the targets. distance: mean squared, from the ANN's "
+    "outputs. rate: spikes per neuron and step."
+)
+
+
 def headings(curve: Curve) -> tuple[str, ...]:
     """The columns of a curve's table: with top-5 accuracy where it was measured."""
+    if curve.metric == "mse":
+        return WITH_ERROR
     return WITH_TOP5 if _has_top5(curve) else HEADINGS
 
 
 def explanation(curve: Curve) -> str:
     """What these columns are."""
+    if curve.metric == "mse":
+        return WITH_ERROR_EXPLANATION
     return WITH_TOP5_EXPLANATION if _has_top5(curve) else EXPLANATION
+
+
+def _knows_ann(curve: Curve) -> bool:
+    return curve.ann_accuracy is not None or curve.ann_error is not None
 
 
 def _has_top5(curve: Curve) -> bool:
@@ -44,7 +59,7 @@ def render(curve: Curve, title: str = "") -> "Table":
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows(curve):
         table.add_row(*row)
-    if curve.ann_accuracy is not None:
+    if _knows_ann(curve):
         table.add_section()
         table.add_row(*_ann_row(curve), style="bold")
     return table
@@ -54,7 +69,7 @@ def markdown(curve: Curve) -> str:
     """The same table as Markdown text, with the conditions in the line below."""
     columns = headings(curve)
     lines = [columns, ["---:"] * len(columns), *rows(curve)]
-    if curve.ann_accuracy is not None:
+    if _knows_ann(curve):
         lines.append(_ann_row(curve))
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return f"{table}\n\n{_conditions(curve)} {explanation(curve)}\n"
@@ -66,10 +81,15 @@ def rows(curve: Curve) -> list[list[str]]:
 
 
 def bars(curve: Curve, width: int = 40) -> str:
-    """Accuracy as one bar of text for each T, from 0 to 100 %, with the ANN's as a mark."""
+    """Accuracy as one bar of text for each T, from 0 to 100 %, with the ANN's as a mark.
+
+    Empty for curves of another metric.
+    """
     lines = []
     mark = None if curve.ann_accuracy is None else min(width - 1, int(curve.ann_accuracy * width))
     for point in curve.points:
+        if point.accuracy is None:
+            continue
         cells = ["█" if i < round(point.accuracy * width) else " " for i in range(width)]
         if mark is not None:
             cells[mark] = "┃"
@@ -81,22 +101,26 @@ def bars(curve: Curve, width: int = 40) -> str:
 
 def _row(point: Point, curve: Curve) -> list[str]:
     ann, wide = curve.ann_accuracy, _has_top5(curve)
+    spent = [count(point.spikes_per_image), _percent(point.firing_rate)]
+    if curve.metric == "mse":
+        return [str(point.steps), _number(point.error), _number(point.distance), *spent]
+    known = ann is not None and point.accuracy is not None
     row = [
         str(point.steps),
         _percent(point.accuracy),
         _interval(point.interval),
         *([_percent(point.top5)] if wide else []),
-        "-" if ann is None else f"{100 * (ann - point.accuracy):+.2f}",
+        f"{100 * ((ann or 0.0) - (point.accuracy or 0.0)):+.2f}" if known else "-",
         _percent(point.agreement),
-        count(point.spikes_per_image),
-        _percent(point.firing_rate),
+        *spent,
     ]
     return _bare(row) if wide else row
 
 
 def _ann_row(curve: Curve) -> Sequence[str]:
-    interval = "-" if curve.ann_interval is None else _interval(curve.ann_interval)
-    row = ["ANN", _percent(curve.ann_accuracy or 0.0), interval]
+    if curve.metric == "mse":
+        return ["ANN", _number(curve.ann_error), "", "", ""]
+    row = ["ANN", _percent(curve.ann_accuracy), _interval(curve.ann_interval)]
     if not _has_top5(curve):
         return [*row, "", "", "", ""]
     return _bare([*row, _percent(curve.ann_top5), "", "", "", ""])
@@ -109,20 +133,31 @@ def _bare(row: list[str]) -> list[str]:
 
 def _conditions(curve: Curve) -> str:
     exact = "exact" if curve.exact else "not exact"
-    shares = [curve.ann_accuracy, *(point.accuracy for point in curve.points)]
-    largest = max(curve.standard_error(share) or 0.0 for share in shares)
+    errors = (
+        "" if curve.metric == "mse" else f"; standard errors up to {_largest_error(curve)} points"
+    )
     return (
         f"n = {curve.images:,} images; engine {curve.engine} ({exact}); "
-        f"{curve.seconds:.1f} s of simulation; standard errors up to {100 * largest:.2f} points."
+        f"{curve.seconds:.1f} s of simulation{errors}."
     )
+
+
+def _largest_error(curve: Curve) -> str:
+    """The largest standard error of the curve's accuracies, in points."""
+    shares = [curve.ann_accuracy, *(point.accuracy for point in curve.points)]
+    return f"{100 * max(curve.standard_error(share) or 0.0 for share in shares):.2f}"
 
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2f} %"
 
 
-def _interval(interval: tuple[float, float]) -> str:
-    return f"{100 * interval[0]:.1f} - {100 * interval[1]:.1f}"
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "-" if interval is None else f"{100 * interval[0]:.1f} - {100 * interval[1]:.1f}"
 
 
 def count(number: float) -> str:
