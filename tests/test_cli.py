@@ -683,6 +683,7 @@ def test_convert_refuses(tmp_path, monkeypatch, arguments, expected):
         (("--device", "tpu"), "--device 'tpu'"),
         (("--device", "cuda:99"), "CUDA devices here"),
         (("--threads", "0"), "--threads"),
+        (("--threads", "99999"), "99999.*at most"),
         (("--plot", "curve.gif"), r"curve.gif.*\.png"),
         (("--json", "."), "is a folder"),
     ],

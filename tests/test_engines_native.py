@@ -282,13 +282,9 @@ def test_the_kernel_is_chosen_by_what_fires(level, expected, monkeypatch):
     for density in (0.01, 0.9):
         spikes = (torch.rand(4, 1, 128, 8, 8) < density).to(torch.uint8)
         planes = kernels.Planes.packed(spikes)
-        sources = [
-            kernels.Source(planes.words.data_ptr(), s.weights.data_ptr(), *s.geometry)
-            for s in fused.synapses
-        ]
         wide = kernels.Population(steps=4, images=1, height=8, width=8, channels=128)
-        call = kernels.Call(wide, sources)
-        ways.append(population.choose(call, fused, [planes] * len(sources), {}))
+        able = population.WAYS[level]
+        ways.append(population.choose(able, wide, fused, [planes] * len(fused.synapses)))
     assert ways == expected
 
 

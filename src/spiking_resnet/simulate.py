@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from spiking_resnet.engines import cpu, interpreter, kernels, layerwise
-from spiking_resnet.engines.plan import Plan, Result
-from spiking_resnet.graph import Fire, Graph
+from spiking_resnet.engines.plan import OutOfRange, Plan, Result
+from spiking_resnet.graph import Fire, Graph, MaxPool, Output
 from spiking_resnet.passes.snap import MANTISSA, exact_steps
 from spiking_resnet.records import InputError, LayerCount, Run, Trains, images_of
 from spiking_resnet.surroundings import undisturbed
@@ -51,14 +51,20 @@ def simulate(
         watch = _to_watch(graph, images, record[-1])
         plan = Plan(images, record, tuple(trains), tuple(neurons), watch, window)
         begin = time.perf_counter()
-        result = module.run(graph.to(images.device), plan)
+        try:
+            result = module.run(graph.to(images.device), plan)
+        except OutOfRange as beyond:
+            if engine != "auto":
+                raise InputError(_out_of_range(name, beyond)) from beyond
+            name, module = choose(graph, "layerwise", images.device)
+            result = module.run(graph.to(images.device), plan)
         seconds = time.perf_counter() - begin
         return _run_of(graph, plan, result, name, seconds)
 
 
 def _run_of(graph: Graph, plan: Plan, result: Result, engine: str, seconds: float) -> Run:
     """What an engine found, as users read it."""
-    remark = _inexact(graph, plan.watch, result)
+    remark = _inexact(graph, plan.watch, result, plan.record[-1])
     return Run(
         record=plan.record,
         logits=torch.stack(result.logits),
@@ -143,16 +149,39 @@ def _to_watch(graph: Graph, images: Tensor, steps: int) -> tuple[str, ...]:
     return tuple(node.name for node in graph.integrators if node.grid is not None)
 
 
-def _inexact(graph: Graph, watch: Collection[str], result: Result) -> str:
+def _out_of_range(engine: str, beyond: OutOfRange) -> str:
+    return (
+        f"engine {engine!r} computes in 32 bits, which do not hold {beyond}: scale the images as "
+        "those of the calibration were, run fewer steps, or take engine 'auto'"
+    )
+
+
+def _inexact(graph: Graph, watch: Collection[str], result: Result, steps: int) -> str:
     """Why a run is outside the exact range, or an empty text."""
     if any(node.grid is None for node in graph.integrators):
         return "weights are not on a grid: engines and batch sizes may differ in single spikes"
-    for node in graph.integrators:
-        bits = node.grid or 0
-        if node.name in watch and result.peaks.get(node.name, 0.0) >= 2.0 ** (MANTISSA - bits):
-            return (
-                f"the potentials of {node.name!r} reached {result.peaks[node.name]:.0f}, beyond "
-                f"{2.0 ** (MANTISSA - bits):.0f}, where sums on its grid 2^-{bits} are exact: "
-                "engines may differ in single spikes; convert with fewer grid bits"
-            )
-    return ""
+    peaks = {
+        node: result.peaks.get(node.name, 0.0) / _exact_sum(node)
+        for node in graph.integrators
+        if node.name in watch
+    }
+    node = max(peaks, key=lambda node: peaks[node], default=None)
+    if node is None or peaks[node] < 1:
+        return ""
+    reached = (
+        f"the potentials of {node.name!r} reached {result.peaks[node.name]:.0f}, beyond "
+        f"{_exact_sum(node):.0f}, where sums on its grid 2^-{node.grid} are exact: "
+    )
+    rounded = 2 * steps * result.peaks[node.name] * 2.0**-MANTISSA  # a charge and a reset each step
+    if rounded < 1:
+        return f"{reached}engines may differ in single spikes; convert with fewer grid bits"
+    return (
+        f"{reached}rounding there adds up to {rounded:.3g} over {steps} steps, and up to as many "
+        "spikes of a neuron may be wrong. Do not rely on this result: scale the images as those "
+        "of the calibration are, run fewer steps, or convert with fewer grid bits"
+    )
+
+
+def _exact_sum(node: Fire | MaxPool | Output) -> float:
+    """Below what |sum| of one node every sum on its grid is exact in float32."""
+    return 2.0 ** (MANTISSA - (node.grid or 0))

@@ -1,5 +1,6 @@
 """The command `evaluate`: accuracy, agreement and spikes of a spiking network at every T."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -235,9 +236,12 @@ def usual_batch(data: ImageData) -> int:
 
 
 def set_threads(threads: int) -> None:
-    """Nothing; from now on torch uses so many CPU threads."""
-    if threads < 1:
-        raise InputError(f"--threads is {threads}: at least 1")
+    """Nothing; from now on torch uses so many CPU threads. InputError for too few or too many."""
+    most = 4 * (os.cpu_count() or 1)
+    if not 1 <= threads <= most:
+        raise InputError(
+            f"--threads is {threads}: at least 1, and at most {most} (4 for each processor)"
+        )
     torch.set_num_threads(threads)
 
 

@@ -27,7 +27,8 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 EXIT_SYSTEM, EXIT_USER = 1, 2
-_EXPECTED = (ValueError, TrainError, OSError, MemoryError, torch.OutOfMemoryError)
+_EXPECTED = (ValueError, TrainError, OSError, MemoryError)
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "ALLOC_FAILED")  # of torch
 _PLAIN = str.maketrans({"█": "#", "┃": "|"})
 _DEBUG = "spiking_resnet.debug"
 _ARGUMENTS = "spiking_resnet.arguments"
@@ -51,8 +52,8 @@ class Commands(TyperGroup):
         try:
             with _remarks_shown():
                 return super().invoke(ctx)
-        except _EXPECTED as error:
-            if ctx.meta.get(_DEBUG):
+        except Exception as error:
+            if ctx.meta.get(_DEBUG) or not (isinstance(error, _EXPECTED) or _no_memory(error)):
                 raise
             say_error(_message(error))
             user = isinstance(error, ValueError | FileNotFoundError | TrainError)
@@ -69,8 +70,15 @@ def keep_tracebacks(ctx: typer.Context) -> None:
     ctx.meta[_DEBUG] = True
 
 
-def _message(error: BaseException) -> str:
+def _no_memory(error: BaseException) -> bool:
+    """Whether memory was asked for that is not there; torch says so in a RuntimeError."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in _NO_MEMORY)
+
+
+def _message(error: BaseException) -> str:
+    if _no_memory(error):
         return f"out of memory ({error}): use a smaller --batch-size"
     return str(error) or type(error).__name__
 

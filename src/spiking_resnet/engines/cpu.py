@@ -7,6 +7,7 @@ spike, is computed as in `layerwise`. The spikes are the interpreter's, bit for 
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from threading import Lock
 from weakref import WeakKeyDictionary
 
 import torch
@@ -18,7 +19,16 @@ from spiking_resnet.engines import kernels
 from spiking_resnet.engines.code import BINARY, MOST_LEVELS, codes, joined
 from spiking_resnet.engines.fuse import fuse
 from spiking_resnet.engines.kernels import Planes
-from spiking_resnet.engines.plan import Plan, Result, ends_of, peak, pool_window, windows
+from spiking_resnet.engines.memory import Memory
+from spiking_resnet.engines.plan import (
+    OutOfRange,
+    Plan,
+    Result,
+    ends_of,
+    peak,
+    pool_window,
+    windows,
+)
 from spiking_resnet.engines.population import Population, State, Value, numbers_of
 from spiking_resnet.graph import (
     AvgPool,
@@ -41,6 +51,7 @@ FEW = 2**13  # pixels (8 images of CIFAR) that are not worth waking torch's thre
 WINDOW = 64  # time steps of a layer held at once, and
 WINDOW_BYTES = 2**25  # of spikes of the widest layer, and
 NUMBER_BYTES = 2**28  # of the widest value that is no spikes (a signed residual stream)
+MOST_STEPS = 2**31 // MOST_LEVELS  # spikes of a neuron are counted in 32 bits
 
 
 def unsupported(graph: Graph, device: torch.device | str = "cpu") -> list[str]:
@@ -93,7 +104,9 @@ def _too_much(node: Fire, neuron: neurons.IntegrateAndFire) -> str:
 
 
 def run(graph: Graph, plan: Plan) -> Result:
-    """The simulation that `plan` asks for."""
+    """The simulation that `plan` asks for. Raises OutOfRange where 32 bits do not hold it."""
+    if plan.record[-1] >= MOST_STEPS:
+        raise OutOfRange(f"the spikes of {plan.record[-1]} steps")
     threads = torch.get_num_threads()
     pixels = len(plan.images) * kernels.positions(graph.input.shape)
     with kernels.alone() if pixels <= FEW else nullcontext():
@@ -112,7 +125,10 @@ def _run(graph: Graph, plan: Plan, threads: int) -> Result:
 
 
 class _Prepared:
-    """What is done once for all simulations of a graph, and kept as long as the graph is."""
+    """What is done once for all simulations of a graph, and kept as long as the graph is.
+
+    It depends on nothing but the graph, and serves simulations in several threads at once.
+    """
 
     def __init__(self, graph: Graph, given: Mapping[str, Tensor]) -> None:
         self.fused, done = fuse(graph, given)
@@ -123,7 +139,7 @@ class _Prepared:
         self.populations = {
             node.name: Population(node, self.fused[node.name]) for node in graph.of(Fire)
         }
-        self.free = kernels.Memory()
+        self.free = Memory()
 
     def _reads(self, node: Node) -> tuple[str, ...]:
         """The values a node is computed from here."""
@@ -134,6 +150,14 @@ class _Prepared:
 
 
 _PREPARED: WeakKeyDictionary[Graph, _Prepared] = WeakKeyDictionary()
+_PREPARING = Lock()
+
+
+def _prepared(graph: Graph, given: Mapping[str, Tensor]) -> _Prepared:
+    with _PREPARING:
+        if graph not in _PREPARED:
+            _PREPARED[graph] = _Prepared(graph, given)
+        return _PREPARED[graph]
 
 
 class _Work:
@@ -142,9 +166,7 @@ class _Work:
     def __init__(self, graph: Graph, plan: Plan, threads: int) -> None:
         self.graph, self.plan, self.images, self.threads = graph, plan, plan.images, threads
         self.given = interpret.constant_values(graph, plan.images)
-        if graph not in _PREPARED:
-            _PREPARED[graph] = _Prepared(graph, self.given)
-        prepared = _PREPARED[graph]
+        prepared = _prepared(graph, self.given)
         self.nodes, self.last, self.codes = prepared.nodes, prepared.last, prepared.codes
         self.populations = prepared.populations
         self.states: dict[str, State] = {}
@@ -188,15 +210,15 @@ class _Work:
             elif isinstance(node, Fire):
                 values[node.name] = self._fire(node, values, steps)
             elif isinstance(node, Output):
-                values[node.name] = self._read_out(node, values[node.inputs[0]], steps, stop)
+                self._read_out(node, values[node.inputs[0]], steps, stop)
             elif isinstance(node, MaxPool):
                 values[node.name] = self._pool(node, values[node.inputs[0]], steps)
             else:
                 values[node.name] = self._other(node, [values[name] for name in node.inputs])
             for name in [name for name in values if self.last.get(name) == node.name]:
                 value = values.pop(name)
-                if isinstance(value, Planes) and name in self.populations:
-                    self.free.give(value.words)
+                if isinstance(value, Planes) and value.buffer is not None:
+                    self.free.give(value.buffer)
 
     def _fire(self, node: Fire, values: Mapping[str, Value], steps: int) -> Planes:
         """The spikes of a population over the window."""
@@ -219,10 +241,11 @@ class _Work:
             self.result.note_peak(node.name, highest + reserve)
         return spikes
 
-    def _read_out(self, node: Output, value: Value, steps: int, stop: int) -> Value:
+    def _read_out(self, node: Output, value: Value, steps: int, stop: int) -> None:
         """Adds what the window brings to the read-out."""
         if isinstance(value, Planes):
-            counts = torch.zeros((len(self.images), *value.shape), dtype=torch.int64)
+            size = (len(self.images), *value.shape)
+            counts = torch.zeros(size, dtype=torch.int64, device="cpu")
             value.count_into(counts)
             total = counts.float()
         else:
@@ -230,7 +253,6 @@ class _Work:
         interpret.sum_up(node, self.memory, total, stop)
         if node.name in self.plan.watch:
             self.result.note_peak(node.name, peak(node, self.memory[node.name]))
-        return value
 
     def _pool(self, node: MaxPool, value: Value, steps: int) -> Value:
         """A max pool of the window."""
@@ -238,10 +260,11 @@ class _Work:
             if node.name not in self.counts:
                 shapes = (value.shape, node.shape)
                 ins, outs = (
-                    torch.zeros((len(self.images), *shape), dtype=torch.int32) for shape in shapes
+                    torch.zeros((len(self.images), *shape), dtype=torch.int32, device="cpu")
+                    for shape in shapes
                 )
                 self.counts[node.name] = ins, outs
-            found = kernels.pool(node, value, self.counts[node.name])
+            found = kernels.pool(node, value, self.counts[node.name], self.free)
             if node.name in self.plan.watch:
                 highest = float(self.counts[node.name][1].max())
                 self.result.note_peak(node.name, highest + node.step_bound)
@@ -258,7 +281,7 @@ class _Work:
         """The value of a node that no kernel computes."""
         planes = [value for value in inputs if isinstance(value, Planes)]
         if len(planes) == len(inputs):
-            moved = _moved(node, planes)
+            moved = _moved(node, planes, self.free)
             if moved is not None:
                 return moved
         if isinstance(node, AvgPool) and planes and node.kernel == planes[0].shape[1:]:
@@ -273,23 +296,26 @@ class _Work:
         """A node's numbers [window, N, ...] as planes, if they are spikes."""
         if node.name not in self.codes:
             return value
-        return Planes.packed(value.to(torch.int8), self.codes[node.name])
+        return Planes.packed(value.to(torch.int8), self.codes[node.name], self.free)
 
 
-def _moved(node: Node, inputs: list[Planes]) -> Planes | None:
-    """Planes that are others' planes, or None where bits must be moved within them."""
+def _moved(node: Node, inputs: list[Planes], memory: Memory) -> Planes | None:
+    """Others' planes, moved to memory of their own, or None where bits must be moved within words.
+
+    What a node takes of its inputs' channels may be a view of their memory, which is used again.
+    """
     code = joined(planes.code for planes in inputs)
     words = [planes.coded(code).words for planes in inputs]
     if isinstance(node, Concat):
-        moved = torch.cat(words, -1)
+        taken = words
     elif isinstance(node, Slice) and node.axis == 0:
-        moved = words[0][..., node.start : node.stop : node.step].contiguous()
+        taken = [words[0][..., node.start : node.stop : node.step]]
     elif isinstance(node, Select) and node.axis == 0:
-        moved = words[0][..., list(node.index)]
+        taken = [words[0][..., list(node.index)]]
     elif isinstance(node, Pad) and not any(sum(pair) for pair in node.padding[1:]):
-        moved = F.pad(words[0], node.padding[0])
+        taken = [F.pad(words[0], node.padding[0])]
     elif isinstance(node, Flatten) and kernels.positions(inputs[0].shape) == 1:
-        moved = words[0].clone()
+        taken = words
     else:
         return None
-    return Planes(moved, node.shape, code=code)
+    return Planes.joined(taken, node.shape, code, memory)

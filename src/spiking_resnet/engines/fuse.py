@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from spiking_resnet.engines.code import Code, codes, joined
+from spiking_resnet.engines.plan import OutOfRange
 from spiking_resnet.graph import (
     Add,
     Affine,
@@ -25,6 +26,7 @@ from spiking_resnet.graph import (
 
 LARGEST_POOL = 16  # inputs of an average pool that is computed as synapses
 NARROW = 2**15  # sums below it fit 16 bits
+MOST = 2**31 - 2**20  # and numbers below it 32, with what kernels add on the way to a sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,11 @@ class Synapses:
     weights: Tensor
     geometry: tuple[int, ...]
     identity: bool
+
+    def number(self, outputs: int) -> int:
+        """How many weights lead to so many channels."""
+        channels, height, width, groups = (self.geometry[i] for i in (2, 3, 4, 11))
+        return outputs * (channels // groups) * height * width
 
     def scattered(self) -> Tensor:
         """The weights as the scatter kernel wants them: rows of outputs that one spike reaches."""
@@ -59,7 +66,8 @@ class Fused:
     synapses: its spiking inputs. code: the one all of them have or are brought to. currents: names
     of other values added at every step. bias, threshold: int32 [C]. grid: k. wide: whether a step's
     sums may need more than 16 bits; where spikes are written as several planes of bits, the sums of
-    one plane (what goes beside it is added in 32 bits).
+    one plane (what goes beside it is added in 32 bits). reach: the most that biases and spikes move
+    a potential in a step.
     """
 
     synapses: tuple[Synapses, ...]
@@ -69,12 +77,13 @@ class Fused:
     threshold: Tensor
     grid: int
     wide: bool
+    reach: int
 
 
 def fuse(graph: Graph, fixed: Mapping[str, Tensor]) -> tuple[dict[str, Fused], set[str]]:
     """For every population what its kernel call computes, and the nodes thereby done.
 
-    fixed: the values known beforehand (constant currents).
+    fixed: the values known beforehand (constant currents). Raises OutOfRange.
     """
     spikes, found, done = codes(graph), dict[str, Fused](), set[str]()
     for node in graph.of(Fire):
@@ -95,7 +104,7 @@ def fuse(graph: Graph, fixed: Mapping[str, Tensor]) -> tuple[dict[str, Fused], s
                 weighted.append(without_moves(graph, source))
                 done.add(name)
             elif name in spikes:
-                one = torch.ones((), dtype=torch.float32)
+                one = torch.ones((), dtype=torch.float32, device="cpu")
                 gain = Affine(name=name, inputs=(name,), shape=source.shape, scale=one)
                 weighted.append(without_moves(graph, gain))
             else:
@@ -122,7 +131,7 @@ def _pool_as_convolution(graph: Graph, node: Node, population: Fire) -> Node:
         name=node.name,
         inputs=node.inputs,
         shape=node.shape,
-        weight=torch.full((channels, 1, *node.kernel), weight, dtype=torch.float32),
+        weight=torch.full((channels, 1, *node.kernel), weight, dtype=torch.float64, device="cpu"),
         bias=None,
         stride=node.stride,
         padding=node.padding,
@@ -158,7 +167,8 @@ def without_moves(graph: Graph, node: Conv2d | Linear | Affine) -> Conv2d | Line
             first[move.axis - 1] += move.start * stride[move.axis - 1]
             stride[move.axis - 1] *= move.step
     gain = node.scale.expand(node.shape[0])
-    weight = torch.zeros(node.shape[0], origin.shape[0], 1, 1, dtype=torch.float32)
+    size = (node.shape[0], origin.shape[0], 1, 1)
+    weight = torch.zeros(size, dtype=torch.float64, device="cpu")
     for to, channel in enumerate(channels):
         if channel >= 0:
             weight[to, channel] = gain[to]
@@ -183,28 +193,35 @@ def _fused(
 ) -> Fused:
     """A population with its spiking inputs as integers."""
     assert node.grid is not None  # unsupported() refuses otherwise
-    bias = torch.zeros(node.shape[0], dtype=torch.float32)
+    bias = torch.zeros(node.shape[0], dtype=torch.float64, device="cpu")
     for source in weighted:
         shift = source.shift if isinstance(source, Affine) else source.bias
         bias = bias if shift is None else bias + shift
     synapses = tuple(_synapses(graph, source, node.grid) for source in weighted)
     code = joined(spikes[each.spikes] for each in synapses)
-    whole = _integers(bias, node.grid)
-    highest = lowest = (
-        whole.long() if code.planes == 1 else torch.zeros(node.shape[0], dtype=torch.int64)
-    )
+    whole = _integers(node.name, bias, node.grid)
+    zero = torch.zeros(node.shape[0], dtype=torch.int64, device="cpu")
+    highest = lowest = whole.long() if code.planes == 1 else zero
+    reach, tallest = whole.long().abs(), 1 if code.planes == 1 else 2**code.planes
     for each in synapses:
+        rows = each.weights.long().view(len(each.weights), -1)
+        reach = reach + tallest * rows.abs().sum(1)
         if code.planes == 1 or not each.identity:
-            rows = each.weights.long().view(len(each.weights), -1)
             highest = highest + rows.clamp(min=0).sum(1)
             lowest = lowest + rows.clamp(max=0).sum(1)
     wide = max(int(highest.max()), -int(lowest.min())) >= NARROW
-    threshold = _integers(node.neuron.threshold.expand(node.shape[0]), node.grid)
-    return Fused(synapses, code, tuple(currents), whole, threshold, node.grid, wide)
+    threshold = _integers(node.name, node.neuron.threshold.expand(node.shape[0]), node.grid)
+    return Fused(
+        synapses, code, tuple(currents), whole, threshold, node.grid, wide, int(reach.max())
+    )
 
 
-def _integers(values: Tensor, grid: int) -> Tensor:
-    return torch.round(values.double() * 2.0**grid).to(torch.int32).contiguous()
+def _integers(name: str, values: Tensor, grid: int) -> Tensor:
+    """Numbers of the node `name` in units of the grid; OutOfRange where 32 bits do not hold one."""
+    found = torch.round(values.double() * 2.0**grid)
+    if not bool((found.abs() < MOST).all()):
+        raise OutOfRange(f"weights or thresholds of {name!r}")
+    return found.to(torch.int32).contiguous()
 
 
 def _synapses(graph: Graph, node: Conv2d | Linear | Affine, grid: int) -> Synapses:
@@ -212,7 +229,7 @@ def _synapses(graph: Graph, node: Conv2d | Linear | Affine, grid: int) -> Synaps
     shape = graph[node.inputs[0]].shape
     channels, height, width = (*shape, 1, 1)[:3]
     if isinstance(node, Affine):
-        weights = _integers(node.scale.expand(channels), grid)
+        weights = _integers(node.name, node.scale.expand(channels), grid)
         own = (height, width, channels, 1, 1, 1, 1, 0, 0, 1, 1, channels, 1)
         return Synapses(node.inputs[0], weights, own, True)
     if isinstance(node, Linear):
@@ -227,4 +244,4 @@ def _synapses(graph: Graph, node: Conv2d | Linear | Affine, grid: int) -> Synaps
         *(height, width, channels, *node.weight.shape[2:], *node.stride, *node.padding),
         *(*node.dilation, node.groups, 0),
     )
-    return Synapses(node.inputs[0], _integers(node.weight, grid), geometry, False)
+    return Synapses(node.inputs[0], _integers(node.name, node.weight, grid), geometry, False)

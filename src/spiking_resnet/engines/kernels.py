@@ -1,7 +1,7 @@
 """The compiled kernels of `native/`, called with tensors."""
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from spiking_resnet.engines.code import BINARY, Code
+from spiking_resnet.engines.memory import Buffer, Memory, pointer
 from spiking_resnet.graph import MaxPool, Shape
 
 folder = Path(__file__).parent  # where the compiled library lies
-INTERFACE = 8  # the version of the C interface in native/kernels.cpp
+INTERFACE = 9  # the version of the C interface in native/kernels.cpp
 BLOCK = 32  # positions in a word
 INSTRUCTION_SETS = ("portable", "avx2", "avx512")
 # `Way` of native/kernels.cpp:
 WAYS = ("scatter-portable", "scatter-avx2", "lookup", "walk", "triples")
-FITS = ("lookup_fits", "walk_fits", "triples_fits")
 instruction_set = "avx512"  # the best to be used; what the machine lacks is passed over
 way: str | None = None  # one of WAYS, to use wherever it fits; None: the quickest
 INSTALL = (
@@ -66,21 +66,19 @@ def library() -> ctypes.CDLL | None:
         found = ctypes.CDLL(str(file))
         if not hasattr(found, "interface_version") or found.interface_version() != INTERFACE:
             continue  # compiled from an older source
-        number, pointer = ctypes.c_int64, ctypes.c_void_p
+        number, address = ctypes.c_int64, ctypes.c_void_p
         for name, arguments in {
-            **{name: [pointer, pointer, number] for name in FITS},
-            "table_size": [pointer, pointer, number, number],
-            "fill_tables": [pointer, pointer, number, number, pointer],
-            "run_window": [pointer, pointer, number, number, number],
+            "fits": [address, address, number, number, address],
+            "table_size": [address, address, number, number, address],
+            "fill_tables": [address, address, number, number, address],
+            "run_window": [address, address, number, number, number],
             **{
-                name: [pointer, pointer, number, pointer]
+                name: [address, address, number, address]
                 for name in ("pack", "unpack", "count_neurons", "sum_channels")
             },
-            "pool": [pointer, pointer, number, pointer, pointer, pointer],
+            "pool": [address, address, number, address, address, address],
         }.items():
             getattr(found, name).argtypes = arguments
-            getattr(found, name).restype = None
-        for name in (*FITS, "table_size"):
             getattr(found, name).restype = number
         return found
     return None
@@ -108,42 +106,53 @@ def positions(shape: Shape) -> int:
     return torch.Size(shape[1:]).numel()
 
 
+def call(name: str, *arguments: object) -> None:
+    """Calls a function of the library; MemoryError or OSError where it had to give up.
+
+    What it was to write is worthless then.
+    """
+    status = getattr(kernels(), name)(*arguments)
+    if status == 1:
+        raise MemoryError(
+            "the CPU engine found no memory to work with: simulate fewer images at once, or use "
+            "fewer threads"
+        )
+    if status == 2:
+        raise OSError(
+            "the system starts no more threads for the CPU engine: use fewer "
+            "(torch.set_num_threads, --threads)"
+        )
+    if status:
+        raise RuntimeError(f"a defect of the CPU engine, please report it: {name} gave up")
+
+
+@cache
+def _set_openmp_threads() -> Callable[[int], None] | None:
+    """The function of torch's own OpenMP that sets the threads of the calling thread alone."""
+    try:
+        found = ctypes.CDLL(None).omp_set_num_threads
+    except (TypeError, OSError, AttributeError):  # Windows; none; one that torch keeps to itself
+        return None
+    found.argtypes, found.restype = [ctypes.c_int], None
+    return found
+
+
 @contextmanager
 def alone() -> Iterator[None]:
-    """Keeps torch to one thread: for kernels that use all themselves.
+    """Keeps torch to one thread, in this thread: for kernels that use all themselves.
 
-    Torch's threads go on spinning for a while after every operation they share.
+    Torch's threads go on spinning for a while after every operation they share. Not by
+    torch.set_num_threads, which threads that start meanwhile would inherit for good.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    threads, set_threads = torch.get_num_threads(), _set_openmp_threads()
+    if set_threads is None:
+        yield
+        return
+    set_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
-
-
-class Memory:
-    """int32 tensors to be used again: memory fresh from the system takes long to write to."""
-
-    MOST = 2**26  # numbers kept
-
-    def __init__(self) -> None:
-        self.free: dict[int, list[Tensor]] = {}
-
-    def take(self, *size: int) -> Tensor:
-        """A tensor of this size with nothing written to it yet."""
-        number = torch.Size(size).numel()
-        try:
-            flat = self.free[number].pop()
-        except (KeyError, IndexError):
-            flat = torch.empty(number, dtype=torch.int32)
-        return flat.view(size)
-
-    def give(self, tensor: Tensor) -> None:
-        """Takes back a tensor that nobody reads any more."""
-        if sum(number * len(kept) for number, kept in self.free.items()) > self.MOST:
-            self.free.clear()
-        self.free.setdefault(tensor.numel(), []).append(tensor.view(-1))
+        set_threads(threads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,46 +161,68 @@ class Planes:
 
     Bit i of block b is of the spikes at position p = 32 b + i = y * width + x. shape: of the layer,
     [C, H, W] or [C]. code: what the bits of the planes, which follow each other in every step,
-    count. count: how many bits are set, if known.
+    count. count: how many bits are set, if known. buffer: the memory of the words, if these planes
+    own it, to be given back when nobody reads them any more; others only read somebody's words.
     """
 
     words: Tensor
     shape: Shape
     count: int | None = None
     code: Code = BINARY
+    buffer: Buffer | None = None
 
     @classmethod
-    def empty(cls, images: int, steps: int, shape: Shape) -> "Planes":
-        """Planes of 0 and 1 with nothing written to them yet."""
-        size = (images, blocks(positions(shape)), steps, shape[0])
-        return cls(torch.empty(size, dtype=torch.int32), shape)
+    def empty(
+        cls, memory: Memory, images: int, steps: int, shape: Shape, code: Code = BINARY
+    ) -> "Planes":
+        """Planes with memory of their own and nothing written to it yet."""
+        size = torch.Size((images, blocks(positions(shape)), steps * code.planes, shape[0]))
+        buffer = memory.take(size.numel())
+        return cls(buffer.numbers.view(size), shape, None, code, buffer)
 
     @classmethod
-    def packed(cls, spikes: Tensor, code: Code = BINARY) -> "Planes":
+    def packed(cls, spikes: Tensor, code: Code = BINARY, memory: Memory | None = None) -> "Planes":
         """The planes of int8 or uint8 spikes [steps, N, ...]."""
+        steps, images, *shape = spikes.shape
         if code.planes > 1:
             bits = torch.stack([spikes >> plane & 1 for plane in range(code.planes)], 1)
             spikes = bits.flatten(0, 1)
-        found = cls.empty(spikes.shape[1], spikes.shape[0], tuple(spikes.shape[2:]))
-        found._call("pack", spikes.transpose(0, 1).contiguous(), found.words)
-        return replace(found, code=code)
+        made = cls.empty(memory or Memory(), images, steps, tuple(shape), code)
+        _move("pack", made, spikes.transpose(0, 1).to(torch.uint8).contiguous())
+        return made
+
+    @classmethod
+    def joined(cls, words: Sequence[Tensor], shape: Shape, code: Code, memory: Memory) -> "Planes":
+        """Planes with memory of their own, to which words [N, blocks, steps * planes, part of C]
+        are copied side by side.
+        """
+        images, _, planes, _ = words[0].shape
+        made = cls.empty(memory, images, planes // code.planes, shape, code)
+        torch.cat(list(words), -1, out=made.words)
+        return made
+
+    def pointer(self) -> int:
+        """Where C finds the words."""
+        images, _, steps, _ = self.words.shape
+        places = blocks(positions(self.shape))
+        return pointer(self.words, torch.int32, images * places * steps * self.shape[0])
 
     def unpacked(self) -> Tensor:
         """The spikes as uint8, or int8 where they are more than 0 and 1, [steps, N, ...]."""
         images, _, steps, _ = self.words.shape
-        bits = torch.empty((images, steps, *self.shape), dtype=torch.uint8)
-        self._call("unpack", self.words, bits)
+        bits = torch.empty((images, steps, *self.shape), dtype=torch.uint8, device="cpu")
+        _move("unpack", self, bits)
         if self.code.planes > 1:
             return self._weighed(bits.to(torch.int8), self.code.weights).transpose(0, 1)
         return bits.transpose(0, 1)
 
     def sums(self) -> Tensor:
         """The spikes of every channel at every step, float32 [steps, N, C]."""
-        return self._weighed(self._bits_set(), self.code.weights).transpose(0, 1)
+        return self._weighed(self._bits_set(), self.code.weights).transpose(0, 1).float()
 
     def density(self) -> float:
         """The share of bits that are set."""
-        count = float(self._bits_set().sum()) if self.count is None else self.count
+        count = int(self._bits_set().sum()) if self.count is None else self.count
         images, _, steps, channels = self.words.shape
         return count / (images * steps * channels * positions(self.shape))
 
@@ -200,15 +231,15 @@ class Planes:
         for plane, weight in enumerate(self.code.weights):
             words = self.words[:, :, plane :: self.code.planes].contiguous()
             found = counts if weight == 1 else torch.zeros_like(counts)
-            replace(self, words=words)._call("count_neurons", words, found)
+            _move("count_neurons", Planes(words, self.shape), found)
             if weight != 1:
                 counts += weight * found
 
     def coded(self, code: Code) -> "Planes":
-        """The same spikes in a code of more planes."""
+        """The same spikes in a code of more planes; they own no memory to give back."""
         missing = code.planes - self.code.planes
         if missing == 0:
-            return replace(self, code=code)
+            return replace(self, code=code, buffer=None)
         images, places, _, channels = self.words.shape
         own = self.words.view(images, places, -1, self.code.planes, channels)
         more = own[..., -1:, :] if self.code.signed else torch.zeros_like(own[..., :1, :])
@@ -224,34 +255,46 @@ class Planes:
         return total
 
     def _bits_set(self) -> Tensor:
-        """The set bits of every channel in every plane, float32 [N, steps * planes, C]."""
+        """The set bits of every channel in every plane, int32 [N, steps * planes, C]."""
         images, _, steps, channels = self.words.shape
-        found = torch.empty((images, steps, channels), dtype=torch.float32)
-        self._call("sum_channels", self.words, found)
+        found = torch.empty((images, steps, channels), dtype=torch.int32, device="cpu")
+        _move("sum_channels", self, found)
         return found
 
-    def _call(self, name: str, given: Tensor, made: Tensor) -> None:
-        images, _, steps, channels = self.words.shape
-        extent = (ctypes.c_int64 * 4)(images, steps, channels, positions(self.shape))
-        function = getattr(kernels(), name)
-        function(given.data_ptr(), extent, torch.get_num_threads(), made.data_ptr())
+
+def _move(name: str, planes: Planes, other: Tensor) -> None:
+    """One of the library's functions between words and other numbers."""
+    images, _, steps, channels = planes.words.shape
+    places = positions(planes.shape)
+    dtype, number = {
+        "pack": (torch.uint8, images * steps * channels * places),
+        "unpack": (torch.uint8, images * steps * channels * places),
+        "count_neurons": (torch.int64, images * channels * places),
+        "sum_channels": (torch.int32, images * steps * channels),
+    }[name]
+    ends = planes.pointer(), pointer(other, dtype, number)
+    given, made = reversed(ends) if name == "pack" else ends
+    extent = (ctypes.c_int64 * 4)(images, steps, channels, places)
+    call(name, given, extent, torch.get_num_threads(), made)
 
 
-def pool(node: MaxPool, spikes: Planes, memory: tuple[Tensor, Tensor]) -> Planes:
-    """The spikes of a cumulative max pool. memory: the spike counts of its inputs [N, C, H, W] and
-    its outputs [N, C, H', W'] so far, int32; brought up to date.
+def pool(node: MaxPool, spikes: Planes, counts: tuple[Tensor, Tensor], memory: Memory) -> Planes:
+    """The spikes of a cumulative max pool. counts: the spikes of its inputs [N, C, H, W] and its
+    outputs [N, C, H', W'] so far, int32; brought up to date.
     """
     images, _, steps, channels = spikes.words.shape
-    found = Planes.empty(images, steps, node.shape)
+    made = Planes.empty(memory, images, steps, node.shape)
     geometry = (ctypes.c_int64 * 15)(
         *(images, steps, channels, *spikes.shape[1:]),
         *(*node.kernel, *node.stride, *node.padding, *node.dilation, *node.shape[1:]),
     )
-    kernels().pool(
-        *(spikes.words.data_ptr(), geometry, torch.get_num_threads()),
-        *(memory[0].data_ptr(), memory[1].data_ptr(), found.words.data_ptr()),
+    ins, outs = (
+        pointer(count, torch.int32, images * channels * positions(planes.shape))
+        for count, planes in zip(counts, (spikes, made), strict=True)
     )
-    return found
+    threads = torch.get_num_threads()
+    call("pool", spikes.pointer(), geometry, threads, ins, outs, made.pointer())
+    return made
 
 
 class Call:
@@ -263,18 +306,28 @@ class Call:
         self.number = len(sources)
 
     def fits(self, way: str) -> bool:
-        """Whether that way, "lookup", "walk" or "triples", takes the population."""
-        function = getattr(kernels(), f"{way}_fits")
-        return bool(function(ctypes.byref(self.population), self.sources, self.number))
+        """Whether that way takes such a population: by its geometry, weights and neurons alone."""
+        return bool(self._found("fits", way))
 
     def tables(self, way: str) -> Tensor:
         """What that way needs made of the weights; bytes."""
-        given = ctypes.byref(self.population), self.sources, self.number, WAYS.index(way)
-        found = torch.empty(kernels().table_size(*given), dtype=torch.uint8)
-        kernels().fill_tables(*given, found.data_ptr())
-        return found
+        made = torch.empty(self.table_size(way), dtype=torch.uint8, device="cpu")
+        call("fill_tables", *self._given(), WAYS.index(way), pointer(made, torch.uint8, len(made)))
+        return made
+
+    def table_size(self, way: str) -> int:
+        """The bytes of these tables."""
+        return self._found("table_size", way)
 
     def run(self, way: str, threads: int) -> None:
         """One window of time."""
-        given = ctypes.byref(self.population), self.sources, self.number
-        kernels().run_window(*given, threads, WAYS.index(way))
+        call("run_window", *self._given(), threads, WAYS.index(way))
+
+    def _found(self, name: str, way: str) -> int:
+        """The number that one of the library's functions finds."""
+        found = ctypes.c_int64()
+        call(name, *self._given(), WAYS.index(way), ctypes.byref(found))
+        return found.value
+
+    def _given(self) -> tuple[object, ...]:
+        return ctypes.byref(self.population), self.sources, self.number

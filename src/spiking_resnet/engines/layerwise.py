@@ -94,7 +94,8 @@ class _Work:
         usual = type(neuron) is neurons.IntegrateAndFire and neuron.reset == "subtract"
         plain = unit and usual and neuron.binary
         key = interpret.emitted_by(node.name)
-        emitted = self.memory.get(key, torch.zeros((), dtype=torch.float32))
+        none = torch.zeros((), dtype=potential.dtype, device=potential.device)
+        emitted = self.memory.get(key, none)
         for t in range(steps):
             now = current[t if len(current) > 1 else 0]
             if plain:  # the same as neurons.step, in place: v += I; s = [v >= 1]; v -= s

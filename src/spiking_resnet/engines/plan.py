@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from math import inf, isnan
 
 import torch
 from torch import Tensor
@@ -9,6 +10,10 @@ from torch import Tensor
 from spiking_resnet import interpret
 from spiking_resnet.graph import Fire, Graph, MaxPool, Node
 from spiking_resnet.records import packed
+
+
+class OutOfRange(Exception):
+    """A simulation whose numbers an engine cannot hold; the text names them, and nothing else."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +60,9 @@ class Result:
             {node.name: zero for node in graph.of(Fire)},
             {name: [] for name in plan.trains},
             {
-                name: torch.zeros((len(plan.images), *graph[name].shape), dtype=torch.int64)
+                name: torch.zeros(
+                    (len(plan.images), *graph[name].shape), dtype=torch.int64, device="cpu"
+                )
                 for name in plan.neurons
             },
             several=frozenset(node.name for node in graph.of(Fire) if not node.neuron.binary),
@@ -66,10 +73,11 @@ class Result:
 
         A layer's count is of all spikes; a neuron's is their sum, negative ones taken off.
         """
-        axes = tuple(range(2, spikes.ndim))
-        fired = spikes.abs() if name in self.several else spikes
-        per_step = fired.sum(axes, dtype=torch.float32)  # exact below 2^24 spikes
-        self.add(name, per_step.sum(0, dtype=torch.float64).long())
+        fired = spikes.abs().double() if name in self.several else spikes
+        places = tuple(range(3, spikes.ndim))
+        exact = torch.float64 if name in self.several else torch.float32  # a map is below 2^24
+        channels = fired.sum(places, dtype=exact) if places else fired
+        self.add(name, channels.double().sum((0, 2)).long())
         if name in self.trains:
             self.keep(name, spikes)
         if name in self.neurons:
@@ -85,8 +93,8 @@ class Result:
         self.trains[name].append(kept)
 
     def note_peak(self, name: str, value: float) -> None:
-        """Keeps the largest |potential| of a watched node."""
-        self.peaks[name] = max(self.peaks.get(name, 0.0), value)
+        """Keeps the largest |potential| of a watched node; one that is no number is infinite."""
+        self.peaks[name] = max(self.peaks.get(name, 0.0), inf if isnan(value) else value)
 
     def read(self, logits: Tensor) -> None:
         """Records the logits, and the counts as they stand."""

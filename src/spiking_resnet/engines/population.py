@@ -1,7 +1,8 @@
 """A population of neurons with all its synapses, computed by one call of a compiled kernel."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from threading import Lock
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +11,10 @@ from torch import Tensor
 from spiking_resnet import neurons
 from spiking_resnet.engines import kernels
 from spiking_resnet.engines.code import BINARY, Code
-from spiking_resnet.engines.fuse import Fused
+from spiking_resnet.engines.fuse import MOST, Fused
 from spiking_resnet.engines.kernels import BLOCK, Planes
+from spiking_resnet.engines.memory import Memory, pointer
+from spiking_resnet.engines.plan import OutOfRange
 from spiking_resnet.graph import Fire
 
 WAYS = {  # by instruction set, what there is to choose from
@@ -37,14 +40,19 @@ Value = Planes | Tensor  # spikes; or [window, N, ...], [1, ...] where constant 
 
 @dataclass(eq=False)
 class State:
-    """A population in one simulation. way: how it is computed, chosen in the first window."""
+    """A population in one simulation.
+
+    way: how it is computed, chosen in the first window. reached: what no |potential| is above, in
+    units of the grid.
+    """
 
     images: int
     threads: int
-    free: kernels.Memory
+    memory: Memory
     way: str = ""
     potential: Tensor | None = None
     emitted: Tensor | None = None
+    reached: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,35 +67,59 @@ class _Made:
 
 
 class Population:
-    """A population of neurons with its synapses, ready for the kernels."""
+    """A population of neurons with its synapses, ready for the kernels.
+
+    What is kept here depends on the graph alone, and serves simulations in any number of threads.
+    """
 
     def __init__(self, node: Fire, fused: Fused) -> None:
         self.node, self.fused = node, fused
         self.unit = 2.0**-fused.grid
+        like = torch.zeros((1, *node.shape), dtype=torch.float32, device="cpu")
+        self._start, self._highest_start = self._integers(neurons.start(node.neuron, like))
+        self._lock = Lock()
         self.made: dict[str, _Made] = {}  # by way
-        self.fits: dict[str, bool] = {}  # the same: what `choose` has found
+        self.fits: dict[str, bool] = {}  # the same
 
-    def _make(self, call: kernels.Call, way: str) -> _Made:
-        shape, synapses = self.node.shape, self.fused.synapses
-        start = self._integers(
-            neurons.start(self.node.neuron, torch.zeros((1, *shape), dtype=torch.float32))
-        )
-        start = start.view(1, shape[0], -1)
+    def ready(self, way: str, call: kernels.Call) -> _Made:
+        """The population made ready for `way`, which takes long once."""
+        with self._lock:
+            if way not in self.made:
+                self.made[way] = self._make(way, call)
+            return self.made[way]
+
+    def _make(self, way: str, call: kernels.Call) -> _Made:
+        start = self._start.view(1, self.node.shape[0], -1)
         if way in ("lookup", "triples"):  # blocks of positions
             start = F.pad(start, (0, -start.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
             start = start.transpose(1, 2)
             if way == "lookup":  # even ones first
                 start = start.unflatten(-1, (-1, 2)).transpose(-1, -2)
-            start = start.contiguous()
         else:
-            start = start.transpose(1, 2).contiguous()
+            start = start.transpose(1, 2)
         scattered = way.startswith("scatter")
-        weights = [s.scattered() if scattered else s.weights for s in synapses]
-        return _Made(start, call.tables(way), weights)
+        weights = [s.scattered() if scattered else s.weights for s in self.fused.synapses]
+        return _Made(start.contiguous(), call.tables(way), weights)
 
-    def _integers(self, values: Tensor) -> Tensor:
-        """Currents or potentials in units of the grid."""
-        return values.mul(1 / self.unit).round_().to(torch.int32).contiguous()
+    def ways(self, call: kernels.Call) -> list[str]:
+        """What there is to choose from for one simulation, the first of which `call` is."""
+        known = WAYS[kernels.INSTRUCTION_SETS[kernels.level()]]
+        with self._lock:
+            for way in known:  # as long a work as some time steps of a small image
+                if way not in self.fits:
+                    self.fits[way] = call.fits(way)
+            fitting = [way for way in known if self.fits[way]]
+        if self.fused.currents or call.population.peaks:  # the walk knows neither
+            fitting = [way for way in fitting if way != "walk"]
+        return fitting or ["scatter-avx2"]
+
+    def _integers(self, values: Tensor) -> tuple[Tensor, int]:
+        """(currents or potentials in units of the grid, the largest of them, without its sign)."""
+        scaled = values.mul(1 / self.unit).round_()
+        low, high = (float(end) for end in torch.aminmax(scaled))
+        if not (low > -MOST and high < MOST):  # NaN is not
+            raise OutOfRange(f"what {self.node.name!r} receives")
+        return scaled.to(torch.int32).contiguous(), int(max(-low, high))
 
     def potentials(self, state: State) -> Tensor:
         """The membrane potentials [N, C, ...]."""
@@ -103,80 +135,110 @@ class Population:
     ) -> tuple[Planes, Tensor, float]:
         """(spikes, their number by image, largest |potential| if watched) over the window.
 
-        keep: whether the potentials are needed afterwards.
+        keep: whether the potentials are needed afterwards. Raises OutOfRange.
         """
         shape, fused, images = self.node.shape, self.fused, state.images
-        neuron = self.node.neuron
-        own = Code(neuron.levels, neuron.signed)
-        size = (kernels.blocks(kernels.positions(shape)), steps * own.planes, shape[0])
-        spikes = Planes(state.free.take(images, *size), shape, code=own)
-        counts = torch.zeros(images, dtype=torch.int64)
-        bits = torch.zeros_like(counts)
-        peaks = torch.zeros(images, dtype=torch.int64) if watched else None
-        constant, current = self._currents([values[name] for name in fused.currents], steps)
+        neuron, places = self.node.neuron, kernels.positions(shape)
+        given = [values[name] for name in fused.currents]
+        constant, current, largest = self._currents(given, steps)
+        self._stay_in_range(state, steps, largest)
+        spikes = Planes.empty(
+            state.memory, images, steps, shape, Code(neuron.levels, neuron.signed)
+        )
+        counts, bits, peaks = (
+            torch.zeros(images, dtype=torch.int64, device="cpu") for _ in range(3)
+        )
         planes = [_planes(values[synapses.spikes]).coded(fused.code) for synapses in fused.synapses]
         population = kernels.Population(
             *(steps, images, *(*shape[1:], 1, 1)[:2], shape[0]),
-            *(None, None, _pointer(constant), _pointer(current)),
-            *(fused.bias.data_ptr(), fused.threshold.data_ptr()),
-            neuron.reset == "zero",
-            *(spikes.words.data_ptr(), counts.data_ptr(), _pointer(peaks)),
-            *(None, fused.wide, bits.data_ptr(), fused.code.planes, fused.code.signed),
-            *(neuron.levels, neuron.signed, None),
+            constant=_ints(constant, images * shape[0] * places),
+            current=_ints(current, images * steps * shape[0] * places),
+            bias=_ints(fused.bias, shape[0]),
+            threshold=_ints(fused.threshold, shape[0]),
+            reset_to_zero=neuron.reset == "zero",
+            spikes=spikes.pointer(),
+            counts=pointer(counts, torch.int64, images),
+            peaks=pointer(peaks, torch.int64, images) if watched else None,
+            wide=fused.wide,
+            bits=pointer(bits, torch.int64, images),
+            planes=fused.code.planes,
+            minus=fused.code.signed,
+            levels=neuron.levels,
+            takes_back=neuron.signed,
         )
-        sources = [
-            kernels.Source(value.words.data_ptr(), synapses.weights.data_ptr(), *synapses.geometry)
-            for value, synapses in zip(planes, fused.synapses, strict=True)
-        ]
-        call = kernels.Call(population, sources)
+        call = kernels.Call(population, sources_of(fused, planes, images, steps))
         first = not state.way
-        state.way = state.way or choose(call, fused, planes, self.fits)
-        if state.way not in self.made:
-            self.made[state.way] = self._make(call, state.way)
-        made = self.made[state.way]
-        if first:
-            call.population.start = made.start.data_ptr()
+        state.way = state.way or choose(self.ways(call), population, fused, planes)
+        made = self.ready(state.way, call)
         if first and keep:
-            state.potential = torch.empty((images, *made.start.shape[1:]), dtype=torch.int32)
+            size = (images, *made.start.shape[1:])
+            state.potential = torch.empty(size, dtype=torch.int32, device="cpu")
             state.emitted = torch.empty_like(state.potential) if neuron.signed else None
-        call.population.potential = _pointer(state.potential)
-        call.population.emitted = _pointer(state.emitted)
-        call.population.tables = made.tables.data_ptr()
-        for i, weights in enumerate(made.weights):
-            call.sources[i].weights = weights.data_ptr()
+        each = made.start.numel()
+        population.start = _ints(made.start, each) if first else None
+        population.potential = _ints(state.potential, images * each)
+        population.emitted = _ints(state.emitted, images * each)
+        population.tables = pointer(made.tables, torch.uint8, call.table_size(state.way))
+        for i, synapses in enumerate(fused.synapses):
+            call.sources[i].weights = _ints(made.weights[i], synapses.number(shape[0]))
         call.run(state.way, state.threads)
-        spikes = Planes(spikes.words, shape, int((counts if own == BINARY else bits).sum()), own)
-        return spikes, counts, 0.0 if peaks is None else float(peaks.max()) * self.unit
+        total = int((counts if spikes.code == BINARY else bits).sum())
+        return replace(spikes, count=total), counts, float(peaks.max()) * self.unit
 
-    def _currents(self, values: list[Value], steps: int) -> tuple[Tensor | None, Tensor | None]:
-        """The current of every step [N, ...], and the one that changes [N, window, ...]."""
+    def _currents(
+        self, values: list[Value], steps: int
+    ) -> tuple[Tensor | None, Tensor | None, int]:
+        """(the current of every step [N, ...], the one that changes [N, window, ...], the largest
+        of one step).
+        """
         numbers = [numbers_of(value) for value in values]
         constant = [value[0] for value in numbers if len(value) == 1]
         varying = [value for value in numbers if len(value) > 1]
-        fixed = self._integers(sum(constant[1:], constant[0])) if constant else None
-        moving = None
+        fixed = moving = None
+        largest = most = 0
+        if constant:
+            fixed, largest = self._integers(sum(constant[1:], constant[0]))
         if varying:
-            moving = self._integers(sum(varying[1:], varying[0]).transpose(0, 1))
-        return fixed, moving
+            moving, most = self._integers(sum(varying[1:], varying[0]).transpose(0, 1))
+        return fixed, moving, largest + most
+
+    def _stay_in_range(self, state: State, steps: int, current: int) -> None:
+        """Raises OutOfRange unless 32 bits hold all potentials of the window."""
+        if not state.way:
+            state.reached = self._highest_start
+        further = steps * (self.fused.reach + current)
+        if state.reached + further >= MOST and state.potential is not None:
+            low, high = (int(end) for end in torch.aminmax(state.potential))
+            state.reached = max(-low, high)
+        state.reached += further
+        if state.reached >= MOST:
+            raise OutOfRange(f"the potentials of {self.node.name!r}")
 
 
-def choose(call: kernels.Call, fused: Fused, sources: list[Planes], fits: dict[str, bool]) -> str:
-    """The quickest way to compute a population, given the spikes that reach it.
+def sources_of(
+    fused: Fused, planes: Sequence[Planes], images: int, steps: int
+) -> list[kernels.Source]:
+    """What the kernels are told of a population's synapses and of the spikes that reach them."""
+    found = []
+    for synapses, spikes in zip(fused.synapses, planes, strict=True):
+        height, width, channels = synapses.geometry[:3]
+        words = images * kernels.blocks(height * width) * steps * fused.code.planes * channels
+        weights = synapses.number(len(fused.bias))
+        addresses = _ints(spikes.words, words), _ints(synapses.weights, weights)
+        found.append(kernels.Source(*addresses, *synapses.geometry))
+    return found
 
-    fits: by way, whether it takes the population; what is not there yet is found (as long a work
-    as some time steps of a small image) and added.
-    """
-    ways = WAYS[kernels.INSTRUCTION_SETS[kernels.level()]]
-    for way in ways:
-        if way not in fits:
-            fits[way] = way.startswith("scatter") or call.fits(way)
-    fitting = [way for way in ways if fits[way]]
-    if len(fitting) < 2:
-        return fitting[0] if fitting else "scatter-avx2"
-    if kernels.way in fitting:
+
+def choose(
+    ways: Sequence[str], population: kernels.Population, fused: Fused, sources: list[Planes]
+) -> str:
+    """The quickest of these ways to compute a population, given the spikes that reach it."""
+    if kernels.way is not None and kernels.way in ways:
         return kernels.way
-    costs = _costs(call.population, fused, sources)
-    return min(fitting, key=lambda way: costs[way])
+    if len(ways) == 1:
+        return ways[0]
+    costs = _costs(population, fused, sources)
+    return min(ways, key=lambda way: costs[way])
 
 
 def _costs(population: kernels.Population, fused: Fused, sources: list[Planes]) -> dict[str, float]:
@@ -215,5 +277,6 @@ def numbers_of(value: Value) -> Tensor:
     return value.unpacked().float() if isinstance(value, Planes) else value
 
 
-def _pointer(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
+def _ints(tensor: Tensor | None, number: int) -> int | None:
+    """Where C finds so many int32 numbers; nothing where there are none."""
+    return None if tensor is None else pointer(tensor, torch.int32, number)

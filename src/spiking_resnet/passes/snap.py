@@ -106,7 +106,7 @@ def exact_steps(graph: Graph) -> int:
 
 def exact_steps_of(node: Fire | MaxPool | Output) -> int:
     """For how many steps the sums of one node are certain to stay exact; 0 off the grid."""
-    if isinstance(node, Output) and node.readout != "mean":
+    if isinstance(node, Output) and node.readout == "sum":
         return 2**31
     if node.grid is None:
         return 0

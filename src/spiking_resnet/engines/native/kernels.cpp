@@ -1,5 +1,9 @@
 // The kernels' C interface: what Python calls (engines/cpu.py).
 
+#include <new>
+#include <stdexcept>
+#include <system_error>
+
 #include "lookup.h"
 #include "moves.h"
 #include "scatter.h"
@@ -7,10 +11,33 @@
 #include "triples.h"
 #include "walk.h"
 
+namespace {
+
+// What every function that works returns: 0, or why it gave up. What it was to write is worthless then.
+enum Status : int64_t { DONE, NO_MEMORY, NO_THREAD, FAILED };
+
+template <typename Work>
+int64_t status_of(const Work& work) noexcept {
+    try {
+        work();
+        return DONE;
+    } catch (const std::bad_alloc&) {
+        return NO_MEMORY;
+    } catch (const std::length_error&) {  // more than a vector can ever hold
+        return NO_MEMORY;
+    } catch (const std::system_error&) {
+        return NO_THREAD;
+    } catch (...) {
+        return FAILED;
+    }
+}
+
+}  // namespace
+
 extern "C" {
 
 // Changes with every change of the structures, of a layout or of a function's arguments.
-int64_t interface_version() { return 8; }
+int64_t interface_version() { return 9; }
 
 // What this machine can do: 0 portable, 1 AVX2, 2 AVX-512.
 int64_t machine_level() {
@@ -29,81 +56,81 @@ int64_t machine_level() {
 // Ways to compute a population.
 enum Way { SCATTER_PORTABLE, SCATTER_AVX2, LOOKUP, WALK_ROWS, TRIPLES };
 
-// Whether lookups take a population: not where the sums of six weights are beyond all bounds.
-int64_t lookup_fits(const Population* p, const Source* sources, int64_t number) {
-    return lookup::divided(*p, sources, number).fits;
-}
-
-// Whether the walk takes a population (the scatter takes all).
-int64_t walk_fits(const Population* p, const Source* sources, int64_t number) {
+// Whether a way takes a population, by its geometry, weights and neurons alone: lookups not where sums
+// are beyond all bounds, for one; the scatter takes all. (The walk takes no currents either, and
+// watches no potentials.)
+int64_t fits(const Population* p, const Source* sources, int64_t number, int64_t way, int64_t* found) {
+    return status_of([=] {
+        *found = true;
 #if defined(__x86_64__)
-    return walk::fits(*p, sources, number);
-#else
-    (void)p, (void)sources, (void)number;
-    return 0;
+        if (way == WALK_ROWS) *found = walk::fits(*p, sources, number);
 #endif
-}
-
-// Whether lookups of three channels take a population.
-int64_t triples_fits(const Population* p, const Source* sources, int64_t number) {
-    return triples::fits(*p, sources, number);
+        if (way == LOOKUP) *found = lookup::divided(*p, sources, number).fits;
+        if (way == TRIPLES) *found = triples::fits(*p, sources, number);
+    });
 }
 
 // The bytes that `fill_tables` writes.
-int64_t table_size(const Population* p, const Source* sources, int64_t number, int64_t way) {
+int64_t table_size(const Population* p, const Source* sources, int64_t number, int64_t way,
+                   int64_t* found) {
+    return status_of([=] {
+        *found = 0;
 #if defined(__x86_64__)
-    if (way == WALK_ROWS) {
-        int64_t rows = 1;
-        for (int64_t i = 0; i < number; ++i) rows += walk::rows_of(sources[i]);
-        return rows * p->channels * (p->wide ? sizeof(int32_t) : sizeof(int16_t));
-    }
+        if (way == WALK_ROWS) {
+            int64_t rows = 1;
+            for (int64_t i = 0; i < number; ++i) rows += walk::rows_of(sources[i]);
+            *found = rows * p->channels * (p->wide ? sizeof(int32_t) : sizeof(int16_t));
+        }
 #endif
-    if (way == LOOKUP) return lookup::table_bytes(*p, sources, number);
-    if (way == TRIPLES) return triples::table_bytes(*p, sources, number);
-    return 0;
+        if (way == LOOKUP) *found = lookup::table_bytes(*p, sources, number);
+        if (way == TRIPLES) *found = triples::table_bytes(*p, sources, number);
+    });
 }
 
-void fill_tables(const Population* p, const Source* sources, int64_t number, int64_t way,
-                 void* tables) {
+int64_t fill_tables(const Population* p, const Source* sources, int64_t number, int64_t way,
+                    void* tables) {
+    return status_of([=] {
 #if defined(__x86_64__)
-    if (way == WALK_ROWS && p->wide)
-        return walk::fill_rows(*p, sources, number, (int32_t*)tables);
-    if (way == WALK_ROWS) return walk::fill_rows(*p, sources, number, (int16_t*)tables);
+        if (way == WALK_ROWS && p->wide) walk::fill_rows(*p, sources, number, (int32_t*)tables);
+        if (way == WALK_ROWS && !p->wide) walk::fill_rows(*p, sources, number, (int16_t*)tables);
 #endif
-    if (way == LOOKUP) lookup::fill_tables(*p, sources, number, (char*)tables);
-    if (way == TRIPLES) triples::fill_tables(*p, sources, number, (char*)tables);
+        if (way == LOOKUP) lookup::fill_tables(*p, sources, number, (char*)tables);
+        if (way == TRIPLES) triples::fill_tables(*p, sources, number, (char*)tables);
+    });
 }
 
-void run_window(const Population* p, const Source* sources, int64_t number, int64_t threads,
-                int64_t way) {
+int64_t run_window(const Population* p, const Source* sources, int64_t number, int64_t threads,
+                   int64_t way) {
+    return status_of([=] {
 #if defined(__x86_64__)
-    if (way == LOOKUP) return lookup::run(*p, sources, number, threads);
-    if (way == TRIPLES) return triples::run(*p, sources, number, threads);
-    if (way == WALK_ROWS) return walk::run(*p, sources, number, threads);
+        if (way == LOOKUP) return lookup::run(*p, sources, number, threads);
+        if (way == TRIPLES) return triples::run(*p, sources, number, threads);
+        if (way == WALK_ROWS) return walk::run(*p, sources, number, threads);
 #endif
-    scatter::run(*p, sources, number, threads, way == SCATTER_AVX2);
+        scatter::run(*p, sources, number, threads, way == SCATTER_AVX2);
+    });
 }
 
-void pack(const uint8_t* bytes, const moves::Extent* extent, int64_t threads, uint32_t* words) {
-    moves::pack(bytes, *extent, threads, words);
+int64_t pack(const uint8_t* bytes, const moves::Extent* extent, int64_t threads, uint32_t* words) {
+    return status_of([=] { moves::pack(bytes, *extent, threads, words); });
 }
 
-void unpack(const uint32_t* words, const moves::Extent* extent, int64_t threads, uint8_t* bytes) {
-    moves::unpack(words, *extent, threads, bytes);
+int64_t unpack(const uint32_t* words, const moves::Extent* extent, int64_t threads, uint8_t* bytes) {
+    return status_of([=] { moves::unpack(words, *extent, threads, bytes); });
 }
 
-void count_neurons(const uint32_t* words, const moves::Extent* extent, int64_t threads,
-                   int64_t* counts) {
-    moves::count_neurons(words, *extent, threads, counts);
+int64_t count_neurons(const uint32_t* words, const moves::Extent* extent, int64_t threads,
+                      int64_t* counts) {
+    return status_of([=] { moves::count_neurons(words, *extent, threads, counts); });
 }
 
-void sum_channels(const uint32_t* words, const moves::Extent* extent, int64_t threads,
-                  float* sums) {
-    moves::sum_channels(words, *extent, threads, sums);
+int64_t sum_channels(const uint32_t* words, const moves::Extent* extent, int64_t threads,
+                     int32_t* sums) {
+    return status_of([=] { moves::sum_channels(words, *extent, threads, sums); });
 }
 
-void pool(const uint32_t* words, const moves::Pool* geometry, int64_t threads, int32_t* counts,
-          int32_t* largest, uint32_t* to) {
-    moves::pool(words, *geometry, threads, counts, largest, to);
+int64_t pool(const uint32_t* words, const moves::Pool* geometry, int64_t threads, int32_t* counts,
+             int32_t* largest, uint32_t* to) {
+    return status_of([=] { moves::pool(words, *geometry, threads, counts, largest, to); });
 }
 }

@@ -59,12 +59,12 @@ void count_neurons(const uint32_t* words, const Extent& e, int64_t threads, int6
 }
 
 // sums [images, steps, channels]: the spikes of each channel at each step.
-void sum_channels(const uint32_t* words, const Extent& e, int64_t threads, float* sums) {
+void sum_channels(const uint32_t* words, const Extent& e, int64_t threads, int32_t* sums) {
     share(threads, e.images, [=, &e](int64_t image) {
-        float* to = sums + image * e.steps * e.channels;
-        std::memset(to, 0, e.steps * e.channels * sizeof(float));
+        int32_t* to = sums + image * e.steps * e.channels;
+        std::memset(to, 0, e.steps * e.channels * sizeof(int32_t));
         each_word(words, e, image, [&](uint32_t word, int64_t, int64_t, int64_t plane) {
-            to[plane] += float(__builtin_popcount(word));
+            to[plane] += __builtin_popcount(word);
         });
     });
 }

@@ -7,6 +7,8 @@
 
 #pragma once
 
+#include <stdexcept>
+
 #include "planes.h"
 #include "several.h"
 
@@ -302,14 +304,14 @@ WALK static void run_image(const Population& p, const Source* sources, int64_t n
     __atomic_fetch_add(p.counts + image, count, __ATOMIC_RELAXED);
 }
 
-// Whether this kernel takes the population.
+// Whether this kernel takes the population, as long as it has no currents and is not watched.
 bool fits(const Population& p, const Source* sources, int64_t number) {
     int64_t rows = 0;
     for (int64_t i = 0; i < number; ++i) {
         if (!sources[i].identity && sources[i].groups != 1) return false;
         rows += rows_of(sources[i]);
     }
-    return rows > 0 && rows < 65535 && p.channels % 32 == 0 && !p.constant && !p.current && !p.peaks;
+    return rows > 0 && rows < 65535 && p.channels % 32 == 0;
 }
 
 // Writes, for each group of outputs, the rows of weights [sources, kernel, channels in units of 32,
@@ -332,6 +334,7 @@ void fill_rows(const Population& p, const Source* sources, int64_t number, Numbe
 }
 
 void run(const Population& p, const Source* sources, int64_t number, int64_t threads) {
+    if (p.constant || p.current || p.peaks) throw std::logic_error("the walk knows none of them");
     int64_t rows = 0;
     for (int64_t i = 0; i < number; ++i) rows += rows_of(sources[i]);
     const int64_t length = blocks(p.height * p.width), bands = bands_of(p.images, length, threads);
