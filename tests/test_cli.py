@@ -576,6 +576,17 @@ def test_a_stopped_evaluation_leaves_what_it_counted(tmp_path, monkeypatch, snn)
         assert found[key] == expected[key]
 
 
+def test_an_evaluation_goes_on_with_the_same_images_only(tmp_path, snn, digits_npz):
+    progress = tmp_path / "progress.json"
+    test = ("evaluate", snn, "--dataset", digits_npz / "test.npz", "--steps", 4, "--resume",
+            progress)  # fmt: skip
+    ok(*test)
+    arrays = dict(np.load(digits_npz / "test.npz"))
+    arrays["images"][17, 3, 3] ^= 1
+    np.savez(digits_npz / "test.npz", **arrays)
+    assert "data was" in refused(*test)
+
+
 @pytest.mark.parametrize(
     ("crop", "words"),
     [("224", "RESIZE|shortest side"), ("a/b", "--crop 'a/b'"), ("200/224", "crop must be"),
@@ -623,6 +634,62 @@ def test_timms_data_configuration_is_taken(monkeypatch):
     monkeypatch.setattr("timm.data.resolve_model_data_config", lambda _: odd)
     with pytest.raises(sr.InputError, match="squash"):
         network("timm:resnet18", None)
+
+
+# The normalisation, and networks that guess
+
+
+def test_every_command_says_what_images_are_normalised_by_and_who_says_so(tmp_path, snn):
+    text = convert_digits(tmp_path / "snn.safetensors")
+    assert "normalisation: digits (0.3057/0.3763), said by the network's file" in text
+    text = convert_digits(tmp_path / "own.safetensors", "--normalisation", "0.5/0.25")
+    assert "normalisation: 0.5/0.25, said by --normalisation" in text
+    common = ("--steps", 4, "--limit", 20)
+    for command in ("evaluate", "diagnose"):
+        text = ok(command, tmp_path / "own.safetensors", *common)
+        assert "normalisation: 0.5/0.25, as in conversion, said by --normalisation" in text
+        text = ok(command, snn, *common, "--normalisation", "none")
+        assert "normalisation: none (0/1), said by --normalisation" in text
+    few = ("--steps", 4, "--limit", 20, "--calibration-images", 20, "--methods", "hu2021")
+    assert ok("compare", "digits_resnet8", *few).count("normalisation: digits") == 1
+
+
+def test_weights_of_others_get_the_data_sets_normalisation_with_a_hint(tmp_path, model_file):
+    text = ok("convert", f"{model_file}:build", "--dataset", "digits", "--calibration-images", 40,
+              "--out", tmp_path / "snn.safetensors")  # fmt: skip
+    assert "normalisation: digits (0.3057/0.3763), usual for digits" in text
+    assert "say --normalisation" in text
+
+
+def test_a_network_made_in_python_keeps_its_normalisation(tmp_path):
+    found = ann.pretrained("digits_resnet8")
+    images, _ = next(iter(ann.load_dataset("digits", "train").loader(60, normalisation="none")))
+    scaled = (images - 0.3057) / 0.3763
+    graph = sr.convert(found.model, scaled, normalisation=((0.3057,), (0.3763,)))
+    sr.save(graph, tmp_path / "snn.safetensors")
+    text = ok("evaluate", tmp_path / "snn.safetensors", "--dataset", "digits", "--steps", 32,
+              "--limit", 60)  # fmt: skip
+    assert "normalisation: digits (0.3057/0.3763), as in conversion" in text
+    assert "near chance" not in text
+    for wrong in (((0.5,), (0.0,)), ((0.5, 0.5), (1.0, 1.0)), ((0.5,), (1.0, 1.0)), (0.5, 1.0)):
+        with pytest.raises(sr.InputError, match="normalisation"):
+            sr.convert(found.model, scaled, normalisation=wrong)
+
+
+def test_networks_that_guess_are_told(tmp_path, snn, digits_npz):
+    arrays = dict(np.load(digits_npz / "test.npz"))
+    right = ("--steps", 4, "--dataset", digits_npz / "test.npz")
+    for command in ("evaluate", "diagnose"):
+        assert "are the weights trained" not in ok(command, snn, *right)
+    guess = (arrays["labels"] + 1) % 10
+    np.savez(tmp_path / "guess.npz", images=arrays["images"], labels=guess)
+    half = np.where(np.arange(40) % 3 == 0, arrays["labels"], guess)  # a third of them
+    np.savez(tmp_path / "half.npz", images=arrays["images"], labels=half)
+    for command in ("evaluate", "diagnose"):
+        common = (command, snn, "--steps", 4, "--dataset")
+        assert "0 of 40 test images, which is near chance" in ok(*common, tmp_path / "guess.npz")
+        text = ok(*common, tmp_path / "half.npz")
+        assert re.search(r"right on 1\d of 40 test images, its file says 100.0 %", text)
 
 
 # What every command refuses

@@ -1,7 +1,8 @@
 """From a trained network and some training images to a spiking network."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from math import isfinite
 from typing import Any
 
 from torch import Tensor
@@ -31,6 +32,7 @@ def convert(
     model: Model,
     calibration: Tensor | Iterable[Any],
     method: str | Method = "hu2021",
+    normalisation: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> Graph:
     """The spiking network of a trained artificial one.
 
@@ -41,6 +43,9 @@ def convert(
         of batches (a tensor, (images, labels), or a dictionary with one image entry), read once.
         The result depends neither on their order nor on how they are batched.
     method: a name from METHODS or PRESETS, or an object such as `methods.hu2021(percentile=99.99)`.
+    normalisation: (means, stds) of the channels, of pixels in 0..1, by which these images were
+        normalised. It changes nothing; the network's file keeps it, and the command line's
+        `evaluate` and `diagnose` normalise their images by it.
 
     What was decided for the user, and may not be what is wanted, is a ConversionWarning.
     Raises TraceError for operations that cannot be converted, InputError for images that cannot be
@@ -48,10 +53,26 @@ def convert(
     """
     chosen = _method(method)
     images = Calibration(calibration)
-    made = chosen.apply(traced_alike(model, images.first), images)
+    notes = {} if normalisation is None else _note(normalisation, images.shape[0])
+    made = chosen.apply(traced_alike(model, images.first), images).with_notes(notes)
     for remark in remarks_of(made):
         warnings.warn(remark, ConversionWarning, stacklevel=2)
     return made
+
+
+def _note(normalisation: tuple[Sequence[float], Sequence[float]], channels: int) -> dict[str, Any]:
+    """The note of a normalisation; InputError for one that images cannot have."""
+    try:
+        mean, std = ([float(value) for value in part] for part in normalisation)
+    except (TypeError, ValueError):
+        mean, std = [], []
+    finite = all(isfinite(value) for value in (*mean, *std))
+    if len(mean) != len(std) or len(mean) not in (1, channels) or not finite or min(std) <= 0:
+        raise InputError(
+            f"normalisation is {normalisation!r}: give (means, stds), each with one number or one "
+            f"for each of the {channels} channels, stds above 0"
+        )
+    return {"normalisation": {"mean": mean, "std": std}}
 
 
 @undisturbed()

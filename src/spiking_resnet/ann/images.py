@@ -45,6 +45,12 @@ class Normalisation:
         )
         return (pixels.float() / 255 - mean) / std
 
+    def __str__(self) -> str:
+        """Its preset's name, if it has one, and the means and stds as they are typed."""
+        typed = "/".join(",".join(f"{v:g}" for v in part) for part in (self.mean, self.std))
+        name = next((name for name, known in NORMALISATIONS.items() if known == self), None)
+        return typed if name is None else f"{name} ({typed})"
+
     def to_json(self) -> dict[str, list[float]]:
         """The two lists, for JSON."""
         return {"mean": list(self.mean), "std": list(self.std)}

@@ -15,6 +15,7 @@ from torch.nn import functional
 from spiking_resnet.ann.activation import QCFS
 from spiking_resnet.ann.augment import generator_for, resized
 from spiking_resnet.ann.checkpoint import save
+from spiking_resnet.ann.contents import content_hash
 from spiking_resnet.ann.images import ImageData
 from spiking_resnet.ann.pixels import PixelsInMemory
 from spiking_resnet.ann.processes import Processes
@@ -114,6 +115,7 @@ class Run:
                 len(data),
                 int((data.labels * torch.arange(len(data), dtype=torch.int64)).sum()),
             ],
+            "images": content_hash(data),
             "normalisation": data.normalisation.to_json(),
             **self.facts,
         }

@@ -8,7 +8,15 @@ import typer
 
 from spiking_resnet.ann.images import ImageData
 from spiking_resnet.cli import options
-from spiking_resnet.cli.conversion import BATCH, dataset_of, images_for, suited, warn_near_chance
+from spiking_resnet.cli.conversion import (
+    BATCH,
+    dataset_of,
+    images_for,
+    said_by,
+    suited,
+    tell_normalisation,
+    warn_of_guesses,
+)
 from spiking_resnet.cli.evaluate import set_threads, usual_batch
 from spiking_resnet.cli.facts import check_writable, command_line, file_facts, versions, write_json
 from spiking_resnet.cli.networks import network
@@ -107,12 +115,13 @@ def compare(
     training, test = (
         images_for(source, name, split, data, download, *ways) for split in ("train", "test")
     )
+    tell_normalisation(test, said_by(source, test.name, ways[0]))
     training, test = training.subset(calibration_images, seed), test.subset(limit, seed)
     with work_bar() as progress:
         loader = test.loader(usual_batch(test) if batch_size is None else batch_size)
         subject = prepared(source.model, training.loader(BATCH), loader)
         right = round(subject.ann_accuracy * subject.images)
-        warn_near_chance(right, subject.images, test.classes, "test")
+        warn_of_guesses(right, subject.images, test.classes, "test", source.accuracy)
         if methods == "all":
             recipes = suiting(recipes, subject.ann)
         fitted = tuple(fitting(recipe, training) for recipe in recipes)

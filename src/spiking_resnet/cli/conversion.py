@@ -77,6 +77,20 @@ def images_for(
     return framed(replace(found, normalisation=chosen), framing, source.framing)
 
 
+def said_by(source: Network, name: str, asked: Normalisation | None) -> str:
+    """Where the normalisation that `images_for` takes comes from, in words."""
+    if asked is not None:
+        return "said by --normalisation"
+    if source.normalisation is not None:
+        return f"said by {source.said_by}"
+    return f"usual for {name}: if the weights were trained with another, say --normalisation"
+
+
+def tell_normalisation(data: ImageData, origin: str) -> None:
+    """Nothing; prints what the images are normalised by, and where that comes from."""
+    say(f"normalisation: {data.normalisation}, {origin}")
+
+
 def dataset_of(source: Network, asked: str | None) -> str:
     """The data set that was asked for, else the network's own; InputError where there is none."""
     name = asked or source.dataset
@@ -107,11 +121,12 @@ def refuse_test_images(name: str, split: str) -> None:
 
 
 def converted(
-    source: Network, name: str, data: ImageData, method: Method, choice: Choice, command: str
-) -> Graph:
+    source: Network, name: str, data: ImageData, method: Method, choice: Choice, command: str,
+    origin: str = "",
+) -> Graph:  # fmt: skip
     """The spiking network, calibrated on images of `data`, with notes of how it was made.
 
-    name: what the data set is to be loaded by again.
+    name: what the data set is to be loaded by again. origin: where the normalisation comes from.
     """
     if choice.per_class is None:
         chosen = data.subset(choice.images, choice.seed)
@@ -133,7 +148,7 @@ def converted(
         for remark in remarks_of(graph):
             warn(remark)
         status.update("measuring the artificial network on the calibration images")
-        accuracy = calibration_accuracy(graph, chosen)
+        accuracy = calibration_accuracy(graph, chosen, source.accuracy)
     return graph.with_notes(
         {
             "model": source.spec,
@@ -141,6 +156,7 @@ def converted(
             "dataset": name,
             "classes": None if data.class_names is None else list(data.class_names),
             "normalisation": data.normalisation.to_json(),
+            "normalisation_from": origin,
             "framing": None if data.framing is None else data.framing.to_json(),
             "calibration": {
                 "images": len(chosen),
@@ -156,7 +172,7 @@ def converted(
     )
 
 
-def calibration_accuracy(graph: Graph, data: ImageData) -> float:
+def calibration_accuracy(graph: Graph, data: ImageData, said: float | None = None) -> float:
     """The accuracy, in 0..1, of the network that `graph` came from; warns where it guesses."""
     if graph.ann is None:
         raise InputError("the graph does not know the network it came from: convert it again")
@@ -171,17 +187,27 @@ def calibration_accuracy(graph: Graph, data: ImageData) -> float:
             int((decisions(interpret.logits(graph.ann, images)) == labels).sum())
             for images, labels in data.loader(BATCH)
         )
-    warn_near_chance(right, len(data), data.classes, "calibration")
+    warn_of_guesses(right, len(data), data.classes, "calibration", said)
     return right / len(data)
 
 
-def warn_near_chance(right: int, images: int, classes: int, which: str) -> None:
-    """Nothing; warns where an artificial network's decisions are hardly better than chance."""
-    if wilson(right, images)[0] <= 1.5 / classes:
-        warn(
-            f"the artificial network is right on {right} of {images} {which} images, which "
-            "is near chance: are the weights trained, and --normalisation and --dataset right?"
-        )
+def warn_of_guesses(
+    right: int, images: int, classes: int, which: str, said: float | None = None
+) -> None:
+    """Nothing; warns where an artificial network's decisions are hardly better than chance, or far
+    from the accuracy `said` (in 0..1) by its file.
+    """
+    low, high = wilson(right, images)
+    if low <= min(1.5 / classes, 1 / classes + 0.05):
+        found = "which is near chance"
+    elif said is not None and max(high, 2 * right / images) < said:
+        found = f"its file says {100 * said:.1f} %"
+    else:
+        return
+    warn(
+        f"the artificial network is right on {right} of {images} {which} images, {found}: are the "
+        "weights trained, and --normalisation and --dataset right?"
+    )
 
 
 def store(graph: Graph, path: Path) -> None:

@@ -15,9 +15,11 @@ from spiking_resnet.cli.conversion import (
     dataset_of,
     images_for,
     refuse_test_images,
+    said_by,
     store,
     suited,
     summarise,
+    tell_normalisation,
 )
 from spiking_resnet.cli.facts import check_writable, command_line
 from spiking_resnet.cli.networks import network
@@ -284,8 +286,10 @@ def convert(
     refuse_test_images(name, split)
     choice = Choice(calibration_images, per_class, seed, split)
     found = images_for(source, name, split, data, download, wanted, framing)
+    origin = said_by(source, found.name, wanted)
+    tell_normalisation(found, origin)
     chosen = suited(chosen, given, found)
-    graph = converted(source, name, found, chosen, choice, command_line(ctx))
+    graph = converted(source, name, found, chosen, choice, command_line(ctx), origin)
     store(graph, out_path)
     summarise(graph)
     where = "" if data is None else f" --data {data}"

@@ -7,7 +7,7 @@ import typer
 
 import spiking_resnet as sr
 from spiking_resnet.cli import options
-from spiking_resnet.cli.evaluate import test_images, usual_batch
+from spiking_resnet.cli.evaluate import test_images, usual_batch, warn_of_guesses_on
 from spiking_resnet.cli.facts import (
     check_writable,
     command_line,
@@ -90,6 +90,7 @@ def diagnose(
     out.print(report.render(found, title))
     say(report.summary(found))
     say(report.advice(found))
+    warn_of_guesses_on(graph, images, round(found.ann_accuracy * found.images), found.images)
     if json_path is not None:
         facts = {"file": file_facts(snn), "dataset": name, "split": split, "seed": seed,
                  "normalisation": images.normalisation.to_json(), "advice": report.advice(found),

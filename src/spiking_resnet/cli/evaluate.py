@@ -13,8 +13,9 @@ from spiking_resnet.ann.data import load_dataset
 from spiking_resnet.ann.images import ImageData, Normalisation
 from spiking_resnet.ann.pixels import Framing
 from spiking_resnet.cli import options
-from spiking_resnet.cli.conversion import framed
+from spiking_resnet.cli.conversion import framed, tell_normalisation, warn_of_guesses
 from spiking_resnet.cli.facts import (
+    all_images,
     check_writable,
     command_line,
     file_facts,
@@ -122,6 +123,9 @@ def evaluate(
     test = Test(images, wanted or usual_steps(graph), size, engine, device, resume)
     curve = measured(graph, test)
     show(curve, title=f"{snn.name} on {name} ({split})")
+    if curve.ann_accuracy is not None:
+        right = round(curve.ann_accuracy * curve.images)
+        warn_of_guesses_on(graph, images, right, curve.images)
     if graph.pre_steps:
         say(
             f"{graph.pre_steps} of the steps precede the counted ones; the read-out leaves them out"
@@ -155,7 +159,9 @@ def test_images(
     images = framed(images, framing, _stored_framing(graph))
     refuse_training_images(graph, name, images, split)
     images = images.ordered_as(graph.notes.get("classes") or images.class_names or ())
-    return name, _normalised(graph, images, normalisation)
+    images = _normalised(graph, images, normalisation)
+    tell_normalisation(images, _said_by(graph, images, normalisation))
+    return name, images
 
 
 def measured(graph: Graph, test: Test) -> Curve:
@@ -168,18 +174,19 @@ def measured(graph: Graph, test: Test) -> Curve:
         )
     if classes > test.data.classes:
         warn(f"the network knows {classes} classes, {test.data.name} has {test.data.classes}")
+    facts = None if test.resume is None else _facts(test)
     with evaluation_bar(len(test.data)) as progress:
         loader = test.data.loader(test.batch_size)
         return sr.evaluate(
             graph, loader, test.steps, engine=test.engine, progress=progress, device=test.device,
-            resume=test.resume, facts=None if test.resume is None else _facts(test),
+            resume=test.resume, facts=facts,
         )  # fmt: skip
 
 
 def _facts(test: Test) -> dict[str, Any]:
     """What must be the same for an evaluation to go on, beside network, steps and engine."""
     return {
-        "data": fingerprint(test.data),
+        "data": all_images(test.data),
         "images": len(test.data),
         "normalisation": test.data.normalisation.to_json(),
         "batch size": test.batch_size,
@@ -249,6 +256,21 @@ def _stored_framing(graph: Graph) -> Framing | None:
     """How the calibration's image files were framed."""
     found = graph.notes.get("framing")
     return None if found is None else Framing(**found)
+
+
+def _said_by(graph: Graph, data: ImageData, chosen: Normalisation | None) -> str:
+    """Where the normalisation that `_normalised` takes comes from, in words."""
+    if chosen is not None:
+        return "said by --normalisation"
+    if graph.notes.get("normalisation") is None:
+        return f"usual for {data.name}: if the network has another, say --normalisation"
+    return ", ".join(filter(None, ("as in conversion", graph.notes.get("normalisation_from"))))
+
+
+def warn_of_guesses_on(graph: Graph, data: ImageData, right: int, images: int) -> None:
+    """Nothing; warns where the artificial network guesses, or is far from what the file says."""
+    said = graph.notes.get("calibration", {}).get("ann_accuracy")
+    warn_of_guesses(right, images, data.classes, "test", said)
 
 
 def _normalised(graph: Graph, data: ImageData, chosen: Normalisation | None) -> ImageData:

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 import typer
 
+from spiking_resnet.ann.contents import content_hash
 from spiking_resnet.ann.images import ImageData
-from spiking_resnet.cli.terminal import arguments
+from spiking_resnet.cli.terminal import arguments, err
 from spiking_resnet.files import write_whole
 from spiking_resnet.records import InputError
 
@@ -71,11 +72,20 @@ def file_facts(path: Path) -> dict[str, str]:
 
 
 def fingerprint(data: ImageData) -> str:
-    """A hash of a set's labels and of some of its images: the same for the same images only."""
+    """A hash of a set's labels and of some of its images: enough to know a set again by."""
     some = torch.linspace(0, len(data) - 1, 16, dtype=torch.float32).long().unique()
     content = hashlib.sha256(data.labels.numpy().tobytes())
     content.update(data.pixels(some).contiguous().numpy().tobytes())
     return content.hexdigest()
+
+
+def all_images(data: ImageData) -> str:
+    """A hash of every image and label of a set, with what it is: for what may go on later."""
+    with err.status("") as status:
+        hashed = content_hash(
+            data, lambda done, total: status.update(f"hashing images: {done:,} of {total:,}")
+        )
+    return f"all {len(data)} images: {hashed}"
 
 
 def check_writable(path: Path) -> None:

@@ -37,8 +37,8 @@ class Network:
     """A network (of an ONNX file: its path) and what is known of it.
 
     weights: the file they came from. normalisation, framing, dataset: what file or library say
-    about the images. remark: a warning for the user, or an empty text. shape: (C, H, W) of images
-    that it is made for.
+    about the images; said_by: which of them. accuracy: what the file says, in 0..1. remark: a
+    warning for the user, or an empty text. shape: (C, H, W) of images that it is made for.
     """
 
     model: nn.Module | Path
@@ -49,6 +49,8 @@ class Network:
     remark: str = ""
     framing: Framing | None = None
     shape: Shape | None = None
+    said_by: str = ""
+    accuracy: float | None = None
 
 
 def network(
@@ -169,26 +171,32 @@ def _shipped(spec: str, dataset: str | None) -> str:
 def _described(spec: str, path: Path | None, loaded: ann.LoadedNetwork) -> Network:
     name = loaded.metadata.get("dataset")
     shape = IMAGES.get(str(name), (loaded.config.in_channels, *IMAGES["cifar10"][1:]))
-    return Network(loaded.model, spec, path, loaded.normalisation, name, shape=shape)
+    return Network(
+        loaded.model, spec, path, loaded.normalisation, name, shape=shape,
+        said_by="the network's file", accuracy=loaded.metadata.get("accuracy"),
+    )  # fmt: skip
 
 
 def _library(spec: str, weights: str | None, key: str | None, build: Any) -> Network:
     """A network of torchvision or timm, with a file's, the published or random weights."""
     model, normalisation, framing = build(spec.partition(":")[2], weights)
-    shape = (3, framing.crop, framing.crop)
+    shape, said_by = (3, framing.crop, framing.crop), spec.partition(":")[0]
     if weights is None:
         remark = (
             f"{spec} has RANDOM weights, so nothing it says means anything: give --weights FILE, "
             f"or --weights {PUBLISHED} to download the published ones"
         )
         return Network(
-            model, spec, None, normalisation, remark=remark, framing=framing, shape=shape
-        )
+            model, spec, None, normalisation, remark=remark, framing=framing, shape=shape,
+            said_by=said_by,
+        )  # fmt: skip
     path = Path(weights)
     if _is_file(weights):
         ann.load_into(model, weights, key)
     source = path if _is_file(weights) else None
-    return Network(model, spec, source, normalisation, framing=framing, shape=shape)
+    return Network(
+        model, spec, source, normalisation, framing=framing, shape=shape, said_by=said_by
+    )
 
 
 def _is_file(weights: str) -> bool:

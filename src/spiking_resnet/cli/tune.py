@@ -15,7 +15,9 @@ from spiking_resnet.cli.conversion import (
     dataset_of,
     images_for,
     refuse_test_images,
-    warn_near_chance,
+    said_by,
+    tell_normalisation,
+    warn_of_guesses,
 )
 from spiking_resnet.cli.convert import arguments_of
 from spiking_resnet.cli.evaluate import set_threads, usual_batch
@@ -122,6 +124,7 @@ def tune(
     name = dataset_of(source, dataset)
     refuse_test_images(name, "train")
     images = images_for(source, name, "train", data, download, *ways)
+    tell_normalisation(images, said_by(source, images.name, ways[0]))
     if validation_images is None:
         validation_images = max(1, min(VALIDATION, len(images) - calibration_images))
     training, validation = images.parted(calibration_images, validation_images, seed)
@@ -141,7 +144,7 @@ def tune(
             confidence,
         )
     right = round(found.ann_accuracy * found.images)
-    warn_near_chance(right, found.images, images.classes, "validation")
+    warn_of_guesses(right, found.images, images.classes, "validation", source.accuracy)
     given = {
         "--weights": weights, "--weights-key": weights_key, "--dataset": dataset, "--data": data,
         "--crop": crop, "--normalisation": normalisation,
