@@ -145,7 +145,8 @@ def judged(batch: Any, outputs: int, metric: Metric) -> tuple[Tensor, Tensor]:
 
 def _with_targets(batch: Any, outputs: int) -> tuple[Tensor, Tensor]:
     """Images and float targets [N, K] of one batch."""
-    images, targets = images_of(batch), torch.as_tensor(_beside(batch))
+    images = images_of(batch)
+    targets = torch.as_tensor(_beside(batch), dtype=torch.float64)
     if targets.shape == (len(images),):
         targets = targets[:, None]
     if targets.shape != (len(images), outputs):
@@ -153,7 +154,7 @@ def _with_targets(batch: Any, outputs: int) -> tuple[Tensor, Tensor]:
             f"targets are {list(targets.shape)}: the metric mse needs batches of (images "
             f"[N, C, H, W], targets [N, {outputs}])"
         )
-    if not bool(torch.isfinite(targets.double()).all()):
+    if not bool(torch.isfinite(targets).all()):
         raise InputError("a batch of targets holds NaN or infinite numbers")
     return images, targets.detach().cpu()
 
