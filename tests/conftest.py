@@ -4,6 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from spiking_resnet.engines import memory
+
+memory.poisoned = True  # whoever reads memory that was given back finds nonsense
+
 
 @pytest.fixture(autouse=True)
 def _one_thread():

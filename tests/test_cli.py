@@ -931,6 +931,26 @@ def test_debug_keeps_the_traceback(snn):
     assert isinstance(result.exception, sr.InputError)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        MemoryError("no memory"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+    ],
+    ids=["allocator", "python", "cuda"],
+)
+def test_memory_that_is_not_there_is_told_with_advice(monkeypatch, snn, error):
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(sr, "load", full)
+    message = refused("inspect", snn, code=1)
+    assert "out of memory" in message
+    assert str(error) in message.replace("\n", " ")
+    assert "--batch-size" in message
+
+
 def test_a_defect_keeps_its_traceback(monkeypatch, snn):
     def defect(*_):
         raise AssertionError("a defect")

@@ -19,12 +19,6 @@ from zoo import images, spiking
 pytestmark = pytest.mark.skipif(kernels.library() is None, reason="the kernels are not compiled")
 
 
-@pytest.fixture
-def poisoned(monkeypatch):
-    """Memory is overwritten when it is given back."""
-    monkeypatch.setattr(memory, "poisoned", True)
-
-
 class Split(nn.Module):
     """Half of a layer's channels, read by two layers; the channels cut out are a view of words."""
 
@@ -44,10 +38,11 @@ def split():
     """(spiking network of a Split, three images)."""
     torch.manual_seed(0)
     frames = torch.randn(12, 3, 4, 4)
-    return convert(Split(), frames, hu2021(steps=20, compensation=1.0)), frames[:3]
+    return convert(Split(), frames, hu2021(steps=20, compensation=1.0, readout="membrane")), frames[
+        :3
+    ]
 
 
-@pytest.mark.usefixtures("poisoned")
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("window", [None, 1])
 def test_channels_that_are_cut_out_are_memory_of_their_own(count, window):
@@ -57,7 +52,6 @@ def test_channels_that_are_cut_out_are_memory_of_their_own(count, window):
     assert_same(run(graph, frames[:count], "cpu", 12, window=window), expected)
 
 
-@pytest.mark.usefixtures("poisoned")
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -66,13 +60,13 @@ def test_channels_that_are_cut_out_are_memory_of_their_own(count, window):
     ],
 )  # fmt: skip
 def test_nothing_reads_memory_that_was_given_back(name, options):
+    assert memory.poisoned
     graph, batch = spiking(name, **options), images(name, 1)
     expected = run(graph, batch, "interpreter", 9, (1, 5))
     for window in (None, 1, 2):
         assert_same(run(graph, batch, "cpu", 9, (1, 5), window=window), expected)
 
 
-@pytest.mark.usefixtures("poisoned")
 def test_a_buffer_is_given_back_once_and_then_holds_nothing():
     kept = Memory()
     buffer = kept.take(8)
@@ -166,7 +160,9 @@ def test_what_fits_is_decided_for_every_run(monkeypatch):
         nn.Conv2d(3, 32, 1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(),
         nn.Flatten(), nn.Linear(512, 3),
     )  # fmt: skip
-    graph = convert(body, torch.randn(12, 3, 4, 4), hu2021(steps=20, compensation=1.0))
+    graph = convert(
+        body, torch.randn(12, 3, 4, 4), hu2021(steps=20, compensation=1.0, readout="membrane")
+    )
     node, fused, free = watched_call(graph, watched=False)
     *_, watched = watched_call(graph, watched=True)
     own = population.Population(node, fused)
@@ -308,7 +304,6 @@ def test_kernels_without_memory_or_threads_give_up_with_an_error():
     assert (after, few) == ("ran", "ran")
 
 
-@pytest.mark.usefixtures("poisoned")
 def test_threads_may_simulate_one_new_graph_at_once():
     name = "three_blocks"
     batches = [images(name, 4, seed) for seed in range(4)]

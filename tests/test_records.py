@@ -1,4 +1,5 @@
 import json
+from functools import reduce
 from math import sqrt
 
 import pytest
@@ -6,7 +7,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spiking_resnet.records import Curve, LayerCount, Point, curve_from_json, images_of, wilson
+from spiking_resnet.records import (
+    UNRELIABLE,
+    Curve,
+    LayerCount,
+    Point,
+    curve_from_json,
+    graver,
+    images_of,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -89,3 +99,11 @@ def test_a_curve_survives_json():
     point = Point(8, 0.5, (0.4, 0.6), 0.75, 12.0, 0.1, {"a": 0.1})
     curve = Curve(4, (point,), 0.9, (0.8, 0.95), "cpu", 1.5, True, notes={"method": "hu2021"})
     assert curve_from_json(json.loads(json.dumps(curve.to_json()))) == curve
+
+
+def test_of_the_remarks_of_all_batches_the_gravest_is_told():
+    slight, grave = "engines may differ in single spikes", f"... {UNRELIABLE}: ..."
+    for order in (("", slight, grave), (grave, "", slight), (slight, grave, "")):
+        assert reduce(graver, order) == grave
+    assert graver("", slight) == graver(slight, "") == slight
+    assert graver("", "") == ""

@@ -96,6 +96,16 @@ class Run:
     neuron_spikes: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+UNRELIABLE = "Do not rely on this result"  # in remarks of runs that left the exact range by far
+
+
+def graver(one: str, other: str) -> str:
+    """Of the remarks of two runs the one to be told: an empty one says that a run is exact."""
+    if not one or (UNRELIABLE in other and UNRELIABLE not in one):
+        return other
+    return one
+
+
 @dataclass(frozen=True)
 class Point:
     """A spiking network's results after `steps` time steps, over all images.

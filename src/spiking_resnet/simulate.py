@@ -12,7 +12,7 @@ from spiking_resnet.engines import cpu, interpreter, kernels, layerwise
 from spiking_resnet.engines.plan import OutOfRange, Plan, Result
 from spiking_resnet.graph import Fire, Graph, MaxPool, Output
 from spiking_resnet.passes.snap import MANTISSA, exact_steps
-from spiking_resnet.records import InputError, LayerCount, Run, Trains, images_of
+from spiking_resnet.records import UNRELIABLE, InputError, LayerCount, Run, Trains, images_of
 from spiking_resnet.surroundings import undisturbed
 
 LONG = 350  # time steps at which rates have settled (the paper's longest)
@@ -177,8 +177,8 @@ def _inexact(graph: Graph, watch: Collection[str], result: Result, steps: int) -
         return f"{reached}engines may differ in single spikes; convert with fewer grid bits"
     return (
         f"{reached}rounding there adds up to {rounded:.3g} over {steps} steps, and up to as many "
-        "spikes of a neuron may be wrong. Do not rely on this result: scale the images as those "
-        "of the calibration are, run fewer steps, or convert with fewer grid bits"
+        f"spikes of a neuron may be wrong. {UNRELIABLE}: scale the images as those of the "
+        "calibration were, run fewer steps, or convert with fewer grid bits"
     )
 
 

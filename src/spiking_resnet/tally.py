@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spiking_resnet.graph import Graph
-from spiking_resnet.records import Curve, Metric, Point, Run, decisions, wilson
+from spiking_resnet.records import Curve, Metric, Point, Run, decisions, graver, wilson
 
 _TOP = 5
 Number = TypeVar("Number", int, float)
@@ -62,8 +62,8 @@ class Tally:
                 for name, count in run.spikes.items()
             },
             "seconds": self.seconds + run.seconds,
-            "engine": run.engine,
-            "remark": self.remark or run.remark,
+            "engine": ", ".join(sorted({*self.engine.split(", "), run.engine} - {""})),
+            "remark": graver(self.remark, run.remark),
         }
         return replace(self, **found, **judged(logits, labels, reference))
 
