@@ -161,7 +161,7 @@ def run(
             else:
                 tell(f"{name}: {case.label}")
                 result = _run_case(NETWORKS[name], name, case, Path(data), images, tell, engine)
-                write_whole(path, json.dumps(result, indent=1).encode())
+                write_whole(path, json.dumps(result, indent=1, allow_nan=False).encode())
             yield result
 
 

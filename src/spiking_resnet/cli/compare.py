@@ -18,8 +18,9 @@ from spiking_resnet.cli.conversion import (
     warn_of_guesses,
 )
 from spiking_resnet.cli.evaluate import set_threads, usual_batch
-from spiking_resnet.cli.facts import check_writable, command_line, file_facts, versions, write_json
-from spiking_resnet.cli.networks import network
+from spiking_resnet.cli.facts import command_line, file_facts, going_on, versions
+from spiking_resnet.cli.networks import file_of, network
+from spiking_resnet.cli.outputs import check_data, check_outputs, standard, write_json
 from spiking_resnet.cli.terminal import out, say, warn, work_bar
 from spiking_resnet.compare import STEPS, Comparison, compared
 from spiking_resnet.files import write_whole
@@ -105,19 +106,19 @@ def compare(
         set_threads(threads)
     if plot is not None:
         figure.check_path(plot)
-    for path in (resume, json_path, plot, table):
-        if path is not None:
-            check_writable(path)
+    outputs = {"--resume": resume, "--json": json_path, "--plot": plot, "--table": table}
+    check_outputs(outputs, {"the network": file_of(model), "--weights": weights})
     source = network(model, weights, seed, dataset=dataset, key=weights_key)
     if source.remark:
         warn(source.remark)
     name = two_splits(dataset_of(source, dataset))
+    check_data(outputs, name, data)
     training, test = (
         images_for(source, name, split, data, download, *ways) for split in ("train", "test")
     )
     tell_normalisation(test, said_by(source, test.name, ways[0]))
     training, test = training.subset(calibration_images, seed), test.subset(limit, seed)
-    with work_bar() as progress:
+    with going_on(ctx, resume), work_bar() as progress:
         loader = test.loader(usual_batch(test) if batch_size is None else batch_size)
         subject = prepared(source.model, training.loader(BATCH), loader)
         right = round(subject.ann_accuracy * subject.images)
@@ -139,7 +140,7 @@ def compare(
         write_json(json_path, {**found.to_json(), **facts})
         say(f"wrote {json_path}")
     if table is not None:
-        write_whole(table, f"`{facts['command']}`\n\n{report.markdown(found)}".encode())
+        write_whole(standard(table), f"`{facts['command']}`\n\n{report.markdown(found)}".encode())
         say(f"wrote {table}")
     if plot is not None and (curves := report.curves(found)):
         figure.plot(curves, plot, f"{source.spec}, {name}, n = {found.images:,}")

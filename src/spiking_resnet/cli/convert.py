@@ -21,8 +21,9 @@ from spiking_resnet.cli.conversion import (
     summarise,
     tell_normalisation,
 )
-from spiking_resnet.cli.facts import check_writable, command_line
-from spiking_resnet.cli.networks import network
+from spiking_resnet.cli.facts import command_line
+from spiking_resnet.cli.networks import file_of, network
+from spiking_resnet.cli.outputs import check_data, check_outputs
 from spiking_resnet.cli.terminal import say, warn
 from spiking_resnet.methods import METHODS, PRESETS, Method
 
@@ -278,12 +279,14 @@ def convert(
     given = {name: value for name, value in options_given.items() if value is not None}
     chosen = chosen_method(method, {**given, **options.parse_grid(grid)}, seed)
     wanted, framing = options.parse_normalisation(normalisation), options.parse_crop(crop)
-    check_writable(out_path)
+    outputs = {"--out": out_path}
+    check_outputs(outputs, {"the network": file_of(model), "--weights": weights})
     source = network(model, weights, seed, dataset=dataset, key=weights_key)
     if source.remark:
         warn(source.remark)
     name = dataset_of(source, dataset)
     refuse_test_images(name, split)
+    check_data(outputs, name, data)
     choice = Choice(calibration_images, per_class, seed, split)
     found = images_for(source, name, split, data, download, wanted, framing)
     origin = said_by(source, found.name, wanted)

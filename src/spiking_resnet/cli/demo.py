@@ -11,8 +11,9 @@ from spiking_resnet.ann.data import DATA_VARIABLE, NORMALISATIONS, load_dataset
 from spiking_resnet.cli import options
 from spiking_resnet.cli.conversion import Choice, converted, store
 from spiking_resnet.cli.evaluate import Test, measured, show, usual_batch, write_results
-from spiking_resnet.cli.facts import check_writable, command_line, file_facts
+from spiking_resnet.cli.facts import command_line, file_facts
 from spiking_resnet.cli.networks import Network, network
+from spiking_resnet.cli.outputs import check_outputs
 from spiking_resnet.cli.terminal import say
 from spiking_resnet.inspection import inspect_graph
 from spiking_resnet.methods import hu2021
@@ -51,8 +52,7 @@ def demo(
     """
     wanted = options.parse_steps(steps)
     files = [out_path / name for name in ("snn.safetensors", "results.json", "accuracy.png")]
-    for path in files:
-        check_writable(path)
+    check_outputs({f"the demo's {path.name}": path for path in files})
     name, source, limit = _subject(dataset, limit)
     _tell_source(source, name)
     test_set, training_set = (load_dataset(name, split) for split in ("test", "train"))

@@ -8,13 +8,8 @@ import typer
 import spiking_resnet as sr
 from spiking_resnet.cli import options
 from spiking_resnet.cli.evaluate import test_images, usual_batch, warn_of_guesses_on
-from spiking_resnet.cli.facts import (
-    check_writable,
-    command_line,
-    file_facts,
-    versions,
-    write_json,
-)
+from spiking_resnet.cli.facts import command_line, file_facts, versions
+from spiking_resnet.cli.outputs import check_data, check_outputs, write_json
 from spiking_resnet.cli.terminal import evaluation_bar, out, say
 from spiking_resnet.records import InputError
 from spiking_resnet.report import diagnosis as report
@@ -74,14 +69,14 @@ def diagnose(
         raise InputError(f"--steps is {steps}: at least 1")
     if plot is not None:
         check_path(plot)
-    for path in (json_path, plot):
-        if path is not None:
-            check_writable(path)
+    outputs = {"--json": json_path, "--plot": plot}
+    check_outputs(outputs, {"the network": snn})
     graph = sr.load(snn)
     steps = steps or graph.made_for or FEW
     choose(graph, engine)
     chosen = options.parse_normalisation(normalisation)
     name, images = test_images(graph, snn, dataset, split, data, download, chosen, None)
+    check_data(outputs, name, data)
     images = images.subset(limit, seed)
     loader = images.loader(usual_batch(images) if batch_size is None else batch_size)
     with evaluation_bar(len(images)) as progress:

@@ -16,13 +16,13 @@ from spiking_resnet.cli import options
 from spiking_resnet.cli.conversion import framed, tell_normalisation, warn_of_guesses
 from spiking_resnet.cli.facts import (
     all_images,
-    check_writable,
     command_line,
     file_facts,
     fingerprint,
+    going_on,
     versions,
-    write_json,
 )
+from spiking_resnet.cli.outputs import check_data, check_outputs, write_json
 from spiking_resnet.cli.terminal import evaluation_bar, out, say, warn
 from spiking_resnet.evaluate import usual_steps
 from spiking_resnet.graph import Graph
@@ -105,14 +105,14 @@ def evaluate(
         set_threads(threads)
     if plot is not None:
         figure.check_path(plot)
-    for path in (json_path, plot, resume):
-        if path is not None:
-            check_writable(path)
+    outputs = {"--json": json_path, "--plot": plot, "--resume": resume}
+    check_outputs(outputs, {"the network": snn})
     graph = sr.load(snn)
     choose(graph, engine)
     name, images = test_images(
         graph, snn, dataset, split, data, download, chosen_normalisation, framing
     )
+    check_data(outputs, name, data)
     images = images.subset(limit, seed)
     size = usual_batch(images) if batch_size is None else batch_size
     if graph.made_for is not None and set(wanted or ()) - {graph.made_for}:
@@ -121,7 +121,8 @@ def evaluate(
             "its method: convert again for each"
         )
     test = Test(images, wanted or usual_steps(graph), size, engine, device, resume)
-    curve = measured(graph, test)
+    with going_on(ctx, resume):
+        curve = measured(graph, test)
     show(curve, title=f"{snn.name} on {name} ({split})")
     if curve.ann_accuracy is not None:
         right = round(curve.ann_accuracy * curve.images)

@@ -1,14 +1,12 @@
-"""What results say about their making: command line, versions, files; and how they are written."""
+"""What results say about their making: command line, versions, files."""
 
 import hashlib
-import json
 import platform
 import shlex
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 import typer
@@ -16,13 +14,27 @@ import typer
 from spiking_resnet.ann.contents import content_hash
 from spiking_resnet.ann.images import ImageData
 from spiking_resnet.cli.terminal import arguments, err
-from spiking_resnet.files import write_whole
-from spiking_resnet.records import InputError
 
 
 def command_line(ctx: typer.Context) -> str:
     """What the user typed, ready to be typed again."""
     return shlex.join(["spiking-resnet", *arguments(ctx)])
+
+
+@contextmanager
+def going_on(ctx: typer.Context, kept: Path | None) -> Iterator[None]:
+    """What is stopped in it says what to type to go on.
+
+    kept: the file of the progress; without it there is nothing to go on from.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if kept is None:
+            stop.add_note("nothing is kept without --resume FILE")
+        else:
+            stop.add_note(f"to go on: {command_line(ctx)}")
+        raise
 
 
 def shared_command_line(ctx: typer.Context) -> str:
@@ -86,20 +98,3 @@ def all_images(data: ImageData) -> str:
             data, lambda done, total: status.update(f"hashing images: {done:,} of {total:,}")
         )
     return f"all {len(data)} images: {hashed}"
-
-
-def check_writable(path: Path) -> None:
-    """Nothing; raises before any work where a file could not be written at its end."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: name a file in it")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(f"cannot write {path}: {folder}: {error.strerror}") from error
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Nothing; `path` holds the whole content, or is as it was (OSError)."""
-    write_whole(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())

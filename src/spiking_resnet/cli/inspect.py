@@ -8,8 +8,9 @@ import typer
 
 import spiking_resnet as sr
 from spiking_resnet.cli import options
-from spiking_resnet.cli.facts import check_writable, command_line, versions, write_json
-from spiking_resnet.cli.networks import PUBLISHED, image_shape, network
+from spiking_resnet.cli.facts import command_line, versions
+from spiking_resnet.cli.networks import PUBLISHED, file_of, image_shape, network
+from spiking_resnet.cli.outputs import check_outputs, write_json
 from spiking_resnet.cli.terminal import EXIT_SYSTEM, out, say
 from spiking_resnet.inspection import Inspection, inspect_graph, inspect_model
 from spiking_resnet.report import network as report
@@ -55,8 +56,8 @@ def inspect(
     Of a converted network it shows thresholds, grids, for how many steps its
     sums are exact, and how it was made. No images are needed.
     """
-    if json_path is not None:
-        check_writable(json_path)
+    inputs = {"the network": file_of(model), "--weights": weights}
+    check_outputs({"--json": json_path}, inputs)
     if model.endswith(".safetensors"):
         found = _converted(Path(model))
     else:

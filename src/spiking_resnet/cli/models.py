@@ -13,7 +13,7 @@ from spiking_resnet.ann.checkpoint import LoadedNetwork
 from spiking_resnet.ann.data import load_dataset
 from spiking_resnet.ann.train import accuracy
 from spiking_resnet.cli import options
-from spiking_resnet.cli.facts import check_writable, write_json
+from spiking_resnet.cli.outputs import check_outputs, standard, write_json
 from spiking_resnet.cli.terminal import out, say
 from spiking_resnet.files import write_whole
 from spiking_resnet.report import models as report
@@ -58,9 +58,7 @@ def models(
     A card says on what data, by which command, how long and with which
     versions a network was trained, and how good it is.
     """
-    for path in (json_path, cards):
-        if path is not None:
-            check_writable(path)
+    check_outputs({"--json": json_path, "--cards": cards})
     names = ann.pretrained_names() if name is None else (name,)
     networks = {each: ann.pretrained(each) for each in names}
     measured = {
@@ -80,7 +78,7 @@ def models(
         say(f"wrote {json_path}")
     if cards is not None:
         text = "\n".join([TITLE, *(report.card(*each) for each in networks.items())])
-        write_whole(cards, text.encode())
+        write_whole(standard(cards), text.encode())
         say(f"wrote {cards}")
 
 

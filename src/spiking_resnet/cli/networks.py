@@ -82,6 +82,11 @@ def network(
         return _own(spec, weights, key, random, dataset)
 
 
+def file_of(spec: str) -> Path:
+    """The file that MODEL names, if it names one."""
+    return Path(spec.rpartition(":")[0] if ".py:" in spec else spec)
+
+
 def image_shape(source: Network, size: str | None) -> Shape:
     """The shape (C, H, W) of images: --image-size ("224", "32x32", "3x32x32"), or what is known.
 

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from spiking_resnet.ann.data import DATA_VARIABLE
-from spiking_resnet.cli.facts import check_writable
+from spiking_resnet.cli.facts import going_on
+from spiking_resnet.cli.outputs import check_outputs
 from spiking_resnet.cli.terminal import err, say
 from spiking_resnet.files import write_whole
 from spiking_resnet.records import InputError
@@ -28,6 +29,7 @@ A case that is in the folder --out already is not run again: stop and start as y
 
 
 def reproduce(
+    ctx: typer.Context,
     study: Annotated[str, typer.Argument(help=f"One of {', '.join(STUDIES)}.")],
     data: Annotated[
         Path | None,
@@ -57,13 +59,14 @@ def reproduce(
             f"name the folder of data sets and weights: --data DIR, or {DATA_VARIABLE}"
         )
     table = out_path / f"{study}.md"
-    check_writable(table)
+    check_outputs({"--out": table})
 
     def tell(text: str) -> None:
         err.print(f"{time.strftime('%H:%M:%S')} {text}", highlight=False)
 
     named = None if networks is None else networks.split(",")
-    results = list(run(study, data, out_path, named, images, tell, engine))
+    with going_on(ctx, out_path):
+        results = list(run(study, data, out_path, named, images, tell, engine))
     text = markdown(results)
     write_whole(table, f"{text}\n".encode())
     say(text)

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import IO, Any, TextIO, cast
 
 import torch
 import typer
@@ -22,9 +22,12 @@ from typer.core import TyperGroup
 
 from spiking_resnet.ann.remarks import Remark
 from spiking_resnet.ann.train import TrainError
+from spiking_resnet.cli.signals import exit_code, stoppable
+from spiking_resnet.cli.stream import Stream, take_numbers
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+_shown = Stream("stdout")
+out = Console(file=cast(IO[str], _shown), highlight=False)
+err = Console(file=cast(IO[str], Stream("stderr")), highlight=False)
 
 EXIT_SYSTEM, EXIT_USER = 1, 2
 _EXPECTED = (ValueError, TrainError, OSError, MemoryError)
@@ -38,8 +41,9 @@ class Commands(TyperGroup):
     """A group of commands that prints expected errors in red, without a traceback.
 
     The exit code is 2 for what the user can put right (bad options, files, networks, data) and 1
-    where the system refuses (full disk, no permission, no memory). Anything else is a defect of
-    this package and keeps its traceback.
+    where the system refuses (full disk, no permission, no memory). One that is asked to stop says
+    how far it came, and how to go on. Anything else is a defect of this package and keeps its
+    traceback.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -49,15 +53,24 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """What the command returns."""
+        take_numbers()
+        _shown.name, _shown.problem = "stdout", None
         try:
-            with _remarks_shown():
-                return super().invoke(ctx)
+            with stoppable(), _remarks_shown():
+                result = super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            say_error("; ".join(["stopped", *getattr(stop, "__notes__", ())]))
+            raise typer.Exit(exit_code(stop)) from stop
         except Exception as error:
             if ctx.meta.get(_DEBUG) or not (isinstance(error, _EXPECTED) or _no_memory(error)):
                 raise
             say_error(_message(error))
             user = isinstance(error, ValueError | FileNotFoundError | TrainError)
             raise typer.Exit(EXIT_USER if user else EXIT_SYSTEM) from error
+        if _shown.problem is not None:
+            say_error(f"the results could not be shown: {_shown.problem.strerror}")
+            raise typer.Exit(EXIT_SYSTEM)
+        return result
 
 
 def arguments(ctx: typer.Context) -> list[str]:
@@ -81,6 +94,11 @@ def _message(error: BaseException) -> str:
     if _no_memory(error):
         return f"out of memory ({error}): use a smaller --batch-size"
     return str(error) or type(error).__name__
+
+
+def show_elsewhere() -> None:
+    """Nothing; what is said goes to standard error, because standard output takes a file."""
+    _shown.name = "stderr"
 
 
 def say(text: str = "") -> None:
@@ -135,7 +153,8 @@ def evaluation_bar(images: int) -> Iterator[Callable[[int, int], None]]:
         def show(done: int, right: int) -> None:
             bar.update(task, completed=done, measured=f"accuracy {100 * right / done:.1f} %")
 
-        yield show
+        with _telling(lambda: f"{bar.tasks[task].completed:,.0f} of {images:,} images are done"):
+            yield show
 
 
 @contextmanager
@@ -151,4 +170,15 @@ def work_bar() -> Iterator[Callable[[str, int, int], None]]:
         def show(what: str, done: int, total: int) -> None:
             bar.update(task, description=what, completed=done, total=total)
 
-        yield show
+        with _telling(lambda: f"{bar.tasks[task].percentage:.0f} % of the work is done"):
+            yield show
+
+
+@contextmanager
+def _telling(far: Callable[[], str]) -> Iterator[None]:
+    """What is stopped in it says how far it was."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.add_note(far())
+        raise

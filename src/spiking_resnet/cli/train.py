@@ -17,7 +17,8 @@ from spiking_resnet.ann.train import PERCENTILE, Start, start_from
 from spiking_resnet.ann.train import train as train_network
 from spiking_resnet.ann.training_state import state_path
 from spiking_resnet.cli import options
-from spiking_resnet.cli.facts import check_writable, shared_command_line
+from spiking_resnet.cli.facts import shared_command_line
+from spiking_resnet.cli.outputs import check_data, check_outputs
 from spiking_resnet.cli.terminal import err, say, warn
 from spiking_resnet.records import InputError
 
@@ -115,7 +116,9 @@ def train(
     """Train a residual network for small images, and save it with all facts of its making."""
     depth = depth_of(model)
     options.check_device(device)
-    check_writable(out_path)
+    outputs = {"--out": out_path}
+    check_outputs(outputs, {"--from": start, "--teacher": teacher})
+    check_data(outputs, dataset, data)
     processes = joined(device)
     found = None if start is None else _start(ctx, start, depth, percentile)
     taught_by = None if teacher is None else start_from(teacher)

@@ -21,8 +21,9 @@ from spiking_resnet.cli.conversion import (
 )
 from spiking_resnet.cli.convert import arguments_of
 from spiking_resnet.cli.evaluate import set_threads, usual_batch
-from spiking_resnet.cli.facts import check_writable, command_line, versions, write_json
-from spiking_resnet.cli.networks import network
+from spiking_resnet.cli.facts import command_line, versions
+from spiking_resnet.cli.networks import file_of, network
+from spiking_resnet.cli.outputs import check_data, check_outputs, write_json
 from spiking_resnet.cli.terminal import EXIT_SYSTEM, err, say, warn
 from spiking_resnet.methods import Method
 from spiking_resnet.recipes import chosen
@@ -116,13 +117,14 @@ def tune(
         raise InputError(f"--cost {cost!r}: use one of {', '.join(get_args(Measure))}")
     if threads is not None:
         set_threads(threads)
-    if json_path is not None:
-        check_writable(json_path)
+    outputs = {"--json": json_path}
+    check_outputs(outputs, {"the network": file_of(model), "--weights": weights})
     source = network(model, weights, seed, dataset=dataset, key=weights_key)
     if source.remark:
         warn(source.remark)
     name = dataset_of(source, dataset)
     refuse_test_images(name, "train")
+    check_data(outputs, name, data)
     images = images_for(source, name, "train", data, download, *ways)
     tell_normalisation(images, said_by(source, images.name, ways[0]))
     if validation_images is None:

@@ -1,0 +1,76 @@
+"""Commands that are asked to stop: by Ctrl-C, by SIGTERM, or by the end of the terminal."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+_ASKING = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
+_LATER = b"\nstopping after this step; once more: at once\n"
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal that asks to stop."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def exit_code(stop: KeyboardInterrupt) -> int:
+    """What a shell expects of a program that was stopped so: 130 for Ctrl-C."""
+    return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Signals raise Stopped, as Ctrl-C raises KeyboardInterrupt, so that what is done is kept.
+
+    Those that are ignored (nohup) stay so, and processes that torchrun started are left to it.
+    """
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise Stopped(number)
+
+    with _handled(stop):
+        yield
+
+
+@contextmanager
+def between_steps() -> Iterator[Callable[[], None]]:
+    """Signals wait for a call of the function that it gives; a second one does not wait."""
+    asked: list[int] = []
+
+    def ask(number: int, _: FrameType | None) -> None:
+        if asked:
+            raise Stopped(number)
+        asked.append(number)
+        os.write(2, _LATER)  # whatever is being printed meanwhile
+
+    def look() -> None:
+        if asked:
+            raise Stopped(asked[0])
+
+    with _handled(ask):
+        yield look
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    ours = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    if not ours or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _ASKING}
+    try:
+        for number, known in before.items():
+            if known is not signal.SIG_IGN:
+                signal.signal(number, handler)
+        yield
+    finally:
+        for number, known in before.items():
+            if known is not None:  # set by something that is not Python
+                signal.signal(number, known)
