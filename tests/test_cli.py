@@ -915,8 +915,8 @@ def test_a_stopped_training_says_how_to_go_on(tmp_path, monkeypatch):
     monkeypatch.setattr("spiking_resnet.cli.train.train_network", stopped)
     result = run("train", "--model", "resnet8", "--dataset", "digits", "--out",
                  tmp_path / "r8.safetensors")  # fmt: skip
-    assert result.exit_code != 0
-    assert "the same command goes on" in result.output
+    assert result.exit_code == 130
+    assert "to go on: spiking-resnet train --model resnet8" in result.output
 
 
 def test_a_terminal_without_unicode_gets_plain_bars(tmp_path):

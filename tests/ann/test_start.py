@@ -8,6 +8,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from spiking_resnet import files
 from spiking_resnet.ann import checkpoint, training_run
 from spiking_resnet.ann.activation import QCFS
 from spiking_resnet.ann.checkpoint import CheckpointError, load
@@ -98,7 +99,7 @@ def test_the_file_says_what_it_was_started_from_and_loads(trained, tmp_path):
 
 
 def test_a_resumed_fine_tuning_ends_with_the_same_bits(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(training_run, "_SECONDS_BETWEEN_SAVES", -1.0)
+    monkeypatch.setattr(files, "WORK_PER_SAVING", 0.0)
     whole, resumed = tmp_path / "whole.safetensors", tmp_path / "resumed.safetensors"
     finetune(trained, whole)
 
@@ -184,7 +185,7 @@ def test_a_network_learns_what_its_teacher_says(trained, tmp_path):
 
     def distance(**given):
         out = tmp_path / "taught.safetensors"
-        train(settings, TRAIN, TEST, out, resume=False, **given)
+        train(settings, TRAIN, TEST, out, overwrite=True, **given)
         found = load(out)
         with torch.inference_mode():
             return float(training_run.distance(found.model(images), teacher.model(images), 4.0))
@@ -227,7 +228,7 @@ def test_a_compiled_teacher_says_the_same(trained, tmp_path):
 
 @compiler
 def test_compiled_training_resumes_with_the_same_bits(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(training_run, "_SECONDS_BETWEEN_SAVES", -1.0)
+    monkeypatch.setattr(files, "WORK_PER_SAVING", 0.0)
     whole, resumed = tmp_path / "whole.safetensors", tmp_path / "resumed.safetensors"
     compiled_losses = []
     finetune(trained, whole, lambda now: compiled_losses.append(now.loss), compiled=True)

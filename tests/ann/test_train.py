@@ -14,7 +14,8 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from spiking_resnet.ann import training_run
+from spiking_resnet import files
+from spiking_resnet.ann import checkpoint, training_run
 from spiking_resnet.ann.augment import Augmentation, resized
 from spiking_resnet.ann.checkpoint import CheckpointError, load
 from spiking_resnet.ann.data import DataError, Normalisation, load_dataset
@@ -30,6 +31,7 @@ from spiking_resnet.ann.recipe import (
 from spiking_resnet.ann.resnet import ResNet, ResNetConfig
 from spiking_resnet.ann.start import Start
 from spiking_resnet.ann.train import TrainError, accuracy, train
+from spiking_resnet.ann.training_state import state_path
 
 MODEL = ResNetConfig(depth=8, classes=10, in_channels=1, width=8)
 TRAIN = load_dataset("digits", "train").subset(200)
@@ -83,7 +85,7 @@ def test_training_learns_and_describes_itself(tmp_path):
 )
 @pytest.mark.parametrize(("step", "held_out"), [(2, 0), (4, 0), (7, 40), (9, 40)])
 def test_resumed_training_ends_with_the_same_bits(tmp_path, monkeypatch, changes, step, held_out):
-    monkeypatch.setattr(training_run, "_SECONDS_BETWEEN_SAVES", -1.0)  # after every step
+    monkeypatch.setattr(files, "WORK_PER_SAVING", 0.0)  # after every step
     settings = config(**changes, held_out=held_out)
     whole, resumed = tmp_path / "whole.safetensors", tmp_path / "resumed.safetensors"
     expected = train(settings, TRAIN, TEST, whole)
@@ -133,7 +135,7 @@ def test_killed_process_goes_on(tmp_path):
     assert (tmp_path / "resumed.safetensors.training").is_file()
     steps = []
     train(config(), TRAIN, TEST, resumed, progress=lambda now: steps.append(now.step))
-    assert steps[0] == 5  # the first epoch's four steps were stored
+    assert 5 <= steps[0] <= 7  # the first epoch's four steps were stored, and later ones
     assert same(whole, resumed)
 
 
@@ -177,6 +179,126 @@ def test_state_of_other_settings_or_damaged_is_refused(tmp_path):
     state = tmp_path / "net.safetensors.training"
     state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=r"damaged.*--no-resume"):
+        train(config(), TRAIN, TEST, out)
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """The file of a finished training, and its result."""
+    out = tmp_path / "net.safetensors"
+    return out, train(config(), TRAIN, TEST, out)
+
+
+def never(now):
+    raise AssertionError("nothing is trained again")
+
+
+def test_a_finished_training_is_not_done_again(finished):
+    out, result = finished
+    before = out.read_bytes()
+    state_path(out).touch()  # killed before it was removed
+    assert result.repeated is False
+    for resume in (True, False):
+        again = train(config(command="another"), TRAIN, TEST, out, resume, progress=never)
+        assert again == replace(result, repeated=True, seconds=round(result.seconds, 1))
+    assert out.read_bytes() == before
+    assert os.listdir(out.parent) == [out.name]
+
+
+def test_files_of_old_versions_are_known_too(finished):
+    out, _ = finished
+    found = load(out)
+    metadata = {
+        key: value for key, value in found.metadata.items() if key not in ("data", "images")
+    }
+    checkpoint.save(out, found.model, metadata)
+    assert train(config(), TRAIN, TEST, out, progress=never).repeated
+
+
+def test_what_another_training_made_is_not_replaced(finished):
+    out, _ = finished
+    before = out.read_bytes()
+    for settings, data in ((config(seed=1), TRAIN), (config(), TRAIN.subset(199))):
+        with pytest.raises(CheckpointError, match=r"(seed 0 \(now 1\)|data |images ).*--overwrite"):
+            train(settings, data, TEST, out, progress=never)
+    with pytest.raises(CheckpointError, match=r"would be replaced.*--overwrite"):
+        train(config(epochs=2), TRAIN, TEST, out, resume=False, progress=never)
+    assert out.read_bytes() == before
+    checkpoint.save(out, load(out).model, {})
+    with pytest.raises(CheckpointError, match=r"no training wrote it.*--overwrite"):
+        train(config(), TRAIN, TEST, out, progress=never)
+    assert os.listdir(out.parent) == [out.name]
+
+
+@pytest.mark.parametrize("held_out", [0, 40])
+def test_what_is_replaced_stays_until_the_new_training_is_finished(finished, held_out):
+    out, _ = finished
+    before, settings = out.read_bytes(), config(seed=1, held_out=held_out)
+    whole = out.with_name("whole.safetensors")
+    train(settings, TRAIN, TEST, whole)
+
+    def look(now):
+        assert out.read_bytes() == before
+        if now.step in (2, 5, 7, 9):
+            raise KeyboardInterrupt
+
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            train(settings, TRAIN, TEST, out, progress=look, overwrite=True)
+    assert load(out.with_name("net.new.safetensors")).metadata["finished"] is False
+    with pytest.raises(CheckpointError, match="--overwrite"):  # it must be said again
+        train(settings, TRAIN, TEST, out)
+    train(settings, TRAIN, TEST, out, overwrite=True)
+    assert same(out, whole)
+    assert sorted(os.listdir(out.parent)) == ["net.safetensors", "whole.safetensors"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("removed", [0, 1, 2])
+def test_killed_at_the_very_end(tmp_path, monkeypatch, overwrite, removed):
+    settings, out = config(held_out=40), tmp_path / "net.safetensors"
+    if overwrite:
+        train(config(seed=1), TRAIN, TEST, out)
+    unlink, calls = Path.unlink, []
+
+    def killed(path, **options):
+        if path.suffix in (".training", ".safetensors"):
+            calls.append(path)
+            if len(calls) > removed:
+                raise Killed
+        unlink(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        if removed < 2:
+            with pytest.raises(Killed):
+                train(settings, TRAIN, TEST, out, overwrite=overwrite)
+        else:
+            train(settings, TRAIN, TEST, out, overwrite=overwrite)
+    assert load(out).metadata["finished"]
+    assert train(settings, TRAIN, TEST, out, progress=never).repeated
+    assert os.listdir(tmp_path) == ["net.safetensors"]
+
+
+def test_what_is_stopped_between_two_steps_loses_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "WORK_PER_SAVING", float("inf"))
+    out, steps = tmp_path / "net.safetensors", []
+
+    def stop(now):
+        steps.append(now.step)
+        if now.step in (2, 4, 7):
+            raise KeyboardInterrupt
+
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            train(config(), TRAIN, TEST, out, progress=stop)
+    train(config(), TRAIN, TEST, out, progress=stop)
+    assert steps == list(range(1, 13))
+
+
+def test_one_process_trains_a_file(tmp_path):
+    out = tmp_path / "net.safetensors"
+    with files.held(out), pytest.raises(files.BusyError, match="in use by another process"):
         train(config(), TRAIN, TEST, out)
 
 

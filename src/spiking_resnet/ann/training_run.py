@@ -1,4 +1,4 @@
-"""A training under way: its steps, its checks, and what it stores after every epoch."""
+"""A training under way: its steps, its checks, and what it stores on the way."""
 
 import copy
 import math
@@ -24,8 +24,8 @@ from spiking_resnet.ann.resnet import ResNet
 from spiking_resnet.ann.start import Start, begin
 from spiking_resnet.ann.tails import Tails
 from spiking_resnet.ann.training_state import TrainingState, describe, state_path, write_state
+from spiking_resnet.files import Pace
 
-_SECONDS_BETWEEN_SAVES = 60.0  # within an epoch; every epoch's end saves anyway
 _CUDA_STEPS_BETWEEN_CHECKS = 25  # reading a loss makes the host wait for the device
 _EVALUATION_BATCH = 500
 # Draws of different purposes never share a generator.
@@ -120,7 +120,8 @@ class Run:
             **self.facts,
         }
         self.state = TrainingState()
-        self.latest_save = time.monotonic()
+        self.best_path = out  # where the best weights so far are
+        self.pace = Pace()
 
     @property
     def kept_model(self) -> ResNet:
@@ -157,13 +158,21 @@ class Run:
                 unchecked = []
                 state.correct, state.seen = counted.tolist()
                 state.seconds += time.monotonic() - started
-                if not last and time.monotonic() - self.latest_save > _SECONDS_BETWEEN_SAVES:
+                if not last and self.pace.due():
                     self.store()
                 if progress is not None:
-                    progress(self._progress(loss))
+                    self._tell(progress, loss)
             else:
                 state.seconds += time.monotonic() - started
         self._close_epoch()
+
+    def _tell(self, progress: Callable[[TrainProgress], None], loss: float) -> None:
+        """Nothing; what stops the training here, between two steps, loses none of them."""
+        try:
+            progress(self._progress(loss))
+        except KeyboardInterrupt:
+            self.store()
+            raise
 
     def _step(self, chosen: Tensor, counted: Tensor) -> Tensor:
         """The loss, not yet read, of one optimiser step; adds to the counted correct and seen."""
@@ -235,8 +244,8 @@ class Run:
         raise TrainError(
             f"{what} at step {step} of {self.steps_per_epoch} of epoch {self.state.epoch + 1} "
             f"(learning rate {rate:g}): train with a smaller --lr (learning_rate), from the start "
-            f"with --no-resume (resume=False); the last good weights are in {self.out} if an epoch "
-            "was finished"
+            f"with --no-resume (resume=False); the last good weights are in {self.best_path} if an "
+            "epoch was finished"
         )
 
     def _progress(self, loss: float) -> TrainProgress:
@@ -261,9 +270,9 @@ class Run:
             state.best_held_out, state.best_epoch = state.latest_held_out, state.epoch + 1
         state.epoch, state.step, state.correct, state.seen = state.epoch + 1, 0, 0, 0
         state.seconds += time.monotonic() - started
-        # OUT first: killed in between, the epoch's last piece is run again and rewrites it.
+        # These first: killed in between, the epoch's last piece is run again and rewrites them.
         if better and self.processes.first:
-            save(self.out, self.kept_model, self.metadata(None), self.config.half)
+            save(self.best_path, self.kept_model, self.metadata(None), self.config.half)
         self.store()
 
     def _check_weights(self) -> None:
@@ -281,14 +290,15 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "state": asdict(self.state),
         }
-        self._check_weights()
-        write_state(state_path(self.out), self.identity, content)
-        self.latest_save = time.monotonic()
+        with self.pace.saving():
+            self._check_weights()
+            write_state(state_path(self.out), self.identity, content)
 
     def metadata(self, test_accuracy: float | None) -> dict[str, Any]:
         """What the file of weights says about itself."""
         facts = describe(self.config, self.data, self.state, self.device, test_accuracy)
-        return {**facts, **self.facts}
+        which = {key: self.identity[key] for key in ("data", "images")}
+        return {**facts, **which, **self.facts}
 
 
 def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from spiking_resnet.ann.checkpoint import CheckpointError
+from spiking_resnet.ann.checkpoint import CheckpointError, load
 from spiking_resnet.ann.images import ImageData
 from spiking_resnet.ann.recipe import TrainConfig
 from spiking_resnet.ann.remarks import remark
@@ -51,30 +51,77 @@ def read_state(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
 
     Raises CheckpointError for a damaged file and for one of another training.
     """
-    start_over = "start over with --no-resume (resume=False), or choose another --out"
+    start_over = (
+        "start over with --no-resume (resume=False) or --overwrite, or choose another --out"
+    )
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         stored = json.loads(content["identity"])
     except Exception as error:  # torch raises many types for damaged files
         raise CheckpointError(f"{path}: damaged state of a training; {start_over}") from error
-    wanted = json.loads(json.dumps(identity, sort_keys=True))
-    if "images" in wanted and "images" not in stored:
+    if "images" in identity and "images" not in stored:
         remark(
             f"{path} was written before all images were hashed: whether they are still the same is "
             "not checked this once"
         )
-        del wanted["images"]
-    if stored != wanted:
-        different = ", ".join(
-            f"{key} {stored.get(key)!r} (now {wanted.get(key)!r})"
-            for key in sorted({*stored, *wanted})
-            if stored.get(key) != wanted.get(key)
-        )
+        stored["images"] = identity["images"]
+    if different := differences(stored, identity):
         raise CheckpointError(
             f"{path}: the state of a training with other settings: {different}; repeat those "
             f"settings to go on, or {start_over}"
         )
     return content
+
+
+def differences(stored: dict[str, Any], identity: dict[str, Any]) -> str:
+    """What a training's stored identity has otherwise than this one; empty where nothing."""
+    wanted = json.loads(json.dumps(identity))
+    return ", ".join(
+        f"{key} {stored.get(key)!r} (now {wanted.get(key)!r})"
+        for key in sorted({*stored, *wanted})
+        if stored.get(key) != wanted.get(key)
+    )
+
+
+@dataclass(frozen=True)
+class Occupant:
+    """What lies where a training is to write its result.
+
+    metadata: what the file says of itself; empty for one that no training wrote. other: what its
+    training had otherwise than the one that is to be.
+    """
+
+    metadata: dict[str, Any]
+    other: str
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it is what a training under way has reached so far."""
+        return self.metadata.get("finished") is False
+
+    @property
+    def result(self) -> bool:
+        """Whether it is what the training that is to be would give."""
+        return bool(self.metadata) and not self.unfinished and not self.other
+
+
+def occupant(out: Path, identity: dict[str, Any]) -> Occupant | None:
+    """What lies at `out`, for a training of this identity; None where nothing does."""
+    if not out.exists():
+        return None
+    try:
+        found = load(out).metadata
+        # files of old versions say only which data set it was
+        data = found.get("data", [found["dataset"], *identity["data"][1:]])
+        images = found.get("images", identity["images"])
+        normalisation = found["normalisation"]
+        stored = {
+            **found["training"], "data": data, "images": images, "normalisation": normalisation
+        }  # fmt: skip
+    except (CheckpointError, KeyError):
+        return Occupant({}, "no training wrote it")
+    stored |= {key: found[key] for key in ("from", "teacher", "processes") if key in found}
+    return Occupant(found, differences(stored, identity))
 
 
 def describe(

@@ -33,7 +33,8 @@ def going_on(ctx: typer.Context, kept: Path | None) -> Iterator[None]:
         if kept is None:
             stop.add_note("nothing is kept without --resume FILE")
         else:
-            stop.add_note(f"to go on: {command_line(ctx)}")
+            again = [part for part in arguments(ctx) if part != "--no-resume"]
+            stop.add_note(f"to go on: {shlex.join(['spiking-resnet', *again])}")
         raise
 
 

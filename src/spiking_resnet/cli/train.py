@@ -1,6 +1,7 @@
 """The command `train`: a source network for conversion."""
 
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, cast
@@ -9,17 +10,18 @@ import typer
 
 from spiking_resnet.ann.activation import Activation
 from spiking_resnet.ann.data import load_dataset
-from spiking_resnet.ann.processes import joined
+from spiking_resnet.ann.processes import Processes, joined
 from spiking_resnet.ann.progress import progress_bar
 from spiking_resnet.ann.recipe import RECIPES, TrainConfig
 from spiking_resnet.ann.resnet import Block, ResNetConfig, Shortcut, depth_of
-from spiking_resnet.ann.train import PERCENTILE, Start, start_from
+from spiking_resnet.ann.train import PERCENTILE, Start, TrainProgress, start_from
 from spiking_resnet.ann.train import train as train_network
 from spiking_resnet.ann.training_state import state_path
 from spiking_resnet.cli import options
-from spiking_resnet.cli.facts import shared_command_line
+from spiking_resnet.cli.facts import going_on, shared_command_line
 from spiking_resnet.cli.outputs import check_data, check_outputs
-from spiking_resnet.cli.terminal import err, say, warn
+from spiking_resnet.cli.signals import between_steps
+from spiking_resnet.cli.terminal import err, say
 from spiking_resnet.records import InputError
 
 EPILOG = """
@@ -38,7 +40,8 @@ Examples:
   torchrun --nproc-per-node 4 -m spiking_resnet.cli train --model resnet110 --device cuda
   --out resnet110.safetensors
 
-Stopped at any moment, the same command goes on where it was. The test set chooses nothing.
+Stopped at any moment, the same command goes on where it was; once it is finished, it does nothing.
+The test set chooses nothing.
 """
 
 
@@ -112,6 +115,10 @@ def train(
         bool, typer.Option("--half", help="Store float16: half the size, measured as stored.")
     ] = False,
     resume: Annotated[bool, typer.Option(help="Go on with a training that was stopped.")] = True,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace the file at --out, once the new one is done."),
+    ] = False,
 ) -> None:
     """Train a residual network for small images, and save it with all facts of its making."""
     depth = depth_of(model)
@@ -148,20 +155,41 @@ def train(
     )  # fmt: skip
     if state_path(out_path).is_file() and resume and processes.first:
         say(f"going on with the training in {state_path(out_path)}")
-    try:
-        with progress_bar(err) if processes.first else nullcontext() as progress:
-            result = train_network(
-                config, images, test, out_path, resume, progress, found, taught_by, processes
-            )
-    except KeyboardInterrupt:
-        warn("stopped; the same command goes on where it was")
-        raise
+    with going_on(ctx, state_path(out_path)), _steps(processes) as progress:
+        result = train_network(
+            config, images, test, out_path, resume, progress, found, taught_by, processes, overwrite
+        )
     processes.leave()
     if not processes.first:
         return
+    if result.repeated:
+        say("this training is finished already; --overwrite trains again")
     say(f"{model} on {dataset}: {100 * result.accuracy:.2f} % of {len(test):,} test images")
     say(f"{result.epochs} epochs in {result.seconds:.0f} s; {result.selection}")
-    say(f"wrote {out_path}; next: spiking-resnet convert {model} --weights {out_path}")
+    wrote = "it is in" if result.repeated else "wrote"
+    say(f"{wrote} {out_path}; next: spiking-resnet convert {model} --weights {out_path}")
+
+
+@contextmanager
+def _steps(processes: Processes) -> Iterator[Callable[[TrainProgress], None] | None]:
+    """What is told of every step, and stops the training after one; None where others tell it."""
+    if not processes.first:
+        yield None
+        return
+    far = "no step is done"
+    with between_steps() as look, progress_bar(err) as show:
+
+        def step(now: TrainProgress) -> None:
+            nonlocal far
+            far = f"step {now.step:,} of {now.steps:,} is done"
+            show(now)
+            look()
+
+        try:
+            yield step
+        except KeyboardInterrupt as stop:
+            stop.add_note(far)
+            raise
 
 
 def _start(ctx: typer.Context, path: Path, depth: int, percentile: float) -> Start:
