@@ -16,7 +16,7 @@ FLOORS = [
     ("graph.checks",),
     ("graph", "from_onnx"),
     ("records", "structure", "interpret", "calls", "windows"),
-    ("logits", "sources"),
+    ("arguments", "logits", "sources"),
     ("capture",),
     ("moves",),
     ("aten_pools",),

@@ -9,11 +9,12 @@ from typing import Any
 
 from torch import nn
 
+from spiking_resnet import arguments
 from spiking_resnet.fairness import Facts, facts_from_json
 from spiking_resnet.files import held
 from spiking_resnet.judging import Images, Reading, Subject, judge, make, prepared
 from spiking_resnet.machine import hardware
-from spiking_resnet.recipes import RECIPES, Recipe
+from spiking_resnet.recipes import RECIPES, Recipe, taken
 from spiking_resnet.records import InputError, standard_error, wilson
 from spiking_resnet.resume import Ledger, Part, ResumeError
 from spiking_resnet.store import digest
@@ -100,6 +101,15 @@ class Comparison:
         }
 
 
+@arguments.checked(
+    calibration=arguments.batches,
+    loader=arguments.batches,
+    recipes=taken,
+    steps=arguments.wholes,
+    engine=arguments.text,
+    progress=arguments.function,
+    options=arguments.mapping,
+)
 def compare(
     model: nn.Module | str | Path,
     calibration: Images,

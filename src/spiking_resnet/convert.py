@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from spiking_resnet import interpret
+from spiking_resnet import arguments, interpret
 from spiking_resnet.calls import TraceError
 from spiking_resnet.from_onnx.file import read
 from spiking_resnet.from_onnx.reference import reference_logits
@@ -28,6 +28,7 @@ class ConversionWarning(UserWarning):
     """Something that a conversion decided for its user; the network's notes have it too."""
 
 
+@arguments.checked(calibration=arguments.batches)
 def convert(
     model: Model,
     calibration: Tensor | Iterable[Any],
@@ -94,7 +95,12 @@ def traced_alike(model: Model, images: Tensor) -> Graph:
 
 
 def _method(method: str | Method) -> Method:
+    if isinstance(method, type) and hasattr(method, "apply"):
+        raise InputError(f"method is the class {method.__name__}: give {method.__name__}()")
     if not isinstance(method, str):
+        if not hasattr(method, "apply"):
+            what = "give a name such as 'hu2021', or an object such as methods.hu2021()"
+            raise arguments.expected("method", method, what)
         return method
     try:
         return named(method)

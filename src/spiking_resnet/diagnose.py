@@ -33,7 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spiking_resnet import interpret
+from spiking_resnet import arguments, interpret
 from spiking_resnet.evaluate import labelled
 from spiking_resnet.graph import Graph, Node, ReLU
 from spiking_resnet.neurons import even_count, per_channel
@@ -128,6 +128,13 @@ class Diagnosis:
         return {**asdict(self), **found}
 
 
+@arguments.checked(
+    graph=arguments.network,
+    loader=arguments.batches,
+    steps=arguments.whole,
+    engine=arguments.text,
+    progress=arguments.function,
+)
 def diagnose(
     graph: Graph,
     loader: Iterable[Any],

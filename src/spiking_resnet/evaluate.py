@@ -8,7 +8,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from spiking_resnet import interpret
+from spiking_resnet import arguments, interpret
 from spiking_resnet.files import held
 from spiking_resnet.graph import Graph
 from spiking_resnet.labels import LabelError, class_labels
@@ -26,6 +26,16 @@ STEPS = (8, 16, 32, 64, 128, 350)
 LABELS = ("label", "labels", "target", "targets")  # in a dictionary, the first that is there
 
 
+@arguments.checked(
+    graph=arguments.network,
+    loader=arguments.batches,
+    steps=arguments.wholes,
+    engine=arguments.text,
+    progress=arguments.function,
+    device=arguments.device,
+    facts=arguments.mapping,
+    metric=arguments.text,
+)
 def evaluate(
     graph: Graph,
     loader: Iterable[Any],
@@ -217,6 +227,7 @@ class _Spiking(nn.Module):
         return simulate(self.graph, images, self.steps, engine=self.engine).logits[-1]
 
 
+@arguments.checked(graph=arguments.network, steps=arguments.whole, engine=arguments.text)
 def as_module(graph: Graph, steps: int | None = None, engine: str = "auto") -> nn.Module:
     """A module that maps images [N, C, H, W] to logits [N, K] like the network `graph` came from.
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from spiking_resnet import arguments
 from spiking_resnet.graph import Graph, ReLU
 from spiking_resnet.methods import (
     PLAIN,
@@ -152,6 +153,17 @@ def chosen(names: str | Iterable[str]) -> tuple[Recipe, ...]:
         )
     spread = [own for name in wanted for own in (RECIPES if name == "all" else [name])]
     return tuple(RECIPES[name] for name in dict.fromkeys(spread))
+
+
+def taken(name: str, value: Any) -> tuple[Recipe, ...]:
+    """Recipes from an argument: recipes or their names, one or several. Raises InputError."""
+    if isinstance(value, str):
+        return chosen(value)
+    entries = list(value) if isinstance(value, Iterable) else [value]
+    if not entries or not all(isinstance(entry, str | Recipe) for entry in entries):
+        raise arguments.expected(name, value, "give recipes or their names, such as ('hu2021',)")
+    spread = [chosen(e) if isinstance(e, str) else (e,) for e in entries]
+    return tuple(recipe for part in spread for recipe in part)
 
 
 def suiting(recipes: Iterable[Recipe], ann: Graph) -> tuple[Recipe, ...]:

@@ -8,6 +8,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from spiking_resnet import arguments
 from spiking_resnet.engines import cpu, interpreter, kernels, layerwise
 from spiking_resnet.engines.plan import OutOfRange, Plan, Result
 from spiking_resnet.graph import Fire, Graph, MaxPool, Output
@@ -23,6 +24,16 @@ ENGINES: dict[str, ModuleType] = {
 }
 
 
+@arguments.checked(
+    graph=arguments.network,
+    images=arguments.image_batch,
+    steps=arguments.whole,
+    record=arguments.wholes,
+    engine=arguments.text,
+    trains=arguments.names,
+    window=arguments.whole,
+    neurons=arguments.names,
+)
 def simulate(
     graph: Graph,
     images: Tensor,

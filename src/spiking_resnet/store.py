@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from spiking_resnet import arguments
 from spiking_resnet.files import write_whole
 from spiking_resnet.graph import KINDS, Fire, Graph, Node, tensors
 from spiking_resnet.neurons import Dcgs, Differential, Gated, IntegrateAndFire, Serial
@@ -31,6 +32,7 @@ class StoreError(ValueError):
     """A file that does not hold a network this version can read; the message names the file."""
 
 
+@arguments.checked(graph=arguments.network, path=arguments.path)
 @undisturbed()
 def save(graph: Graph, path: str | Path) -> None:
     """Writes `graph`, and the artificial network it came from, to one .safetensors file.
@@ -59,6 +61,7 @@ def digest(graph: Graph) -> str:
     return content.hexdigest()
 
 
+@arguments.checked(path=arguments.path)
 @undisturbed()
 def load(path: str | Path) -> Graph:
     """The network in a file that `save` wrote. Raises StoreError, or FileNotFoundError."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spiking_resnet.arguments import checked, image_shape
 from spiking_resnet.aten import BUILDERS, TRANSPARENT, remedy
 from spiking_resnet.calls import (
     BATCH,
@@ -28,11 +29,11 @@ from spiking_resnet.heads import FUNCTIONS as HEADS
 from spiking_resnet.heads import heads, notes, refuse
 from spiking_resnet.logits import evaluating
 from spiking_resnet.moves import BORDERS, MOVES, settled, whole_maps
-from spiking_resnet.records import InputError
 from spiking_resnet.sources import module_of
 from spiking_resnet.surroundings import undisturbed
 
 
+@checked(shape=image_shape)
 @undisturbed()
 def trace(model: nn.Module | torch.export.ExportedProgram, shape: Sequence[int]) -> Graph:
     """The graph that `model` computes in inference on images of `shape` (C, H, W).
@@ -40,20 +41,9 @@ def trace(model: nn.Module | torch.export.ExportedProgram, shape: Sequence[int])
     The model may be in training mode, on any device, wrapped in DataParallel or compiled; it is
     left as it was. BatchNorms become Affine nodes in float64. Raises TraceError.
     """
-    network, image = module_of(model), image_shape(shape)
+    network, image = module_of(model), tuple(shape)
     with evaluating(network):
         return _Translation(captured(network, image)).graph(image)
-
-
-def image_shape(shape: Any) -> tuple[int, ...]:
-    """(C, H, W) as three numbers. Raises InputError."""
-    try:
-        sizes = tuple(operator.index(size) for size in shape)
-    except TypeError:
-        sizes = ()
-    if len(sizes) != 3 or min(sizes) < 1:
-        raise InputError(f"shape is {shape!r}: give (C, H, W) of one image, such as (3, 224, 224)")
-    return sizes
 
 
 @dataclass

@@ -15,16 +15,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import nn
 
+from spiking_resnet import arguments
 from spiking_resnet.compare import FAILURES, reason
 from spiking_resnet.fairness import Facts
 from spiking_resnet.judging import Images, Made, Reading, Subject, judge, make, prepared
 from spiking_resnet.methods import Method
 from spiking_resnet.paired import Paired
-from spiking_resnet.recipes import RECIPES, Recipe
+from spiking_resnet.recipes import RECIPES, Recipe, taken
 from spiking_resnet.records import InputError
 
 Measure = Literal["steps", "operations"]
@@ -167,6 +168,33 @@ def least_images(target: float, confidence: float = CONFIDENCE) -> int | None:
     return Paired(0, 0, 1).images_to_settle(target / 100, confidence) if target > 0 else None
 
 
+def _measure(name: str, value: Any) -> Measure:
+    """What is cheap."""
+    for measure in get_args(Measure):
+        if value == measure:
+            return measure
+    raise arguments.expected(name, value, f"use one of {', '.join(get_args(Measure))}")
+
+
+def _limits(name: str, value: Any) -> Limits:
+    """What is allowed."""
+    if isinstance(value, Limits):
+        return value
+    raise arguments.expected(name, value, "give Limits(...)")
+
+
+@arguments.checked(
+    fitting=arguments.batches,
+    validation=arguments.batches,
+    target_loss=arguments.number,
+    max_steps=arguments.whole,
+    confidence=arguments.number,
+    measure=_measure,
+    limits=_limits,
+    recipes=taken,
+    engine=arguments.text,
+    tell=arguments.function,
+)
 def tune(
     model: nn.Module | str | Path,
     fitting: Images,

@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
+from spiking_resnet import arguments
+from spiking_resnet.arguments import checked, image_shape
 from spiking_resnet.calls import TraceError, Unsupported
 from spiking_resnet.from_onnx.file import Layout, OnnxFile, Operation, read
 from spiking_resnet.from_onnx.operators import BUILDERS, PER_VALUE, remedy
@@ -23,6 +25,7 @@ from spiking_resnet.surroundings import undisturbed
 _NOTE = "onnx"  # in a graph's notes
 
 
+@checked(path=arguments.path, shape=image_shape)
 @undisturbed()
 def trace_onnx(path: str | Path, shape: Sequence[int] | None = None) -> Graph:
     """The graph of the classifier in an ONNX file.
