@@ -12,7 +12,8 @@ import spiking_resnet
 ROOT = Path(spiking_resnet.__file__).parent
 FLOORS = [
     ("machine", "labels", "neurons", "files", "paired", "surroundings"),
-    ("graph.nodes",),
+    ("graph.nodes", "graph.rules"),
+    ("graph.fields", "graph.values", "graph.shapes", "graph.notes"),
     ("graph.checks",),
     ("graph", "from_onnx"),
     ("records", "structure", "interpret", "calls", "windows"),
@@ -33,7 +34,9 @@ FLOORS = [
     ("from_onnx.operators",),
     ("from_onnx.translate",),
     ("statistics", "rates", "synapses", "pair"),
+    ("plain",),
     ("passes",),
+    ("passes.claims",),
     ("engines.code", "engines.memory", "engines.plan"),
     ("engines.kernels", "engines.fuse"),
     ("engines.population",),

@@ -38,7 +38,7 @@ def test_what_is_saved_is_loaded(name, options, tmp_path):
 def test_the_reset_is_kept(reset, tmp_path):
     save(spiking("identity", reset=reset), tmp_path / "a.safetensors")
     found = load(tmp_path / "a.safetensors")
-    assert {node.neuron.reset for node in found.of(store.Fire)} == {reset}
+    assert {node.neuron.reset for node in found.of(Fire)} == {reset}
 
 
 def test_poisson_input_is_kept(tmp_path):
@@ -106,9 +106,10 @@ def test_files_that_are_no_safetensors_are_refused(tmp_path):
 
 
 def rewritten(file, change):
-    """The file with its description changed."""
+    """The file with its description changed, and no checksum, as older ones have none."""
     with safe_open(file, framework="pt") as opened:
         description = json.loads(opened.metadata()[store.KEY])
+    del description["checksum"]
     changed = change(description)
     save_file(load_file(file), file, metadata={store.KEY: changed})
 
@@ -120,7 +121,7 @@ def with_version(description, version):
 @pytest.mark.parametrize("version", [0, store.VERSION + 1, None, "1"])
 def test_other_versions_are_refused(file, version):
     rewritten(file, lambda description: with_version(description, version))
-    with pytest.raises(StoreError, match=rf"version {version}"):
+    with pytest.raises(StoreError, match=rf"version '?{version}'?;"):
         load(file)
 
 

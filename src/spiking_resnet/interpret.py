@@ -163,7 +163,7 @@ def present(node: Input, images: Tensor, time: int) -> Tensor:
         if node.grid is None:
             return images
         return torch.round(images.double() * 2.0**node.grid) * 2.0**-node.grid
-    generator = torch.Generator().manual_seed(node.seed * 1_000_003 + time)
+    generator = torch.Generator().manual_seed((node.seed * 1_000_003 + time) % 2**64)
     chance = torch.rand(node.shape, generator=generator, dtype=torch.float32).to(images.device)
     spikes = images.abs() > chance * node.scale  # the same draw for every image of a batch
     return images.sign() * spikes * node.amplitude

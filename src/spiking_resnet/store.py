@@ -1,31 +1,40 @@
 """A network in one .safetensors file: tensors as they are, everything else as JSON in its metadata.
 
-Nothing is pickled.
+Nothing is pickled. A file knows a checksum of all it holds. What it says is believed only after it
+was checked: the fields of every node (`graph.checks`), and what it claims about exactness
+(`passes.claims`).
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from spiking_resnet import arguments
 from spiking_resnet.files import write_whole
-from spiking_resnet.graph import KINDS, Fire, Graph, Node, tensors
-from spiking_resnet.neurons import Dcgs, Differential, Gated, IntegrateAndFire, Serial
+from spiking_resnet.graph import Graph, GraphError
+from spiking_resnet.graph.checks import check_node
+from spiking_resnet.graph.notes import unwritable
+from spiking_resnet.graph.rules import shown
+from spiking_resnet.passes.claims import claimed
+from spiking_resnet.plain import arrays, build, describe
 from spiking_resnet.surroundings import undisturbed
 
 VERSION = 5
-NEURONS = {kind.__name__: kind for kind in (IntegrateAndFire, Differential, Serial, Dcgs, Gated)}
 # In 1 neurons fire 0 or 1 spike in a step; before 3 no read-out is delayed, before 4 none waits,
-# before 5 none is DCGS's or gated and no ReLU has levels.
+# before 5 none is DCGS's or gated and no ReLU has levels. Of 5 only the newer have a checksum.
 READABLE = (1, 2, 3, 4, 5)
 KEY = "spiking_resnet"
+CHECKSUM = "spiking_resnet.checksum"
+HASH = "blake2b"
+_TOLD = {"version", "checksum", "snn", "ann"}  # of a file's description
 
 
 class StoreError(ValueError):
@@ -37,17 +46,28 @@ class StoreError(ValueError):
 def save(graph: Graph, path: str | Path) -> None:
     """Writes `graph`, and the artificial network it came from, to one .safetensors file.
 
-    Raises OSError (a full disk, a missing folder) without leaving a file behind; a file that was at
-    `path` stays as it was until the new one is complete.
+    Raises StoreError for notes that JSON cannot hold, GraphError for tensors that were spoilt in
+    place, IsADirectoryError for a folder, and OSError (a full disk, a missing folder), without
+    leaving a file behind; a file that was at `path` stays as it was until the new one is complete.
     """
     path = Path(path)
-    description = {"version": VERSION, "snn": _describe(graph)}
-    if graph.ann is not None:
-        description["ann"] = _describe(graph.ann)
-    arrays = {f"snn/{name}": tensor for name, tensor in _arrays(graph).items()}
-    if graph.ann is not None:
-        arrays |= {f"ann/{name}": tensor for name, tensor in _arrays(graph.ann).items()}
-    write_whole(path, to_bytes(arrays, metadata={KEY: json.dumps(description)}), folders=False)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file in it")
+    parts = {"snn": graph, **({} if graph.ann is None else {"ann": graph.ann})}
+    for part in parts.values():
+        if problem := next(unwritable(part.notes), None):
+            raise StoreError(f"{path} cannot be written: {problem}")
+        for node in part.nodes:
+            check_node(node)
+    told = {prefix: describe(part) for prefix, part in parts.items()}
+    description = json.dumps({"version": VERSION, "checksum": HASH, **told})
+    found = {
+        f"{prefix}/{name}": tensor
+        for prefix, part in parts.items()
+        for name, tensor in arrays(part).items()
+    }
+    metadata = {KEY: description, CHECKSUM: _checksum(description, found)}
+    write_whole(path, to_bytes(found, metadata=metadata), folders=False)
 
 
 @undisturbed()
@@ -55,8 +75,8 @@ def digest(graph: Graph) -> str:
     """A hash of a network and of the one it came from: of all but its notes."""
     content = hashlib.blake2b(digest_size=16)
     for part in (graph, *([] if graph.ann is None else [graph.ann])):
-        content.update(json.dumps(_describe(part)["nodes"]).encode())
-        for tensor in _arrays(part).values():
+        content.update(json.dumps(describe(part)["nodes"]).encode())
+        for tensor in arrays(part).values():
             content.update(tensor.numpy().tobytes())
     return content.hexdigest()
 
@@ -64,15 +84,20 @@ def digest(graph: Graph) -> str:
 @arguments.checked(path=arguments.path)
 @undisturbed()
 def load(path: str | Path) -> Graph:
-    """The network in a file that `save` wrote. Raises StoreError, or FileNotFoundError."""
+    """The network in a file that `save` wrote. Raises StoreError, or FileNotFoundError.
+
+    What it claims about exactness holds: bounds that are too low are raised (`passes.claims`).
+    """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: make it with `spiking-resnet convert`")
+    if not path.is_file():
+        raise StoreError(f"{path} is no file: name one that `spiking-resnet convert` wrote")
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="pt") as file:  # fails on other files before all is read
             metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+        found = from_bytes(path.read_bytes())
+    except (SafetensorError, ValueError, KeyError) as error:  # KeyError: an unknown type of numbers
         raise StoreError(
             f"{path} is not a complete .safetensors file ({error}): convert the network again"
         ) from error
@@ -81,80 +106,64 @@ def load(path: str | Path) -> Graph:
             f"{path} holds no spiking network: was it written by `spiking-resnet convert`?"
         )
     try:
-        return _graphs(json.loads(metadata[KEY]), arrays, path)
+        description = json.loads(metadata[KEY], object_pairs_hook=_once)
+        return _graph(description, metadata, found, path)
     except StoreError:
         raise
-    except (KeyError, TypeError, ValueError) as error:  # ValueError: bad JSON, or a GraphError
+    except (ValueError, RecursionError) as error:  # ValueError: bad JSON, or a GraphError
         raise StoreError(f"{path} is damaged ({error}): convert the network again") from error
 
 
-def _graphs(description: Mapping[str, Any], arrays: Mapping[str, Tensor], path: Path) -> Graph:
+def _graph(
+    description: Any, metadata: Mapping[str, str], found: Mapping[str, Tensor], path: Path
+) -> Graph:
     """The spiking network a description stands for, with the artificial one beside it."""
+    if not isinstance(description, dict):
+        raise GraphError(f"its description is {shown(description)}, not a dictionary")
     if "snn" not in description:
         raise StoreError(
             f"{path} holds trained weights: make a spiking network of them first, with "
             "`spiking-resnet convert`"
         )
-    if description.get("version") not in READABLE:
+    version = description.get("version")
+    if type(version) is not int or version not in READABLE:
         raise StoreError(
-            f"{path} has format version {description.get('version')}; this one reads {VERSION}: "
-            "convert the network again, or install the version that wrote the file"
+            f"{path} has format version {shown(version)}; this one reads {VERSION}: convert the "
+            "network again, or install the version that wrote the file"
         )
-    ann = _build(description["ann"], arrays, "ann/", None) if "ann" in description else None
-    return _build(description["snn"], arrays, "snn/", ann)
+    if unknown := description.keys() - _TOLD:
+        raise GraphError(f"its description has an entry {shown(min(unknown))}")
+    if "checksum" in description or CHECKSUM in metadata:
+        told = (description.get("checksum"), metadata.get(CHECKSUM))
+        if told != (HASH, _checksum(metadata[KEY], found)):
+            raise GraphError("its checksum is not that of its content")
+    parts: dict[str, dict[str, Tensor]] = {"snn": {}, "ann": {}}
+    for name, tensor in found.items():
+        prefix, _, rest = name.partition("/")
+        if prefix not in description or prefix not in parts:
+            raise GraphError(f"there is a tensor {shown(name)}, which belongs to no network")
+        parts[prefix][rest] = tensor
+    ann = build(description["ann"], parts["ann"]) if "ann" in description else None
+    graph = build(description["snn"], parts["snn"], ann)
+    for part in (graph, *([] if ann is None else [ann])):
+        if problem := next(unwritable(part.notes), None):
+            raise GraphError(problem)
+    return claimed(graph)
 
 
-def _arrays(graph: Graph) -> dict[str, Tensor]:
-    return {
-        f"{node.name}/{name}": tensor.detach().cpu().contiguous().clone()
-        for node in graph.nodes
-        for name, tensor in tensors(node).items()
-    }
+def _checksum(description: str, found: Mapping[str, Tensor]) -> str:
+    """A hash of everything a file holds."""
+    content = hashlib.blake2b(description.encode(), digest_size=16)
+    for name in sorted(found):
+        tensor = found[name]
+        content.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        content.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return content.hexdigest()
 
 
-def _describe(graph: Graph) -> dict[str, Any]:
-    """Everything of a graph that is not a tensor."""
-    nodes = []
-    for node in graph.nodes:
-        plain = {
-            entry.name: value
-            for entry in fields(node)
-            if not isinstance(value := getattr(node, entry.name), Tensor | IntegrateAndFire)
-        }
-        if isinstance(node, Fire):
-            plain["neuron"] = {
-                "kind": type(node.neuron).__name__,
-                **{
-                    entry.name: value
-                    for entry in fields(node.neuron)
-                    if not isinstance(value := getattr(node.neuron, entry.name), Tensor)
-                },
-            }
-        nodes.append({"kind": type(node).__name__, **plain})
-    return {"nodes": nodes, "notes": dict(graph.notes)}
-
-
-def _build(
-    description: Mapping[str, Any], arrays: Mapping[str, Tensor], prefix: str, ann: Graph | None
-) -> Graph:
-    nodes = tuple(_node(entry, arrays, prefix) for entry in description["nodes"])
-    return Graph(nodes, description["notes"], ann)
-
-
-def _node(entry: Mapping[str, Any], arrays: Mapping[str, Tensor], prefix: str) -> Node:
-    """One node from its description and its tensors."""
-    start = f"{prefix}{entry['name']}/"
-    own = {name.removeprefix(start): t for name, t in arrays.items() if name.startswith(start)}
-    values = {name: _tuples(value) for name, value in entry.items() if name != "kind"}
-    if "neuron" in values:
-        parts: dict[str, Any] = {n.removeprefix("neuron."): tensor for n, tensor in own.items()}
-        own = {}
-        settings = dict(entry["neuron"])
-        made = NEURONS[settings.pop("kind", "IntegrateAndFire")]
-        values["neuron"] = made(**{**parts, **settings})
-    return KINDS[entry["kind"]](**{**values, **own})
-
-
-def _tuples(value: Any) -> Any:
-    """JSON's lists as the tuples they were."""
-    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """JSON's entries as a dictionary; GraphError where two have one name."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise GraphError("an entry of its description stands there twice")
+    return found

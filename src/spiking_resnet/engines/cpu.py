@@ -48,6 +48,8 @@ from spiking_resnet.passes.snap import MANTISSA
 
 FEW = 2**13  # pixels (8 images of CIFAR) that are not worth waking torch's threads for
 
+MOST_BITS = 30  # of what a population receives in a step
+
 WINDOW = 64  # time steps of a layer held at once, and
 WINDOW_BYTES = 2**25  # of spikes of the widest layer, and
 NUMBER_BYTES = 2**28  # of the widest value that is no spikes (a signed residual stream)
@@ -79,10 +81,23 @@ def unsupported(graph: Graph, device: torch.device | str = "cpu") -> list[str]:
         if not neuron.binary and (reason := _too_much(node, neuron)):
             reasons.append(reason)
             break
+        if reason := _too_large(node):
+            reasons.append(reason)
+            break
         if neuron.threshold.dtype != torch.float32:
             reasons.append(f"{node.name!r} computes in {neuron.threshold.dtype}, not in float32")
             break
     return reasons
+
+
+def _too_large(node: Fire) -> str:
+    """Why the sums of one step do not fit 32 bits, or nothing."""
+    if node.step_bound * 2.0 ** (node.grid or 0) < 2.0**MOST_BITS:
+        return ""
+    return (
+        f"{node.name!r} receives up to {node.step_bound:g} in a step, too much for 32 bits on its "
+        f"grid 2^-{node.grid}: convert with a coarser grid"
+    )
 
 
 def _too_much(node: Fire, neuron: neurons.IntegrateAndFire) -> str:

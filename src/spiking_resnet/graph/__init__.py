@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from spiking_resnet.graph.checks import check
+from spiking_resnet.graph.checks import check, check_facts
 from spiking_resnet.graph.nodes import (
     KINDS,
     Add,
@@ -65,6 +65,7 @@ class Graph:
 
     def __post_init__(self) -> None:
         check(self.nodes)
+        check_facts(self.notes, self.nodes, None if self.ann is None else self.ann.nodes)
 
     @cached_property
     def by_name(self) -> dict[str, Node]:

@@ -1,105 +1,70 @@
-"""The checks that every graph passes."""
+"""The checks that every graph passes: after them an engine can rely on every field of every node.
 
-import torch
+`fields` says what plain fields may hold, `values` what tensors may be, `shapes` which shape follows
+from what a node reads. Here stands what concerns several nodes.
+"""
 
-from spiking_resnet.graph.nodes import (
-    Add,
-    Affine,
-    Concat,
-    Conv2d,
-    Fire,
-    Flatten,
-    GraphError,
-    Input,
-    Linear,
-    Node,
-    Output,
-    Pad,
-    ReLU,
-    Round,
-    Select,
-    Shape,
-    tensors,
-)
+from typing import Any
+from weakref import WeakSet
+
+from spiking_resnet.graph import fields, notes, values
+from spiking_resnet.graph.nodes import Fire, GraphError, Input, Node, Output
+from spiking_resnet.graph.shapes import check_shape
+
+_SOUND: WeakSet[Node] = WeakSet()  # nodes are frozen: what was found sound need not be read again
 
 
 def check(nodes: tuple[Node, ...]) -> None:
     """Raises GraphError unless the nodes form one well-shaped network."""
-    shapes: dict[str, Shape] = {}
+    found: dict[str, Node] = {}
     for node in nodes:
-        if node.name in shapes:
+        if node not in _SOUND:
+            check_node(node)
+            _SOUND.add(node)
+        if node.name in found:
             raise GraphError(f"two nodes are called {node.name!r}: names must be unique")
         for name in node.inputs:
-            if name not in shapes:
+            if name not in found:
                 raise GraphError(f"{node.name!r} reads {name!r}, which no earlier node is called")
-        _check_shape(node, [shapes[name] for name in node.inputs])
-        for name, tensor in tensors(node).items():
-            if not bool(torch.isfinite(tensor).all()):
-                raise GraphError(
-                    f"{node.name!r}: {name} has NaN or infinite entries; load a sound checkpoint"
-                )
-        shapes[node.name] = node.shape
+        inputs = [found[name] for name in node.inputs]
+        check_shape(node, [tuple(source.shape) for source in inputs])
+        _check_readout(node, inputs)
+        found[node.name] = node
     for kind in (Input, Output):
         count = sum(isinstance(node, kind) for node in nodes)
         if count != 1:
             raise GraphError(f"a graph has exactly one {kind.__name__} node, this one has {count}")
 
 
-def _check_shape(node: Node, inputs: list[Shape]) -> None:
-    """Raises GraphError unless the node's own shape follows from its inputs'."""
-    arity = {Input: 0, Add: None, Concat: None}.get(type(node), 1)
-    if (arity is None and not inputs) or (arity is not None and len(inputs) != arity):
-        raise GraphError(f"{node.name!r}: {type(node).__name__} cannot have {len(inputs)} inputs")
-    if not inputs:
-        return
-    expected = node.shape
-    if isinstance(node, Conv2d):
-        expected = (node.weight.shape[0], *_window_counts(node, inputs[0]))
-        if inputs[0][0] != node.weight.shape[1] * node.groups:
-            raise GraphError(
-                f"{node.name!r}: weight {tuple(node.weight.shape)} with {node.groups} group(s) "
-                f"does not fit an input of {inputs[0][0]} channels"
-            )
-    elif isinstance(node, Linear):
-        if inputs[0] != (node.weight.shape[1],):
-            raise GraphError(
-                f"{node.name!r}: weight {tuple(node.weight.shape)} does not fit input {inputs[0]}"
-            )
-        expected = (node.weight.shape[0],)
-    elif isinstance(node, Affine | Round | ReLU | Fire | Output):
-        expected = inputs[0]
-    elif isinstance(node, Add):
-        expected = inputs[0]
-        if any(shape != inputs[0] for shape in inputs):
-            raise GraphError(f"{node.name!r}: cannot add shapes {inputs}")
-    elif isinstance(node, Concat):
-        expected = (sum(shape[0] for shape in inputs), *inputs[0][1:])
-    elif isinstance(node, Select):
-        expected = _selected_shape(node, inputs[0])
-    elif isinstance(node, Flatten):
-        expected = (torch.Size(inputs[0]).numel(),)
-    elif isinstance(node, Pad):
-        expected = tuple(
-            size + sum(pair) for size, pair in zip(inputs[0], node.padding, strict=True)
+def check_node(node: Node) -> None:
+    """Raises GraphError unless every field of one node holds what it may."""
+    for table in (fields, values):
+        if problem := next(table.problems(node), None):
+            raise GraphError(f"{node.name!r}: {problem}")
+
+
+def check_facts(noted: Any, nodes: tuple[Node, ...], ann: tuple[Node, ...] | None) -> None:
+    """Raises GraphError for notes of unknown form, and for an artificial network of other images or
+    classes than the nodes'.
+    """
+    if problem := next(notes.problems(noted), None):
+        raise GraphError(problem)
+    for kind in (Input, Output) if ann is not None else ():
+        own, other = (
+            next(tuple(node.shape) for node in each if isinstance(node, kind))
+            for each in (nodes, ann or ())
         )
-    if node.shape != expected:
-        raise GraphError(f"{node.name!r}: shape {node.shape} should be {expected}")
+        if own != other:
+            raise GraphError(
+                f"{kind.__name__} of the spiking network has shape {own}, that of the artificial "
+                f"network it came from {other}"
+            )
 
 
-def _selected_shape(node: Select, shape: Shape) -> Shape:
-    """The shape of what a Select takes out of a value."""
-    if not 0 <= node.axis < len(shape):
-        raise GraphError(f"{node.name!r}: there is no axis {node.axis} in shape {shape}")
-    if not all(0 <= entry < shape[node.axis] for entry in node.index):
-        raise GraphError(f"{node.name!r}: selects entries outside axis {node.axis} of {shape}")
-    return (*shape[: node.axis], len(node.index), *shape[node.axis + 1 :])
-
-
-def _window_counts(node: Conv2d, image: Shape) -> Shape:
-    """How many windows a convolution has along height and width."""
-    return tuple(
-        (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-        for size, kernel, padding, dilation, stride in zip(
-            image[1:], node.weight.shape[2:], node.padding, node.dilation, node.stride, strict=True
+def _check_readout(node: Node, inputs: list[Node]) -> None:
+    reads_membrane = isinstance(node, Output) and node.readout == "spikes+membrane"
+    if reads_membrane and not isinstance(inputs[0], Fire):
+        raise GraphError(
+            f"{node.name!r} reads a membrane, and {inputs[0].name!r} is a "
+            f"{type(inputs[0]).__name__}, not a population of spiking neurons"
         )
-    )

@@ -74,7 +74,7 @@ def snap(graph: Graph, steps: int, bits: int = 14, sum_bits: int = 16) -> Graph:
             f"a grid of {bits} bits for {steps} steps and sums of {sum_bits} bits: need 1..20 "
             f"bits, 1 step or more, and 16..{MANTISSA} bits"
         )
-    spikes, bounds, pixels = carries_spikes(graph), _bounds(graph), _pixel_grid(graph.input)
+    spikes, bounds, pixels = carries_spikes(graph), bounds_of(graph), _pixel_grid(graph.input)
     grids = _grids(graph, spikes, bounds, steps, bits, sum_bits)
     nodes: dict[str, Node] = {}
     renamed: dict[str, str] = {}
@@ -96,7 +96,25 @@ def snap(graph: Graph, steps: int, bits: int = 14, sum_bits: int = 16) -> Graph:
             name = f"{node.name}.round"
             nodes[name] = Round(name=name, inputs=(node.name,), shape=node.shape, bits=grid)
             renamed[node.name] = name
-    return graph.with_nodes(nodes.values())
+    return bounded(graph.with_nodes(nodes.values()))
+
+
+def bounded(graph: Graph, bounds: Mapping[str, Bounds] | None = None) -> Graph:
+    """`graph` with no `step_bound` of an integrator on a grid below what its weights say.
+
+    bounds: those of `bounds_of`, where they are known.
+    """
+    bounds = bounds_of(graph) if bounds is None else bounds
+
+    def raised(node: Node) -> Node:
+        if not isinstance(node, Fire | MaxPool | Output) or node.grid is None:
+            return node
+        if isinstance(node, MaxPool) and node.rule == "instant":
+            return node
+        needed = largest(bounds[node.inputs[0]])
+        return node if node.step_bound >= needed else replace(node, step_bound=needed)
+
+    return graph.with_nodes(raised(node) for node in graph.nodes)
 
 
 def exact_steps(graph: Graph) -> int:
@@ -106,8 +124,6 @@ def exact_steps(graph: Graph) -> int:
 
 def exact_steps_of(node: Fire | MaxPool | Output) -> int:
     """For how many steps the sums of one node are certain to stay exact; 0 off the grid."""
-    if isinstance(node, Output) and node.readout == "sum":
-        return 2**31
     if node.grid is None:
         return 0
     room = 2.0 ** (MANTISSA - node.grid) - _offset(node)
@@ -147,7 +163,7 @@ def _snapped(node: Node, grid: int, bounds: Mapping[str, Bounds]) -> Node:
         new = {name: _to_grid(tensor, grid).float() for name, tensor in tensors(node).items()}
         node = replace(with_tensors(node, new), grid=grid)
     if isinstance(node, Fire | Output) or (isinstance(node, MaxPool) and node.rule == "cumulative"):
-        bound = _largest(bounds[node.inputs[0].removesuffix(".round")])
+        bound = largest(bounds[node.inputs[0].removesuffix(".round")])
         return replace(node, grid=grid, step_bound=bound)
     return node
 
@@ -168,7 +184,8 @@ def _snapped_wide(node: Weighted, bound: Bounds, pixels: int) -> Node:
     return with_tensors(node, new)
 
 
-def _largest(bound: Bounds) -> float:
+def largest(bound: Bounds) -> float:
+    """The largest magnitude within bounds."""
     return max(float(bound[0].abs().max()), float(bound[1].abs().max()))
 
 
@@ -199,11 +216,11 @@ def _grids(
     for node in graph.nodes:
         currents = [name for name in node.inputs if not spikes[name]]
         if currents and node in graph.integrators:
-            largest = _largest(bounds[currents[0]])
-            total = steps * largest + _offset(node)
+            reach = largest(bounds[currents[0]])
+            total = steps * reach + _offset(node)
             fitting = floor(MANTISSA - log2(max(total, 1.0)))
             if isinstance(node, Fire):  # a little less than half: rounding to the grid may add
-                fitting = min(fitting, floor(sum_bits - 1 - log2(max(1.01 * largest, 1.0))))
+                fitting = min(fitting, floor(sum_bits - 1 - log2(max(1.01 * reach, 1.0))))
             limit(currents[0], max(fitting, min(bits, FEWEST_BITS)))
         if not (spikes[node.name] or isinstance(node, Fire | Output)):
             group[node.name] = node.name
@@ -213,7 +230,8 @@ def _grids(
                     other = root(name)
                     allowed[root(node.name)] = min(allowed[root(node.name)], allowed[other])
                     group[other] = root(node.name)
-            limit(node.name, floor(MANTISSA - log2(max(_largest(bounds[node.name]), 1.0))))
+            room = floor(MANTISSA - log2(max(largest(bounds[node.name]), 1.0)))
+            limit(node.name, max(room, 0))
     grids = {name: allowed[root(name)] for name in group}
     for node in graph.integrators:
         source = node.inputs[0]
@@ -232,7 +250,7 @@ def _own_grid(node: Fire | MaxPool | Output, bits: int) -> int:
     return bits
 
 
-def _bounds(graph: Graph) -> dict[str, Bounds]:
+def bounds_of(graph: Graph) -> dict[str, Bounds]:
     """Interval arithmetic: the lowest and highest value of every node in one step, per channel."""
     found: dict[str, Bounds] = {}
     for node in graph.nodes:
@@ -243,8 +261,9 @@ def _bounds(graph: Graph) -> dict[str, Bounds]:
 def _bound(node: Node, inputs: list[Bounds], graph: Graph) -> Bounds:
     zero = torch.zeros((), dtype=torch.float64)
     if isinstance(node, Input):
-        size = zero + (node.limit if node.encoding == "constant" else node.amplitude)
-        return -size, size
+        size = zero + (node.amplitude if node.encoding == "poisson" else node.limit)
+        rounding = 0.0 if node.grid is None else 2.0 ** -(node.grid + 1)
+        return -size - rounding, size + rounding
     if isinstance(node, Fire):
         height = node.neuron.levels * node.neuron.amplitude.double()
         return (-height if node.neuron.signed else zero), height
@@ -257,6 +276,8 @@ def _bound(node: Node, inputs: list[Bounds], graph: Graph) -> Bounds:
     low, high = inputs[0]
     if isinstance(node, Conv2d | Linear):
         return _weighted_bound(node, low, high)
+    if isinstance(node, Round):
+        return low - 2.0 ** -(node.bits + 1), high + 2.0 ** -(node.bits + 1)
     if isinstance(node, Affine):
         ends = torch.stack([node.scale.double() * low, node.scale.double() * high])
         shift = 0.0 if node.shift is None else node.shift.double()

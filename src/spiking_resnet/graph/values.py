@@ -1,0 +1,104 @@
+"""What the tensors of a node may be: their sizes, types and entries."""
+
+from collections.abc import Iterator, Mapping
+from operator import attrgetter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spiking_resnet.graph.nodes import Affine, Conv2d, Fire, Linear, Node, Shape, tensors
+from spiking_resnet.graph.rules import LARGEST, shown
+from spiking_resnet.neurons import Differential
+
+DTYPES = (torch.float32, torch.float64)
+MOST_UNITS = 2.0**31  # of its grid that an entry counts: engines keep them in 32 bits
+
+Sizes = Mapping[
+    str, tuple[Any, ...]
+]  # by name: the sizes a tensor may have; None: there may be none
+
+
+def problems(node: Node) -> Iterator[str]:
+    """What is wrong with the tensors of a node whose other fields are sound."""
+    found = tensors(node)
+    for name, allowed in sizes(node).items():
+        if name not in found:
+            value = attrgetter(name)(node)
+            if value is not None or None not in allowed:
+                yield f"{name} is {shown(value)}; it must be a tensor"
+            continue
+        tensor = found[name]
+        if tensor.dtype not in DTYPES:
+            yield f"{name} is {_word(tensor.dtype)}: only float32 and float64 can be computed with"
+        elif name in ADDED and tensor.dtype != (weight := next(iter(found.values()))).dtype:
+            yield f"{name} is {_word(tensor.dtype)} beside {_word(weight.dtype)} weights"
+        elif not any(_fits(tuple(tensor.shape), size) for size in allowed):
+            yield f"{name} has shape {tuple(tensor.shape)}; it must be {_listed(allowed)}"
+        else:
+            yield from _entries(node, name, tensor)
+
+
+def sizes(node: Node) -> Sizes:
+    """For every tensor of a node the sizes it may have; in them -1 is any number from 1 on."""
+    channels = (node.shape[0],)
+    if isinstance(node, Conv2d):
+        return {"weight": ((-1, -1, -1, -1),), "bias": (channels, None)}
+    if isinstance(node, Linear):
+        return {"weight": ((-1, -1),), "bias": (channels, None)}
+    if isinstance(node, Affine):
+        return {"scale": ((), channels), "shift": ((), channels, None)}
+    if not isinstance(node, Fire):
+        return {}
+    found: dict[str, tuple[Any, ...]] = {
+        "neuron.threshold": ((), channels),
+        "neuron.initial_potential": ((), channels, node.shape),
+        "neuron.amplitude": ((), channels),
+    }
+    if isinstance(node.neuron, Differential):
+        found |= {"neuron.heights": ((-1,),), "neuron.ceiling": ((), channels, None)}
+    return found
+
+
+ADDED = ("bias", "shift")  # to products of the weights, which are the node's first tensor
+POSITIVE = ("neuron.threshold", "neuron.amplitude", "neuron.heights", "neuron.ceiling")
+GRIDDED = ("weight", "bias", "scale", "shift", "neuron.threshold", "neuron.initial_potential")
+
+
+def _entries(node: Node, name: str, tensor: Tensor) -> Iterator[str]:
+    """What is wrong with the numbers in a tensor."""
+    low, high = (end.item() for end in tensor.aminmax())
+    size = max(abs(low), abs(high))
+    grid = getattr(node, "grid", None)
+    if not size < float("inf"):
+        yield f"{name} has NaN or infinite entries; load a sound checkpoint"
+    elif size > LARGEST:
+        yield f"{name} has entries up to {size:g}, beyond {LARGEST:g}: float32 would overflow"
+    elif name in POSITIVE and not low > 0:
+        yield f"{name} is {low:g} somewhere; it must be positive"
+    elif grid is not None and name in GRIDDED:
+        units = tensor.detach().double() * 2.0**grid
+        if size * 2.0**grid >= MOST_UNITS:
+            yield f"{name} has entries up to {size:g}, too many for 32 bits on the grid 2^-{grid}"
+        elif not torch.equal(units, units.round()):
+            yield f"{name} does not lie on the grid 2^-{grid} that the node claims"
+
+
+def _fits(shape: Shape, size: Any) -> bool:
+    return shape == size or (
+        size is not None
+        and len(shape) == len(size)
+        and all(
+            have == want or (want == -1 and have > 0)
+            for have, want in zip(shape, size, strict=True)
+        )
+    )
+
+
+def _listed(allowed: tuple[Any, ...]) -> str:
+    words = [str(size).replace("-1", "any") for size in dict.fromkeys(allowed) if size is not None]
+    return " or ".join(words)
+
+
+def _word(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
