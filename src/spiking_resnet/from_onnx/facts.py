@@ -18,6 +18,7 @@ from spiking_resnet.from_onnx.package import OnnxError, attributes, first_line, 
 Array = np.ndarray[Any, Any]
 
 MOST_NUMBERS = 2**26  # of an activation of one image: 256 MiB
+_MOST_OF_A_BATCH = 2**28
 _ROOM = 2**30  # bytes that are read and written while constants are computed, at the least
 _TIMES = 8  # or so many times the bytes of the weights that the file holds itself
 
@@ -126,11 +127,12 @@ class _Pass:
     def _check(self, name: str, node: str) -> None:
         """OnnxError for an activation that is larger than any network's."""
         count = prod(self.shapes[name])
-        if count > MOST_NUMBERS * max(1, self.images):
+        most = min(MOST_NUMBERS * max(1, self.images), _MOST_OF_A_BATCH)
+        if count > most:
             raise OnnxError(
                 f"{self.path}: {node!r} makes a value of shape {list(self.shapes[name])}, "
-                f"{count} numbers, more than the {MOST_NUMBERS} per image that are allowed: "
-                "use smaller images, or export the network again"
+                f"{count} numbers, more than the {most} that are allowed ({MOST_NUMBERS} per "
+                "image): use smaller images, or export the network with a free batch size"
             )
 
     def _compute(self, node: Any, inputs: list[str]) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spiking_resnet import aten
 from spiking_resnet.calls import Unsupported
-from spiking_resnet.from_onnx import moves, windows
+from spiking_resnet.from_onnx import borders, moves, windows
 from spiking_resnet.from_onnx.step import Activation, Step, affine, in_node_order, per_channel
 from spiking_resnet.graph import Add, ReLU
 
@@ -27,7 +27,8 @@ def _same(step: Step) -> Activation:
 
 
 def _dropout(step: Step) -> Activation:
-    if step.option("training_mode", False, 2):
+    old = step.opset < 7 and not step.option("is_test", 0) and len(step.operation.outputs) > 1
+    if old or step.option("training_mode", False, 2):
         raise Unsupported("dropout in training mode; export in evaluation mode")
     return step.activation()
 
@@ -63,9 +64,10 @@ def _bound(step: Step) -> tuple[Activation, float]:
     """The activation and the number of a Max or Min of two."""
     found = [value for value in step.operands if isinstance(value, Tensor)]
     others = [value for value in step.operands if isinstance(value, Activation)]
-    if len(found) != 1 or len(others) != 1 or found[0].numel() != 1:
+    if len(found) != 1 or len(others) != 1 or len(found[0].unique()) != 1:
         raise Unsupported("it compares activations; only one with a number can be converted")
-    return others[0], float(found[0])
+    per_channel(others[0], found[0])  # no larger than the activation
+    return others[0], float(found[0].reshape(-1)[0])
 
 
 def _maximum(step: Step) -> Activation:
@@ -106,8 +108,23 @@ def _batch_norm(step: Step) -> Activation:
     return step.through("batch_norm", x, weight, bias, mean, variance, False, 0.0, eps)
 
 
+def _aligned(step: Step) -> Step:
+    """With the second constant as it stands against the first value, as files before opset 7 say.
+
+    Their attribute axis names the axis of the first value that the second's axes begin at.
+    """
+    axis = step.option("axis", None)
+    if step.opset >= 7 or axis is None or not step.option("broadcast", 0):
+        return step
+    x, constant = step.activation(), step.weight(1)
+    behind = len(x.axes) - axis % len(x.axes) - constant.ndim
+    shape = (*constant.shape, *[1] * behind)
+    return replace(step, operands=(x, constant.reshape(shape)))
+
+
 def _add(step: Step) -> Activation:
     """The sum of activations and constants."""
+    step = _aligned(step)
     values = [value for value in step.operands if isinstance(value, Activation)]
     fixed = [value for value in step.operands if isinstance(value, Tensor)]
     if not values:
@@ -124,6 +141,7 @@ def _add(step: Step) -> Activation:
 
 
 def _subtract(step: Step) -> Activation:
+    step = _aligned(step)
     first, second = step.operands
     one = torch.ones((), dtype=torch.float64)
     if isinstance(first, Activation) and isinstance(second, Tensor):
@@ -139,7 +157,7 @@ def _negate(step: Step) -> Activation:
 
 
 def _multiply(step: Step) -> Activation:
-    values = sorted(step.operands, key=lambda value: isinstance(value, Tensor))
+    values = sorted(_aligned(step).operands, key=lambda value: isinstance(value, Tensor))
     x, gain = values
     if not isinstance(x, Activation) or not isinstance(gain, Tensor):
         raise Unsupported("a product of two activations (a gate); use a network without gates")
@@ -147,7 +165,7 @@ def _multiply(step: Step) -> Activation:
 
 
 def _divide(step: Step) -> Activation:
-    x, divisor = step.operands
+    x, divisor = _aligned(step).operands
     if not isinstance(x, Activation) or not isinstance(divisor, Tensor):
         raise Unsupported("dividing by an activation; use a network without gates")
     gain = per_channel(x, divisor)
@@ -189,6 +207,17 @@ def _linear(step: Step, weight: Tensor, bias: Tensor | None) -> Activation:
         bias = bias.reshape(-1).expand(len(weight))
     columns = in_node_order(x, weight, 1)
     return step.place(aten.BUILDERS["linear"](step.call((len(weight),)), x.value, columns, bias))
+
+
+def _where(step: Step) -> Activation:
+    """Where of a fixed condition that is the same everywhere: one of its two values."""
+    condition = step.constant(0)
+    if condition is None or len(condition.unique()) != 1:
+        raise Unsupported("it chooses by values of the image, or number by number")
+    chosen = step.activation(1 if bool(condition.reshape(-1)[0]) else 2)
+    if chosen.sizes != step.sizes[1:]:
+        raise Unsupported(f"it enlarges {chosen.sizes} to {step.sizes[1:]}")
+    return chosen
 
 
 def _softmax(step: Step) -> Activation:
@@ -235,15 +264,19 @@ BUILDERS: dict[str, Builder] = {
     "LogSoftmax": _softmax,
     "MatMul": _matmul,
     "MaxPool": windows.max_pool,
-    "Pad": windows.pad,
+    "Pad": borders.pad,
+    "ReduceMax": windows.maximum,
     "ReduceMean": windows.mean,
     "Reshape": moves.reshape,
+    "Resize": borders.resize,
     "Slice": moves.cut_out,
     "Softmax": _softmax,
     "Split": moves.split,
     "Squeeze": moves.reshape,
     "Transpose": moves.transpose,
     "Unsqueeze": moves.reshape,
+    "Upsample": borders.resize,
+    "Where": _where,
 }
 
 _ATEN = {  # operators whose remedy is that of an ATen operation
@@ -263,12 +296,18 @@ _ATEN = {  # operators whose remedy is that of an ATen operation
 }
 _QUANTISED = ("QuantizeLinear", "DynamicQuantizeLinear", "DequantizeLinear", "QLinear", "QGemm")
 _BRANCHES = ("If", "Loop", "Scan")
+_REMEDIES = {
+    "ConvTranspose": "Use nearest upsampling (Resize) and a convolution in its place.",
+    "LRN": "Take it out, or put BatchNorm in its place, and train on: later AlexNets have none.",
+}
 
 
 def remedy(kind: str) -> str:
     """What a user can do about an operator that cannot be converted."""
     if kind in _ATEN:
         return aten.remedy(_ATEN[kind])
+    if kind in _REMEDIES:
+        return _REMEDIES[kind]
     if kind.startswith(_QUANTISED) or kind.endswith("Integer"):
         return "Export the network before it is quantised, with float32 weights."
     if kind in _BRANCHES:

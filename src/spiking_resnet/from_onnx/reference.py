@@ -27,6 +27,11 @@ def reference_logits(file: OnnxFile, images: Tensor, layout: Layout) -> Tensor:
         fill = (file.batch or len(part)) - len(part)
         whole = torch.cat([part, part[-1:].expand(fill, *part.shape[1:])]).contiguous()
         logits = _run(file, whole.numpy())
+        if logits.ndim < 1 or len(logits) != len(whole):
+            raise OnnxError(
+                f"{file.path} makes logits of shape {logits.shape} of {len(whole)} images, not one "
+                "row for each: export it with a free batch size"
+            )
         found.append(torch.from_numpy(np.array(logits)).flatten(1)[: len(part)])
     return torch.cat(found).float()
 

@@ -1,7 +1,9 @@
 """Operators as the ONNX standard defines them, where onnx's evaluator differs (seen in 1.23).
 
 Its pools exchange the axes of uneven padding; its BatchNormalization before opset 14 takes the
-statistics of the batch; its convolution writes every window out. Memory here is that of a few maps.
+statistics of the batch; its convolution writes every window out; it resizes number by number, does
+not pad by negative sizes, and does not know what Dropout and broadcasting were before opset 7.
+Memory is that of a few maps.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from spiking_resnet.from_onnx import nearest
 from spiking_resnet.from_onnx.package import onnx_part
 
 Array = np.ndarray[Any, Any]
@@ -28,13 +31,14 @@ def operators() -> list[type]:
             self, x: Array, scale: Array, bias: Array, mean: Array, variance: Array,
             epsilon: Any = None, momentum: Any = None, spatial: Any = None,
             training_mode: Any = None, is_test: Any = None, consumed_inputs: Any = None,
-        ) -> tuple[Array]:  # fmt: skip
+        ) -> tuple[Array, ...]:  # fmt: skip
             shape = (-1, *[1] * (x.ndim - 2))
             parts = [
                 part.astype(np.float64).reshape(shape) for part in (scale, bias, mean, variance)
             ]
             gain = parts[0] / np.sqrt(parts[3] + (1e-5 if epsilon is None else epsilon))
-            return (((x - parts[2]) * gain + parts[1]).astype(x.dtype),)
+            found = ((x - parts[2]) * gain + parts[1]).astype(x.dtype)
+            return (found, mean, variance, mean, variance)[: len(self.output)]
 
     class Conv(base):  # type: ignore[misc]
         op_domain = ""
@@ -70,7 +74,87 @@ def operators() -> list[type]:
             counts = window.counts(x.shape[2:], bool(count_include_pad))
             return ((window.over(x, np.add) / counts).astype(x.dtype),)
 
-    return [BatchNormalization, Conv, MaxPool, AveragePool]
+    class Pad(base):  # type: ignore[misc]
+        op_domain = ""
+
+        def _run(
+            self, x: Array, sizes: Any = None, constant: Any = None, axes: Any = None,
+            pads: Any = None, value: Any = None, mode: Any = None,
+        ) -> tuple[Array]:  # fmt: skip
+            sizes = [int(size) for size in (pads if sizes is None else sizes)]
+            along = [*range(x.ndim)] if axes is None else [int(axis) for axis in axes]
+            pairs = [(0, 0)] * x.ndim
+            for place, axis in enumerate(along):
+                pairs[axis] = (sizes[place], sizes[place + len(along)])
+            for axis, (low, high) in enumerate(pairs):  # negative sizes cut
+                x = x.take(range(max(-low, 0), x.shape[axis] + min(high, 0)), axis)
+            around = [(max(low, 0), max(high, 0)) for low, high in pairs]
+            mode, fill = mode or "constant", value if constant is None else constant
+            more = {"constant_values": fill or 0} if mode == "constant" else {}
+            return (np.pad(x, around, mode=mode, **more).astype(x.dtype),)
+
+    pools = [MaxPool, AveragePool]
+    return [BatchNormalization, Conv, *pools, Pad, *_old(base), *_resizing(base)]
+
+
+def _old(base: Any) -> list[type]:
+    """Operators whose attributes before opset 7 are gone since."""
+
+    class Dropout(base):  # type: ignore[misc]
+        op_domain = ""
+
+        def _run(self, x: Array, *rest: Any, **options: Any) -> tuple[Array, ...]:
+            return (x, np.ones(x.shape, bool))[: len(self.output)]
+
+    def binary(name: str, function: Callable[..., Array]) -> type:
+        def run(
+            self: Any, x: Array, y: Array, axis: Any = None, broadcast: Any = None,
+            consumed_inputs: Any = None,
+        ) -> tuple[Array]:  # fmt: skip
+            if broadcast and axis is not None:
+                y = y.reshape(*y.shape, *[1] * (x.ndim - axis % x.ndim - y.ndim))
+            return (function(x, y).astype(x.dtype),)
+
+        return type(name, (base,), {"op_domain": "", "_run": run})
+
+    return [
+        Dropout, binary("Add", np.add), binary("Sub", np.subtract), binary("Mul", np.multiply),
+        binary("Div", lambda x, y: x / y if x.dtype.kind == "f" else x // y),
+    ]  # fmt: skip
+
+
+def _resizing(base: Any) -> list[type]:
+    """Resize and Upsample, to the nearest entry alone."""
+
+    def sized(x: Array, scales: Any, sizes: Any, axes: Any, by: tuple[str, str, str]) -> Array:
+        if by[0] != "nearest":
+            raise NotImplementedError(f"resizing of mode {by[0]}")
+        given = scales if scales is not None and len(scales) else None
+        for place, axis in enumerate(range(x.ndim) if axes is None else axes):
+            scale = None if given is None else float(given[place])
+            size = x.shape[axis]
+            count = int(sizes[place]) if scale is None else int(np.floor(size * scale))
+            x = x.take(nearest.sources(size, count, scale, *by[1:]), axis)
+        return x
+
+    class Upsample(base):  # type: ignore[misc]
+        op_domain = ""
+
+        def _run(self, x: Array, given: Any = None, mode: Any = None, scales: Any = None) -> Any:
+            by = nearest.rules("Upsample", 9, {"mode": mode or "nearest"}.get)
+            return (sized(x, given if scales is None else scales, None, None, by),)
+
+    class Resize(base):  # type: ignore[misc]
+        op_domain = ""
+
+        def _run(self, x: Array, *inputs: Any, axes: Any = None, **options: Any) -> Any:
+            old = len(inputs) == 1  # opset 10: the scales alone
+            scales, sizes = (inputs[0], None) if old else (*inputs[1:], None, None)[:2]
+            named = {name: value for name, value in options.items() if value is not None}
+            by = nearest.rules("Resize", 10 if old else 11, named.get)
+            return (sized(x, scales, sizes, axes, by),)
+
+    return [Upsample, Resize]
 
 
 class _Windows:

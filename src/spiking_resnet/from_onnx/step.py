@@ -50,7 +50,8 @@ class Step:
 
     operands: activations, constants, or None where an optional input is left out. sizes: the shape
     of its first output, the batch in front; batch: the file's number of images (1 where it is
-    free). file: where it stands. nodes: those made so far. put: adds a node and returns its name.
+    free). file: where it stands; opset: the version of its operators. readers: what reads its first
+    output. nodes: those made so far. put: adds a node and returns its name.
     """
 
     operation: Operation
@@ -59,6 +60,7 @@ class Step:
     batch: int
     file: str
     opset: int
+    readers: tuple[Operation, ...]
     nodes: Mapping[str, Node]
     put: Callable[[Node], str]
 

@@ -79,10 +79,14 @@ class _Translation:
     nodes: dict[str, Node] = field(default_factory=dict)
     values: dict[str, Activation | Tensor | None] = field(default_factory=dict)  # None: failed
     problems: list[str] = field(default_factory=list)
+    readers: dict[str, list[Operation]] = field(default_factory=dict)  # by what they read
 
     def graph(self) -> Graph:
         self.values |= self.file.constants()
         self.values[self.file.input] = self._image()
+        for operation in self.file.operations:
+            for name in operation.inputs:
+                self.readers.setdefault(name, []).append(operation)
         for operation in self.file.operations:
             self._translate(operation)
         if self.problems:
@@ -168,19 +172,21 @@ class _Translation:
     ) -> list[Any]:
         """The values of an operation's outputs."""
         builder = BUILDERS.get(operation.kind)
+        reason = self.file.facts.problems.get(operation.outputs[0])
+        if reason and not any(isinstance(value, Activation) for value in given):
+            raise Unsupported(f"it is a constant that cannot be computed ({reason})")
         if builder is None:
             raise Unsupported(f"it has no spiking counterpart here. {remedy(operation.kind)}")
         sizes = self.file.shapes.get(operation.outputs[0])
         if sizes is None:
-            reason = self.file.facts.problems.get(operation.outputs[0])
             raise Unsupported(
                 f"its shape cannot be told from the file{f' ({reason})' if reason else ''}; export "
                 "with fixed sizes, or simplify the file (onnxsim)"
             )
         batch = self.file.shapes[self.file.input][0]
         step = Step(
-            operation, given, sizes, batch, self.file.path.name, self.file.opset, self.nodes,
-            self.put,
+            operation, given, sizes, batch, self.file.path.name, self.file.opset,
+            tuple(self.readers.get(operation.outputs[0], ())), self.nodes, self.put,
         )  # fmt: skip
         try:
             made = builder(step)
@@ -194,6 +200,9 @@ class _Translation:
         values = made if isinstance(made, list) else [made]
         if sizes != (batch, *values[0].sizes):
             raise Unsupported(f"it makes {values[0].sizes} per image where the file says {sizes}")
+        for name in operation.outputs[len(values) :]:
+            if name in self.readers or name == self.file.logits:
+                raise Unsupported(f"its output {name!r} is read; only the first can be converted")
         return values
 
 

@@ -1,10 +1,11 @@
 """Operations over windows of a map: convolution, pooling, padding, means."""
 
+from collections.abc import Callable
 from math import prod
-from typing import Any
 
 from spiking_resnet import aten
 from spiking_resnet.calls import Unsupported
+from spiking_resnet.from_onnx.borders import bordered
 from spiking_resnet.from_onnx.facts import MOST_NUMBERS
 from spiking_resnet.from_onnx.step import Activation, Step
 from spiking_resnet.graph import (
@@ -132,15 +133,21 @@ def max_pool(step: Step) -> Activation:
     found = _even(step, x, kernel, strides, dilations, (rows[0], columns[0]))
     if found is not None:
         return found
+    around = (rows, columns)
+    near = all(max(pair) < width for pair, width in zip(around, kernel, strict=True))
     if _free_of_negatives(step, x.name):  # a zero never exceeds what else is in the window
         x = _padded(step, x, rows, columns)
-        found = _even(step, x, kernel, strides, dilations, (0, 0))
-        if found is not None:
-            return found
-    raise Unsupported(
-        f"max pooling with padding {rows}, {columns} of values that may be negative; "
-        "put it behind the ReLU, or pad evenly"
-    )
+    elif near and dilations == (1, 1):  # nor does a copy of the entry at the border, which is in it
+        x = bordered(step, x, [(0, 0), rows, columns])
+    else:
+        raise Unsupported(
+            f"max pooling with dilation {dilations} and padding {rows}, {columns} of values that "
+            "may be negative; put it behind the ReLU, or pad evenly"
+        )
+    found = _even(step, x, kernel, strides, dilations, (0, 0))
+    if found is None:
+        raise Unsupported(f"max pooling of {x.sizes} to {step.sizes[1:]}; pad explicitly")
+    return found
 
 
 def _even(
@@ -203,60 +210,44 @@ def cut(step: Step, x: Activation, ranges: dict[int, tuple[int, int, int]]) -> A
     return x
 
 
-def pad(step: Step) -> Activation:
-    """Pad: constant zeros, along any axes but the batch."""
-    x = step.activation()
-    mode = step.option("mode", "constant")
-    value = step.option("value", None, 2)
-    sizes = step.option("pads", None, 1) or step.option("paddings", [])
-    rank = len(x.axes)
-    axes = [axis % rank for axis in step.option("axes", list(range(rank)), 3)]
-    before, after = sizes[: len(axes)], sizes[len(axes) :]
-    if mode != "constant" or _number(value) != 0:
-        raise Unsupported(f"padding of mode {mode!r} with {value}; only zeros can be converted")
-    if min(sizes, default=0) < 0:
-        raise Unsupported("padding by a negative size; slice instead")
-    pairs: list[Pair] = [(0, 0)] * rank  # along the node's axes
-    for axis, low, high in zip(axes, before, after, strict=True):
-        pairs[x.axes[axis]] = (low, high)
-    if pairs[0] != (0, 0) or (x.columns is not None and pairs[1] != (0, 0)):
-        raise Unsupported("it pads the batch or a flattened map")
-    if not any(low or high for low, high in pairs):
-        return x
-    shape = tuple(size + sum(pair) for size, pair in zip(x.shape, pairs[1:], strict=True))
-    return step.like(x, Pad(**step.call(shape).base(x.value), padding=tuple(pairs[1:])))
-
-
-def _number(value: Any) -> float:
-    """A number, alone or in a list; 0 where there is none."""
-    while isinstance(value, list):
-        value = value[0] if value else 0.0
-    return float(value or 0.0)
-
-
 def global_average_pool(step: Step) -> Activation:
     """GlobalAveragePool."""
-    x = step.image()
-    shape = (x.shape[0], 1, 1)
-    return step.place(aten.BUILDERS["adaptive_avg_pool2d"](step.call(shape), x.value, (1, 1)))
+    return _whole_mean(step, step.image())
 
 
 def global_max_pool(step: Step) -> Activation:
     """GlobalMaxPool: one window over the whole map."""
-    x = step.image()
+    return _whole_maximum(step, step.image())
+
+
+def _whole_maximum(step: Step, x: Activation) -> Activation:
     call, kernel = step.call((x.shape[0], 1, 1)), (x.shape[1], x.shape[2])
     return step.place(aten.BUILDERS["max_pool2d"](call, x.value, kernel))
 
 
 def mean(step: Step) -> Activation:
     """ReduceMean over height and width, wherever they stand."""
+    return _reduced(step, "mean", _whole_mean)
+
+
+def maximum(step: Step) -> Activation:
+    """ReduceMax over height and width, wherever they stand."""
+    return _reduced(step, "maximum", _whole_maximum)
+
+
+def _whole_mean(step: Step, x: Activation) -> Activation:
+    call = step.call((x.shape[0], 1, 1))
+    return step.place(aten.BUILDERS["adaptive_avg_pool2d"](call, x.value, (1, 1)))
+
+
+def _reduced(step: Step, what: str, over: Callable[[Step, Activation], Activation]) -> Activation:
+    """One entry for each channel, kept as a map of one pixel or not."""
     x = step.activation()
     rank, keep = len(x.axes), bool(step.option("keepdims", 1))
     axes = sorted(x.axes[axis % rank] for axis in step.option("axes", list(range(rank)), 1))
     if axes != [2, 3]:
-        raise Unsupported(f"the mean over axes {axes}; only that over height and width can be")
-    shape = (x.shape[0], 1, 1)
-    pooled = step.place(aten.BUILDERS["adaptive_avg_pool2d"](step.call(shape), x.value, (1, 1)))
+        raise Unsupported(f"the {what} over axes {axes}; only that over height and width can be")
+    pooled = over(step, x)
     if keep:
-        return Activation(pooled.name, shape, x.axes)
+        return Activation(pooled.name, pooled.shape, x.axes)
     return step.place(Flatten(**step.call((x.shape[0],), "flatten").base(pooled.value)))
