@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from spiking_resnet.cli import app
 from spiking_resnet.cli.tune import verdict
 from spiking_resnet.fairness import Facts
+from spiking_resnet.files import BusyError, held
 from spiking_resnet.judging import Reading
 from spiking_resnet.methods import hu2021
 from spiking_resnet.paired import Paired
@@ -194,3 +195,27 @@ def test_the_command_says_that_so_few_images_show_nothing():
 def test_a_confidence_that_means_nothing_is_refused(confidence):
     with pytest.raises(InputError, match="confidence"):
         tuned(confidence=confidence)
+
+
+def test_a_search_goes_on_where_it_was(tmp_path):
+    class Stopped(BaseException):
+        pass
+
+    def stopping(what):
+        if what == "differential-1, T = 2":
+            raise Stopped
+
+    file, options = tmp_path / "trials.json", {"max_steps": 4, "target_loss": 0.0}
+    whole = tuned(**options)
+    with pytest.raises(Stopped):
+        tuned(**options, tell=stopping, resume=file)
+    kept = json.loads(file.read_text())["parts"]
+    assert 0 < len(kept) < len(whole.trials)
+    assert tuned(**options, resume=file) == whole
+    limits = Limits(binary=True)  # what is not allowed now is left out, though it is known
+    again = tuned(**options, limits=limits, resume=file)
+    assert again.left_out == {"differential-1": "its spikes are not 0 or 1"}
+    with held(file), pytest.raises(BusyError):
+        tuned(**options, resume=file)
+    with pytest.raises(InputError, match="engine was"):
+        tuned(**options, engine="interpreter", resume=file)

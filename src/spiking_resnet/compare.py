@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,15 @@ from torch import nn
 from spiking_resnet import arguments
 from spiking_resnet.fairness import Facts, facts_from_json
 from spiking_resnet.files import held
-from spiking_resnet.judging import Images, Reading, Subject, judge, make, prepared
+from spiking_resnet.judging import (
+    Images,
+    Reading,
+    Subject,
+    judge,
+    make,
+    prepared,
+    reading_from_json,
+)
 from spiking_resnet.machine import hardware
 from spiking_resnet.recipes import RECIPES, Recipe, taken
 from spiking_resnet.records import InputError, standard_error, wilson
@@ -236,7 +244,8 @@ def _entry(
     method = recipe.make(group[-1])
     key = json.dumps([recipe.name, method.describe(), group])
     if ledger is not None and key in ledger.parts:
-        return _entry_from_json(ledger.parts[key])
+        with suppress(KeyError, TypeError):  # parts of other versions are made again
+            return _entry_from_json(ledger.parts[key])
     work.tell(f"{label}: converting")
     made = make(subject, method)
     progress = lambda done, _: work.tell(f"{label}: simulating", done * group[-1])  # noqa: E731
@@ -272,7 +281,5 @@ def _entry_from_json(found: Mapping[str, Any]) -> Entry:
         facts=facts_from_json(found["facts"]),
         seconds=found["seconds"],
         image_macs=found["image_macs"],
-        readings=tuple(
-            Reading(**{**each, "interval": tuple(each["interval"])}) for each in found["readings"]
-        ),
+        readings=tuple(reading_from_json(each) for each in found["readings"]),
     )

@@ -9,7 +9,7 @@ which is McNemar's for paired decisions.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import sqrt
@@ -199,6 +199,11 @@ def judge(
         _reading(curve, point, made.costs, step)
         for point, step in zip(curve.points, named, strict=True)
     )
+
+
+def reading_from_json(found: Mapping[str, Any]) -> Reading:
+    """The Reading whose fields JSON holds."""
+    return Reading(**{**found, "interval": tuple(found["interval"])})
 
 
 def _reading(curve: Curve, point: Point, costs: Costs, steps: int) -> Reading:

@@ -11,7 +11,9 @@ target is uncertain.
 """
 
 import heapq
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -21,12 +23,24 @@ from torch import nn
 
 from spiking_resnet import arguments
 from spiking_resnet.compare import FAILURES, reason
-from spiking_resnet.fairness import Facts
-from spiking_resnet.judging import Images, Made, Reading, Subject, judge, make, prepared
+from spiking_resnet.fairness import Facts, facts_from_json
+from spiking_resnet.files import held
+from spiking_resnet.judging import (
+    Images,
+    Made,
+    Reading,
+    Subject,
+    judge,
+    make,
+    prepared,
+    reading_from_json,
+)
 from spiking_resnet.methods import Method
 from spiking_resnet.paired import Paired
 from spiking_resnet.recipes import RECIPES, Recipe, taken
 from spiking_resnet.records import InputError
+from spiking_resnet.resume import Ledger
+from spiking_resnet.store import digest
 
 Measure = Literal["steps", "operations"]
 Verdict = Literal["meets", "uncertain", "misses"]
@@ -207,6 +221,7 @@ def tune(
     engine: str = "auto",
     tell: Callable[[str], None] | None = None,
     confidence: float = CONFIDENCE,
+    resume: str | Path | None = None,
 ) -> Tuning:
     """Recipes at 1, 2, 4, ... and `max_steps` time steps, tried until the cheapest is known.
 
@@ -215,7 +230,8 @@ def tune(
     give test images: choosing among many by them spoils them for judging. measure: what is cheap:
     synaptic "operations" of an image, or time "steps". tell: is given a line before every trial.
     confidence: that the loss of a trial is within the target, for it to meet it; a target of 0.5
-    points takes 540 images or more (`least_images`).
+    points takes 540 images or more (`least_images`). resume: a file that keeps every trial: the
+    same call goes on where it was.
 
     Where nothing is shown to meet the target the result has no `winner`. Losses are of images like
     these: where the network was trained on them, those on new images tend to be larger. Raises what
@@ -229,8 +245,14 @@ def tune(
     if not 0.5 <= confidence < 1:
         raise InputError(f"confidence is {confidence}: it must lie in [0.5, 1)")
     subject = prepared(model, fitting, validation)
+    facts = {
+        "network": digest(subject.traced), "training images": subject.seen,
+        "validation images": subject.judged, "engine": engine,
+    }  # fmt: skip
     search = _Search(subject, target_loss, confidence, max_steps, measure, limits, engine, tell)
-    search.run(recipes)
+    with nullcontext() if resume is None else held(resume):
+        search.ledger = None if resume is None else Ledger(resume, facts)
+        search.run(recipes)
     return Tuning(
         target=target_loss,
         measure=measure,
@@ -269,6 +291,7 @@ class _Search:
         self.trials: list[Trial] = []
         self.left_out: dict[str, str] = {}
         self.kept: dict[str, Made] = {}
+        self.ledger: Ledger | None = None
 
     def run(self, recipes: Iterable[Recipe]) -> None:
         """Tries what can be cheapest until nothing that is left can be.
@@ -307,11 +330,13 @@ class _Search:
         """A trial; None, with the reason noted, for what is not allowed."""
         if self.tell is not None:
             self.tell(f"{recipe.name}, T = {steps}")
-        made = self._made(recipe, steps)
-        if objection := self.limits.objection(made.facts):
+        method = recipe.make(steps if recipe.per_steps else self.steps[-1])
+        key = json.dumps([recipe.name, method.describe(), steps])
+        facts, reading = self._known(key) or self._judged(recipe, steps, key)
+        objection = self.limits.objection(facts)
+        if objection or reading is None:
             self.left_out[recipe.name] = objection
             return None
-        (reading,) = judge(self.subject, made, (steps,), self.engine)
         paired = reading.paired(self.subject.images)
         least, most = paired.at_least(self.confidence), paired.at_most(self.confidence)
         verdict: Verdict = "uncertain"
@@ -320,10 +345,27 @@ class _Search:
         elif 100 * least > self.target:
             verdict = "misses"
         trial = Trial(
-            recipe.name, steps, made.method, made.facts, reading, verdict, (100 * least, 100 * most)
+            recipe.name, steps, method, facts, reading, verdict, (100 * least, 100 * most)
         )
         self.trials.append(trial)
         return trial
+
+    def _judged(self, recipe: Recipe, steps: int, key: str) -> tuple[Facts, Reading | None]:
+        """A network's facts and what it reaches, which the ledger keeps; None if it may not be."""
+        made = self._made(recipe, steps)
+        if self.limits.objection(made.facts):
+            return made.facts, None
+        (reading,) = judge(self.subject, made, (steps,), self.engine)
+        if self.ledger is not None:
+            self.ledger.keep(key, {"facts": made.facts.to_json(), "reading": asdict(reading)})
+        return made.facts, reading
+
+    def _known(self, key: str) -> tuple[Facts, Reading] | None:
+        """What the ledger keeps of a trial; None for nothing, and for what another version kept."""
+        with suppress(KeyError, TypeError):
+            part = {} if self.ledger is None else self.ledger.parts[key]
+            return facts_from_json(part["facts"]), reading_from_json(part["reading"])
+        return None
 
     def _made(self, recipe: Recipe, steps: int) -> Made:
         """The network of a recipe: made once where it serves every T."""

@@ -21,7 +21,7 @@ from spiking_resnet.cli.conversion import (
 )
 from spiking_resnet.cli.convert import arguments_of
 from spiking_resnet.cli.evaluate import set_threads, usual_batch
-from spiking_resnet.cli.facts import command_line, versions
+from spiking_resnet.cli.facts import command_line, going_on, versions
 from spiking_resnet.cli.networks import file_of, network
 from spiking_resnet.cli.outputs import check_data, check_outputs, write_json
 from spiking_resnet.cli.terminal import EXIT_SYSTEM, err, say, warn
@@ -100,6 +100,12 @@ def tune(
     threads: Annotated[
         int | None, typer.Option(help="CPU threads.", show_default="all")
     ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            help="File that keeps every trial: the same command goes on.", show_default=False
+        ),
+    ] = None,
     json_path: Annotated[
         Path | None, typer.Option("--json", help="Everything tried.", show_default=False)
     ] = None,
@@ -117,7 +123,7 @@ def tune(
         raise InputError(f"--cost {cost!r}: use one of {', '.join(get_args(Measure))}")
     if threads is not None:
         set_threads(threads)
-    outputs = {"--json": json_path}
+    outputs = {"--resume": resume, "--json": json_path}
     check_outputs(outputs, {"the network": file_of(model), "--weights": weights})
     source = network(model, weights, seed, dataset=dataset, key=weights_key)
     if source.remark:
@@ -131,7 +137,7 @@ def tune(
         validation_images = max(1, min(VALIDATION, len(images) - calibration_images))
     training, validation = images.parted(calibration_images, validation_images, seed)
     warn_of_few(len(validation), target_loss, confidence)
-    with err.status("looking through the images") as status:
+    with going_on(ctx, resume), err.status("looking through the images") as status:
         found = sr.tune(
             source.model,
             training.loader(BATCH),
@@ -144,6 +150,7 @@ def tune(
             engine,
             lambda what: status.update(f"trying {what}"),
             confidence,
+            resume,
         )
     right = round(found.ann_accuracy * found.images)
     warn_of_guesses(right, found.images, images.classes, "validation", source.accuracy)
