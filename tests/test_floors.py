@@ -44,7 +44,7 @@ FLOORS = [
     ("engines.population",),
     ("engines",),
     ("simulate", "store", "energy", "tally", "operations"),
-    ("resume",),
+    ("resume", "spiking_module"),
     ("methods.checks",),
     ("methods.rate_coded", "methods.differential_coded", "methods.layer_by_layer"),
     ("methods",),

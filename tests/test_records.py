@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from spiking_resnet.records import (
     UNRELIABLE,
     Curve,
+    InputError,
     LayerCount,
     Point,
     curve_from_json,
     graver,
+    image_digest,
     images_of,
     wilson,
 )
@@ -107,3 +109,49 @@ def test_of_the_remarks_of_all_batches_the_gravest_is_told():
         assert reduce(graver, order) == grave
     assert graver("", slight) == graver(slight, "") == slight
     assert graver("", "") == ""
+
+
+# What a tensor of images may be
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda x: x.to("meta"), "meta"),
+        (lambda x: x.to_sparse(), "sparse_coo"),
+        (lambda x: x.to(torch.complex64), "complex"),
+        (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "quantised"),
+        (lambda x: torch.nested.nested_tensor([x[0], x[1]]), "nested"),
+        (lambda x: x.to_mkldnn(), "mkldnn"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_without_plain_numbers_are_refused(make, kind):
+    images = make(torch.rand(2, 3, 4, 4))
+    with pytest.raises(InputError, match=kind):
+        images_of(images)
+    with pytest.raises(InputError, match=kind):
+        images_of((images, torch.zeros(2)))
+
+
+def test_the_same_pixels_are_the_same_images_however_they_lie():
+    pixels = torch.rand(2, 3, 4, 4).half().float()
+    wide = pixels.repeat_interleave(2, 3)
+    alike = {
+        "channels last": pixels.contiguous(memory_format=torch.channels_last),
+        "every second of a row": wide[..., ::2],
+        "flipped twice": pixels.flip(3).contiguous().flip(3),
+        "float16": pixels.half(),
+        "float64": pixels.double(),
+        "with gradients": pixels.clone().requires_grad_(),
+        "a parameter": torch.nn.Parameter(pixels),
+        "negated lazily": torch._neg_view(-pixels),
+    }
+    for name, images in alike.items():
+        found = images_of(images)
+        assert found.dtype == torch.float32, name
+        assert torch.equal(found, pixels), name
+        assert not found.requires_grad, name
+        assert [image_digest(one) for one in found] == [image_digest(one) for one in pixels], name
+    one = pixels[:1].expand(3, -1, -1, -1)
+    assert torch.equal(images_of(one), torch.cat([pixels[:1]] * 3))

@@ -7,7 +7,7 @@ from spiking_resnet.calls import TraceError
 from spiking_resnet.compare import Comparison, compare
 from spiking_resnet.convert import convert
 from spiking_resnet.diagnose import Diagnosis, diagnose
-from spiking_resnet.evaluate import as_module, evaluate
+from spiking_resnet.evaluate import evaluate
 from spiking_resnet.from_onnx.package import OnnxError
 from spiking_resnet.from_onnx.translate import trace_onnx
 from spiking_resnet.graph import Graph, GraphError
@@ -15,6 +15,7 @@ from spiking_resnet.recipes import RECIPES, Recipe
 from spiking_resnet.records import Calibration, Curve, InputError, LayerCount, Point, Run
 from spiking_resnet.resume import ResumeError
 from spiking_resnet.simulate import simulate
+from spiking_resnet.spiking_module import as_module
 from spiking_resnet.store import StoreError, load, save
 from spiking_resnet.trace import trace
 from spiking_resnet.tune import Limits, Tuning, tune

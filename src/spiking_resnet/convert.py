@@ -1,14 +1,15 @@
 """From a trained network and some training images to a spiking network."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import isfinite
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from spiking_resnet import arguments, interpret
-from spiking_resnet.calls import TraceError
+from spiking_resnet.calls import BATCH, TraceError
 from spiking_resnet.from_onnx.file import read
 from spiking_resnet.from_onnx.reference import reference_logits
 from spiking_resnet.from_onnx.translate import graph_of, layout_of
@@ -78,19 +79,21 @@ def _note(normalisation: tuple[Sequence[float], Sequence[float]], channels: int)
 
 @undisturbed()
 def traced_alike(model: Model, images: Tensor) -> Graph:
-    """The traced graph of a model (see `convert`), which gave the model's own logits on 2 images.
+    """The traced graph of a model (see `convert`), which gave the model's own logits.
 
-    images: [N, C, H, W], as the model takes them. Raises what `convert` raises.
+    images: [N, C, H, W], as the model takes them; some of them are compared, in batches of several
+    sizes. Raises what `convert` raises.
     """
-    few, shape = images[:2], tuple(images.shape[1:])
+    shape = tuple(images.shape[1:])
     if (path := path_of(model)) is None:
         network = module_of(model)
         traced = trace(network, shape)
-        _compare(traced, few, own_logits(network, few))
+        _compare(traced, images, (BATCH, 1, 3), lambda few: own_logits(network, few))
     else:
         file = read(path, shape)
-        traced = graph_of(file)
-        _compare(traced, few, reference_logits(file, few, layout_of(traced)))
+        traced, sizes = graph_of(file), (2,) if file.batch else (2, 1)
+        layout = layout_of(traced)
+        _compare(traced, images, sizes, lambda few: reference_logits(file, few, layout))
     return traced
 
 
@@ -108,15 +111,40 @@ def _method(method: str | Method) -> Method:
         raise InputError(str(error)) from error
 
 
-def _compare(traced: Graph, images: Tensor, expected: Tensor) -> None:
-    """Raises TraceError unless the traced network gives the expected logits."""
-    with undisturbed():
-        found = with_heads(traced, interpret.logits(traced, images))
-    error = float((found - expected).abs().max())
-    if not error <= TOLERANCE * max(float(expected.abs().max()), 1e-6):
-        raise TraceError(
-            f"the traced network's logits differ from the model's by {error:.3g}: its forward pass "
-            "does something that tracing did not see (random numbers, state kept between calls, "
-            "half precision, hooks; in an ONNX file a batch size that is computed with); remove it "
-            "and convert again"
+def _compare(
+    traced: Graph, images: Tensor, sizes: Sequence[int], logits: Callable[[Tensor], Tensor]
+) -> None:
+    """Raises TraceError unless the traced network gives the model's logits in batches of all sizes.
+
+    images: repeated where there are too few. A model that fails for a size but the first is right
+    wherever it answers.
+    """
+    for size in sizes:
+        few = torch.cat([images] * -(-size // len(images)))[:size]
+        try:
+            expected = logits(few)
+        except Exception:
+            if size == sizes[0]:
+                raise
+            continue
+        with undisturbed():
+            found = with_heads(traced, interpret.logits(traced, few))
+        error = float((found - expected).abs().max())
+        if not error <= TOLERANCE * max(float(expected.abs().max()), 1e-6):
+            raise TraceError(_difference(error, size, sizes[0]))
+
+
+def _difference(error: float, size: int, first: int) -> str:
+    """Why the logits of a batch may differ from the model's by so much."""
+    if size != first:
+        return (
+            f"the traced network's logits of a batch of {size} differ from the model's by "
+            f"{error:.3g}, those of {first} do not: its forward pass does something else for "
+            "another number of images; make it treat every image alike and convert again"
         )
+    return (
+        f"the traced network's logits differ from the model's by {error:.3g}: its forward pass "
+        "does something that tracing did not see (random numbers, state kept between calls, "
+        "half precision, hooks; in an ONNX file a batch size that is computed with); remove it "
+        "and convert again"
+    )

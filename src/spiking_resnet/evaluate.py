@@ -213,24 +213,3 @@ def _logits(ann: nn.Module | Graph, images: Tensor) -> Tensor:
         if isinstance(ann, Graph):
             return interpret.logits(ann, images)
         return own_logits(module_of(ann), images)
-
-
-class _Spiking(nn.Module):
-    """A spiking network as a module; see `as_module`."""
-
-    def __init__(self, graph: Graph, steps: int | None, engine: str) -> None:
-        super().__init__()
-        self.graph, self.steps, self.engine = graph, steps, engine
-
-    def forward(self, images: Tensor) -> Tensor:
-        """The logits [N, K] after the last time step, on the images' device."""
-        return simulate(self.graph, images, self.steps, engine=self.engine).logits[-1]
-
-
-@arguments.checked(graph=arguments.network, steps=arguments.whole, engine=arguments.text)
-def as_module(graph: Graph, steps: int | None = None, engine: str = "auto") -> nn.Module:
-    """A module that maps images [N, C, H, W] to logits [N, K] like the network `graph` came from.
-
-    steps: as of `simulate`. It keeps nothing between calls and has no trainable parameters.
-    """
-    return _Spiking(graph, steps, engine)

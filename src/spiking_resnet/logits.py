@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
+from itertools import chain
+from threading import RLock
 from typing import Any
 
 import torch
@@ -10,6 +12,8 @@ from torch import Tensor, nn
 
 from spiking_resnet.calls import TraceError
 from spiking_resnet.surroundings import undisturbed
+
+_ALONE = RLock()
 
 
 class Picked(nn.Module):
@@ -70,11 +74,19 @@ def _shape(tensor: Tensor) -> str:
 def evaluating(model: nn.Module) -> Iterator[None]:
     """The model is in evaluation mode while it is open, and afterwards what it was.
 
-    Also what its forward pass keeps: attributes that it sets, buffers that it counts in.
+    Also what its forward pass keeps: attributes that it sets, buffers that it counts in, weights
+    that it writes to. One thread at a time: modes and torch.export belong to the process.
     """
+    with _ALONE:
+        yield from _evaluating(model)
+
+
+def _evaluating(model: nn.Module) -> Iterator[None]:
     modules = list(model.modules())
     kept = [(vars(module), dict(vars(module)), dict(module._buffers)) for module in modules]
-    copies = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    copies = [
+        (tensor, tensor.detach().clone()) for tensor in chain(model.parameters(), model.buffers())
+    ]
     with suppress(NotImplementedError):  # of torch.export's own modules, which have one mode
         model.eval()
     try:
@@ -85,15 +97,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             own.update(before)
             own["_buffers"].update(buffers)
         with torch.no_grad():
-            for buffer, copy in copies:
-                if not torch.equal(buffer, copy):
-                    buffer.copy_(copy)
+            for tensor, copy in copies:
+                if not torch.equal(tensor, copy):
+                    tensor.copy_(copy)
 
 
 def own_logits(model: nn.Module, images: Tensor) -> Tensor:
     """What the model itself makes of images [N, C, H, W]: logits [N, K], in evaluation mode."""
     parameter = next(model.parameters(), torch.zeros((), dtype=torch.float32))
-    with evaluating(model), undisturbed():
-        output = model(images.to(parameter.device, parameter.dtype))
-        logits = picked(output, type(model).__name__)
-        return logits.float().cpu().reshape(len(images), -1)
+    with undisturbed(), evaluating(model):
+        own = images.to(parameter.device, parameter.dtype, copy=True)  # it may be written to
+        logits = picked(model(own), type(model).__name__)
+        return logits.to("cpu", torch.float32, copy=True).reshape(len(images), -1)

@@ -299,14 +299,34 @@ def images_of(batch: Any) -> Tensor:
         batch = batch[0]
     if not isinstance(batch, Tensor):
         raise InputError(f"a batch is a {type(batch).__name__}, not a tensor of images")
+    return as_images(batch).cpu()
+
+
+def as_images(batch: Tensor) -> Tensor:
+    """The pixels [N, C, H, W] of a tensor as float32, where they are; InputError for no images."""
+    if kind := _unusual(batch):
+        raise InputError(f"a batch is a {kind} tensor: give the pixels as plain float32")
     if batch.ndim != 4:
         raise InputError(f"a batch has shape {tuple(batch.shape)}, not [N, C, H, W]")
     if not batch.dtype.is_floating_point:
         raise InputError(f"images are {batch.dtype}: normalise them to float as for the network")
-    batch = batch.detach().to("cpu", torch.float32)
+    batch = batch.detach().resolve_neg().float()
     if not bool(torch.isfinite(batch).all()):
         raise InputError("a batch of images holds NaN or infinite pixels")
     return batch
+
+
+def _unusual(batch: Tensor) -> str:
+    """What kind of tensor it is that holds no numbers one by one; empty for a usual one."""
+    if batch.is_meta:
+        return "meta (it has a shape and no values)"
+    if batch.is_nested:
+        return "nested"
+    if batch.layout is not torch.strided:
+        return str(batch.layout).removeprefix("torch.")
+    if batch.is_quantized:
+        return "quantised"
+    return "complex" if batch.is_complex() else ""
 
 
 def image_digest(image: Tensor) -> bytes:

@@ -13,7 +13,7 @@ from spiking_resnet.engines import cpu, interpreter, kernels, layerwise
 from spiking_resnet.engines.plan import OutOfRange, Plan, Result
 from spiking_resnet.graph import Fire, Graph, MaxPool, Output
 from spiking_resnet.passes.snap import MANTISSA, exact_steps
-from spiking_resnet.records import UNRELIABLE, InputError, LayerCount, Run, Trains, images_of
+from spiking_resnet.records import UNRELIABLE, InputError, LayerCount, Run, Trains, as_images
 from spiking_resnet.surroundings import undisturbed
 
 LONG = 350  # time steps at which rates have settled (the paper's longest)
@@ -51,14 +51,20 @@ def simulate(
     record: ascending steps; `steps` itself is always the last. engine: a name from ENGINES or
     "auto". trains: layers whose spikes [T, N, ...] are kept. window: the most time steps to hold
     in memory at once (None: as the engine likes). neurons: layers whose spikes are counted neuron
-    by neuron. Nothing is carried from one call to the next.
+    by neuron. Nothing is carried from one call to the next, and nothing that a program has set in
+    torch (autocast, default dtype or device, gradients) changes a spike.
+
+    The logits tend to the artificial network's as steps grow where the read-out is "mean" or "sum".
+    With "spikes+membrane" they are counts of the output neurons' spikes, scaled: the largest one is
+    meant to be the same, but neurons cannot count below zero, so negative logits come out as about
+    0.
     Raises InputError.
     """
     steps = usual(graph) if steps is None else steps
     with undisturbed():
+        images = as_images(images)
         record = _check(graph, images, steps, record, {*trains, *neurons}, window)
         name, module = choose(graph, engine, images.device)
-        images = images.detach().float()
         watch = _to_watch(graph, images, record[-1])
         plan = Plan(images, record, tuple(trains), tuple(neurons), watch, window)
         begin = time.perf_counter()
@@ -126,7 +132,6 @@ def _check(
     window: int | None,
 ) -> tuple[int, ...]:
     """The recorded steps; InputError for anything that cannot be simulated."""
-    images_of(images)
     if len(images) == 0:
         raise InputError("there are no images to simulate")
     if tuple(images.shape[1:]) != graph.input.shape:
