@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from spiking_resnet import TraceError, convert, interpret, trace
+from spiking_resnet.convert import ConversionWarning
 from spiking_resnet.graph import ReLU
 from spiking_resnet.heads import NOTE
 from zoo import SHAPE, images, network
@@ -48,11 +49,14 @@ def test_a_head_is_left_out_and_said(name):
 
 
 def test_a_converted_network_keeps_the_remark():
-    converted = convert(Ending(torch.sigmoid), images("identity"))
+    with pytest.warns(ConversionWarning, match="sigmoid at the end") as said:
+        converted = convert(Ending(torch.sigmoid), images("identity"))
+    assert said[0].filename == __file__  # the line that converts
     assert converted.notes[NOTE] == ["sigmoid"]
     assert "what was 1/2 is a logit of 0" in converted.notes["remarks"][0]
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_a_sigmoid_of_one_logit_is_left_out():
     converted = convert(Ending(lambda y: torch.sigmoid(y).squeeze(1), 1), images("identity"))
     assert converted.output.shape == (1,)

@@ -1,5 +1,6 @@
 """What is given as a model: taken, or refused for what it is."""
 
+import copy
 import types
 from collections import OrderedDict
 
@@ -156,3 +157,24 @@ def test_a_quantised_network_is_refused_in_one_error():
     assert "convert the float network" in refusal(prepared)
     prepared(images("identity"))
     assert "convert the float network" in refusal(quantization.convert(prepared.eval()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_model_of_any_precision_has_its_weights_values(dtype):
+    model = copy.deepcopy(network("identity")).to(dtype)
+    found = convert(model, images("identity")).ann
+    with torch.no_grad():
+        wanted = copy.deepcopy(model).float()(images("identity"))
+        assert torch.allclose(interpret.logits(found, images("identity")), wanted, atol=1e-5)
+    assert all(parameter.dtype == dtype for parameter in model.parameters())
+
+
+class Locked(nn.Linear):
+    def __deepcopy__(self, memo):
+        raise RuntimeError("no copies")
+
+
+def test_a_half_precision_model_that_cannot_be_copied_says_so():
+    message = refusal(nn.Sequential(nn.Flatten(), Locked(192, 5)).half())
+    assert "half precision" in message
+    assert "model.float()" in message

@@ -18,7 +18,7 @@ from spiking_resnet.heads import with_heads
 from spiking_resnet.logits import own_logits
 from spiking_resnet.methods import Method, named
 from spiking_resnet.records import Calibration, InputError
-from spiking_resnet.sources import Model, module_of, path_of
+from spiking_resnet.sources import Model, module_of, path_of, single_precision
 from spiking_resnet.surroundings import undisturbed
 from spiking_resnet.trace import trace
 
@@ -38,9 +38,11 @@ def convert(
 ) -> Graph:
     """The spiking network of a trained artificial one.
 
-    model: any traceable classifier of images [N, C, H, W] -> logits [N, K]; it is not changed, need
-        not be in evaluation mode and may live on any device. Or the path of an ONNX file that holds
-        one; images are [N, C, H, W] even where the file takes [N, H, W, C].
+    model: any traceable classifier of images [N, C, H, W] -> logits [N, K], in a tuple, dictionary
+        or dataclass if it likes; it is not changed, need not be in evaluation mode and may live on
+        any device. Or an exported program of free batch size, or the path of an ONNX file that
+        holds one; images are [N, C, H, W] even where the file takes [N, H, W, C]. A softmax over
+        the classes and a sigmoid at the end are left out.
     calibration: training images, normalised as for the model: a tensor [N, C, H, W] or an iterable
         of batches (a tensor, (images, labels), or a dictionary with one image entry), read once.
         The result depends neither on their order nor on how they are batched.
@@ -58,7 +60,7 @@ def convert(
     notes = {} if normalisation is None else _note(normalisation, images.shape[0])
     made = chosen.apply(traced_alike(model, images.first), images).with_notes(notes)
     for remark in remarks_of(made):
-        warnings.warn(remark, ConversionWarning, stacklevel=2)
+        warnings.warn(remark, ConversionWarning, stacklevel=3)
     return made
 
 
@@ -86,7 +88,7 @@ def traced_alike(model: Model, images: Tensor) -> Graph:
     """
     shape = tuple(images.shape[1:])
     if (path := path_of(model)) is None:
-        network = module_of(model)
+        network = single_precision(module_of(model))
         traced = trace(network, shape)
         _compare(traced, images, (BATCH, 1, 3), lambda few: own_logits(network, few))
     else:

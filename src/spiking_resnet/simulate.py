@@ -114,7 +114,7 @@ def choose(
         raise InputError(f"there is no engine {engine!r}: use auto or one of {', '.join(ENGINES)}")
     reasons = []
     if engine == "auto" and torch.device(device).type == "cpu" and kernels.library() is None:
-        warnings.warn(f"the fast CPU engine is missing: {kernels.INSTALL}", stacklevel=3)
+        warnings.warn(f"the fast CPU engine is missing: {kernels.INSTALL}", stacklevel=4)
     for name in ENGINES if engine == "auto" else (engine,):
         problems = ENGINES[name].unsupported(graph, torch.device(device))
         if not problems:

@@ -1,5 +1,6 @@
 """What users hand over as a model: the module in it, or an error that says what it is instead."""
 
+import copy
 import inspect
 import zipfile
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ Model = nn.Module | torch.export.ExportedProgram | str | Path
 
 _LIBRARIES = ("torch", "torchao")  # whose modules of these names quantise
 _QUANTISING = {"quantized", "qat", "fake_quantize", "observer", "quantization"}
+_HALF = (torch.float16, torch.bfloat16)
 _STUBS = ("QuantStub", "DeQuantStub", "QuantWrapper")  # which compute nothing
 _LOAD = "build the network in Python and give it its weights with load_state_dict"
 
@@ -78,6 +80,19 @@ def module_of(model: Any) -> nn.Module:
         raise TraceError(f"the model is {_described(model)}")
     _check(model)
     return model
+
+
+def single_precision(model: nn.Module) -> nn.Module:
+    """The module; of one in half precision a copy that computes with its weights in float32."""
+    if not any(parameter.dtype in _HALF for parameter in model.parameters()):
+        return model
+    try:
+        return copy.deepcopy(model).float()
+    except Exception as error:
+        raise TraceError(
+            f"{type(model).__name__} is in half precision, and cannot be copied to float32 "
+            f"({type(error).__name__}): give model.float()"
+        ) from error
 
 
 def _described(model: Any) -> str:

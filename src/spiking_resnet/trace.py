@@ -29,7 +29,7 @@ from spiking_resnet.heads import FUNCTIONS as HEADS
 from spiking_resnet.heads import heads, notes, refuse
 from spiking_resnet.logits import evaluating
 from spiking_resnet.moves import BORDERS, MOVES, settled, whole_maps
-from spiking_resnet.sources import module_of
+from spiking_resnet.sources import module_of, single_precision
 from spiking_resnet.surroundings import undisturbed
 
 
@@ -38,10 +38,12 @@ from spiking_resnet.surroundings import undisturbed
 def trace(model: nn.Module | torch.export.ExportedProgram, shape: Sequence[int]) -> Graph:
     """The graph that `model` computes in inference on images of `shape` (C, H, W).
 
-    The model may be in training mode, on any device, wrapped in DataParallel or compiled; it is
-    left as it was. BatchNorms become Affine nodes in float64. Raises TraceError.
+    The model may be in training mode, on any device, in any precision, wrapped in DataParallel,
+    compiled, or an exported program of free batch size; it is left as it was. A softmax or sigmoid
+    at its end is left out, which the notes say. BatchNorms become Affine nodes in float64.
+    Raises TraceError, or InputError for a shape that is none.
     """
-    network, image = module_of(model), tuple(shape)
+    network, image = single_precision(module_of(model)), tuple(shape)
     with evaluating(network):
         return _Translation(captured(network, image)).graph(image)
 
