@@ -85,8 +85,8 @@ def load(path: str | Path, weights_key: str | None = None) -> LoadedNetwork:
         raise
     except (ValueError, TypeError) as error:
         raise CheckpointError(
-            f"{path}: no ResNet of this package: {error}; load other networks into their own "
-            "module with load_into(model, path)"
+            f"{path}: no ResNet of this package: {error}{_held(content)}; load other networks into "
+            "their own module with load_into(model, path)"
         ) from error
     with undisturbed(), torch.random.fork_rng(devices=[]):  # the initial weights are overwritten
         model = ResNet(config)
@@ -115,6 +115,14 @@ def load_into(model: nn.Module, path: str | Path, weights_key: str | None = None
 
 
 @undisturbed()
+def _held(content: Any) -> str:
+    """What a file of another network holds; an empty text where it holds no tensors."""
+    parts = dictionaries(content)
+    if not parts:
+        return ""
+    return f" (it holds {max(parts, key=lambda part: len(part.tensors)).first_names})"
+
+
 def _config(content: Any, path: Path, weights_key: str | None) -> ResNetConfig:
     """The configuration of the ResNet in a file; ValueError for other networks."""
     parts = dictionaries(content)

@@ -45,6 +45,11 @@ class Part:
         """The label as it is shown."""
         return repr(self.label) if self.label else "those at the top"
 
+    @property
+    def first_names(self) -> str:
+        """A few of its names with their shapes, as they are shown."""
+        return _some(list(self.tensors), {key: each.shape for key, each in self.tensors.items()})
+
     def equals(self, other: "Part") -> bool:
         """Whether both hold the same numbers under the same names."""
         return self.tensors.keys() == other.tensors.keys() and all(
