@@ -11,6 +11,7 @@ from onnx.external_data_helper import convert_model_to_external_data
 import spiking_resnet as sr
 from onnx_files import Builder, random
 from spiking_resnet.from_onnx import facts, load
+from spiking_resnet.graph import Slice
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_computed_weights_may_be_as_large_as_the_files_own(path, monkeypatch):
 BIG = 2**40
 HUGE_MAPS = {
     "pads": ({"pads": [BIG] * 4}, "pads|more than"),
-    "pads_of_one_side": ({"pads": [0, 0, 0, 2**26]}, "more than the 67108864 per image"),
+    "pads_of_one_side": ({"pads": [0, 0, 0, 2**26]}, "67108864 per image"),
     "dilations": ({"dilations": [BIG, 1]}, "shape cannot be told.*would be"),
     "strides": ({"strides": [BIG, BIG], "pads": [BIG, BIG, BIG, BIG]}, "numbers allowed"),
     "no_strides": ({"strides": [0, 1]}, "strides must only contain positive"),
@@ -147,6 +148,25 @@ def test_maps_that_are_too_large_are_refused_by_their_node(case, path):
     net.add("Relu")
     net.head(4)
     with pytest.raises((sr.OnnxError, sr.TraceError), match=f"(?s)wide.*({words})"):
+        sr.trace_onnx(net.save(path))
+
+
+def test_a_step_that_is_larger_than_the_map_is_that_of_one_entry(path):
+    net = Builder()
+    net.conv(4, 3)
+    net.add("Relu")
+    net.add("Slice", np.array([2]), np.array([2**63 - 1]), np.array([2]), np.array([2**62]))
+    net.head(4)
+    (cut,) = sr.trace_onnx(net.save(path)).of(Slice)
+    assert (cut.start, cut.stop, cut.step) == (2, 3, 1)
+
+
+def test_a_batch_that_no_memory_holds_is_refused(path):
+    net = Builder((2**40, 3, 8, 8))
+    net.conv(4, 3)
+    net.add("Relu")
+    net.head(4)
+    with pytest.raises(sr.OnnxError, match="free batch size"):
         sr.trace_onnx(net.save(path))
 
 

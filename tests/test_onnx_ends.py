@@ -74,6 +74,21 @@ def test_probabilities_of_classes_are_left_out(case, path):
     assert ("above 0.5" in remark) == (case == "one_sigmoid")
 
 
+@pytest.mark.parametrize("nodes", [
+    [node("Squeeze", np.array([1]))],
+    [node("Reshape", np.array([-1])), node("Sigmoid"), node("Identity")],
+    [node("Sigmoid"), node("Squeeze", np.array([1]))],
+])  # fmt: skip
+def test_one_logit_may_be_squeezed(nodes, path):
+    net, plain = ending(*nodes, classes=1)
+    expected = reference_logits(read(plain.save(path.with_name("plain.onnx"))), frames(), "NCHW")
+    net.save(path)
+    graph = sr.trace_onnx(path)
+    assert expected.shape == (6, 1)
+    assert torch.allclose(interpret.logits(graph, frames()), expected, atol=1e-5)
+    sr.convert(path, frames(), sr.methods.hu2021(steps=4, readout="membrane"))
+
+
 KEPT = {
     "images": ([node("Softmax", axis=0)], {}, r"axis 0 of \('N', 5\)"),
     "one_image": ([node("Softmax", axis=0)], {"batch": 1}, "axis 0"),

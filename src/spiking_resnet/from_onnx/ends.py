@@ -35,9 +35,19 @@ def end_of(
             name = last.input[0]
         shape = None if last is None else shapes.get(last.input[0])
         if last is None or shape is None or not _monotone(last, shape, batch, opset):
-            return End(logits, tuple(remarks))
+            return End(_with_classes(logits, made_by, shapes), tuple(remarks))
         logits = last.input[0]
         remarks.append(_said(last, shape))
+
+
+def _with_classes(logits: str, made_by: Mapping[str, Any], shapes: Mapping[str, Shape]) -> str:
+    """The logit [N, 1] that was squeezed to [N]; any other logits as they are."""
+    before = logits
+    while len(shapes.get(before, ())) == 1 and before in made_by:
+        if made_by[before].op_type not in _SEEN_THROUGH:
+            return logits
+        before = made_by[before].input[0]
+    return before
 
 
 def over_classes(kind: str, axis: int | None, shape: Shape, batch: int | None, opset: int) -> bool:

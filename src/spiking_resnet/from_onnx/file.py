@@ -188,8 +188,5 @@ def _tensor(value: np.ndarray[Any, Any]) -> Tensor:
     """A constant as a tensor of its own; texts become an empty one."""
     if value.dtype.kind not in "biuf":
         return torch.zeros(0, dtype=torch.float32)
-    if value.dtype.kind == "f":
-        value = value.astype(np.float64 if value.dtype.itemsize > 4 else np.float32)
-    elif value.dtype.kind == "u":
-        value = value.astype(np.int64)
-    return torch.from_numpy(np.array(value))
+    kinds = {"u": np.int64, "f": np.float64 if value.dtype.itemsize > 4 else np.float32}
+    return torch.from_numpy(np.array(value, kinds.get(value.dtype.kind)))

@@ -203,8 +203,11 @@ def cut(step: Step, x: Activation, ranges: dict[int, tuple[int, int, int]]) -> A
         size = len(range(start, stop, stride))
         if size == x.shape[axis]:
             continue
+        if size == 0:
+            raise Unsupported(f"it leaves nothing of axis {axis} of {x.sizes}")
+        stride = stride if size > 1 else 1
         shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
-        call = step.call(shape, "slice")
+        call, stop = step.call(shape, "slice"), start + (size - 1) * stride + 1
         node = Slice(**call.base(x.value), axis=axis, start=start, stop=stop, step=stride)
         x = Activation(step.put(node), shape, x.axes)
     return x
