@@ -47,4 +47,10 @@ def _digest(path: Path) -> bytes:
 def _pixels(data: ImageData) -> Iterator[bytes]:
     """The pixels of every image."""
     for index in range(len(data)):
-        yield data.pixels(torch.tensor([index])).cpu().contiguous().numpy().tobytes()
+        yield (
+            data.pixels(torch.tensor([index], dtype=torch.int64))
+            .cpu()
+            .contiguous()
+            .numpy()
+            .tobytes()
+        )
