@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -104,6 +105,13 @@ def test_planes_that_read_others_words_own_no_memory():
 def test_only_what_the_kernels_expect_reaches_them(tensor):
     with pytest.raises(RuntimeError, match="defect of the CPU engine"):
         pointer(tensor, torch.int32, 6)
+
+
+def test_every_address_passes_through_one_door():
+    engines = Path(memory.__file__).parent
+    assert [file.name for file in engines.glob("*.py") if "data_ptr" in file.read_text()] == [
+        "memory.py"
+    ]
 
 
 def test_a_tensor_that_is_too_small_is_told_before_the_kernels_write_to_it():
@@ -245,6 +253,8 @@ def test_a_remark_tells_a_little_beyond_the_range_from_far_beyond():
     limit = 2.0 ** (24 - graph["relu"].grid)
     little = simulate(graph, batch * 1.5 * limit / 50, 50)
     assert "single spikes" in little.remark
+    further = simulate(graph, batch, int(10 * limit))  # in integers
+    assert "exactly, in integers" in further.remark
     far = simulate(graph, batch * 20 * limit, 50)
     assert "single spikes" not in far.remark
     assert "Do not rely" in far.remark

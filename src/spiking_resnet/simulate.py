@@ -81,7 +81,7 @@ def simulate(
 
 def _run_of(graph: Graph, plan: Plan, result: Result, engine: str, seconds: float) -> Run:
     """What an engine found, as users read it."""
-    remark = _inexact(graph, plan.watch, result, plan.record[-1])
+    remark = _inexact(graph, plan, result, engine)
     return Run(
         record=plan.record,
         logits=torch.stack(result.logits),
@@ -172,29 +172,40 @@ def _out_of_range(engine: str, beyond: OutOfRange) -> str:
     )
 
 
-def _inexact(graph: Graph, watch: Collection[str], result: Result, steps: int) -> str:
+def _inexact(graph: Graph, plan: Plan, result: Result, engine: str) -> str:
     """Why a run is outside the exact range, or an empty text."""
     if any(node.grid is None for node in graph.integrators):
         return "weights are not on a grid: engines and batch sizes may differ in single spikes"
-    peaks = {
-        node: result.peaks.get(node.name, 0.0) / _exact_sum(node)
+    beyond = {
+        node: result.peaks[node.name] / _exact_sum(node)
         for node in graph.integrators
-        if node.name in watch
+        if node.name in plan.watch and result.peaks.get(node.name, 0.0) >= _exact_sum(node)
     }
-    node = max(peaks, key=lambda node: peaks[node], default=None)
-    if node is None or peaks[node] < 1:
+    if not beyond:
         return ""
+    neurons = [node for node in beyond if not isinstance(node, Output)]
+    rounded = [node for node in neurons if not isinstance(node, ENGINES[engine].INTEGERS)]
+    node = max(rounded or neurons or beyond, key=lambda node: beyond[node])
+    peak, steps = result.peaks[node.name], plan.record[-1]
     reached = (
-        f"the potentials of {node.name!r} reached {result.peaks[node.name]:.0f}, beyond "
-        f"{_exact_sum(node):.0f}, where sums on its grid 2^-{node.grid} are exact: "
+        f"the potentials of {node.name!r} reached {peak:.0f}, beyond {_exact_sum(node):.0f}, where "
+        f"sums on its grid 2^-{node.grid} are exact in float32: "
     )
-    rounded = 2 * steps * result.peaks[node.name] * 2.0**-MANTISSA  # a charge and a reset each step
-    if rounded < 1:
-        return f"{reached}engines may differ in single spikes; convert with fewer grid bits"
+    error = 2 * steps * peak * 2.0**-MANTISSA  # of a charge and a reset in every step
+    remedy = "run fewer steps, or convert with fewer grid bits"
+    if error < 1:
+        return f"{reached}engines may differ in single spikes; {remedy}"
+    if isinstance(node, Output):
+        return f"{reached}every sum is rounded by up to {peak * 2.0**-MANTISSA:.2g} there; {remedy}"
+    if not rounded:
+        return (
+            f"{reached}engine {engine!r} computed them exactly, in integers, but others may differ "
+            f"by up to {error:.3g} spikes of a neuron; {remedy}"
+        )
     return (
-        f"{reached}rounding there adds up to {rounded:.3g} over {steps} steps, and up to as many "
-        f"spikes of a neuron may be wrong. {UNRELIABLE}: scale the images as those of the "
-        "calibration were, run fewer steps, or convert with fewer grid bits"
+        f"{reached}rounding adds up to {error:.3g} over {steps} steps, and up to as many spikes of "
+        f"a neuron may be wrong. {UNRELIABLE}: scale the images as those of the calibration were, "
+        f"{remedy}"
     )
 
 

@@ -55,6 +55,8 @@ WINDOW_BYTES = 2**25  # of spikes of the widest layer, and
 NUMBER_BYTES = 2**28  # of the widest value that is no spikes (a signed residual stream)
 MOST_STEPS = 2**31 // MOST_LEVELS  # spikes of a neuron are counted in 32 bits
 
+INTEGERS: tuple[type[Node], ...] = (Fire,)  # nodes whose sums are integers here: they never round
+
 
 def unsupported(graph: Graph, device: torch.device | str = "cpu") -> list[str]:
     """Why this engine cannot run `graph` on `device`."""

@@ -131,7 +131,7 @@ def _pool_as_convolution(graph: Graph, node: Node, population: Fire) -> Node:
         name=node.name,
         inputs=node.inputs,
         shape=node.shape,
-        weight=torch.full((channels, 1, *node.kernel), weight, dtype=torch.float64, device="cpu"),
+        weight=torch.full((channels, 1, *node.kernel), weight, dtype=torch.float32, device="cpu"),
         bias=None,
         stride=node.stride,
         padding=node.padding,
@@ -168,7 +168,7 @@ def without_moves(graph: Graph, node: Conv2d | Linear | Affine) -> Conv2d | Line
             stride[move.axis - 1] *= move.step
     gain = node.scale.expand(node.shape[0])
     size = (node.shape[0], origin.shape[0], 1, 1)
-    weight = torch.zeros(size, dtype=torch.float64, device="cpu")
+    weight = torch.zeros(size, dtype=torch.float32, device="cpu")
     for to, channel in enumerate(channels):
         if channel >= 0:
             weight[to, channel] = gain[to]

@@ -5,7 +5,9 @@ from torch import Tensor
 
 from spiking_resnet import interpret, neurons
 from spiking_resnet.engines.plan import Plan, Result, peak
-from spiking_resnet.graph import Fire, Graph
+from spiking_resnet.graph import Fire, Graph, Node
+
+INTEGERS: tuple[type[Node], ...] = ()  # nodes whose sums are integers here
 
 
 def unsupported(graph: Graph, device: torch.device | str = "cpu") -> list[str]:

@@ -15,6 +15,8 @@ from spiking_resnet.graph import Fire, Graph, Input, MaxPool, Node, Output
 
 CHUNK = 64  # images x steps in one convolution: enough to be efficient, few enough for the cache
 
+INTEGERS: tuple[type[Node], ...] = ()  # nodes whose sums are integers here
+
 
 def unsupported(graph: Graph, device: torch.device | str = "cpu") -> list[str]:
     """Why this engine cannot run `graph` on `device`: it always can."""
