@@ -1,7 +1,9 @@
 import json
+import sys
 
 import pytest
 
+import spiking_resnet
 from spiking_resnet import reproduce
 from spiking_resnet.records import Curve, InputError, Point
 
@@ -35,6 +37,44 @@ def test_a_case_that_is_there_is_not_run_again(tmp_path):
     assert [r["label"] for r in found] == [case.label for case in reproduce.STUDIES["grid"]]
     assert [r["curve"]["snn"][0]["accuracy"] for r in found] == [n / 10 for n in range(len(found))]
     assert told == []
+
+
+@pytest.mark.parametrize("engine", ["auto", "interpreter"])
+def test_a_case_goes_on_with_what_it_counted(tmp_path, monkeypatch, engine):
+    monkeypatch.setitem(
+        reproduce.STUDIES, "short", (reproduce.Case("one", {"sum_bits": 16}, (2, 4)),)
+    )
+
+    class Stopped(BaseException):
+        pass
+
+    def case(folder, engine, tell=lambda text: None):
+        return list(reproduce.run("short", ".", folder, ["digits_resnet8"], 120, tell, engine))
+
+    (whole,) = case(tmp_path / "whole", engine)
+    seen = []
+
+    def counting(graph, images, *rest):
+        seen.append(len(images))
+        if seen == [50, 50, 20]:
+            raise Stopped
+        return simulate(graph, images, *rest)
+
+    simulate = spiking_resnet.simulate
+    monkeypatch.setattr(sys.modules["spiking_resnet.evaluate"], "simulate", counting)
+    with pytest.raises(Stopped):
+        case(tmp_path / "killed", "auto")
+    (again,) = case(tmp_path / "killed", engine)
+    assert seen[3:] == ([20] if engine == "auto" else [50, 50, 20])
+    assert again["curve"]["snn"] == whole["curve"]["snn"]
+    assert [path.suffix for path in (tmp_path / "killed").iterdir()] == [".json"]
+
+
+def test_a_damaged_result_is_named(tmp_path):
+    label = reproduce._slug(reproduce.STUDIES["grid"][0].label)
+    (tmp_path / f"grid_resnet20_4_{label}.json").write_text("{")
+    with pytest.raises(InputError, match=r"grid_resnet20.*is damaged.*delete it"):
+        next(reproduce.run("grid", tmp_path, tmp_path, ["resnet20"], 4))
 
 
 def test_labels_make_different_files():

@@ -2,7 +2,8 @@
 
 A study is a list of cases: a trained network, the method's options, and the time steps to read out.
 Every case is converted on training images and judged on test images, and its curve is written to a
-JSON file of its own as soon as it is known; a case whose file is there already is not run again.
+JSON file of its own as soon as it is known. A case whose file is there already is not run again;
+one that was stopped goes on with the images it counted.
 """
 
 import json
@@ -19,6 +20,7 @@ from spiking_resnet.convert import convert
 from spiking_resnet.evaluate import evaluate
 from spiking_resnet.files import write_whole
 from spiking_resnet.records import Curve, InputError, curve_from_json
+from spiking_resnet.resume import ResumeError
 
 STEPS = (8, 16, 32, 64, 128, 256, 350)
 CALIBRATION_IMAGES = 500
@@ -156,13 +158,25 @@ def run(
         for case in STUDIES[study]:
             count = "all" if images is None else str(images)
             path = Path(out) / f"{study}_{name}_{count}_{_slug(case.label)}.json"
+            counted = path.with_suffix(".progress")
             if path.is_file():
-                result = json.loads(path.read_text())
+                result = _read(path)
             else:
                 tell(f"{name}: {case.label}")
-                result = _run_case(NETWORKS[name], name, case, Path(data), images, tell, engine)
+                network = NETWORKS[name]
+                result = _run_case(network, name, case, Path(data), images, tell, engine, counted)
                 write_whole(path, json.dumps(result, indent=1, allow_nan=False).encode())
+            counted.unlink(missing_ok=True)
             yield result
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The result of a case that was run before."""
+    try:
+        result: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}): delete it to run its case again") from error
+    return result
 
 
 def materials(
@@ -189,9 +203,11 @@ def _run_case(
     images: int | None,
     tell: Callable[[str], None],
     engine: str,
+    counted: Path,
 ) -> dict[str, Any]:
     """Converts one network on training images and evaluates it on test images.
 
+    counted: the file that keeps what is counted on the way.
     The studies are about methods: their grid is fine unless the case says otherwise.
     """
     model, calibration, loader = materials(network, data, images)
@@ -202,7 +218,14 @@ def _run_case(
         if done % 500 == 0 or done == total:
             tell(f"  {done} of {total} images, {100 * right / done:.2f} % right")
 
-    curve = evaluate(graph, loader, case.steps, engine=engine, progress=progress)
+    def curve_of_all() -> Curve:
+        return evaluate(graph, loader, case.steps, engine=engine, progress=progress, resume=counted)
+
+    try:
+        curve = curve_of_all()
+    except ResumeError:  # counted by another version, or on another engine
+        counted.unlink()
+        curve = curve_of_all()
     return {
         "network": name,
         "label": case.label,
