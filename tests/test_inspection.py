@@ -1,11 +1,14 @@
 import json
 
 import pytest
+import torch
+from torch import nn
 
 from spiking_resnet.graph import Affine, Fire
 from spiking_resnet.inspection import FOLDED, OWN_NEURONS, SIGNED, inspect_graph, inspect_model
 from spiking_resnet.passes.fold_bn import fold_bn
 from spiking_resnet.passes.snap import exact_steps
+from spiking_resnet.report.network import verdict
 from zoo import NAMES, REFUSED, SHAPE, Branch, network, sequence, spiking, traced
 
 
@@ -37,6 +40,46 @@ def test_what_cannot_be_captured_is_a_problem_too():
     found = inspect_model(sequence(Branch(), features=4), SHAPE["identity"])
     assert found.nodes == ()
     assert "no branch on values" in found.problems[0]
+
+
+class Probabilities(nn.Module):
+    """A network that ends in a softmax over its classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = network("identity")
+
+    def forward(self, x):
+        return torch.softmax(self.inner(x), 1)
+
+
+def test_what_conversion_leaves_out_is_said():
+    found = inspect_model(Probabilities(), SHAPE["identity"])
+    assert found.problems == ()
+    assert "softmax at the end" in found.remarks[0]
+    assert verdict(found).splitlines()[1:] == list(found.remarks)
+    assert found.to_json()["remarks"] == found.remarks
+
+
+class ClassToken(nn.Module):
+    """Positions of a map as tokens, with a constant one before them, as transformers have."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.token = nn.Conv2d(3, 4, 4, 4), nn.Parameter(torch.ones(1, 1, 4))
+        self.fc = nn.Linear(4, 5)
+
+    def forward(self, x):
+        tokens = self.embed(x).flatten(2).transpose(1, 2)
+        joined = torch.cat([self.token.expand(len(x), -1, -1), tokens], 1)
+        return self.fc(nn.functional.layer_norm(joined, (4,))[:, 0])
+
+
+def test_what_stands_in_the_way_of_a_transformer_is_listed():
+    found = inspect_model(ClassToken(), (3, 8, 8))
+    assert any("layer_norm" in problem for problem in found.problems)
+    assert any("constant" in problem for problem in found.problems)
+    assert found.total.parameters > 0
 
 
 def test_remarks_say_what_is_not_plain():

@@ -10,7 +10,17 @@ from torch import Tensor, nn
 
 from spiking_resnet.calls import TraceError
 from spiking_resnet.from_onnx.translate import trace_onnx
-from spiking_resnet.graph import Affine, AvgPool, Conv2d, Fire, Graph, Linear, Node, ReLU
+from spiking_resnet.graph import (
+    Affine,
+    AvgPool,
+    Conv2d,
+    Fire,
+    Graph,
+    Linear,
+    Node,
+    ReLU,
+    remarks_of,
+)
 from spiking_resnet.passes.fire import Kind, fire
 from spiking_resnet.passes.fold_bn import fold_bn
 from spiking_resnet.passes.snap import exact_steps, exact_steps_of
@@ -70,7 +80,8 @@ class Inspection:
     """A network: its nodes in order, and what stands in the way of converting it.
 
     problems: each names node, source line and remedy; what follows a problem may be missing from
-    `nodes`. populations: of a spiking network; empty for an artificial one.
+    `nodes`. populations: of a spiking network; empty for an artificial one. remarks: what a user
+    should know of its conversion, in sentences.
     """
 
     nodes: tuple[NodeFacts, ...]
@@ -78,6 +89,7 @@ class Inspection:
     populations: tuple[Population, ...] = ()
     exact_steps: int = 0
     notes: Mapping[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def total(self) -> Size:
@@ -103,7 +115,7 @@ def inspect_model(model: nn.Module | Path, shape: Sequence[int] | None = None) -
         graph = _traced(model, shape)
     except TraceError as error:
         return Inspection(_facts(error.nodes, {}), error.problems or (str(error),))
-    return Inspection(_facts(graph.nodes, _remarks(graph)))
+    return Inspection(_facts(graph.nodes, _remarks(graph)), remarks=remarks_of(graph))
 
 
 def _traced(model: nn.Module | Path, shape: Sequence[int] | None) -> Graph:
@@ -125,6 +137,7 @@ def inspect_graph(graph: Graph) -> Inspection:
         populations=tuple(_population(graph, node, own) for node in graph.of(Fire)),
         exact_steps=exact_steps(graph),
         notes=graph.notes,
+        remarks=remarks_of(graph),
     )
 
 

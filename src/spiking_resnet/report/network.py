@@ -128,7 +128,7 @@ def verdict(found: Inspection) -> str:
             f" {len(signed)} layers read a signed residual stream, which is exact but slow: "
             f"{', '.join(signed[:_NAMED])}{', ...' if len(signed) > _NAMED else '.'}"
         )
-    return text
+    return "\n".join([text, *found.remarks])
 
 
 def _whole(number: int) -> str:
