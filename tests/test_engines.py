@@ -1,9 +1,11 @@
 import pytest
 import torch
+from torch import nn
 
-from spiking_resnet import interpret, simulate
+from spiking_resnet import convert, interpret, simulate
 from spiking_resnet.engines import cpu, kernels, plan
 from spiking_resnet.graph import Add, Fire, MaxPool, ReLU
+from spiking_resnet.methods import hu2021
 from spiking_resnet.passes.fire import Kind, fire
 from spiking_resnet.passes.snap import exact_steps
 from spiking_resnet.simulate import ENGINES, choose
@@ -207,3 +209,16 @@ def test_peaks_bound_the_potentials(engine_name):
             slack = max(1.0, node.step_bound)
             assert result.peaks[node.name] <= largest[node.name] + slack + 1e-3
     assert exact_steps(graph) >= 30
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("engine", FAST)
+def test_a_pool_as_large_as_its_map_may_have_several_windows(engine, padding):
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.ReLU(), nn.AvgPool2d(3, 1, padding), nn.Conv2d(8, 6, 1), nn.ReLU(),
+        nn.Flatten(), nn.LazyLinear(4),
+    )  # fmt: skip
+    frames = torch.randn(8, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    net(frames)
+    snn = convert(net.eval(), frames, hu2021(pool_neurons=False, steps=40))
+    assert_same(run(snn, frames, engine), run(snn, frames, "interpreter"))

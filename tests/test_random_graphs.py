@@ -260,6 +260,23 @@ def test_the_native_engine_adds_up_what_the_image_alone_decides(block):
     assert torch.equal(simulate(snn, batch, 12, engine="cpu").logits, expected.logits)
 
 
+@examples(10)
+@given(found=networks(), per_channel=st.booleans(), levels=st.sampled_from([1, 3]))
+def test_logits_come_to_the_modules_own(found, per_channel, levels):
+    """As 1 / T; thresholds are the largest activations of these very images, so nothing clips."""
+    model, shape = found
+    batch = pictures(shape, 8, seed=1)
+    options = {"readout": "membrane", "percentile": 100.0, "steps": 1024, "sum_bits": 24}
+    method = hu2021(**options, per_channel=per_channel, levels=levels)
+    snn = method.apply(trace(model, shape), Calibration(batch))
+    with torch.inference_mode():
+        expected = model(batch)
+    run = simulate(snn, batch, 1024, record=(64,))
+    early, late = (float((found - expected).norm() / expected.norm()) for found in run.logits)
+    assert late < 0.1
+    assert late < early / 2 or late < 0.01
+
+
 @examples(20)
 @given(found=networks(), method=METHODS)
 def test_every_engine_gives_the_interpreters_spikes(found, method):

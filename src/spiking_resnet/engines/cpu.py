@@ -301,7 +301,7 @@ class _Work:
             moved = _moved(node, planes, self.free)
             if moved is not None:
                 return moved
-        if isinstance(node, AvgPool) and planes and node.kernel == planes[0].shape[1:]:
+        if isinstance(node, AvgPool) and planes and _takes_all(node, planes[0]):
             return planes[0].sums()[..., None, None] / node.divisor
         numbers = [numbers_of(value) for value in inputs]
         widest = max(len(value) for value in numbers)
@@ -336,3 +336,8 @@ def _moved(node: Node, inputs: list[Planes], memory: Memory) -> Planes | None:
     else:
         return None
     return Planes.joined(taken, node.shape, code, memory)
+
+
+def _takes_all(node: AvgPool, spikes: Planes) -> bool:
+    """Whether the pool has one window, of the whole map."""
+    return node.kernel == spikes.shape[1:] and node.padding == (0, 0)
