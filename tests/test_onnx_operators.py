@@ -1,6 +1,9 @@
 """Operators of ONNX files, old and new, against onnx's reference evaluator."""
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -278,3 +281,36 @@ NEW = {
 def test_new_operators(case, path):
     built(path, NEW[case])
     same(path)
+
+
+# Networks of the package onnx, of IR version 3, whose weights are computed
+
+LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+LOCAL = "LRN.*BatchNorm in its place"
+QUICK = {"squeezenet": None, "inception_v1": LOCAL, "shufflenet": "only flattening"}
+ALL = {
+    **{"bvlc_alexnet": LOCAL, "zfnet512": LOCAL, "vgg19": None, "resnet50": None},
+    **{"densenet121": None, "inception_v2": None},
+}
+
+
+def as_expected(name, refusal):
+    path = LIGHT / f"light_{name}.onnx"
+    if not path.exists():
+        pytest.skip("this version of onnx brings no networks")
+    if refusal is None:
+        assert sr.trace_onnx(path).output.shape == (1000,)
+    else:
+        with pytest.raises(sr.TraceError, match=refusal):
+            sr.trace_onnx(path)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_light_networks(name):
+    as_expected(name, QUICK[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALL)
+def test_large_light_networks(name):
+    as_expected(name, ALL[name])
