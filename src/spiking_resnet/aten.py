@@ -12,69 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spiking_resnet.aten_pools import (
-    adaptive_avg_pool2d,
-    adaptive_max_pool2d,
-    amax,
-    avg_pool2d,
-    max_pool2d,
-    mean,
-)
-from spiking_resnet.calls import Call, Unsupported, Value, pair
+from spiking_resnet import aten_arithmetic, aten_clips, aten_linear, aten_pools
+from spiking_resnet.calls import Call, Mask, Unsupported, Value
 from spiking_resnet.graph import (
-    Add,
     Affine,
-    Concat,
-    Conv2d,
-    Linear,
     Node,
     Pad,
-    ReLU,
 )
 from spiking_resnet.moves import choices
-
-
-def _weight(weight: Any) -> Tensor:
-    if not isinstance(weight, Tensor):
-        raise Unsupported("its weight depends on the image; weights must be fixed parameters")
-    return weight.detach().to("cpu", torch.float32, copy=True)  # the graph's own
-
-
-def _bias(bias: Tensor | None) -> Tensor | None:
-    return None if bias is None else _weight(bias)
-
-
-def _conv2d(
-    call: Call,
-    x: Value,
-    weight: Any,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Node:
-    kernel = _weight(weight).shape[2:]
-    if isinstance(padding, str):
-        reach = [d * (k - 1) for d, k in zip(pair(dilation), kernel, strict=True)]
-        if padding == "same" and any(size % 2 for size in reach):
-            raise Unsupported("padding='same' is uneven for an even kernel; pad explicitly")
-        padding = [size // 2 for size in reach] if padding == "same" else 0
-    return Conv2d(
-        **call.base(x),
-        weight=_weight(weight),
-        bias=_bias(bias),
-        stride=pair(stride),
-        padding=pair(padding),
-        dilation=pair(dilation),
-        groups=groups,
-    )
-
-
-def _linear(call: Call, x: Value, weight: Any, bias: Tensor | None = None) -> Node:
-    if len(x.shape) != 1:
-        raise Unsupported(f"a linear layer over {x.shape} per image; flatten to features first")
-    return Linear(**call.base(x), weight=_weight(weight), bias=_bias(bias))
 
 
 def _batch_norm(
@@ -100,160 +45,42 @@ def _batch_norm(
     return Affine(**call.base(x), scale=gain.detach().cpu(), shift=shift.detach().cpu())
 
 
-def _relu(call: Call, x: Value) -> Node:
-    return ReLU(**call.base(x))
+def _batch_norm_in_inference(
+    call: Call, x: Value, weight: Any, bias: Any, mean: Any, variance: Any, momentum: Any, eps: Any
+) -> Node:
+    return _batch_norm(call, x, weight, bias, mean, variance, False, momentum, eps)
 
 
-def _clamp(call: Call, x: Value, low: Any = None, high: Any = None, **rest: Any) -> Any:
-    low, high = rest.get("min", low), rest.get("max", high)
-    plain = all(end is None or isinstance(end, int | float) for end in (low, high))
-    if not plain or low is None or low > 0 or (high is not None and high <= 0):
+def _instance_norm(
+    call: Call,
+    x: Value,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    variance: Any,
+    own: bool,
+    momentum: float,
+    eps: float,
+    cudnn: bool = False,
+) -> Node:
+    if own or mean is None:
         raise Unsupported(
-            f"clamping to [{low}, {high}]; only bounds on both sides of 0, or a lower bound of 0, "
-            "are firing rates"
+            "InstanceNorm here uses the statistics of each image; train with "
+            "track_running_stats=True, or use BatchNorm, whose statistics are fixed in inference"
         )
-    ceiling = None if high is None else float(high)
-    if low < 0:
-        return _signed(call, x, torch.ones((), dtype=torch.float32), ceiling, -float(low))
-    return ReLU(**call.base(x), ceiling=ceiling)
-
-
-def _hardtanh(call: Call, x: Value, low: float = -1.0, high: float = 1.0) -> Any:
-    return _clamp(call, x, low, high)
-
-
-def _threshold(call: Call, x: Value, threshold: float, value: float) -> Node:
-    if threshold != 0 or value != 0:
-        raise Unsupported(f"a threshold at {threshold} with {value} below it; only 0 and 0 can be")
-    return _relu(call, x)
-
-
-def _qcfs(call: Call, x: Value, threshold: Any, levels: int) -> Node:
-    threshold = _weight(threshold)
-    if threshold.numel() != 1:
-        raise Unsupported(
-            f"thresholds of shape {tuple(threshold.shape)}; give it one threshold for its layer"
-        )
-    return ReLU(**call.base(x), ceiling=float(threshold), levels=levels)
-
-
-def _signed(
-    call: Call, x: Value, slope: Tensor, ceiling: float | None = None, floor: float | None = None
-) -> list[Node]:
-    """min(relu(x), ceiling) - slope * min(relu(-x), floor): the negative part has neurons too.
-
-    A leaky ReLU is one population for each sign; what reads it is inhibited by the second.
-    """
-
-    def base(suffix: str, *sources: Value | Node) -> dict[str, Any]:
-        values = (Value(source.name, source.shape) for source in sources)
-        return replace(call, name=f"{call.name}{suffix}").base(*values)
-
-    positive = ReLU(**base(".positive", x), ceiling=ceiling)
-    turned = Affine(**base(".turned", x), scale=torch.tensor(-1.0, dtype=torch.float64))
-    negative = ReLU(**base(".negative", turned), ceiling=floor)
-    inhibition = Affine(**base(".slope", negative), scale=-slope.double())
-    return [positive, turned, negative, inhibition, Add(**base("", positive, inhibition))]
-
-
-def _leaky_relu(call: Call, x: Value, slope: float = 0.01) -> Any:
-    return _signed(call, x, torch.tensor(float(slope), dtype=torch.float32))
-
-
-def _prelu(call: Call, x: Value, slope: Any) -> Any:
-    slope = _weight(slope).flatten()
-    return _signed(call, x, slope.reshape(()) if slope.numel() == 1 else slope)
-
-
-def _add(call: Call, x: Any, y: Any, alpha: float = 1) -> Any:
-    return _sum(call, x, y, 1.0, float(alpha))
-
-
-def _sub(call: Call, x: Any, y: Any, alpha: float = 1) -> Any:
-    return _sum(call, x, y, 1.0, -float(alpha))
-
-
-def _rsub(call: Call, x: Any, y: Any, alpha: float = 1) -> Any:
-    return _sum(call, x, y, -float(alpha), 1.0)
-
-
-def _sum(call: Call, x: Any, y: Any, x_gain: float, y_gain: float) -> Any:
-    """x_gain * x + y_gain * y, of which one may be a constant."""
-    if not isinstance(x, Value):
-        x, y, x_gain, y_gain = y, x, y_gain, x_gain
-    if not isinstance(y, Value):
-        shift = _constant(y, x) * y_gain
-        if x_gain == 1 and not bool(shift.any()):
-            return x.name
-        shift = shift.expand(x.shape[0]).contiguous()
-        return Affine(**call.base(x), scale=torch.tensor(x_gain, dtype=torch.float64), shift=shift)
-    if x.shape != y.shape:
-        raise Unsupported(f"adding shapes {x.shape} and {y.shape} by broadcasting")
-    nodes: list[Node] = []
-    addends = []
-    for suffix, value, gain in (("first", x, x_gain), ("second", y, y_gain)):
-        if gain != 1:
-            base = replace(call, name=f"{call.name}.{suffix}").base(value)
-            nodes.append(Affine(**base, scale=torch.tensor(gain, dtype=torch.float64)))
-            value = Value(nodes[-1].name, value.shape)
-        addends.append(value)
-    return [*nodes, Add(**call.base(*addends))]
-
-
-def _constant(value: Any, like: Value) -> Tensor:
-    """A number, or one for each channel of `like`, as float64 [] or [C]."""
-    constant = (
-        value.detach().cpu()
-        if isinstance(value, Tensor)
-        else torch.tensor(float(value), dtype=torch.float32)
-    )
-    constant = constant.double()
-    if constant.numel() == 1:
-        return constant.reshape(())
-    own = constant.shape[1:] if constant.ndim == len(like.shape) + 1 else constant.shape
-    if own != (like.shape[0], *[1] * (len(like.shape) - 1)) or constant.numel() != like.shape[0]:
-        raise Unsupported(
-            f"a constant of shape {tuple(constant.shape)} for values {like.shape}; only a number, "
-            "or one for each channel [C, 1, 1]"
-        )
-    return constant.flatten()
-
-
-def _scaled(call: Call, x: Any, gain: Any, inverse: bool) -> Node:
-    if isinstance(gain, Value) and not inverse:
-        x, gain = gain, x
-    if not isinstance(x, Value) or isinstance(gain, Value):
-        raise Unsupported("a product of two activations (a gate); use a network without gates")
-    factor = _constant(gain, x)
-    return Affine(**call.base(x), scale=1 / factor if inverse else factor)
-
-
-def _mul(call: Call, x: Any, y: Any) -> Node:
-    return _scaled(call, x, y, inverse=False)
-
-
-def _div(call: Call, x: Any, y: Any) -> Node:
-    return _scaled(call, x, y, inverse=True)
-
-
-def _neg(call: Call, x: Value) -> Node:
-    return _scaled(call, x, -1.0, inverse=False)
-
-
-def _cat(call: Call, values: list[Value], dim: int = 0) -> Node:
-    if dim % (len(values[0].shape) + 1) != 1:
-        raise Unsupported(f"concatenation along axis {dim}; only channels (axis 1) can be")
-    return Concat(**call.base(*values))
+    return _batch_norm(call, x, weight, bias, mean, variance, False, momentum, eps)
 
 
 def _pad(call: Call, x: Value, sizes: list[int], mode: str = "constant", value: Any = None) -> Any:
     if not isinstance(mode, str):  # constant_pad_nd passes the value in its place
         mode, value = "constant", mode
-    if mode != "constant" or value not in (None, 0):
+    if mode != "constant" or abs(float(value or 0)) == float("inf"):
         raise Unsupported(
-            f"padding with {value}; only with zeros, copies of entries ('replicate', 'reflect'), "
-            "or -inf before a max pool"
+            f"padding with {mode if value is None else value}; only with a number, copies of "
+            "entries ('replicate', 'reflect', 'circular'), or -inf before a max pool"
         )
+    if value:  # zeros around what is lower by it
+        return _pad_with(call, x, sizes, float(value))
     pairs = [(sizes[i], sizes[i + 1]) for i in range(0, len(sizes), 2)][::-1]
     pairs = [(0, 0)] * (len(x.shape) - len(pairs)) + pairs
     inside = [
@@ -269,42 +96,74 @@ def _pad(call: Call, x: Value, sizes: list[int], mode: str = "constant", value: 
     return [*nodes, Pad(**call.base(x), padding=around)]
 
 
+def _pad_with(call: Call, x: Value, sizes: list[int], value: float) -> list[Node]:
+    """x - value, zeros around it, + value."""
+    ones, shift = torch.ones((), dtype=torch.float64), torch.tensor(value, dtype=torch.float64)
+    low = replace(call, name=f"{call.name}.less", shape=x.shape)
+    lower = Affine(**low.base(x), scale=ones, shift=-shift.repeat(x.shape[0]))
+    own = replace(call, name=f"{call.name}.zeros")
+    nodes: list[Node] = [lower]
+    padded = aten_arithmetic.value_of(_pad(own, Value(low.name, x.shape), sizes), nodes, x)
+    more = Affine(**call.base(padded), scale=ones, shift=shift.repeat(padded.shape[0]))
+    return [*nodes, more]
+
+
 BUILDERS: dict[str, Callable[..., Any]] = {
-    "conv2d": _conv2d,
-    "linear": _linear,
+    **aten_linear.BUILDERS,
+    **aten_clips.BUILDERS,
+    **aten_arithmetic.BUILDERS,
+    **aten_pools.BUILDERS,
     "batch_norm": _batch_norm,
-    "relu": _relu,
-    "relu6": lambda call, x: _clamp(call, x, 0, 6),
-    "leaky_relu": _leaky_relu,
-    "prelu": _prelu,
-    "_prelu_kernel": _prelu,
-    "threshold": _threshold,
-    "hardtanh": _hardtanh,
-    "qcfs": _qcfs,  # spiking_resnet.ann.activation
-    "clamp": _clamp,
-    "clamp_min": _clamp,
-    "add": _add,
-    "sub": _sub,
-    "subtract": _sub,
-    "rsub": _rsub,
-    "neg": _neg,
-    "mul": _mul,
-    "div": _div,
-    "cat": _cat,
-    "concat": _cat,
-    "max_pool2d": max_pool2d,
-    "avg_pool2d": avg_pool2d,
-    "adaptive_avg_pool2d": adaptive_avg_pool2d,
-    "adaptive_max_pool2d": adaptive_max_pool2d,
-    "mean": mean,
-    "amax": amax,
+    "_native_batch_norm_legit_no_training": _batch_norm_in_inference,
+    "instance_norm": _instance_norm,
     "pad": _pad,
     "constant_pad_nd": _pad,
 }
 
+_POINTWISE = {*aten_arithmetic.BUILDERS, *aten_clips.BUILDERS} - {"cat", "concat", "stack", "prelu"}
+_OF_CHANNELS = {"batch_norm", "prelu", "_prelu_kernel", "qcfs", "cat", "concat"}
+
+
+def completed(
+    call: Call, arguments: list[Any], options: dict[str, Any]
+) -> tuple[Call, list[Any], dict[str, Any]]:
+    """A call on values [N, C, L] (or [N, H, W]) as the same call on maps, with an axis of size 1.
+
+    Raises Unsupported where it is not the same.
+    """
+    given = [a for group in arguments for a in (group if isinstance(group, list) else [group])]
+    values = [value.value if isinstance(value, Mask) else value for value in given]
+    axes = {v.missing for v in values if isinstance(v, Value) and v.missing is not None}
+    if not axes:
+        return call, arguments, options
+    axis, operation = axes.pop(), call.operation
+    fits = operation in _POINTWISE or (axis and operation in _OF_CHANNELS)
+    in_line = operation.endswith("1d") or (operation.endswith("pad") and len(arguments[1]) == 2)
+    if axes or not (fits or (axis == 1 and in_line)) or len(call.shape) != 2:
+        raise Unsupported(
+            f"{operation} of values [N, {', '.join(map(str, call.shape))}] has no counterpart; "
+            "maps [N, C, H, W], signals [N, C, L] and features [N, F] have one"
+        )
+    shape = (*call.shape[:axis], 1, *call.shape[axis:])
+    if operation in _POINTWISE:
+        arguments = [_with_axis(a, axis) if isinstance(a, Tensor) else a for a in arguments]
+    return replace(call, shape=shape), arguments, options
+
+
+def _with_axis(constant: Tensor, axis: int) -> Tensor:
+    """A constant beside values of three axes, [images, 2 more], as beside maps."""
+    behind = 3 - axis  # the place of the new axis from the end
+    return constant.unsqueeze(-behind) if constant.ndim >= behind else constant
+
+
 TRANSPARENT = {  # what changes nothing in inference
     *("dropout", "feature_dropout", "alpha_dropout", "contiguous", "clone", "alias", "detach"),
     *("identity", "to", "_to_copy", "lift_fresh_copy", "type_as"),
+}
+
+FROM_SHAPES = {  # constants of which the arguments say the shape, or nothing
+    *("zeros_like", "ones_like", "full_like", "empty_like"),
+    *("new_zeros", "new_ones", "new_full", "new_empty"),
 }
 
 _REMEDIES = {

@@ -1,14 +1,14 @@
 """Pools and means over height and width as nodes of a graph, whatever their windows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from spiking_resnet.calls import Call, Unsupported, Value, pair
-from spiking_resnet.graph import Affine, AvgPool, MaxPool, Node, Pad, Pair
-from spiking_resnet.moves import choices
+from spiking_resnet.calls import Call, Moved, Unsupported, Value, flat, pair, unmoved
+from spiking_resnet.graph import Affine, AvgPool, Conv2d, Linear, MaxPool, Node, Pad, Pair
+from spiking_resnet.moves import Windows, choices, settled, whole_maps, windows_of
 from spiking_resnet.windows import adaptive, regular, sliding
 
 
@@ -110,25 +110,142 @@ def adaptive_max_pool2d(call: Call, x: Value, size: Any) -> Any:
     return MaxPool(**call.base(x), kernel=kernel, stride=kernel)
 
 
-def _whole(call: Call, x: Value, dim: Any) -> tuple[Call, Pair]:
-    """(the call with the axes it reduces kept as 1, the window) of a reduction over image axes."""
-    axes = {axis % (len(x.shape) + 1) for axis in ([dim] if isinstance(dim, int) else dim or [])}
-    if len(x.shape) != 3 or not axes or not axes <= {2, 3}:
-        raise Unsupported(
-            f"{call.operation} over axes {dim} of {x.shape}; only that over height and width can be"
-        )
-    kernel = (x.shape[1] if 2 in axes else 1, x.shape[2] if 3 in axes else 1)
-    shape = (x.shape[0], x.shape[1] // kernel[0], x.shape[2] // kernel[1])
-    return replace(call, shape=shape), kernel
+def max_pool1d(
+    call: Call,
+    x: Value,
+    kernel: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+) -> Node:
+    """A max pool over length: one over maps of height 1."""
+    window = (flat(kernel, 1), flat(stride or kernel, 1), flat(padding, 0), flat(dilation, 1))
+    return max_pool2d(call, x, *window, ceil_mode)
 
 
-def mean(call: Call, x: Value, dim: Any = (), keepdim: bool = False, **rest: Any) -> Node:
-    """The mean over height, width or both, with the reduced axes kept."""
-    own, kernel = _whole(call, x, dim)
-    return _average(own, x, kernel, kernel, (0, 0), float(kernel[0] * kernel[1]))
+def avg_pool1d(
+    call: Call,
+    x: Value,
+    kernel: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Any:
+    """An average pool over length: one over maps of height 1."""
+    window = (flat(kernel, 1), flat(stride or kernel, 1), flat(padding, 0))
+    return avg_pool2d(call, x, *window, ceil_mode, count_include_pad)
 
 
-def amax(call: Call, x: Value, dim: Any = (), keepdim: bool = False) -> Node:
-    """The maximum over height, width or both, with the reduced axes kept."""
-    own, kernel = _whole(call, x, dim)
-    return MaxPool(**own.base(x), kernel=kernel, stride=kernel)
+def _axes(dim: Any, dimensions: int) -> list[int]:
+    """The axes (0: images) that a reduction names; all where it names none."""
+    named = [dim] if isinstance(dim, int) else list(dim or range(dimensions))
+    return sorted({axis % dimensions for axis in named})
+
+
+def mean(call: Call, x: Value | Moved, dim: Any = (), keepdim: bool = False, **rest: Any) -> Any:
+    """The mean over some axes, with the reduced ones kept where they are of a map."""
+    return _reduced(call, x, dim, _mean)
+
+
+def total(call: Call, x: Value | Moved, dim: Any = (), keepdim: bool = False, **rest: Any) -> Any:
+    """The sum over some axes."""
+    return _reduced(call, x, dim, _total)
+
+
+def amax(call: Call, x: Value | Moved, dim: Any = (), keepdim: bool = False) -> Any:
+    """The maximum over some axes."""
+    return _reduced(call, x, dim, _most)
+
+
+def _mean(call: Call, x: Value, kernel: Pair) -> Node:
+    return _average(call, x, kernel, kernel, (0, 0), float(kernel[0] * kernel[1]))
+
+
+def _total(call: Call, x: Value, kernel: Pair) -> Node:
+    return _average(call, x, kernel, kernel, (0, 0), 1.0)
+
+
+def _most(call: Call, x: Value, kernel: Pair) -> Node:
+    return MaxPool(**call.base(x), kernel=kernel, stride=kernel)
+
+
+def _reduced(call: Call, x: Value | Moved, dim: Any, pool: Callable[..., Node]) -> Any:
+    """What a reduction makes: `pool` over windows of the map, channels joined by a 1x1 layer."""
+    axes = _axes(dim, len(x.shape) + 1)
+    if isinstance(x, Moved) and whole_maps(x, axes):
+        x, axes = x.origin, [2, 3]
+    if isinstance(x, Value) and len(x.shape) == 3 and set(axes) <= {2, 3}:
+        kernel = (x.shape[1] if 2 in axes else 1, x.shape[2] if 3 in axes else 1)
+        shape = (x.shape[0], x.shape[1] // kernel[0], x.shape[2] // kernel[1])
+        return pool(replace(call, shape=shape), x, kernel)
+    moved = unmoved(x, call) if isinstance(x, Value) else x
+    if isinstance(x, Moved) and moved.places.ndim == 4 and set(axes) <= {2, 3}:
+        try:
+            nodes = settled(moved)
+        except Unsupported as reason:
+            return _over_windows(call, moved, axes, pool, reason)
+        value = Value(nodes[-1].name, nodes[-1].shape) if nodes else moved.origin
+        return [*nodes, _reduced(call, value, axes, pool)]
+    return _over_windows(call, moved, axes, pool)
+
+
+def _over_windows(
+    call: Call,
+    moved: Moved,
+    axes: list[int],
+    pool: Callable[..., Node],
+    otherwise: Unsupported | None = None,
+) -> Any:
+    """A reduction of what is no map as it is; where it cannot be, the reason `otherwise` if any."""
+    try:
+        windows = windows_of(call, moved, axes)
+    except Unsupported as reason:
+        raise otherwise or reason from None
+    if windows.places.ndim == 2:
+        if pool is _most:
+            raise Unsupported("a maximum over features; use a max pool over height and width")
+        return _of_features(call, windows, divisor=windows.size if pool is _mean else 1)
+    channels, kernel = windows.channels, windows.kernel
+    if channels > 1 and pool is _most:
+        raise Unsupported("a maximum over channels; use torch.maximum of two halves of them")
+    own = replace(call, name=f"{call.name}.windows")
+    nodes = settled(replace(moved, places=windows.arranged(), call=own))
+    value = Value(nodes[-1].name, nodes[-1].shape) if nodes else moved.origin
+    shape = (value.shape[0], value.shape[1] // kernel[0], value.shape[2] // kernel[1])
+    if kernel != (1, 1):
+        name = f"{call.name}.pool" if channels > 1 else call.name
+        nodes.append(pool(replace(call, name=name, shape=shape), value, kernel))
+        value = Value(name, shape)
+    if channels > 1:
+        groups = shape[0] // channels
+        share = 1 / channels if pool is _mean else 1.0
+        weight = torch.full((groups, channels, 1, 1), share, dtype=torch.float32)
+        joined = replace(call, shape=(groups, *shape[1:])).base(value)
+        nodes.append(Conv2d(**joined, weight=weight, bias=None, groups=groups))
+    return nodes or moved.origin.name
+
+
+def _of_features(call: Call, windows: Windows, divisor: int) -> Node:
+    """Sums over groups of features as a fully connected layer of fixed weights."""
+    origin = windows.origin
+    weight = torch.zeros(len(windows.places), origin.shape[0], dtype=torch.float32)
+    weight.scatter_add_(1, windows.places, torch.full_like(weight[:, : windows.size], 1 / divisor))
+    own = replace(call, shape=(len(weight),))
+    return Linear(**own.base(origin), weight=weight, bias=None)
+
+
+REDUCTIONS = ("mean", "sum", "amax")
+
+BUILDERS: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(("max_pool2d", "max_pool2d_with_indices"), max_pool2d),
+    "avg_pool2d": avg_pool2d,
+    **dict.fromkeys(("max_pool1d", "max_pool1d_with_indices"), max_pool1d),
+    "avg_pool1d": avg_pool1d,
+    **dict.fromkeys(("adaptive_avg_pool1d", "adaptive_avg_pool2d"), adaptive_avg_pool2d),
+    **dict.fromkeys(("adaptive_max_pool1d", "adaptive_max_pool2d"), adaptive_max_pool2d),
+    "mean": mean,
+    "sum": total,
+    "amax": amax,
+}

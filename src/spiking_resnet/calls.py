@@ -38,10 +38,26 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True)
 class Value:
-    """A value that depends on the image: the name of its node and its shape for one image."""
+    """A value that depends on the image: the name of its node and its shape for one image.
+
+    missing: the axis of `shape`, of size 1, that it does not have in the user's network.
+    """
 
     name: str
     shape: tuple[int, ...]
+    missing: int | None = None
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Where `value` is above `bound` (below it, unless `above`): what a comparison finds.
+
+    bound: a number, a constant tensor or another value.
+    """
+
+    value: Value
+    bound: Any
+    above: bool
 
 
 @dataclass(frozen=True)
@@ -68,6 +84,11 @@ def pair(value: Any) -> tuple[int, int]:
     """A kernel's, stride's or padding's two numbers."""
     entries = [value] if isinstance(value, int) else list(value)
     return (int(entries[0]), int(entries[-1]))
+
+
+def flat(size: Any, other: int) -> tuple[int, int]:
+    """A number of a one-dimensional window, for maps of height 1."""
+    return (other, pair(size)[1])
 
 
 @dataclass(frozen=True, eq=False)

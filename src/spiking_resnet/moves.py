@@ -6,7 +6,7 @@ where its entries are: a Flatten, or a choice of channels, rows and columns (Sli
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,7 +22,8 @@ MOVES = {  # ATen operations that hand on entries of their first argument, each 
     *("flip", "fliplr", "flipud", "rot90", "roll", "expand", "expand_as", "repeat", "tile"),
     *("repeat_interleave", "channel_shuffle", "native_channel_shuffle", "pixel_unshuffle"),
     *("pixel_shuffle", "upsample_nearest2d", "_upsample_nearest_exact2d"),
-    *("reflection_pad2d", "replication_pad2d"),
+    *("upsample_nearest1d", "_upsample_nearest_exact1d"),
+    *("reflection_pad2d", "replication_pad2d", "reflection_pad1d", "replication_pad1d"),
 }
 BORDERS = ("reflect", "replicate", "circular")  # paddings that copy entries
 MOST_PARTS = 64  # ways in which channels may choose their rows and columns
@@ -65,6 +66,9 @@ def settled(moved: Moved) -> list[Node]:
     places = _of_one_image(moved)
     if places.ndim == 1:
         return _features(call, origin, places)
+    if places.ndim == 2 and len(origin.shape) == 3:
+        plane, width = origin.shape[1] * origin.shape[2], origin.shape[2]
+        places = _laid_out(places.unsqueeze(-1), plane, width).squeeze(-1)
     if places.ndim != 3 or len(origin.shape) != 3:
         raise Unsupported(
             f"reshaping {origin.shape} to {moved.shape} for what reads it; maps "
@@ -84,6 +88,14 @@ def settled(moved: Moved) -> list[Node]:
                 "channels and places; only whole rows and columns of channels can be moved"
             )
     return _maps(call, origin, channels[:, 0, 0], rows[:, :, 0], columns[:, 0, :])
+
+
+def lacking(whole: Sequence[int], shape: Sequence[int]) -> int | None:
+    """The axis of size 1 that `shape` lacks of the maps `whole`; None if it is another shape."""
+    for axis in (1, 2, 0):
+        if len(whole) == 3 and whole[axis] == 1 and [*whole[:axis], *whole[axis + 1 :]] == [*shape]:
+            return axis
+    return None
 
 
 def _of_one_image(moved: Moved) -> Tensor:
@@ -153,7 +165,86 @@ def whole_maps(moved: Moved, axes: Sequence[int]) -> bool:
         return False
     if moved.places.numel() != BATCH * torch.Size(shape).numel():
         return False
+    if torch.Size([moved.places.shape[axis] for axis in reduced]).numel() != shape[1] * shape[2]:
+        return False
     table = moved.places.permute(*kept, *reduced).reshape(-1, shape[1] * shape[2])
-    return torch.equal(
-        table.sort(1).values.flatten(), torch.arange(table.numel(), dtype=torch.float64)
-    )
+    places = torch.arange(table.numel(), dtype=torch.float64)
+    return torch.equal(table.sort(1).values.flatten(), places)
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """The entries of one image that a reduction puts together.
+
+    places: int64 [features, entries] of an origin of features, or [channels, rows, columns,
+    entries] of maps, ordered by channel, row and column. channels, kernel: of a window of maps.
+    """
+
+    origin: Value
+    places: Tensor
+    channels: int = 1
+    kernel: tuple[int, int] = (1, 1)
+
+    @property
+    def size(self) -> int:
+        """The number of entries of a window."""
+        return self.places.shape[-1]
+
+    def arranged(self) -> Tensor:
+        """Places [BATCH, ...] of maps in which the windows lie side by side, channel by channel."""
+        own, (height, width) = self.places, self.kernel
+        whole = own.view(*own.shape[:3], self.channels, height, width).permute(0, 3, 1, 4, 2, 5)
+        maps = whole.reshape(
+            own.shape[0] * self.channels, own.shape[1] * height, own.shape[2] * width
+        ).double()
+        count = torch.Size(self.origin.shape).numel()
+        return torch.stack([maps + number * count for number in range(BATCH)])
+
+
+def windows_of(call: Call, moved: Moved, axes: Sequence[int]) -> Windows:
+    """What a reduction over `axes` (0: images) of a moved value puts together.
+
+    Raises Unsupported where images are mixed, or what is left are not maps or features.
+    """
+    kept = [axis for axis in range(moved.places.ndim) if axis not in axes]
+    table = moved.places.permute(*kept, *axes).flatten(len(kept)).sort(-1).values
+    if not kept:
+        raise Unsupported(f"{call.operation} over everything, images included; name the axes")
+    places = _of_one_image(replace(moved, places=table))
+    places = places.unsqueeze(0) if places.ndim == 1 else places
+    if len(moved.origin.shape) == 1 and places.ndim == 2:
+        return Windows(moved.origin, places)
+    if len(moved.origin.shape) != 3 or not 2 <= places.ndim <= 4:
+        raise Unsupported(
+            f"{call.operation} over axes {list(axes)} of {moved.shape}; what is left must be maps "
+            "[channels, height, width] or features"
+        )
+    plane, width = torch.Size(moved.origin.shape[1:]).numel(), moved.origin.shape[2]
+    window = places.flatten(0, -2)[0]
+    channels = len(torch.unique(window // plane))
+    rows = len(torch.unique(window % plane // width))
+    columns = len(torch.unique(window % width))
+    if channels * rows * columns != len(window):
+        raise Unsupported(f"{call.operation} over parts of a map that are no rectangles")
+    laid = _laid_out(places, plane, width)
+    return Windows(moved.origin, laid, channels, (rows, columns))
+
+
+def _laid_out(places: Tensor, plane: int, width: int) -> Tensor:
+    """Windows [channels, rows, columns, entries] from windows along some of these axes."""
+    found = places[..., 0]
+    along = []  # what changes along each axis: 0 channels, 1 rows, 2 columns; None: nothing
+    for axis in range(found.ndim):
+        first = found.narrow(axis, 0, 1)
+        changes = (
+            found // plane != first // plane,
+            found % plane // width != first % plane // width,
+        )
+        kinds = [bool(each.any()) for each in (*changes, found % width != first % width)]
+        along.append(kinds.index(True) if any(kinds) else None)
+    while places.ndim < 4:
+        missing = 0 if along[:1] and along[0] in (1, 2) else 1 if along[-1:] == [2] else 2
+        missing = min(missing, len(along))
+        places = places.unsqueeze(missing)
+        along.insert(missing, None)
+    return places

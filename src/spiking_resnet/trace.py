@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from spiking_resnet.arguments import checked, image_shape
-from spiking_resnet.aten import BUILDERS, TRANSPARENT, remedy
+from spiking_resnet.aten import BUILDERS, FROM_SHAPES, TRANSPARENT, completed, remedy
+from spiking_resnet.aten_clips import COMPARISONS, OF_MASKS
+from spiking_resnet.aten_pools import REDUCTIONS
 from spiking_resnet.calls import (
     BATCH,
     Call,
+    Mask,
     Moved,
     TraceError,
     Unsupported,
@@ -28,9 +31,14 @@ from spiking_resnet.graph import Graph, Input, Node, Output, rename_inputs
 from spiking_resnet.heads import FUNCTIONS as HEADS
 from spiking_resnet.heads import heads, notes, refuse
 from spiking_resnet.logits import evaluating
-from spiking_resnet.moves import BORDERS, MOVES, settled, whole_maps
+from spiking_resnet.moves import BORDERS, MOVES, lacking, settled
+from spiking_resnet.rectifiers import recognised
 from spiking_resnet.sources import module_of, single_precision
 from spiking_resnet.surroundings import undisturbed
+
+_RAW = (  # what a builder fails with on calls that it was not made for
+    *(RuntimeError, TypeError, ValueError, LookupError, AttributeError, NotImplementedError),
+)
 
 
 @checked(shape=image_shape)
@@ -73,7 +81,8 @@ class _Translation:
                 self._translate(call)
         final = self._logits(self.captured.logits)
         self.put(Output(name="output", inputs=(final,), shape=self.nodes[final].shape))
-        return Graph(_reachable(self.nodes), notes(left_out))
+        nodes = {node.name: node for node in recognised(self.nodes.values())}
+        return Graph(_reachable(nodes), notes(left_out))
 
     def _logits(self, end: Any) -> str:
         """The name of the node whose value are the logits [N, K]."""
@@ -114,23 +123,23 @@ class _Translation:
         if call.target is operator.getitem and isinstance(self._of(call), list):
             self.values[call.name] = self._part(call, context)
             return
-        lazy = _is_move(call) or context.operation in (*TRANSPARENT, "mean")
+        lazy = _is_move(call) or context.operation in (*TRANSPARENT, *REDUCTIONS)
         arguments = [self._resolve(argument, lazy) for argument in call.args]
         options = {name: self._resolve(value, lazy) for name, value in call.kwargs.items()}
         given = _flat([*arguments, *options.values()])
-        depends = any(isinstance(argument, Value | Moved) for argument in given)
-        if not depends and callable(call.target):  # a weight computed from parameters
-            self.values[call.name] = call.target(*arguments, **options)
+        depends = any(isinstance(argument, Value | Moved | Mask) for argument in given)
+        if not depends or context.operation in FROM_SHAPES:
+            self.values[call.name] = _constant(call, context, arguments, options)
             return
         try:
             self.values[call.name] = self._made(call, context, arguments, options)
         except Unsupported as reason:
             self._refuse(context, reason)
             self.values[call.name] = self._stand_in(call.meta.get("val"))
-        except RuntimeError:
-            if not self.problems:
-                raise
-            self.values[call.name] = self._stand_in(call.meta.get("val"))  # after a stand-in
+        except _RAW as error:
+            if not self.problems:  # otherwise it may follow from a stand-in
+                self._refuse(context, _not_understood(context, error))
+            self.values[call.name] = self._stand_in(call.meta.get("val"))
 
     def _of(self, call: torch.fx.Node) -> Any:
         """The value of a call's first argument."""
@@ -154,6 +163,8 @@ class _Translation:
         """A value to go on with in the place of a refused one, so that all problems are found."""
         if isinstance(produced, list | tuple):
             return [self._stand_in(entry) for entry in produced]
+        if not isinstance(produced, Tensor):
+            return produced
         shape = tuple(int(size) for size in produced.shape[1:])
         return self.put(Input(name="refused", inputs=(), shape=shape))
 
@@ -172,9 +183,16 @@ class _Translation:
     def _settled(self, name: str) -> Any:
         """The value of an fx name, by a node of its own if it was moved."""
         value = self.values[name]
-        if isinstance(value, Moved):
-            value = self.values[name] = self._settled_value(value)
-        return value
+        if not isinstance(value, Moved):
+            return value
+        node = self._settled_value(value)
+        shape = self.nodes[node].shape
+        if shape == value.shape:
+            self.values[name] = node
+            return node
+        whole = unmoved(Value(node, shape), value.call)  # the user's value lacks an axis of size 1
+        self.values[name] = replace(whole, places=whole.places.view(value.places.shape))
+        return Value(node, shape, lacking(shape, value.shape))
 
     def _settled_value(self, moved: Moved) -> str:
         """The name of the node that has a moved value."""
@@ -190,25 +208,34 @@ class _Translation:
         """What one call computes of values that depend on the image."""
         operation = context.operation
         produced = call.meta.get("val")
+        if operation in TRANSPARENT and isinstance(arguments[0], Mask):
+            return arguments[0]
+        builder = BUILDERS.get(operation)
         if isinstance(produced, Tensor) and not produced.dtype.is_floating_point:
-            raise Unsupported(f"{operation} makes {produced.dtype} of it; keep activations float")
+            if builder is None or operation not in COMPARISONS:
+                raise Unsupported(
+                    f"{operation} makes {produced.dtype} of it; keep activations float"
+                )
+        elif any(isinstance(a, Mask) for a in _flat(arguments)) and operation not in OF_MASKS:
+            raise Unsupported(
+                f"{operation} of a comparison's result, a step; write it with relu or clamp"
+            )
         if operation in TRANSPARENT:
             return self._kept(arguments[0])
         if _is_move(call):
             return _moved(call, context, arguments, options)
-        builder = BUILDERS.get(operation)
         if operation.lstrip("_") in HEADS:
             refuse(call)
         if builder is None:
             raise Unsupported(f"{operation} has no spiking counterpart here. {remedy(operation)}")
-        if isinstance(before := arguments[0], Moved):  # a mean
-            if len(arguments) > 1 and whole_maps(before, arguments[1]):
-                arguments = [before.origin, [2, 3]]
-            else:
-                arguments = [self._resolve(call.args[0], lazy=False), *arguments[1:]]
-        made = builder(context, *arguments, **options)
+        whole, arguments, options = completed(context, arguments, options)
+        made = builder(whole, *arguments, **options)
+        if isinstance(made, Mask):
+            return made
         name = made if isinstance(made, str) else self._put_all(made)
         value = Value(name, self.nodes[name].shape)
+        if operation == "stack":
+            return _stacked(value, context, arguments, options)
         several = isinstance(produced, list | tuple)  # (values, indices) of a pool
         if several or value.shape == context.shape:
             return [name] if several else name
@@ -279,6 +306,34 @@ def _moved(
         return replace(before, places=places, call=context)
     parts = [replace(context, name=f"{context.name}.{i}") for i in range(len(places))]
     return [replace(before, places=p, call=part) for p, part in zip(places, parts, strict=True)]
+
+
+def _stacked(value: Value, call: Call, arguments: list[Any], options: dict[str, Any]) -> Moved:
+    """What stands one after the other along the channels of `value`, on an axis of its own."""
+    axis = options.get("dim", arguments[1] if len(arguments) > 1 else 0)
+    number = len(arguments[0])
+    places = unmoved(value, call).places.unflatten(1, (number, -1))
+    return Moved(value, places.movedim(1, axis), call)
+
+
+def _constant(
+    call: torch.fx.Node, context: Call, arguments: list[Any], options: dict[str, Any]
+) -> Any:
+    """What a call computes of parameters, fixed tensors and the shapes of values alone."""
+    if context.operation in FROM_SHAPES:
+        first = call.meta["val"] if context.operation.endswith("_like") else torch.zeros(())
+        arguments = [torch.zeros(tuple(first.shape)), *arguments[1:]]
+        options = {**options, "device": "cpu"}
+    return call.target(*arguments, **options)  # type: ignore[operator]
+
+
+def _not_understood(call: Call, error: Exception) -> Unsupported:
+    """Why a call that a builder fails on is refused."""
+    return Unsupported(
+        f"{call.operation} as it is called here has no spiking counterpart "
+        f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); "
+        "write it in its plain form"
+    )
 
 
 def _flat(arguments: Sequence[Any]) -> list[Any]:

@@ -235,7 +235,7 @@ def _grids(
     grids = {name: allowed[root(name)] for name in group}
     for node in graph.integrators:
         source = node.inputs[0]
-        grids[node.name] = grids[source] if source in grids else _own_grid(node, bits)
+        grids[node.name] = grids[source] if source in group else _own_grid(node, bits)
     return grids
 
 
