@@ -17,6 +17,7 @@ from spiking_resnet import (
 )
 from spiking_resnet.graph import Fire, Linear, ReLU
 from spiking_resnet.methods import hu2021
+from spiking_resnet.records import as_maps
 from spiking_resnet.trace import TraceError, trace
 
 CHANNELS = torch.tensor([0.6, -0.2, 0.9, 0.4]).view(1, 4, 1, 1)
@@ -50,7 +51,7 @@ def check_traced(net, shape=(3, 6, 6)):
     batch = images(shape=shape)
     graph = trace(net.eval(), shape)
     with torch.inference_mode():
-        assert relative(interpret.logits(graph, batch), net(batch)) < 1e-5
+        assert relative(interpret.logits(graph, as_maps(batch)), net(batch)) < 1e-5
     return graph
 
 

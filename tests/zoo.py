@@ -642,7 +642,7 @@ class Whole(nn.Module):
 
 class Reshaped(nn.Module):
     def forward(self, x):
-        return x.reshape(x.shape[0], 2, 2, 8, 8).sum(1)
+        return torch.relu(x.reshape(x.shape[0], 2, 2, 8, 8)).sum(1)
 
 
 class Joined(nn.Module):

@@ -165,11 +165,11 @@ def device(name: str, value: Any) -> torch.device:
 
 
 def image_shape(name: str, value: Any) -> tuple[int, ...]:
-    """(C, H, W): three numbers of at least 1."""
+    """(C, H, W), (C, L) of a signal or (F,) of features: numbers of at least 1."""
     try:
         sizes = wholes(name, value)
     except InputError:
         sizes = ()
-    if len(sizes) != 3 or min(sizes) < 1:
+    if not 1 <= len(sizes) <= 3 or min(sizes) < 1:
         raise expected(name, value, "give (C, H, W) of one image, such as (3, 224, 224)")
     return sizes

@@ -146,12 +146,16 @@ def completed(
         )
     shape = (*call.shape[:axis], 1, *call.shape[axis:])
     if operation in _POINTWISE:
-        arguments = [_with_axis(a, axis) if isinstance(a, Tensor) else a for a in arguments]
+        arguments = [_with_axis(a, axis) for a in arguments]
+    elif operation in ("cat", "concat"):
+        arguments = [[_with_axis(a, axis) for a in arguments[0]], *arguments[1:]]
     return replace(call, shape=shape), arguments, options
 
 
-def _with_axis(constant: Tensor, axis: int) -> Tensor:
+def _with_axis(constant: Any, axis: int) -> Any:
     """A constant beside values of three axes, [images, 2 more], as beside maps."""
+    if not isinstance(constant, Tensor):
+        return constant
     behind = 3 - axis  # the place of the new axis from the end
     return constant.unsqueeze(-behind) if constant.ndim >= behind else constant
 

@@ -17,7 +17,7 @@ from spiking_resnet.graph import Graph, remarks_of
 from spiking_resnet.heads import with_heads
 from spiking_resnet.logits import own_logits
 from spiking_resnet.methods import Method, named
-from spiking_resnet.records import Calibration, InputError
+from spiking_resnet.records import Calibration, InputError, as_maps
 from spiking_resnet.sources import Model, module_of, path_of, single_precision
 from spiking_resnet.surroundings import undisturbed
 from spiking_resnet.trace import trace
@@ -43,6 +43,7 @@ def convert(
         any device. Or an exported program of free batch size, or the path of an ONNX file that
         holds one; images are [N, C, H, W] even where the file takes [N, H, W, C]. A softmax over
         the classes and a sigmoid at the end are left out.
+        A model of signals [N, C, L] or features [N, F] is taken as one of maps with axes of size 1.
     calibration: training images, normalised as for the model: a tensor [N, C, H, W] or an iterable
         of batches (a tensor, (images, labels), or a dictionary with one image entry), read once.
         The result depends neither on their order nor on how they are batched.
@@ -83,8 +84,8 @@ def _note(normalisation: tuple[Sequence[float], Sequence[float]], channels: int)
 def traced_alike(model: Model, images: Tensor) -> Graph:
     """The traced graph of a model (see `convert`), which gave the model's own logits.
 
-    images: [N, C, H, W], as the model takes them; some of them are compared, in batches of several
-    sizes. Raises what `convert` raises.
+    images: [N, C, H, W] (or [N, C, L], or [N, F]), as the model takes them; some of them are
+    compared, in batches of several sizes. Raises what `convert` raises.
     """
     shape = tuple(images.shape[1:])
     if (path := path_of(model)) is None:
@@ -92,7 +93,8 @@ def traced_alike(model: Model, images: Tensor) -> Graph:
         traced = trace(network, shape)
         _compare(traced, images, (BATCH, 1, 3), lambda few: own_logits(network, few))
     else:
-        file = read(path, shape)
+        images = as_maps(images)
+        file = read(path, tuple(images.shape[1:]))
         traced, sizes = graph_of(file), (2,) if file.batch else (2, 1)
         layout = layout_of(traced)
         _compare(traced, images, sizes, lambda few: reference_logits(file, few, layout))
@@ -130,7 +132,7 @@ def _compare(
                 raise
             continue
         with undisturbed():
-            found = with_heads(traced, interpret.logits(traced, few))
+            found = with_heads(traced, interpret.logits(traced, as_maps(few)))
         error = float((found - expected).abs().max())
         if not error <= TOLERANCE * max(float(expected.abs().max()), 1e-6):
             raise TraceError(_difference(error, size, sizes[0]))

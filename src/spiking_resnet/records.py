@@ -2,7 +2,7 @@
 
 import heapq
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from math import sqrt
@@ -237,7 +237,8 @@ class Calibration:
     source: a tensor [N, C, H, W], or any iterable of batches: a tensor, (images, labels), or a
     dictionary with one image entry [N, C, H, W]. It is read once. Batches are cut anew, all of one
     size, so that what is measured does not depend on how the source was batched.
-    first: the source's first batch. shape: (C, H, W) of every image.
+    Features [N, F] and signals [N, C, L] are taken as maps with axes of size 1 (`as_maps`).
+    first: the source's first batch as it was given. shape: (C, H, W) of every image.
     """
 
     BATCH = 50
@@ -249,8 +250,8 @@ class Calibration:
         if first is None or len(first) == 0:
             raise InputError("the calibration set is empty: give it some training images")
         self.first = first
-        self.shape: tuple[int, ...] = tuple(first.shape[1:])
-        self._stream = itertools.chain([first], stream)
+        self._stream = (as_maps(images) for images in itertools.chain([first], stream))
+        self.shape: tuple[int, ...] = map_shape(first.shape)[1:]
 
     def batches(self) -> Iterator[tuple[Tensor, int]]:
         """(images [BATCH, C, H, W], how many of them are real): the last batch ends in zeros."""
@@ -285,13 +286,37 @@ def _called_back(parts: Iterable[Any], modes: Modes) -> Iterator[Tensor]:
             part = next(source, end)
         if part is end:
             return
-        yield images_of(part)
+        yield given_images(part)
+
+
+def as_maps(images: Tensor) -> Tensor:
+    """Images as a network takes them: features [N, F] as [N, F, 1, 1], signals [N, C, L] as
+    [N, C, 1, L], and [N, C, H, W] as they are.
+    """
+    return images.reshape(map_shape(images.shape))
+
+
+def map_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape (N, C, H, W) that `as_maps` gives images of `shape`."""
+    if len(shape) == 3:
+        return (*shape[:2], 1, shape[2])
+    return (*shape, *[1] * (4 - len(shape)))
 
 
 def images_of(batch: Any) -> Tensor:
-    """The float32 images [N, C, H, W] of one batch (a tensor, a pair, or a dictionary)."""
+    """The float32 images [N, C, H, W] of one batch (a tensor, a pair, or a dictionary).
+
+    Features [N, F] and signals [N, C, L] are maps with axes of size 1 (`as_maps`).
+    """
+    return as_maps(given_images(batch))
+
+
+def given_images(batch: Any) -> Tensor:
+    """The float32 images of one batch, as they were given: [N, C, H, W], [N, C, L] or [N, F]."""
     if isinstance(batch, Mapping):
-        found = [v for v in batch.values() if isinstance(v, Tensor) and v.ndim == 4]
+        images = [v for v in batch.values() if isinstance(v, Tensor) and v.ndim == 4]
+        signals = (v for v in batch.values() if isinstance(v, Tensor) and v.is_floating_point())
+        found = images or [v for v in signals if v.ndim in (2, 3)]
         if len(found) != 1:
             raise InputError(f"a batch's dictionary has {len(found)} image entries instead of one")
         batch = found[0]
@@ -303,11 +328,16 @@ def images_of(batch: Any) -> Tensor:
 
 
 def as_images(batch: Tensor) -> Tensor:
-    """The pixels [N, C, H, W] of a tensor as float32, where they are; InputError for no images."""
+    """The pixels of a tensor as float32, where they are; InputError for no images.
+
+    batch: [N, C, H, W], or signals [N, C, L], or features [N, F].
+    """
     if kind := _unusual(batch):
         raise InputError(f"a batch is a {kind} tensor: give the pixels as plain float32")
-    if batch.ndim != 4:
-        raise InputError(f"a batch has shape {tuple(batch.shape)}, not [N, C, H, W]")
+    if not 2 <= batch.ndim <= 4:
+        raise InputError(
+            f"a batch has shape {tuple(batch.shape)}, not [N, C, H, W] (or [N, C, L], or [N, F])"
+        )
     if not batch.dtype.is_floating_point:
         raise InputError(f"images are {batch.dtype}: normalise them to float as for the network")
     batch = batch.detach().resolve_neg().float()

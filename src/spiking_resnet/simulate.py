@@ -13,7 +13,15 @@ from spiking_resnet.engines import cpu, interpreter, kernels, layerwise
 from spiking_resnet.engines.plan import OutOfRange, Plan, Result
 from spiking_resnet.graph import Fire, Graph, MaxPool, Output
 from spiking_resnet.passes.snap import MANTISSA, exact_steps
-from spiking_resnet.records import UNRELIABLE, InputError, LayerCount, Run, Trains, as_images
+from spiking_resnet.records import (
+    UNRELIABLE,
+    InputError,
+    LayerCount,
+    Run,
+    Trains,
+    as_images,
+    as_maps,
+)
 from spiking_resnet.surroundings import undisturbed
 
 LONG = 350  # time steps at which rates have settled (the paper's longest)
@@ -47,7 +55,8 @@ def simulate(
     """The run of a spiking network over `steps` time steps, read out at every step of `record`.
 
     steps: None for the T that the network is made for (`Graph.made_for`), or 350 if it serves any.
-    images: float [N, C, H, W], normalised as for the artificial network, on the device to run on.
+    images: float [N, C, H, W] (or [N, C, L], or [N, F], as the network takes them), normalised as
+    for the artificial network, on the device to run on.
     record: ascending steps; `steps` itself is always the last. engine: a name from ENGINES or
     "auto". trains: layers whose spikes [T, N, ...] are kept. window: the most time steps to hold
     in memory at once (None: as the engine likes). neurons: layers whose spikes are counted neuron
@@ -62,7 +71,7 @@ def simulate(
     """
     steps = usual(graph) if steps is None else steps
     with undisturbed():
-        images = as_images(images)
+        images = as_maps(as_images(images))
         record = _check(graph, images, steps, record, {*trains, *neurons}, window)
         name, module = choose(graph, engine, images.device)
         watch = _to_watch(graph, images, record[-1])

@@ -32,6 +32,7 @@ from spiking_resnet.heads import FUNCTIONS as HEADS
 from spiking_resnet.heads import heads, notes, refuse
 from spiking_resnet.logits import evaluating
 from spiking_resnet.moves import BORDERS, MOVES, lacking, settled
+from spiking_resnet.records import map_shape
 from spiking_resnet.rectifiers import recognised
 from spiking_resnet.sources import module_of, single_precision
 from spiking_resnet.surroundings import undisturbed
@@ -45,6 +46,8 @@ _RAW = (  # what a builder fails with on calls that it was not made for
 @undisturbed()
 def trace(model: nn.Module | torch.export.ExportedProgram, shape: Sequence[int]) -> Graph:
     """The graph that `model` computes in inference on images of `shape` (C, H, W).
+
+    Signals (C, L) and features (F,) are maps with axes of size 1: (C, 1, L) and (F, 1, 1).
 
     The model may be in training mode, on any device, in any precision, wrapped in DataParallel,
     compiled, or an exported program of free batch size; it is left as it was. A softmax or sigmoid
@@ -74,7 +77,7 @@ class _Translation:
                 if call.name in constants:
                     self.values[call.name] = constants[call.name].detach()
                 else:
-                    self.values[call.name] = self.put(Input(name="input", inputs=(), shape=shape))
+                    self.values[call.name] = self._image(shape, call)
             elif call in left_out:
                 self.values[call.name] = self._kept(self._resolve(call.args[0], lazy=True))
             elif call.op == "call_function" and "_assert" not in str(call.target):
@@ -83,6 +86,15 @@ class _Translation:
         self.put(Output(name="output", inputs=(final,), shape=self.nodes[final].shape))
         nodes = {node.name: node for node in recognised(self.nodes.values())}
         return Graph(_reachable(nodes), notes(left_out))
+
+    def _image(self, shape: tuple[int, ...], call: torch.fx.Node) -> Any:
+        """The value of the network's input of `shape`: maps, or what they look like to the user."""
+        whole = map_shape((BATCH, *shape))[1:]
+        name = self.put(Input(name="input", inputs=(), shape=whole))
+        if whole == shape:
+            return name
+        image = unmoved(Value(name, whole), Call(call.name, shape, "", "input"))
+        return replace(image, places=image.places.view(BATCH, *shape))
 
     def _logits(self, end: Any) -> str:
         """The name of the node whose value are the logits [N, K]."""
