@@ -165,11 +165,20 @@ def device(name: str, value: Any) -> torch.device:
 
 
 def image_shape(name: str, value: Any) -> tuple[int, ...]:
-    """(C, H, W), (C, L) of a signal or (F,) of features: numbers of at least 1."""
+    """(C, H, W): three numbers of at least 1."""
+    return _sizes(name, value, fewest=3)
+
+
+def input_shape(name: str, value: Any) -> tuple[int, ...]:
+    """(C, H, W) of an image, (C, L) of a signal or (F,) of features: numbers of at least 1."""
+    return _sizes(name, value, fewest=1)
+
+
+def _sizes(name: str, value: Any, fewest: int) -> tuple[int, ...]:
     try:
         sizes = wholes(name, value)
     except InputError:
         sizes = ()
-    if not 1 <= len(sizes) <= 3 or min(sizes) < 1:
+    if not fewest <= len(sizes) <= 3 or min(sizes) < 1:
         raise expected(name, value, "give (C, H, W) of one image, such as (3, 224, 224)")
     return sizes

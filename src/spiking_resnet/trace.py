@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spiking_resnet.arguments import checked, image_shape
+from spiking_resnet.arguments import checked, input_shape
 from spiking_resnet.aten import BUILDERS, FROM_SHAPES, TRANSPARENT, completed, remedy
 from spiking_resnet.aten_clips import COMPARISONS, OF_MASKS
 from spiking_resnet.aten_pools import REDUCTIONS
@@ -42,7 +42,7 @@ _RAW = (  # what a builder fails with on calls that it was not made for
 )
 
 
-@checked(shape=image_shape)
+@checked(shape=input_shape)
 @undisturbed()
 def trace(model: nn.Module | torch.export.ExportedProgram, shape: Sequence[int]) -> Graph:
     """The graph that `model` computes in inference on images of `shape` (C, H, W).
