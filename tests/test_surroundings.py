@@ -81,7 +81,14 @@ SURROUNDINGS = {
     "meta by default": lambda: torch.device("meta"),
     "products in bfloat16": lowered_products,
 }
-every_surrounding = pytest.mark.parametrize("around", SURROUNDINGS.values(), ids=SURROUNDINGS)
+SELDOM = ("inference mode", "products in bfloat16")
+every_surrounding = pytest.mark.parametrize(
+    "around",
+    [
+        pytest.param(around, id=name, marks=[pytest.mark.slow] if name in SELDOM else [])
+        for name, around in SURROUNDINGS.items()
+    ],
+)
 
 
 def net(activation=nn.ReLU):
