@@ -31,7 +31,7 @@ from spiking_resnet.graph import (
     Slice,
 )
 from spiking_resnet.neurons import IntegrateAndFire
-from spiking_resnet.passes.snap import INPUT_GRID, _bounds, _largest
+from spiking_resnet.passes.snap import INPUT_GRID, bounds_of, largest
 
 LIMIT = 3.0  # of pixels
 SIZES = [(1, 1), (1, 7), (5, 1), (3, 3), (4, 9), (7, 5), (8, 8), (6, 11), (16, 16), (2, 33)]
@@ -60,12 +60,12 @@ class Drawn:
             self.rng.choice(steps)()
         self.read_out()
         made = Graph(tuple(self.nodes))
-        bounds = _bounds(made)
+        bounds = bounds_of(made)
 
         def bounded(node):
             if not isinstance(node, Fire | MaxPool | Output):
                 return node
-            return replace(node, step_bound=_largest(bounds[node.inputs[0]]))
+            return replace(node, step_bound=largest(bounds[node.inputs[0]]))
 
         return made.with_nodes(bounded(node) for node in made.nodes)
 

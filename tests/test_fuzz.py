@@ -17,6 +17,7 @@ from spiking_resnet.simulate import ENGINES
 COUNT = int(os.environ.get("FUZZ_GRAPHS", "32"))
 FIRST = int(os.environ.get("FUZZ_FIRST", "0"))  # of the seeds
 PART = 4  # graphs in a test
+LONG = 500  # steps: beyond what most of them are exact for
 BRIGHTNESS = [1e-3, 0.3, 1.0, 1.0, 1.0, 3.0, 1e3, 1e6]  # of an image; 1 is as in calibration
 
 
@@ -130,12 +131,12 @@ def test_the_same_graph_again_in_other_ways(seeds):
         case = Case(seed)
         if "cpu" not in case.engines:
             continue
-        long = simulate(case.graph, case.images, 2000, engine="layerwise")
+        long = simulate(case.graph, case.images, LONG, engine="layerwise")
         for threads in (1, 3):
             with using("avx512", None, threads):
                 case.run("auto", record=(1,))
                 case.check("auto", f"{threads} threads, after one step")
-                again = simulate(case.graph, case.images, 2000)
+                again = simulate(case.graph, case.images, LONG)
                 assert again.exact == long.exact, seed
                 if long.exact:
                     assert torch.equal(again.logits, long.logits), seed
