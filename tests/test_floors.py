@@ -11,7 +11,7 @@ import spiking_resnet
 
 ROOT = Path(spiking_resnet.__file__).parent
 FLOORS = [
-    ("machine", "labels", "neurons", "files", "paired", "surroundings"),
+    ("machine", "labels", "neurons", "files", "paired", "printable", "surroundings"),
     ("graph.nodes", "graph.rules"),
     ("graph.fields", "graph.values", "graph.shapes", "graph.notes"),
     ("graph.checks",),

@@ -24,10 +24,13 @@ from spiking_resnet.ann.remarks import Remark
 from spiking_resnet.ann.train import TrainError
 from spiking_resnet.cli.signals import exit_code, stoppable
 from spiking_resnet.cli.stream import Stream, take_numbers
+from spiking_resnet.printable import printable
 
 _shown = Stream("stdout")
-out = Console(file=cast(IO[str], _shown), highlight=False)
-err = Console(file=cast(IO[str], Stream("stderr")), highlight=False)
+# No markup: "[red]" may be the name of a layer.
+_STYLE: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+out = Console(file=cast(IO[str], _shown), **_STYLE)
+err = Console(file=cast(IO[str], Stream("stderr")), **_STYLE)
 
 EXIT_SYSTEM, EXIT_USER = 1, 2
 _EXPECTED = (ValueError, TrainError, OSError, MemoryError)
@@ -105,12 +108,12 @@ def say(text: str = "") -> None:
     """Nothing; prints lines as they are, in what characters the terminal has."""
     if not out.encoding.lower().startswith("utf"):
         text = text.translate(_PLAIN)
-    out.print(Text(text), soft_wrap=True)
+    out.print(Text(printable(text, keep="\n")), soft_wrap=True)
 
 
 def warn(text: str) -> None:
     """Nothing; prints a warning to standard error."""
-    err.print(Text(f"warning: {text}", style="yellow"), soft_wrap=True)
+    err.print(Text(printable(f"warning: {text}", keep="\n"), style="yellow"), soft_wrap=True)
 
 
 @contextmanager
@@ -135,7 +138,7 @@ def _remarks_shown() -> Iterator[None]:
 
 def say_error(text: str) -> None:
     """Nothing; prints an error to standard error."""
-    err.print(Text(f"error: {text}", style="bold red"), soft_wrap=True)
+    err.print(Text(printable(f"error: {text}", keep="\n"), style="bold red"), soft_wrap=True)
 
 
 @contextmanager
@@ -161,14 +164,14 @@ def evaluation_bar(images: int) -> Iterator[Callable[[int, int], None]]:
 def work_bar() -> Iterator[Callable[[str, int, int], None]]:
     """A function of (what is being done, work done, all work) that draws it, with the time left."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(bar_width=20), TaskProgressColumn(),
-        TimeElapsedColumn(), TextColumn("left:"), TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(bar_width=20),
+        TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left:"), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=err, transient=True, speed_estimate_period=3600) as bar:
         task = bar.add_task("looking through the images", total=None)
 
         def show(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
+            bar.update(task, description=printable(what), completed=done, total=total)
 
         with _telling(lambda: f"{bar.tasks[task].percentage:.0f} % of the work is done"):
             yield show

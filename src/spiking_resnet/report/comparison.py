@@ -8,7 +8,7 @@ from spiking_resnet.compare import Comparison, Row
 from spiking_resnet.fairness import Facts
 from spiking_resnet.judging import Reading
 from spiking_resnet.records import Curve, Point
-from spiking_resnet.report.table import count
+from spiking_resnet.report.table import cells, count, titled
 from spiking_resnet.tune import Tuning
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def render(block: Block, width: int = 120) -> "Table":
     from rich.table import Table
 
     table = Table(
-        title=block.title,
+        title=titled(block.title),
         title_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 1 if block.fits(width, 2) else 0, 0, 0),
@@ -117,7 +117,7 @@ def render(block: Block, width: int = 120) -> "Table":
     for position, heading in enumerate(block.headings):
         table.add_column(heading, justify="right" if position else "left", no_wrap=True)
     for row in block.rows:
-        table.add_row(*row, style="bold" if row[0] == "ANN" else None)
+        table.add_row(*cells(row), style="bold" if row[0] == "ANN" else None)
     return table
 
 

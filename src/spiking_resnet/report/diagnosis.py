@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from spiking_resnet.diagnose import OWN, Diagnosis, LayerError
+from spiking_resnet.report.table import cells, titled
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,7 +33,7 @@ def render(diagnosis: Diagnosis, title: str = "") -> "Table":
     from rich.table import Table
 
     table = Table(
-        box=SIMPLE, title=title or None, caption=EXPLANATION, caption_justify="left",
+        box=SIMPLE, title=titled(title), caption=EXPLANATION, caption_justify="left",
         padding=(0, 1, 0, 0),
     )  # fmt: skip
     table.add_column("population", overflow="fold")
@@ -41,7 +42,7 @@ def render(diagnosis: Diagnosis, title: str = "") -> "Table":
     marked = _worst_rows(diagnosis)
     for layer in diagnosis.layers:
         style = "bold red" if layer.name in marked else ""
-        table.add_row(*_row(layer, layer.name in marked), style=style)
+        table.add_row(*cells(_row(layer, layer.name in marked)), style=style)
     return table
 
 

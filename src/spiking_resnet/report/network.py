@@ -4,7 +4,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from spiking_resnet.inspection import FOLDED, SIGNED, Inspection, NodeFacts, Population, Range
-from spiking_resnet.report.table import count
+from spiking_resnet.report.table import cells, count
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,8 +42,8 @@ def populations(found: Inspection, width: int = 120) -> "Table":
     for heading in shown:
         table.add_column(heading, justify="right", no_wrap=True)
     for one in found.populations:
-        cells = _population(one)
-        table.add_row(one.name, *(cells[heading] for heading in shown))
+        facts = _population(one)
+        table.add_row(*cells((one.name, *(facts[heading] for heading in shown))))
     return table
 
 
@@ -76,7 +76,7 @@ def nodes(found: Inspection, width: int = 120) -> "Table":
     for heading in ("line", "in conversion") if wide else ():
         table.add_column(heading, overflow="fold")
     for node in found.nodes:
-        table.add_row(*(_node(node) if wide else _node(node)[:-2]))
+        table.add_row(*cells(_node(node) if wide else _node(node)[:-2]))
     table.add_section()
     total = found.total
     sums = (total.parameters, total.neurons, total.macs, total.synapses)

@@ -1,12 +1,14 @@
 """Tables of a curve: for a terminal, and as Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from spiking_resnet.printable import printable
 from spiking_resnet.records import Curve, Point
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 HEADINGS = ("T", "accuracy", "95 % interval", "loss", "agreement", "spikes/image", "rate")
 WITH_TOP5 = ("T", "top-1 %", "95 % range", "top-5 %", "loss", "agree %", "spikes", "rate %")
@@ -25,6 +27,20 @@ WITH_ERROR_EXPLANATION = (
     "T: time steps. error: mean squared, from the targets. distance: mean squared, from the ANN's "
     "outputs. rate: spikes per neuron and step."
 )
+
+
+def cells(row: Iterable[str]) -> list["Text"]:
+    """A row of a table as it is written: no markup, no control characters."""
+    from rich.text import Text
+
+    return [Text(printable(cell)) for cell in row]
+
+
+def titled(title: str) -> "Text | None":
+    """A table's title as it is written."""
+    from rich.text import Text
+
+    return Text(printable(title), style="table.title") if title else None
 
 
 def headings(curve: Curve) -> tuple[str, ...]:
@@ -54,14 +70,14 @@ def render(curve: Curve, title: str = "") -> "Table":
     from rich.table import Table
 
     caption = f"{_conditions(curve)}\n{explanation(curve)}"
-    table = Table(title=title or None, caption=caption, caption_justify="left")
-    for heading in headings(curve):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = Table(title=titled(title), caption=caption, caption_justify="left")
+    for column in headings(curve):
+        table.add_column(column, justify="right", no_wrap=True)
     for row in rows(curve):
-        table.add_row(*row)
+        table.add_row(*cells(row))
     if _knows_ann(curve):
         table.add_section()
-        table.add_row(*_ann_row(curve), style="bold")
+        table.add_row(*cells(_ann_row(curve)), style="bold")
     return table
 
 
