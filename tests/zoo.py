@@ -595,15 +595,6 @@ class Gate(nn.Module):
         return x * torch.sigmoid(self.conv(x))
 
 
-class Softmax(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.inner = sequence(features=4)
-
-    def forward(self, x):
-        return self.inner(x).softmax(1)
-
-
 class Norm(nn.Module):
     def __init__(self):
         super().__init__()
@@ -661,7 +652,6 @@ REFUSED = [
         IMAGE,
         "statistics of each batch",
     ),
-    ("softmax_at_end", Softmax, IMAGE, "softmax"),
     ("layer_norm", lambda: sequence(Norm(), features=4), IMAGE, "layer_norm"),
     ("every_other_image", lambda: sequence(EveryOther(), features=4), IMAGE, "batch"),
     ("first_image_only", lambda: sequence(FirstOnly(), features=4), IMAGE, "batch"),

@@ -68,6 +68,7 @@ class Call:
     shape: tuple[int, ...]
     source: str
     operation: str = ""
+    layer: str = ""  # the kind of torch's module that made it
 
     def base(self, *inputs: Value) -> dict[str, Any]:
         """The fields common to all nodes. Raises Unsupported where an input is a constant."""
@@ -142,6 +143,15 @@ def name_of(call: torch.fx.Node) -> str:
     if path and kind.startswith(_LEAVES) and ".container." not in kind:
         return path
     return f"{path}.{operation}" if path else operation
+
+
+def layer_of(call: torch.fx.Node) -> str:
+    """The kind of torch's own module that made the call, such as "LocalResponseNorm"; or empty."""
+    stack = list((call.meta.get("nn_module_stack") or {}).values())
+    kind = stack[-1][1] if stack else ""
+    kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__name__}"
+    own = kind.startswith(_LEAVES) and ".container." not in kind
+    return kind.rsplit(".", 1)[-1] if own else ""
 
 
 def source_of(call: torch.fx.Node) -> str:

@@ -20,6 +20,7 @@ from spiking_resnet.calls import (
     TraceError,
     Unsupported,
     Value,
+    layer_of,
     name_of,
     operation_of,
     shape_of,
@@ -131,7 +132,8 @@ class _Translation:
 
     def _translate(self, call: torch.fx.Node) -> None:
         """Adds what one ATen call computes, or notes why it cannot."""
-        context = Call(name_of(call), shape_of(call), source_of(call), operation_of(call))
+        named = (name_of(call), shape_of(call), source_of(call), operation_of(call))
+        context = Call(*named, layer=layer_of(call))
         if call.target is operator.getitem and isinstance(self._of(call), list):
             self.values[call.name] = self._part(call, context)
             return
@@ -169,7 +171,10 @@ class _Translation:
     def _refuse(self, call: Call, reason: Unsupported) -> None:
         """Notes why a call cannot be converted."""
         source = f" ({call.source})" if call.source else ""
-        self.problems.append(f"{call.name!r}{source}: {reason}")
+        layer = f"{call.layer}: " if call.layer else ""
+        culprit = f"{call.name!r}{source}: {layer}"
+        if not (layer and any(found.startswith(culprit) for found in self.problems)):
+            self.problems.append(f"{culprit}{reason}")  # once for all that a layer consists of
 
     def _stand_in(self, produced: Any) -> Any:
         """A value to go on with in the place of a refused one, so that all problems are found."""
