@@ -237,7 +237,9 @@ def _same(one: Any, other: Any, like: Value) -> bool:
     """Whether two values, or constants beside values like `like`, are the same."""
     if isinstance(one, Value) or isinstance(other, Value):
         return isinstance(one, Value) and isinstance(other, Value) and one.name == other.name
-    whole = [alike(torch.as_tensor(each).cpu().double(), like.shape) for each in (one, other)]
+    whole = [
+        alike(torch.as_tensor(each, dtype=torch.float64).cpu(), like.shape) for each in (one, other)
+    ]
     first, second = whole
     return first is not None and second is not None and torch.equal(first, second)
 

@@ -338,8 +338,12 @@ def _constant(
 ) -> Any:
     """What a call computes of parameters, fixed tensors and the shapes of values alone."""
     if context.operation in FROM_SHAPES:
-        first = call.meta["val"] if context.operation.endswith("_like") else torch.zeros(())
-        arguments = [torch.zeros(tuple(first.shape)), *arguments[1:]]
+        first = (
+            call.meta["val"]
+            if context.operation.endswith("_like")
+            else torch.zeros((), dtype=torch.float32)
+        )
+        arguments = [torch.zeros(tuple(first.shape), dtype=torch.float32), *arguments[1:]]
         options = {**options, "device": "cpu"}
     return call.target(*arguments, **options)  # type: ignore[operator]
 
