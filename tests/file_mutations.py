@@ -20,6 +20,7 @@ from torch import nn
 import spiking_resnet as sr
 from spiking_resnet import interpret, store
 from spiking_resnet.graph import Fire
+from spiking_resnet.passes.gate import gate_neurons
 from spiking_resnet.simulate import ENGINES as KNOWN
 
 STEPS, SHAPE = 8, (2, 6, 6)
@@ -60,7 +61,9 @@ NETWORKS = {
     "differential": lambda: _made(sr.methods.differential(steps=STEPS, levels=2)),
     "dcgs": lambda: _made(sr.methods.dcgs(steps=STEPS, levels=2), pool=False),
     "serial": lambda: _made(sr.methods.calibrated(steps=STEPS, waits=True)),
-    "gated": lambda: _made(sr.methods.qcfs(steps=STEPS, gate="srp", pre_steps=2), pool=False),
+    "gated": lambda: gate_neurons(
+        _made(sr.methods.hu2021(steps=STEPS, readout="membrane"), pool=False), "srp", 2
+    ),
 }
 
 NUMBERS = (-1, 0, 2, 2**31, 2**62, 1e300, -1.5, 0.5, float("nan"), float("inf"))
