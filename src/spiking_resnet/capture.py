@@ -131,13 +131,20 @@ def _check_shapes(graph: torch.fx.Graph, model: str) -> None:
         produced = call.meta.get("val")
         for value in produced if isinstance(produced, list | tuple) else [produced]:
             sizes = value.shape if isinstance(value, Tensor) else (value,)
-            if any(isinstance(size, torch.SymInt | torch.SymFloat) for size in sizes):
+            if any(_is_unknown(size) for size in sizes):
                 line = source_of(call)
                 raise TraceError(
                     f"{model} cannot be captured: what {operation_of(call)} makes depends on the "
                     f"values of the images{f' ({line})' if line else ''}. The forward pass must be "
                     "the same operations for every image"
                 )
+
+
+def _is_unknown(size: Any) -> bool:
+    """Whether a size is a symbol that capture has found no number for."""
+    if isinstance(size, torch.SymInt):
+        return size.node.maybe_as_int() is None
+    return isinstance(size, torch.SymFloat)
 
 
 def _write_out(graph: torch.fx.Graph, device: str) -> None:
