@@ -404,3 +404,29 @@ def test_images_of_another_shape_are_still_refused():
         simulate(snn, images(2, (21,)), 8)
     with pytest.raises(InputError, match="shape"):
         simulate(snn, torch.zeros(20), 8)
+
+
+class Chosen(nn.Module):
+    """Channels by a buffer, as a boolean mask or as places."""
+
+    def __init__(self, choose):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.next, self.fc = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+        self.register_buffer("kept", torch.tensor([1.0, 0.0, 1.0, 1.0]))
+        self.choose = choose
+
+    def forward(self, x):
+        chosen = self.choose(self.stem(x), self.kept)
+        return self.fc(F.relu(self.next(F.relu(chosen))).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "choose",
+    [
+        lambda x, kept: x[:, kept.bool()],
+        lambda x, kept: x.index_select(1, kept.nonzero().flatten()),
+    ],
+)
+def test_channels_are_chosen_by_buffers(choose):
+    check_traced(Chosen(choose))

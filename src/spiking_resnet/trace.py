@@ -145,6 +145,9 @@ class _Translation:
         if not depends or context.operation in FROM_SHAPES:
             self.values[call.name] = _constant(call, context, arguments, options)
             return
+        if isinstance(size := call.meta.get("val"), int | torch.SymInt):  # of a value's shape
+            self.values[call.name] = int(size)
+            return
         try:
             self.values[call.name] = self._made(call, context, arguments, options)
         except Unsupported as reason:
