@@ -171,18 +171,19 @@ def killed(server, place, name, times, seed):
     whole, folder = (place / f"{name} {seed} {kind}" for kind in ("whole", "killed"))
     for each in (whole, folder):
         each.mkdir()
-    code, seconds = server.call(whole, arguments)
-    assert code == 0, (place / "log").read_text()
+    ends, seconds = server.call(whole, arguments)
+    expected = 1 if name == "tune" else 0  # no method is so good
+    assert ends == expected, (place / "log").read_text()
     reached, stopped = (0, 0), 0
     for _ in range(times):
         code, _ = server.call(folder, arguments, 0.02 + dice.random() * seconds)
-        assert code in (0, -9)
+        assert code in (ends, -9)
         stopped += code == -9
         now = done(folder)
         assert now >= reached
         reached = now
     code, again = server.call(folder, arguments)
-    assert code == 0, (place / "log").read_text()
+    assert code == ends, (place / "log").read_text()
     print(
         f"{name}: {seconds:.2f} s, {stopped} of {times} killed, then {again:.2f} s; {reached}",
         flush=True,
