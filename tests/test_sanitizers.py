@@ -19,12 +19,19 @@ import pytest
 from spiking_resnet.engines import kernels
 kernels.folder = Path(sys.argv[1])
 assert kernels.library() is not None
-sys.exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", sys.argv[2], "-k", sys.argv[3]]))
+sys.exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", *sys.argv[2:]]))
 """
+GRAPHS = "200"  # random ones
+CHOSEN = "geometry or steps or threads or resets or planes or cut"
 
 
 @pytest.mark.slow
-def test_the_kernels_run_clean_under_sanitizers(tmp_path):
+@pytest.mark.parametrize(
+    "chosen",
+    [("test_engines_native.py", "-k", CHOSEN), ("test_fuzz.py", "-k", "not worth")],
+    ids=["by hand", "random graphs"],
+)
+def test_the_kernels_run_clean_under_sanitizers(tmp_path, chosen):
     if shutil.which("g++") is None:
         pytest.skip("needs g++")
     library = tmp_path / "_cpu_kernels.so"
@@ -37,10 +44,12 @@ def test_the_kernels_run_clean_under_sanitizers(tmp_path):
         **os.environ,
         "LD_PRELOAD": " ".join(found.stdout.strip() for found in preload),
         "ASAN_OPTIONS": "detect_leaks=0",
+        "FUZZ_GRAPHS": GRAPHS,
     }
-    chosen = "geometry or steps or threads or resets or planes or cut"
+    file, *options = chosen
     done = subprocess.run(
-        [sys.executable, "-c", RUN, str(tmp_path), str(HERE / "test_engines_native.py"), chosen],
+        [sys.executable, "-c", RUN, str(tmp_path), str(HERE / file), *options],
         env=environment, cwd=HERE.parent, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    print(done.stdout[-500:])
