@@ -167,7 +167,7 @@ TRANSPARENT = {  # what changes nothing in inference
 
 FROM_SHAPES = {  # constants of which the arguments say the shape, or nothing
     *("zeros_like", "ones_like", "full_like", "empty_like"),
-    *("new_zeros", "new_ones", "new_full", "new_empty"),
+    *("new_zeros", "new_ones", "new_full", "new_empty", "fill", "zero"),
 }
 
 _REMEDIES = {

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from spiking_resnet import logits
+from spiking_resnet.aliases import shared_writes
 from spiking_resnet.calls import BATCH, TraceError, operation_of, source_of, user_line
 
 _BLOCKS = ("wrap_with_set_grad_enabled", "wrap_with_autocast")
@@ -53,6 +54,7 @@ def captured(model: nn.Module, shape: tuple[int, ...]) -> Captured:
             f"{_reason(error)}{_where(error)}. {_remedy(error)}"
         ) from error
     _write_out(program.graph, example.device.type)
+    program = _functional(program, type(model).__name__)
     _check_shapes(program.graph, type(model).__name__)
     signature = program.graph_signature
     state: dict[str, Any] = {**program.constants, **program.state_dict}
@@ -100,6 +102,8 @@ def _reason(error: Exception) -> str:
         return type(error).__name__
     if any(sign in f"{type(error).__name__} {error}" for sign in _ON_VALUES):
         return "it decides by the values of the images, or makes Python numbers of them"
+    if "fake tensor in the exported program" in str(error):
+        return "it takes .data of a value, or keeps one between calls"
     return re.split(r"\. (?:See|If you|Maybe|Please) |\(unhinted", lines[0])[0].rstrip(". ")
 
 
@@ -123,6 +127,24 @@ def _remedy(error: Exception) -> str:
         "The forward pass must be the same operations for every image (no branch on values), "
         "take one image batch [N, C, H, W] and fit this image size"
     )
+
+
+def _functional(program: torch.export.ExportedProgram, model: str) -> torch.export.ExportedProgram:
+    """The program; where views are written to, one that computes the same without such writes."""
+    writes = shared_writes(program.graph)
+    if not writes:
+        return program
+    try:
+        program.graph_module.recompile()
+        with torch.no_grad(), _quiet():
+            return program.run_decompositions({})
+    except Exception as error:
+        line = source_of(writes[0])
+        raise TraceError(
+            f"{model} cannot be captured: {operation_of(writes[0])}_ changes in place what is read "
+            f"again under another name{f' ({line})' if line else ''}, and that cannot be followed "
+            f"({_reason(error)}). Write it out of place: join the parts with torch.cat"
+        ) from error
 
 
 def _check_shapes(graph: torch.fx.Graph, model: str) -> None:

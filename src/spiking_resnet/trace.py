@@ -12,6 +12,7 @@ from spiking_resnet.arguments import checked, input_shape
 from spiking_resnet.aten import BUILDERS, FROM_SHAPES, TRANSPARENT, completed, remedy
 from spiking_resnet.aten_clips import COMPARISONS, OF_MASKS
 from spiking_resnet.aten_pools import REDUCTIONS
+from spiking_resnet.aten_writes import SOURCES, Written, written
 from spiking_resnet.calls import (
     BATCH,
     Call,
@@ -137,12 +138,13 @@ class _Translation:
         if call.target is operator.getitem and isinstance(self._of(call), list):
             self.values[call.name] = self._part(call, context)
             return
-        lazy = _is_move(call) or context.operation in (*TRANSPARENT, *REDUCTIONS)
+        lazy = _is_move(call) or context.operation in (*TRANSPARENT, *REDUCTIONS, *SOURCES)
+        lazy = lazy or context.operation not in BUILDERS  # it is refused, and what it reads is not
         arguments = [self._resolve(argument, lazy) for argument in call.args]
         options = {name: self._resolve(value, lazy) for name, value in call.kwargs.items()}
         given = _flat([*arguments, *options.values()])
-        depends = any(isinstance(argument, Value | Moved | Mask) for argument in given)
-        if not depends or context.operation in FROM_SHAPES:
+        depends = [isinstance(argument, Value | Moved | Mask) for argument in given]
+        if not any(depends) or (context.operation in FROM_SHAPES and not any(depends[1:])):
             self.values[call.name] = _constant(call, context, arguments, options)
             return
         if isinstance(size := call.meta.get("val"), int | torch.SymInt):  # of a value's shape
@@ -244,6 +246,8 @@ class _Translation:
             return self._kept(arguments[0])
         if _is_move(call):
             return _moved(call, context, arguments, options)
+        if operation in SOURCES:
+            return self._written(call, context, arguments)
         if operation.lstrip("_") in HEADS:
             refuse(call)
         if builder is None:
@@ -261,6 +265,26 @@ class _Translation:
             return [name] if several else name
         moved = unmoved(value, context)  # axes of size 1 that the call leaves out
         return replace(moved, places=moved.places.view(BATCH, *context.shape))
+
+    def _written(self, call: torch.fx.Node, context: Call, arguments: list[Any]) -> Any:
+        """The first argument, with another written into a part of it."""
+        place = SOURCES[context.operation]
+        base, source = arguments[0], arguments[place]
+        rest = [a.cpu() if isinstance(a, Tensor) else a for a in arguments]
+        if any(isinstance(a, Value | Moved) for a in _flat([*rest[1:place], *rest[place + 1 :]])):
+            raise Unsupported(f"{context.operation} by numbers that depend on the image; fix them")
+
+        def write(into: Tensor, values: Tensor) -> Any:
+            given = [into, *rest[1:place], values, *rest[place + 1 :]]
+            return call.target(*given)  # type: ignore[operator]
+
+        if context.operation == "index_put" and True in arguments[3:]:
+            raise Unsupported("index_put that accumulates; add in the plain form, y[:, i] += a")
+        made = written(context, write, base, source)
+        if not isinstance(made, Written):
+            return made
+        name = self._put_all(made.nodes)
+        return replace(made.result, origin=Value(name, self.nodes[name].shape))
 
     def _kept(self, value: Any) -> Any:
         """A resolved value as `values` holds it."""
@@ -341,14 +365,13 @@ def _constant(
 ) -> Any:
     """What a call computes of parameters, fixed tensors and the shapes of values alone."""
     if context.operation in FROM_SHAPES:
-        first = (
-            call.meta["val"]
-            if context.operation.endswith("_like")
-            else torch.zeros((), dtype=torch.float32)
-        )
-        arguments = [torch.zeros(tuple(first.shape), dtype=torch.float32), *arguments[1:]]
-        options = {**options, "device": "cpu"}
-    return call.target(*arguments, **options)  # type: ignore[operator]
+        new = context.operation.startswith("new_")  # the arguments say the shape
+        shape = () if new else tuple(call.meta["val"].shape)
+        arguments = [torch.zeros(shape, dtype=torch.float32), *arguments[1:]]
+        if context.operation not in ("fill", "zero"):
+            options = {**options, "device": "cpu"}
+    made = call.target(*arguments, **options)  # type: ignore[operator]
+    return torch.zeros_like(made) if "empty" in context.operation else made
 
 
 def _not_understood(call: Call, error: Exception) -> Unsupported:
