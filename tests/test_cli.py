@@ -32,7 +32,7 @@ def build():
     return nn.Sequential(first, nn.ReLU(), nn.Flatten(), nn.Linear(9 * width, 10))
 
 def gated():
-    layers = nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Flatten(), nn.Linear(144, 10), nn.Softmax(1)
+    layers = nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Flatten(), nn.Linear(144, 10), nn.Softmax(0)
     return nn.Sequential(*layers)
 
 def broken():

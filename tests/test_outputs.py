@@ -235,6 +235,20 @@ def test_two_outputs_are_two_files(tmp_path, snn):
 # Being stopped
 
 
+@pytest.fixture
+def _heeded():
+    """Signals mean what they usually do, whatever started the tests (nohup ignores one)."""
+    usual = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def stopping(monkeypatch, number):
     """From now on the second batch of an evaluation stops it by this signal."""
     whole, calls = sr.simulate, []
@@ -248,6 +262,7 @@ def stopping(monkeypatch, number):
     monkeypatch.setattr(sys.modules["spiking_resnet.evaluate"], "simulate", simulate)
 
 
+@pytest.mark.usefixtures("_heeded")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_what_is_stopped_says_how_to_go_on(tmp_path, monkeypatch, snn, number):
     progress = tmp_path / "progress.json"
@@ -268,6 +283,7 @@ def test_what_is_stopped_says_how_to_go_on(tmp_path, monkeypatch, snn, number):
     assert os.listdir(tmp_path) == ["progress.json"]
 
 
+@pytest.mark.usefixtures("_heeded")
 def test_what_keeps_nothing_says_so(monkeypatch, snn):
     stopping(monkeypatch, signal.SIGINT)
     told = refused("evaluate", snn, *SHORT, "--batch-size", 10, code=130)

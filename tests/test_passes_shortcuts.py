@@ -132,6 +132,6 @@ def test_scaling_an_input_leaves_the_others():
     graph = spikes_of("identity")
     (add,) = graph.of(Add)
     nodes = {node.name: node for node in graph.nodes}
-    changed = scale_input(nodes, add, 1, torch.tensor(2.0), "twice")
+    changed = scale_input(graph, nodes, add, 1, torch.tensor(2.0), "twice")
     assert changed.inputs[0] == add.inputs[0]
     assert nodes[changed.inputs[1]].inputs == (add.inputs[1],)

@@ -235,7 +235,7 @@ def test_batches_have_one_size_and_lose_no_image():
 BAD = {
     "nothing": ([], "empty"),
     "no_images": (torch.zeros(0, 3, 8, 8), "empty"),
-    "not_images": ([torch.zeros(3, 8, 8)], r"not \[N, C, H, W\]"),
+    "not_images": ([torch.zeros(8)], r"not \[N, C, H, W\]"),
     "integers": (torch.zeros(4, 3, 8, 8, dtype=torch.uint8), "float"),
     "nan": (torch.full((4, 3, 8, 8), float("nan")), "NaN"),
     "infinite": (torch.full((4, 3, 8, 8), float("inf")), "NaN or infinite"),

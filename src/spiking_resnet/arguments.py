@@ -176,7 +176,7 @@ def input_shape(name: str, value: Any) -> tuple[int, ...]:
 
 def _sizes(name: str, value: Any, fewest: int) -> tuple[int, ...]:
     try:
-        sizes = wholes(name, value)
+        sizes = wholes(name, value) if isinstance(value, Iterable) else ()
     except InputError:
         sizes = ()
     if not fewest <= len(sizes) <= 3 or min(sizes) < 1:

@@ -43,8 +43,9 @@ def captured(model: nn.Module, shape: tuple[int, ...]) -> Captured:
     """The calls of a model in evaluation mode for images of `shape`. Raises TraceError."""
     parameter = next((p for p in model.parameters()), torch.zeros((), dtype=torch.float32))
     example = torch.zeros(BATCH, *shape, device=parameter.device, dtype=parameter.dtype)
-    try:
-        with torch.no_grad(), _quiet():
+    fixed = any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers()))
+    try:  # what was made in inference mode can be exported only there
+        with torch.no_grad(), torch.inference_mode(fixed), _quiet():
             program = torch.export.export(logits.Picked(model), (example,), strict=False)
     except TraceError:
         raise

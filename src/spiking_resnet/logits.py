@@ -96,9 +96,9 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             own.clear()
             own.update(before)
             own["_buffers"].update(buffers)
-        with torch.no_grad():
-            for tensor, copy in copies:
-                if not torch.equal(tensor, copy):
+        for tensor, copy in copies:
+            if not torch.equal(tensor, copy):
+                with torch.no_grad(), torch.inference_mode(tensor.is_inference()):
                     tensor.copy_(copy)
 
 

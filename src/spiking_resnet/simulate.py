@@ -146,7 +146,7 @@ def _check(
     if tuple(images.shape[1:]) != graph.input.shape:
         raise InputError(
             f"images have shape {tuple(images.shape[1:])}; the network was made for "
-            f"{graph.input.shape}"
+            f"{graph.input.shape}: give them as [N, C, H, W]"
         )
     if steps < 1 or (window is not None and window < 1):
         raise InputError(f"steps is {steps} and window {window}: both must be at least 1")

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
@@ -157,7 +156,7 @@ def _checksum(description: str, found: Mapping[str, Tensor]) -> str:
     for name in sorted(found):
         tensor = found[name]
         content.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
-        content.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+        content.update(tensor.numpy().tobytes())
     return content.hexdigest()
 
 

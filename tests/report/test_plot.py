@@ -65,8 +65,8 @@ def test_bad_requests_name_the_remedy(tmp_path):
 def test_a_failed_save_leaves_nothing(tmp_path, monkeypatch):
     from matplotlib.figure import Figure
 
-    def full(self, path, **_):
-        path.write_bytes(b"half")
+    def full(self, drawn, **_):
+        drawn.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Figure, "savefig", full)
