@@ -112,3 +112,25 @@ def test_shapes_that_depend_on_values_are_an_error_of_ours(capfd):
 def test_a_shape_is_three_numbers(shape):
     with pytest.raises(ValueError, match=r"shape is .* give \(C, H, W\)"):
         trace(Branching(), shape)
+
+
+class Normalising(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function, self.fc = function, nn.Linear(3, CLASSES)
+
+    def forward(self, x):
+        return self.fc(torch.relu(self.function(x, [0.4, 0.5, 0.6], [0.2, 0.3, 0.4])).mean((2, 3)))
+
+
+def test_a_normalisation_that_looks_at_its_numbers_is_refused_with_what_to_write():
+    functional = pytest.importorskip("torchvision.transforms.functional")
+    with pytest.raises(TraceError, match=r"transforms\.v2, or write \(x - mean\) / std"):
+        trace(Normalising(functional.normalize), SHAPE)
+
+
+def test_a_model_that_was_made_in_inference_mode_is_captured():
+    with torch.inference_mode():
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, CLASSES))
+        batch = torch.randn(4, *SHAPE)
+        assert torch.allclose(interpret.logits(trace(model, SHAPE), batch), model(batch), atol=1e-5)

@@ -178,3 +178,8 @@ def test_a_half_precision_model_that_cannot_be_copied_says_so():
     message = refusal(nn.Sequential(nn.Flatten(), Locked(192, 5)).half())
     assert "half precision" in message
     assert "model.float()" in message
+
+
+def test_a_scripted_part_is_refused_by_its_path():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), torch.jit.script(nn.ReLU()))
+    assert "'1' of Sequential is a TorchScript module" in refusal(model)

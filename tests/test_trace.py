@@ -189,6 +189,8 @@ class Wrapped(nn.Module):
         lambda x: x * x.mean((2, 3), keepdim=True),
         lambda x: F.threshold(x, 0.1, 0.0),
         lambda x: x + torch.rand(8, 8),
+        lambda x: F.dropout(x, 0.5),
+        lambda x: nn.Dropout2d(0.5)(x),
         lambda x: F.relu(x.transpose(1, 2)[:, :4]),
         lambda x: F.relu(F.pixel_shuffle(torch.cat([x, x, x, x], 1), 2)),
         lambda x: F.avg_pool2d(F.pad(x, (1, 1, 1, 1), value=-float("inf")), 3),
@@ -296,6 +298,9 @@ def test_padding_by_nothing_leaves_no_node():
         lambda x: F.pixel_shuffle(torch.cat([x, x, x, x], 1), 2),
         lambda x: x.transpose(1, 3).mean((2, 3)).view(-1, 8, 1, 1)[:, :4],
         lambda x: torch.max(x, x.flip(3)),
+        lambda x: torch.stack(x.unbind(1)[::-1], 1),
+        lambda x: torch.stack([x[:, :, 0], x[:, :, -1]], -1).transpose(2, 3),
+        lambda x: torch.stack([x[..., 1], x[..., 0]], 2),
     ],
 )
 def test_its_many_spellings_are_understood(function):

@@ -134,7 +134,7 @@ def completed(
     given = [a for group in arguments for a in (group if isinstance(group, list) else [group])]
     values = [value.value if isinstance(value, Mask) else value for value in given]
     axes = {v.missing for v in values if isinstance(v, Value) and v.missing is not None}
-    if not axes:
+    if not axes or (call.operation == "stack" and len(axes) == 1):  # which has an axis of its own
         return call, arguments, options
     axis, operation = axes.pop(), call.operation
     fits = operation in _POINTWISE or (axis and operation in _OF_CHANNELS)

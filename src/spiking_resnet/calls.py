@@ -168,7 +168,8 @@ def _user_line(trace_text: str) -> str:
 def user_line(frames: Iterable[tuple[str, int, str]]) -> str:
     """The last of frames (file, line, code) outside torch, as "file:line: code"; empty if none."""
     library = f"{Path(torch.__file__).parent}{os.sep}"
-    own = [frame for frame in frames if not frame[0].startswith((library, _WRAPPER))]
+    foreign = (library, _WRAPPER, "<string>", "<eval_with_key>")
+    own = [frame for frame in frames if not frame[0].startswith(foreign)]
     if not own:
         return ""
     file, line, code = own[-1]

@@ -43,9 +43,8 @@ def captured(model: nn.Module, shape: tuple[int, ...]) -> Captured:
     """The calls of a model in evaluation mode for images of `shape`. Raises TraceError."""
     parameter = next((p for p in model.parameters()), torch.zeros((), dtype=torch.float32))
     example = torch.zeros(BATCH, *shape, device=parameter.device, dtype=parameter.dtype)
-    fixed = any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers()))
-    try:  # what was made in inference mode can be exported only there
-        with torch.no_grad(), torch.inference_mode(fixed), _quiet():
+    try:
+        with _mode(model), _quiet():
             program = torch.export.export(logits.Picked(model), (example,), strict=False)
     except TraceError:
         raise
@@ -71,6 +70,14 @@ def captured(model: nn.Module, shape: tuple[int, ...]) -> Captured:
         constants={name: state[target] for name, target in targets.items()},
         logits=outputs[kinds.index("USER_OUTPUT")],
     )
+
+
+@contextlib.contextmanager
+def _mode(model: nn.Module) -> Iterator[None]:
+    """Without gradients; what was made in inference mode can be exported only there."""
+    made = any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers()))
+    with torch.no_grad(), torch.inference_mode(made):
+        yield
 
 
 @contextlib.contextmanager
@@ -124,10 +131,19 @@ def _remedy(error: Exception) -> str:
             "free batch, dynamic_shapes=({0: torch.export.Dim('batch')},), or give the module "
             "it was exported from"
         )
+    if any(_is_normalize(frame) for frame in traceback.extract_tb(error.__traceback__)):
+        return (
+            "torchvision's normalize looks at the numbers that it is given: take that of "
+            "torchvision.transforms.v2, or write (x - mean) / std with both of them as buffers"
+        )
     return (
         "The forward pass must be the same operations for every image (no branch on values), "
         "take one image batch [N, C, H, W] and fit this image size"
     )
+
+
+def _is_normalize(frame: traceback.FrameSummary) -> bool:
+    return frame.name == "normalize" and "torchvision" in frame.filename
 
 
 def _functional(program: torch.export.ExportedProgram, model: str) -> torch.export.ExportedProgram:
@@ -137,7 +153,7 @@ def _functional(program: torch.export.ExportedProgram, model: str) -> torch.expo
         return program
     try:
         program.graph_module.recompile()
-        with torch.no_grad(), _quiet():
+        with _mode(program.graph_module), _quiet():
             return program.run_decompositions({})
     except Exception as error:
         line = source_of(writes[0])

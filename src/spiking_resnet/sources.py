@@ -121,11 +121,13 @@ def _described(model: Any) -> str:
 def _check(model: nn.Module) -> None:
     """Raises TraceError for modules that cannot run, or not as artificial networks."""
     kind = type(model).__name__
-    if isinstance(model, torch.jit.ScriptModule):
-        raise TraceError(
-            f"{kind} is a TorchScript module, whose calls cannot be read reliably: {_LOAD} "
-            "(its own state_dict() has them)"
-        )
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            which = f"{name!r} of {kind} is" if name else f"{kind} is"
+            raise TraceError(
+                f"{which} a TorchScript module, whose calls cannot be read reliably: {_LOAD} "
+                "(its own state_dict() has them)"
+            )
     for name, module in model.named_modules():
         parts = type(module).__module__.split(".")
         quantises = parts[0] in _LIBRARIES and _QUANTISING & set(parts)

@@ -243,6 +243,11 @@ class _Translation:
                 f"{operation} of a comparison's result, a step; write it with relu or clamp"
             )
         if operation in TRANSPARENT:
+            if operation.endswith("dropout") and True in arguments[2:] and arguments[1]:
+                raise Unsupported(
+                    "it draws random numbers in evaluation mode too; give F.dropout its "
+                    "training=self.training, and make nn.Dropout in __init__, not in forward"
+                )
             return self._kept(arguments[0])
         if _is_move(call):
             return _moved(call, context, arguments, options)
@@ -357,6 +362,8 @@ def _stacked(value: Value, call: Call, arguments: list[Any], options: dict[str, 
     axis = options.get("dim", arguments[1] if len(arguments) > 1 else 0)
     number = len(arguments[0])
     places = unmoved(value, call).places.unflatten(1, (number, -1))
+    if (missing := arguments[0][0].missing) is not None:
+        places = places.squeeze(missing + 2)
     return Moved(value, places.movedim(1, axis), call)
 
 
