@@ -76,7 +76,7 @@ def captured(model: nn.Module, shape: tuple[int, ...]) -> Captured:
 def _mode(model: nn.Module) -> Iterator[None]:
     """Without gradients; what was made in inference mode can be exported only there."""
     made = any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers()))
-    with torch.no_grad(), torch.inference_mode(made):
+    with torch.inference_mode(made), torch.no_grad():  # the first sets gradients, too
         yield
 
 

@@ -98,7 +98,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             own["_buffers"].update(buffers)
         for tensor, copy in copies:
             if not torch.equal(tensor, copy):
-                with torch.no_grad(), torch.inference_mode(tensor.is_inference()):
+                with torch.inference_mode(tensor.is_inference()), torch.no_grad():
                     tensor.copy_(copy)
 
 
