@@ -17,7 +17,7 @@ FLOORS = [
     ("graph.checks",),
     ("graph", "from_onnx"),
     ("records", "structure", "interpret", "calls", "windows"),
-    ("aliases", "arguments", "logits", "sources"),
+    ("aliases", "arguments", "logits", "programs", "sources"),
     ("capture",),
     ("moves", "rectifiers"),
     ("aten_pools", "aten_arithmetic", "aten_linear"),

@@ -33,8 +33,8 @@ def test_an_exported_program_of_free_batch_is_the_network_it_came_from(as_module
         assert torch.allclose(logits, network("identity")(images("identity")), atol=1e-5)
 
 
-def test_an_exported_program_of_one_batch_size_says_how_to_export_it():
-    assert "batches of 3 images" in refusal(exported())
+def test_the_module_of_a_program_of_one_batch_size_says_how_to_export_it():
+    assert "batches of 3 images" in refusal(exported().module())
 
 
 def test_a_wrapped_or_compiled_model_is_looked_through():
@@ -183,3 +183,32 @@ def test_a_half_precision_model_that_cannot_be_copied_says_so():
 def test_a_scripted_part_is_refused_by_its_path():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), torch.jit.script(nn.ReLU()))
     assert "'1' of Sequential is a TorchScript module" in refusal(model)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_program_of_one_batch_size_is_converted(size):
+    class Viewed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(144, 5)
+
+        def forward(self, x):
+            y = torch.relu(self.conv(x))
+            return self.fc(y.view(x.size(0), -1)) + y.flatten(1).mean(1, keepdim=True)
+
+    model, batch = Viewed().eval(), torch.randn(4, 3, 8, 8)
+    program = torch.export.export(model, (batch[:size],))
+    with torch.no_grad():
+        found = interpret.logits(convert(program, batch).ann, batch)
+        assert torch.allclose(found, model(batch), atol=1e-5)
+    assert program.module()(batch[:size]).shape == (size, 5)  # as it was
+
+
+def test_a_program_that_mixes_its_images_is_refused():
+    class Mixed(nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3)) - x.mean((0, 2, 3))
+
+    program = torch.export.export(Mixed().eval(), (torch.randn(4, 3, 8, 8),))
+    with pytest.raises(TraceError):
+        convert(program, torch.randn(4, 3, 8, 8))

@@ -128,8 +128,8 @@ def _remedy(error: Exception) -> str:
     if size is not None:
         return (
             f"It was exported for batches of {size[1] or size[2]} images alone: export it with a "
-            "free batch, dynamic_shapes=({0: torch.export.Dim('batch')},), or give the module "
-            "it was exported from"
+            "free batch, dynamic_shapes=({0: torch.export.Dim('batch')},), or give the program "
+            "itself, or the module it was exported from"
         )
     if any(_is_normalize(frame) for frame in traceback.extract_tb(error.__traceback__)):
         return (

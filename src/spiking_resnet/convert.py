@@ -17,6 +17,7 @@ from spiking_resnet.graph import Graph, remarks_of
 from spiking_resnet.heads import with_heads
 from spiking_resnet.logits import own_logits
 from spiking_resnet.methods import Method, named
+from spiking_resnet.programs import only_batch, rebatched
 from spiking_resnet.records import Calibration, InputError, as_maps
 from spiking_resnet.sources import Model, module_of, path_of, single_precision
 from spiking_resnet.surroundings import undisturbed
@@ -40,7 +41,7 @@ def convert(
 
     model: any traceable classifier of images [N, C, H, W] -> logits [N, K], in a tuple, dictionary
         or dataclass if it likes; it is not changed, need not be in evaluation mode and may live on
-        any device. Or an exported program of free batch size, or the path of an ONNX file that
+        any device. Or an exported program, or the path of an ONNX file that
         holds one; images are [N, C, H, W] even where the file takes [N, H, W, C]. A softmax over
         the classes and a sigmoid at the end are left out.
         A model of signals [N, C, L] or features [N, F] is taken as one of maps with axes of size 1.
@@ -90,8 +91,10 @@ def traced_alike(model: Model, images: Tensor) -> Graph:
     shape = tuple(images.shape[1:])
     if (path := path_of(model)) is None:
         network = single_precision(module_of(model))
-        traced = trace(network, shape)
-        _compare(traced, images, (BATCH, 1, 3), lambda few: own_logits(network, few))
+        fixed = only_batch(model)
+        traced = trace(network if fixed is None else rebatched(model), shape)
+        sizes: tuple[int, ...] = (BATCH, 1, 3) if fixed is None else (fixed,)
+        _compare(traced, images, sizes, lambda few: own_logits(network, few))
     else:
         images = as_maps(images)
         file = read(path, tuple(images.shape[1:]))

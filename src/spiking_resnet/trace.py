@@ -34,6 +34,7 @@ from spiking_resnet.heads import FUNCTIONS as HEADS
 from spiking_resnet.heads import heads, notes, refuse
 from spiking_resnet.logits import evaluating
 from spiking_resnet.moves import BORDERS, MOVES, lacking, settled
+from spiking_resnet.programs import rebatched
 from spiking_resnet.records import map_shape
 from spiking_resnet.rectifiers import recognised
 from spiking_resnet.sources import module_of, single_precision
@@ -52,11 +53,11 @@ def trace(model: nn.Module | torch.export.ExportedProgram, shape: Sequence[int])
     Signals (C, L) and features (F,) are maps with axes of size 1: (C, 1, L) and (F, 1, 1).
 
     The model may be in training mode, on any device, in any precision, wrapped in DataParallel,
-    compiled, or an exported program of free batch size; it is left as it was. A softmax or sigmoid
+    compiled, or an exported program; it is left as it was. A softmax or sigmoid
     at its end is left out, which the notes say. BatchNorms become Affine nodes in float64.
     Raises TraceError, or InputError for a shape that is none.
     """
-    network, image = single_precision(module_of(model)), tuple(shape)
+    network, image = single_precision(module_of(rebatched(model))), tuple(shape)
     with evaluating(network):
         return _Translation(captured(network, image)).graph(image)
 
