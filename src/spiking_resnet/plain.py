@@ -2,13 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from torch import Tensor
 
 from spiking_resnet.graph import KINDS, Fire, Graph, GraphError, Node, tensors
 from spiking_resnet.graph.fields import NEURONS
+from spiking_resnet.graph.nodes import field_names
 from spiking_resnet.graph.rules import shown
 from spiking_resnet.neurons import IntegrateAndFire
 
@@ -38,9 +38,9 @@ def describe(graph: Graph) -> dict[str, Any]:
 def _plain(holder: Node | IntegrateAndFire) -> dict[str, Any]:
     """The fields of a node or a neuron that are neither tensors nor neurons."""
     return {
-        entry.name: value
-        for entry in fields(holder)
-        if not isinstance(value := getattr(holder, entry.name), Tensor | IntegrateAndFire)
+        name: value
+        for name in field_names(type(holder))
+        if not isinstance(value := getattr(holder, name), Tensor | IntegrateAndFire)
     }
 
 
@@ -86,7 +86,7 @@ def _kind(kinds: Mapping[str, Any], entry: Mapping[str, Any], what: str, where: 
 
 def _made(kind: Any, settings: Mapping[str, Any], own: Mapping[str, Tensor], where: str) -> Any:
     """A node or a neuron of its fields, each of which must be known and told once."""
-    known = {entry.name for entry in fields(kind)}
+    known = field_names(kind)
     for name in (*settings, *own):
         if name not in known or (name in settings and name in own):
             raise GraphError(f"{where}: a {kind.__name__} has no field {shown(name)} beside others")
@@ -107,4 +107,6 @@ def _has(value: Any, what: str, entries: Mapping[str, type]) -> None:
 
 def _tuples(value: Any) -> Any:
     """JSON's lists as the tuples they were."""
-    return tuple(_tuples(entry) for entry in value) if isinstance(value, list) else value
+    if not isinstance(value, list):
+        return value
+    return tuple([_tuples(entry) if isinstance(entry, list) else entry for entry in value])

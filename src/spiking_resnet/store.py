@@ -5,12 +5,15 @@ was checked: the fields of every node (`graph.checks`), and what it claims about
 (`passes.claims`).
 """
 
+import gc
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
@@ -105,12 +108,25 @@ def load(path: str | Path) -> Graph:
             f"{path} holds no spiking network: was it written by `spiking-resnet convert`?"
         )
     try:
-        description = json.loads(metadata[KEY], object_pairs_hook=_once)
-        return _graph(description, metadata, found, path)
+        with _many_objects():
+            description = json.loads(metadata[KEY], object_pairs_hook=_once)
+            return _graph(description, metadata, found, path)
     except StoreError:
         raise
     except (ValueError, RecursionError) as error:  # ValueError: bad JSON, or a GraphError
         raise StoreError(f"{path} is damaged ({error}): convert the network again") from error
+
+
+@contextmanager
+def _many_objects() -> Iterator[None]:
+    """Python's collector rests: it would look again and again through all that is being built."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _graph(
@@ -156,7 +172,8 @@ def _checksum(description: str, found: Mapping[str, Tensor]) -> str:
     for name in sorted(found):
         tensor = found[name]
         content.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
-        content.update(tensor.numpy().tobytes())
+        whole = tensor.clone(memory_format=torch.contiguous_format).view(-1)  # of any dtype
+        content.update(whole.view(torch.uint8).numpy().data)
     return content.hexdigest()
 
 

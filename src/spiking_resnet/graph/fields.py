@@ -104,7 +104,7 @@ NODES: dict[type[Node], dict[str, Rule]] = {
     AvgPool: {
         "kernel": pair(whole(1)),
         **_WINDOW,
-        "divisor": Rule("a finite number, not 0", lambda v: number().holds(v) and v != 0),
+        "divisor": Rule("a positive finite number", lambda v: number().holds(v) and v > 0),
     },
     MaxPool: {
         "kernel": pair(whole(1)),

@@ -235,15 +235,25 @@ KINDS: dict[str, type[Node]] = {
 def tensors(node: Node) -> dict[str, Tensor]:
     """The tensors a node holds, by field name; a neuron's as "neuron.threshold" and so on."""
     found: dict[str, Tensor] = {}
-    for entry in fields(node):
-        value = getattr(node, entry.name)
+    for name in field_names(type(node)):
+        value = getattr(node, name)
         if isinstance(value, Tensor):
-            found[entry.name] = value
+            found[name] = value
         elif isinstance(value, IntegrateAndFire):
-            for part in fields(value):
-                if isinstance(tensor := getattr(value, part.name), Tensor):
-                    found[f"{entry.name}.{part.name}"] = tensor
+            for part in field_names(type(value)):
+                if isinstance(tensor := getattr(value, part), Tensor):
+                    found[f"{name}.{part}"] = tensor
     return found
+
+
+_NAMES: dict[type, tuple[str, ...]] = {}
+
+
+def field_names(kind: type) -> tuple[str, ...]:
+    """The names of the fields of a kind of node or neuron, looked up once."""
+    if kind not in _NAMES:
+        _NAMES[kind] = tuple(entry.name for entry in fields(kind))
+    return _NAMES[kind]
 
 
 def with_tensors(node: N, new: Mapping[str, Tensor]) -> N:

@@ -301,7 +301,8 @@ def _weighted_bound(node: Conv2d | Linear, low: Tensor, high: Tensor) -> Bounds:
         end.expand(inner).view(groups, -1) for end in (low.clamp(max=0), high.clamp(min=0))
     )
     rows = weight.shape[0] // groups
-    low, high = low.repeat_interleave(rows, 0), high.repeat_interleave(rows, 0)
+    if groups > 1:
+        low, high = low.repeat_interleave(rows, 0), high.repeat_interleave(rows, 0)
     up = weight.clamp(min=0).flatten(2).sum(2) if weight.ndim == 4 else weight.clamp(min=0)
     down = weight.clamp(max=0).flatten(2).sum(2) if weight.ndim == 4 else weight.clamp(max=0)
     bias = 0.0 if node.bias is None else node.bias.double()
