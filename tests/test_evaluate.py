@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from spiking_resnet import InputError, as_module, convert, evaluate, interpret, simulate
 from spiking_resnet.convert import ConversionWarning
@@ -207,6 +207,44 @@ def test_values_are_judged_by_their_squared_errors(outputs):
 
 
 @pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)), (6,)),
+        (
+            nn.Sequential(
+                *(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten()),
+                nn.Linear(4, 3),
+            ),
+            (2, 9),
+        ),
+    ],
+    ids=["features", "signals"],
+)
+def test_a_module_of_features_or_signals_is_compared_on_them(model, shape):
+    model = random_weights(model)
+    inputs = torch.randn(COUNT, *shape, generator=torch.Generator().manual_seed(2))
+    graph = convert(model, inputs, hu2021(readout="membrane"))
+    labels = torch.arange(COUNT) % 3
+    curve = evaluate(graph, [(inputs, labels)], (4,), ann=model)
+    assert curve == replace(evaluate(graph, [(inputs, labels)], (4,)), seconds=curve.seconds)
+    named = {"inputs": inputs, "target": torch.zeros(COUNT, 3)}
+    plain = evaluate(graph, [(inputs, named["target"])], (4,), metric="mse")
+    found = evaluate(graph, [named], (4,), metric="mse")
+    assert found == replace(plain, seconds=found.seconds)
+
+
+@pytest.mark.parametrize("head", [nn.Sigmoid(), nn.LogSigmoid(), nn.Identity()])
+def test_a_module_with_one_output_behind_a_sigmoid_decides_as_its_logit_does(head):
+    graph, model = with_outputs(1)
+    with torch.inference_mode():
+        labels = (model(BATCH)[:, 0] > 0).long()
+    curve = evaluate(graph, [(BATCH, labels)], (4,), ann=nn.Sequential(model, head))
+    assert 0 < labels.sum() < COUNT
+    assert curve.ann_accuracy == 1
+    assert curve.points[0].agreement == curve.points[0].accuracy
+
+
+@pytest.mark.parametrize(
     ("outputs", "labels", "metric", "told"),
     [
         (3, torch.zeros(COUNT), None, "metric='mse'"),
@@ -214,6 +252,10 @@ def test_values_are_judged_by_their_squared_errors(outputs):
         (1, torch.zeros(COUNT).long(), "accuracy", "use binary, or mse"),
         (3, torch.zeros(COUNT, 2), "mse", r"targets \[N, 3\]"),
         (3, torch.full((COUNT, 3), torch.nan), "mse", "NaN"),
+        (3, [["low"] * 3] * COUNT, "mse", "what are no numbers"),
+        (3, [[1.0], [2.0, 3.0]], "mse", "rows of different lengths"),
+        (3, None, "mse", "NoneType"),
+        (3, torch.zeros(COUNT, 3, dtype=torch.complex64), "mse", "complex64"),
         (3, torch.zeros(COUNT).long(), "auc", "one of accuracy, binary, mse"),
     ],
 )
@@ -404,6 +446,45 @@ def test_progress_of_another_evaluation_is_refused_and_says_what_differs(graph, 
     split = [loader(5)[0], *loader(23)]
     with pytest.raises(ResumeError, match="no batch does"):
         evaluate(graph, split, RECORD, resume=path, facts=facts)
+
+
+class Told(nn.Module):
+    """A network whose state dict holds more than tensors."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images):
+        return self.model(images)
+
+    def get_extra_state(self):
+        return {"version": 1}
+
+    def set_extra_state(self, state):
+        pass
+
+
+@pytest.mark.parametrize("change", [Tensor.numpy, Tensor.tolist, Tensor.clone])
+def test_labels_and_pixels_of_any_kind_are_known_again(graph, tmp_path, change):
+    path, batches = tmp_path / "progress.json", [(BATCH.bfloat16(), change(LABELS))]
+    first = evaluate(graph, batches, (4,), resume=path)
+    assert evaluate(graph, batches, (4,), resume=path) == first
+    with pytest.raises(ResumeError, match="first batch was"):
+        evaluate(graph, [(BATCH.bfloat16(), change((LABELS + 1) % 5))], (4,), resume=path)
+
+
+def test_a_reference_of_any_kind_is_known_again(graph, tmp_path):
+    model, batches = network("identity"), [(BATCH, LABELS)]
+    free = ({0: torch.export.Dim("images")},)
+    exported = torch.export.export(model, (BATCH[:4],), dynamic_shapes=free)
+    half = random_weights(network("identity")).bfloat16()
+    for number, ann in enumerate((graph.ann, traced("identity"), Told(model), half, exported)):
+        path = tmp_path / f"{number}.json"
+        first = evaluate(graph, batches, (4,), ann=ann, resume=path)
+        assert evaluate(graph, batches, (4,), ann=ann, resume=path) == first
+        with pytest.raises(ResumeError, match="agreement was"):
+            evaluate(graph, batches, (4,), ann=traced("projection"), resume=path)
 
 
 def test_progress_that_another_process_keeps_is_refused(graph, tmp_path):

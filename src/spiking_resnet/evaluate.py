@@ -9,21 +9,31 @@ import torch
 from torch import Tensor, nn
 
 from spiking_resnet import arguments, interpret
+from spiking_resnet.calls import TraceError
 from spiking_resnet.files import held
 from spiking_resnet.graph import Graph
+from spiking_resnet.heads import with_heads
 from spiking_resnet.labels import LabelError, class_labels
 from spiking_resnet.logits import own_logits
 from spiking_resnet.machine import hardware
-from spiking_resnet.records import Curve, InputError, Metric, images_of
+from spiking_resnet.records import (
+    LABELS,
+    Curve,
+    InputError,
+    Metric,
+    as_maps,
+    given_images,
+    images_of,
+)
 from spiking_resnet.resume import Part, Progress, module_digest, opened
 from spiking_resnet.simulate import simulate
 from spiking_resnet.sources import module_of
 from spiking_resnet.store import digest
 from spiking_resnet.surroundings import undisturbed
 from spiking_resnet.tally import Tally
+from spiking_resnet.trace import trace
 
 STEPS = (8, 16, 32, 64, 128, 350)
-LABELS = ("label", "labels", "target", "targets")  # in a dictionary, the first that is there
 
 
 @arguments.checked(
@@ -71,8 +81,9 @@ def evaluate(
     steps = usual_steps(graph) if steps is None else steps
     if not steps:
         raise InputError("steps is empty: name at least one number of time steps")
-    reference = graph.ann if ann is None else ann
     metric = _metric(graph, metric)
+    compared = graph.ann if ann is None else ann
+    reference = None if compared is None else _Reference(compared, metric)
     tally = Tally(tuple(sorted(set(steps))), metric)
     with held(resume) if isinstance(resume, str | Path) else nullcontext():
         kept: Progress | Part | None = None
@@ -81,8 +92,8 @@ def evaluate(
         elif resume is not None:
             known = {"network": digest(graph), "steps": tally.steps, "metric": metric}
             own = {**known, "engine": engine}
-            compared = {"agreement": module_digest(ann) if isinstance(ann, nn.Module) else "graph"}
-            kept, loader = opened(resume, {**own, **compared, **(facts or {})}, loader)
+            agreement = {"agreement": _identity(graph, ann)}
+            kept, loader = opened(resume, {**own, **agreement, **(facts or {})}, loader)
         if kept is not None:
             tally = kept.tally or tally
         tally = _counted(graph, loader, tally, reference, engine, progress, device, kept)
@@ -95,7 +106,7 @@ def _counted(
     graph: Graph,
     batches: Iterable[Any],
     tally: Tally,
-    reference: nn.Module | Graph | None,
+    reference: "_Reference | None",
     engine: str,
     progress: Callable[[int, int], None] | None,
     device: torch.device | str,
@@ -110,7 +121,7 @@ def _counted(
             with undisturbed():
                 images, labels = judged(batch, graph.output.shape[0], tally.metric)
                 run = simulate(graph, images.to(device), tally.steps[-1], tally.steps, engine)
-                decided = None if reference is None else _logits(reference, images)
+                decided = None if reference is None else reference.logits(batch)
                 tally = tally.added(run, labels, decided)
             if kept is not None:
                 kept.save(tally)
@@ -155,8 +166,17 @@ def judged(batch: Any, outputs: int, metric: Metric) -> tuple[Tensor, Tensor]:
 
 def _with_targets(batch: Any, outputs: int) -> tuple[Tensor, Tensor]:
     """Images and float targets [N, K] of one batch."""
-    images = images_of(batch)
-    targets = torch.as_tensor(_beside(batch), dtype=torch.float64)
+    images, beside = images_of(batch), _beside(batch)
+    try:
+        targets = torch.as_tensor(beside)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"targets are a {type(beside).__name__} of what are no numbers, or of rows of "
+            f"different lengths ({error}): the metric mse needs float targets [N, {outputs}]"
+        ) from error
+    if targets.is_complex():
+        raise InputError(f"targets are {targets.dtype}: the metric mse needs real numbers")
+    targets = targets.to("cpu", torch.float64)
     if targets.shape == (len(images),):
         targets = targets[:, None]
     if targets.shape != (len(images), outputs):
@@ -166,7 +186,7 @@ def _with_targets(batch: Any, outputs: int) -> tuple[Tensor, Tensor]:
         )
     if not bool(torch.isfinite(targets).all()):
         raise InputError("a batch of targets holds NaN or infinite numbers")
-    return images, targets.detach().cpu()
+    return images, targets.detach()
 
 
 def _beside(batch: Any) -> Any:
@@ -207,9 +227,40 @@ def check_labels(labels: Tensor, classes: int) -> None:
         )
 
 
-def _logits(ann: nn.Module | Graph, images: Tensor) -> Tensor:
-    """The artificial network's logits, [N, K]."""
-    with undisturbed():
-        if isinstance(ann, Graph):
-            return interpret.logits(ann, images)
-        return own_logits(module_of(ann), images)
+def _identity(graph: Graph, ann: nn.Module | Graph | None) -> str:
+    """What tells the network to agree with from others."""
+    if ann is None or ann is graph.ann:
+        return "graph"
+    return digest(ann) if isinstance(ann, Graph) else module_digest(module_of(ann))
+
+
+class _Reference:
+    """The artificial network to agree with.
+
+    What a sigmoid at the end of a module makes of a logit of 0 is 0 again where signs decide.
+    """
+
+    def __init__(self, ann: nn.Module | Graph, metric: Metric) -> None:
+        self.graph = ann if isinstance(ann, Graph) else None
+        self.module = None if isinstance(ann, Graph) else module_of(ann)
+        self.zero: float | None = None if metric == "binary" and self.module is not None else 0.0
+
+    @undisturbed()
+    def logits(self, batch: Any) -> Tensor:
+        """The logits [N, K] of a batch's images as they were given."""
+        images = given_images(batch)
+        if self.graph is not None:
+            return interpret.logits(self.graph, as_maps(images))
+        assert self.module is not None
+        if self.zero is None:
+            self.zero = _zero(self.module, images.shape[1:])
+        return own_logits(self.module, images) - self.zero
+
+
+def _zero(module: nn.Module, shape: Sequence[int]) -> float:
+    """What a module with one output returns where its logit is 0; 0 if nothing is known of it."""
+    try:
+        traced = trace(module, shape)
+    except TraceError:
+        return 0.0
+    return float(with_heads(traced, torch.zeros((1, 1), dtype=torch.float32, device="cpu")))

@@ -15,6 +15,7 @@ from torch import Tensor
 from spiking_resnet.surroundings import Modes
 
 Metric = Literal["accuracy", "binary", "mse"]  # what an evaluation measures
+LABELS = ("label", "labels", "target", "targets")  # of a batch's dictionary: what is no image
 
 
 class InputError(ValueError):
@@ -314,9 +315,9 @@ def images_of(batch: Any) -> Tensor:
 def given_images(batch: Any) -> Tensor:
     """The float32 images of one batch, as they were given: [N, C, H, W], [N, C, L] or [N, F]."""
     if isinstance(batch, Mapping):
-        images = [v for v in batch.values() if isinstance(v, Tensor) and v.ndim == 4]
-        signals = (v for v in batch.values() if isinstance(v, Tensor) and v.is_floating_point())
-        found = images or [v for v in signals if v.ndim in (2, 3)]
+        tensors = [v for k, v in batch.items() if isinstance(v, Tensor) and k not in LABELS]
+        images = [v for v in tensors if v.ndim == 4]
+        found = images or [v for v in tensors if v.is_floating_point() and v.ndim in (2, 3)]
         if len(found) != 1:
             raise InputError(f"a batch's dictionary has {len(found)} image entries instead of one")
         batch = found[0]

@@ -10,6 +10,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from spiking_resnet.files import Pace, write_whole
@@ -189,9 +191,9 @@ def _rest(batches: Iterable[Any], images: int) -> Iterator[Any]:
 
 def _digest(batch: Any) -> str:
     """A hash of a batch's images and labels."""
-    parts = batch.values() if isinstance(batch, Mapping) else batch
-    entries = [batch] if isinstance(batch, Tensor) else [p for p in parts if isinstance(p, Tensor)]
-    return _hashed(entries)
+    if isinstance(batch, Tensor):
+        return _hashed([batch])
+    return _hashed(batch.values() if isinstance(batch, Mapping) else batch)
 
 
 def module_digest(model: nn.Module) -> str:
@@ -199,13 +201,22 @@ def module_digest(model: nn.Module) -> str:
     return _hashed(model.state_dict().values())
 
 
-def _hashed(tensors: Iterable[Tensor]) -> str:
-    """A hash of the numbers in tensors: the same for the same numbers only."""
+def _hashed(values: Iterable[Any]) -> str:
+    """A hash of the numbers in tensors, arrays and lists: the same for the same numbers only.
+
+    What else there is says nothing.
+    """
     content = blake2b(digest_size=16)
-    for tensor in tensors:
-        plain = tensor.detach().cpu().contiguous()
-        content.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
-        content.update(plain.numpy().tobytes())
+    for value in values:
+        if isinstance(value, Tensor):
+            plain = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+            content.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
+            content.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+        elif isinstance(value, np.ndarray):
+            content.update(f"{value.dtype}{value.shape}".encode())
+            content.update(value.tobytes())
+        elif isinstance(value, list | tuple):
+            content.update(repr(value).encode())
     return content.hexdigest()
 
 
