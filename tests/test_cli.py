@@ -814,10 +814,17 @@ def test_train_refuses(tmp_path, monkeypatch, arguments, expected):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_weights_in_the_place_of_a_network_are_told_where_they_belong(tmp_path):
+    (tmp_path / "w.safetensors").touch()
+    message = refused("convert", tmp_path / "w.safetensors", "--dataset", "digits")
+    assert f"--weights {tmp_path / 'w.safetensors'}" in message
+    assert "there is no model" not in message
+
+
 @pytest.mark.parametrize(
     ("function", "expected"),
     [
-        ("missing", "defines no function 'missing'"),
+        ("missing", "defines no function 'missing': it defines build, "),
         ("broken", r"broken\(\) failed: KeyError: 'width' \(line 20\)"),
         ("number", "returned a int, not a torch.nn.Module"),
         ("nan", "NaN"),

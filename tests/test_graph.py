@@ -47,6 +47,13 @@ def test_a_sound_graph_knows_itself():
     assert graph.consumers["output"] == ()
 
 
+def test_a_graph_is_shown_in_one_line():
+    assert repr(Graph(NODES)) == "<Graph: artificial, (2, 4, 4) -> (5,), 6 nodes, 0 spiking>"
+    shown = repr(spiking(NAMES[0]))
+    assert "5 spiking>" in shown
+    assert len(shown) < 100
+
+
 def test_a_node_read_twice_has_two_consumers():
     double = Add(name="double", inputs=("relu", "relu"), shape=(3, 4, 4))
     flat = replace(FLAT, inputs=("double",))

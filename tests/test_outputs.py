@@ -137,6 +137,14 @@ def test_standard_output_takes_json_alone(capfd, monkeypatch, tmp_path, name):
     assert os.listdir(tmp_path) == ["link"]
 
 
+@pytest.mark.parametrize("name", ["-", "f.json"])
+def test_files_that_are_written_are_told(capfd, monkeypatch, tmp_path, name):
+    monkeypatch.chdir(tmp_path)
+    done = run("inspect", "digits_resnet8", "--json", name)
+    assert done.exit_code == 0
+    assert ("wrote " in done.output + capfd.readouterr().err) == (name != "-")
+
+
 @pytest.mark.parametrize("name", ["null", "fifo"])
 def test_devices_and_pipes_stay(tmp_path, snn, name):
     path = Path(os.devnull)

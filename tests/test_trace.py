@@ -145,6 +145,17 @@ def test_what_cannot_be_converted_is_refused(factory, shape, word):
     assert any(sign in message for sign in (". ", "; "))  # the remedy
 
 
+def test_an_unknown_operation_is_refused_in_one_short_line():
+    def unknown(x):
+        return torch.cumsum(x, 1)
+
+    with pytest.raises(TraceError, match="cumsum has no spiking counterpart here") as refusal:
+        trace(random_weights(Wrapped(unknown)), (3, 8, 8))
+    message = str(refusal.value)
+    assert "Replace it by what converts: convolutions" in message
+    assert len(max(message.splitlines(), key=len)) < 320
+
+
 def test_a_branch_on_values_is_refused():
     with pytest.raises(TraceError, match="no branch on values") as refusal:
         trace(sequence(Branch(), features=4), (3, 8, 8))

@@ -193,10 +193,15 @@ _REMEDIES = {
 }
 
 
+WHAT_CONVERTS = (
+    "Replace it by what converts: convolutions, linear layers, BatchNorm, ReLU, clamps, maxima, "
+    "sums, pools, concatenations and moves (README, 'In Python')."
+)
+
+
 def remedy(operation: str) -> str:
     """What a user can do about an operation that cannot be converted."""
     for remedy, operations in _REMEDIES.items():
         if operation in operations:
             return remedy
-    known = sorted(name for name in BUILDERS if not name.startswith("_"))
-    return f"Use one of: {', '.join(known)}, or what only moves values (view, split, permute, …)."
+    return WHAT_CONVERTS

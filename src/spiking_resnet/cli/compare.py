@@ -20,7 +20,7 @@ from spiking_resnet.cli.conversion import (
 from spiking_resnet.cli.evaluate import set_threads, usual_batch
 from spiking_resnet.cli.facts import command_line, file_facts, going_on, versions
 from spiking_resnet.cli.networks import file_of, network
-from spiking_resnet.cli.outputs import check_data, check_outputs, standard, write_json
+from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, standard, write_json
 from spiking_resnet.cli.terminal import out, say, warn, work_bar
 from spiking_resnet.compare import STEPS, Comparison, compared
 from spiking_resnet.files import write_whole
@@ -138,13 +138,13 @@ def compare(
     }  # fmt: skip
     if json_path is not None:
         write_json(json_path, {**found.to_json(), **facts})
-        say(f"wrote {json_path}")
+        say_wrote(json_path)
     if table is not None:
         write_whole(standard(table), f"`{facts['command']}`\n\n{report.markdown(found)}".encode())
-        say(f"wrote {table}")
+        say_wrote(table)
     if plot is not None and (curves := report.curves(found)):
         figure.plot(curves, plot, f"{source.spec}, {name}, n = {found.images:,}")
-        say(f"wrote {plot}")
+        say_wrote(plot)
 
 
 def show(found: Comparison, title: str) -> None:

@@ -9,7 +9,7 @@ import spiking_resnet as sr
 from spiking_resnet.cli import options
 from spiking_resnet.cli.evaluate import test_images, usual_batch, warn_of_guesses_on
 from spiking_resnet.cli.facts import command_line, file_facts, versions
-from spiking_resnet.cli.outputs import check_data, check_outputs, write_json
+from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
 from spiking_resnet.cli.terminal import evaluation_bar, out, say
 from spiking_resnet.records import InputError
 from spiking_resnet.report import diagnosis as report
@@ -91,8 +91,8 @@ def diagnose(
                  "normalisation": images.normalisation.to_json(), "advice": report.advice(found),
                  "command": command_line(ctx), "versions": versions()}  # fmt: skip
         write_json(json_path, {**found.to_json(), **facts})
-        say(f"wrote {json_path}")
+        say_wrote(json_path)
     if plot is not None:
         model = graph.notes.get("model", "network")
         plot_diagnosis(found, plot, f"{model}, {name}, T = {steps}, n = {found.images:,}")
-        say(f"wrote {plot}")
+        say_wrote(plot)

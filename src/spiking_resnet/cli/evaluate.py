@@ -22,7 +22,7 @@ from spiking_resnet.cli.facts import (
     going_on,
     versions,
 )
-from spiking_resnet.cli.outputs import check_data, check_outputs, write_json
+from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
 from spiking_resnet.cli.terminal import evaluation_bar, out, say, warn
 from spiking_resnet.evaluate import usual_steps
 from spiking_resnet.graph import Graph
@@ -216,12 +216,12 @@ def write_results(
             "versions": versions(),
         }
         write_json(json_path, {**curve.to_json(), **facts, **conditions})
-        say(f"wrote {json_path}")
+        say_wrote(json_path)
     if plot is not None:
         label = f"SNN, {curve.notes.get('method', 'spiking')}"
         title = f"{curve.notes.get('model', 'network')}, {facts['dataset']}, n = {curve.images:,}"
         figure.plot({label: curve}, plot, title)
-        say(f"wrote {plot}")
+        say_wrote(plot)
 
 
 def refuse_training_images(graph: Graph, name: str, data: ImageData, split: str) -> None:

@@ -10,7 +10,7 @@ import spiking_resnet as sr
 from spiking_resnet.cli import options
 from spiking_resnet.cli.facts import command_line, versions
 from spiking_resnet.cli.networks import PUBLISHED, file_of, image_shape, network
-from spiking_resnet.cli.outputs import check_outputs, write_json
+from spiking_resnet.cli.outputs import check_outputs, say_wrote, write_json
 from spiking_resnet.cli.terminal import EXIT_SYSTEM, out, say
 from spiking_resnet.inspection import Inspection, inspect_graph, inspect_model
 from spiking_resnet.report import network as report
@@ -73,7 +73,7 @@ def inspect(
     if json_path is not None:
         facts = {"model": model, "command": command_line(ctx), "versions": versions()}
         write_json(json_path, {**found.to_json(), **facts})
-        say(f"wrote {json_path}")
+        say_wrote(json_path)
     if found.problems:
         raise typer.Exit(EXIT_SYSTEM)
 

@@ -2,11 +2,13 @@
 
 import importlib
 import importlib.util
+import inspect
 import math
 import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -95,7 +97,8 @@ def image_shape(source: Network, size: str | None) -> Shape:
     if size is None:
         if source.shape is None:
             raise InputError(
-                f"--image-size is missing: {source.spec} does not say how large images are"
+                f"--image-size is missing: {source.spec} does not say how large images are; "
+                "give their side or shape, as --image-size 32 or 3x32x48"
             )
         return source.shape
     try:
@@ -132,6 +135,11 @@ def _own(
     try:
         depth = depth_of(spec)
     except ValueError:
+        if Path(spec).is_file():
+            raise InputError(
+                f"{spec} is a file, not the name of a network: weights are given beside the "
+                f"network that they belong to, as {NAMES[0]} --weights {spec}"
+            ) from None
         raise InputError(
             f"there is no model {spec!r}: use one of {', '.join(NAMES)} with --weights, "
             f"{', '.join(ann.pretrained_names())} (shipped), torchvision:NAME, timm:NAME, "
@@ -270,6 +278,13 @@ def _from_onnx(spec: str, weights: str | None) -> Network:
     return Network(Path(spec), spec, Path(spec))
 
 
+def _functions(module: ModuleType) -> str:
+    """What to write instead: the functions that the file itself defines."""
+    found = [n for n, f in vars(module).items() if inspect.isfunction(f)]
+    own = [n for n in found if getattr(module, n).__module__ == module.__name__ and n[0] != "_"]
+    return f": it defines {', '.join(own[:8])}" if own else ": write one that returns the network"
+
+
 def _from_file(spec: str, weights: str | None, key: str | None) -> Network:
     """What a function without arguments in the user's file returns."""
     path, _, name = spec.rpartition(":")
@@ -277,9 +292,10 @@ def _from_file(spec: str, weights: str | None, key: str | None) -> Network:
         raise InputError(f"{spec!r}: write path/to/file.py:function, with the function's name")
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file; check the path in {spec!r}")
-    function = getattr(_imported(Path(path)), name, None)
+    module = _imported(Path(path))
+    function = getattr(module, name, None)
     if not callable(function):
-        raise InputError(f"{path} defines no function {name!r}")
+        raise InputError(f"{path} defines no function {name!r}{_functions(module)}")
     try:
         model = function()
     except Exception as error:

@@ -11,7 +11,7 @@ from typing import Any
 
 from spiking_resnet.ann.data import DATA_VARIABLE
 from spiking_resnet.ann.pictures import SUFFIXES
-from spiking_resnet.cli.terminal import show_elsewhere
+from spiking_resnet.cli.terminal import say, show_elsewhere
 from spiking_resnet.files import is_special, open_file, write_whole
 from spiking_resnet.records import InputError
 
@@ -45,6 +45,12 @@ def check_outputs(outputs: Outputs, inputs: Mapping[str, str | Path | None] | No
             raise InputError(f"{one} and {other} are both {path}: name two files")
     if any(open_file(path) == 1 for path in wanted.values()):
         show_elsewhere()
+
+
+def say_wrote(path: Path) -> None:
+    """Nothing; tells which file was written, unless standard output took it."""
+    if standard(path) != STANDARD_OUTPUT:
+        say(f"wrote {path}")
 
 
 def check_data(outputs: Outputs, name: str, data: Path | None) -> None:

@@ -23,7 +23,7 @@ from spiking_resnet.cli.convert import arguments_of
 from spiking_resnet.cli.evaluate import set_threads, usual_batch
 from spiking_resnet.cli.facts import command_line, going_on, versions
 from spiking_resnet.cli.networks import file_of, network
-from spiking_resnet.cli.outputs import check_data, check_outputs, write_json
+from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
 from spiking_resnet.cli.terminal import EXIT_SYSTEM, err, say, warn
 from spiking_resnet.methods import Method
 from spiking_resnet.recipes import chosen
@@ -170,7 +170,7 @@ def tune(
             "command": command_line(ctx), "versions": versions(),
         }  # fmt: skip
         write_json(json_path, {**found.to_json(), **facts})
-        say(f"wrote {json_path}")
+        say_wrote(json_path)
     if found.winner is None:
         raise typer.Exit(EXIT_SYSTEM)
 

@@ -312,4 +312,4 @@ def remedy(kind: str) -> str:
         return "Export the network before it is quantised, with float32 weights."
     if kind in _BRANCHES:
         return "Export it without branches or loops, or simplify the file (onnxsim)."
-    return f"Use one of: {', '.join(sorted(BUILDERS))}."
+    return aten.WHAT_CONVERTS

@@ -81,6 +81,11 @@ class Graph:
                 readers[name].append(node)
         return {name: tuple(nodes) for name, nodes in readers.items()}
 
+    def __repr__(self) -> str:
+        kind = self.notes.get("method", "spiking") if self.of(Fire) else "artificial"
+        shapes = f"{self.input.shape} -> {self.output.shape}"
+        return f"<Graph: {kind}, {shapes}, {len(self.nodes)} nodes, {len(self.of(Fire))} spiking>"
+
     def __getitem__(self, name: str) -> Node:
         return self.by_name[name]
 
