@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from spiking_resnet.records import (
     UNRELIABLE,
+    Calibration,
     Curve,
     InputError,
     LayerCount,
@@ -155,3 +156,25 @@ def test_the_same_pixels_are_the_same_images_however_they_lie():
         assert [image_digest(one) for one in found] == [image_digest(one) for one in pixels], name
     one = pixels[:1].expand(3, -1, -1, -1)
     assert torch.equal(images_of(one), torch.cat([pixels[:1]] * 3))
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (torch.zeros(2, 3, 4, 4).to_sparse(), "sparse_coo"),
+        (torch.zeros(2, 3, 4, 4, device="meta"), "meta"),
+        (torch.tensor(1.0), r"shape \(\)"),
+        (torch.zeros(0, 3, 4, 4), "empty"),
+        ([torch.zeros(0, 3, 4, 4)], "empty"),
+    ],
+)
+def test_a_calibration_tensor_that_holds_no_images_is_named(source, told):
+    with pytest.raises(InputError, match=told):
+        Calibration(source)
+
+
+def test_calibration_passes_over_batches_without_images():
+    images = torch.ones(2, 3, 4, 4)
+    found = Calibration([images[:0], images, images[:0]])
+    assert torch.equal(found.first, images)
+    assert [count for _, count in found.batches()] == [2]

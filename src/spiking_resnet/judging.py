@@ -36,6 +36,7 @@ from spiking_resnet.records import (
     decisions,
     image_digest,
     images_of,
+    parts_of,
     standard_error,
 )
 from spiking_resnet.resume import Part
@@ -137,8 +138,7 @@ class _Judging:
         self.loader, self.ann = loader, ann
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        parts = self.loader.split(64) if isinstance(self.loader, Tensor) else self.loader
-        for batch in parts:
+        for batch in parts_of(self.loader, 64):
             if isinstance(batch, Tensor):
                 images = images_of(batch)
                 yield images, _decided(self.ann, images)
@@ -153,8 +153,7 @@ def _decided(ann: Graph, images: Tensor) -> Tensor:
 
 
 def _digests(source: Images) -> list[bytes]:
-    parts = source.split(500) if isinstance(source, Tensor) else source
-    return [image_digest(image) for part in parts for image in images_of(part)]
+    return [image_digest(image) for part in parts_of(source, 500) for image in images_of(part)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -245,10 +245,9 @@ class Calibration:
     BATCH = 50
 
     def __init__(self, source: Tensor | Iterable[Any]) -> None:
-        parts: Iterable[Any] = source.split(500) if isinstance(source, Tensor) else source
-        stream = _called_back(parts, Modes.now())
+        stream = _called_back(parts_of(source, 500), Modes.now())
         first = next(stream, None)
-        if first is None or len(first) == 0:
+        if first is None:
             raise InputError("the calibration set is empty: give it some training images")
         self.first = first
         self._stream = (as_maps(images) for images in itertools.chain([first], stream))
@@ -278,7 +277,9 @@ class Calibration:
 
 
 def _called_back(parts: Iterable[Any], modes: Modes) -> Iterator[Tensor]:
-    """The images of every part; the user's code that makes them runs in the user's modes."""
+    """The images of every part that has some; the user's code that makes them runs in the user's
+    modes.
+    """
     end = object()
     with modes.entered():
         source = iter(parts)
@@ -287,7 +288,16 @@ def _called_back(parts: Iterable[Any], modes: Modes) -> Iterator[Tensor]:
             part = next(source, end)
         if part is end:
             return
-        yield given_images(part)
+        if len(images := given_images(part)):
+            yield images
+
+
+def parts_of(source: Tensor | Iterable[Any], size: int) -> Iterable[Any]:
+    """The batches of a source: of a tensor, parts of up to `size` images."""
+    if not isinstance(source, Tensor):
+        return source
+    whole = source.ndim == 0 or _unusual(source)  # and refused as such
+    return [source] if whole else source.split(size)
 
 
 def as_maps(images: Tensor) -> Tensor:
