@@ -87,3 +87,16 @@ def test_neurons_start_at_zero_with_the_shift_in_their_current():
     assert all(float(node.neuron.initial_potential.min()) == 0.5 for node in plain.of(Fire))
     first = [graph.of(Conv2d)[0].bias for graph in (plain, shifted)]
     assert torch.allclose(first[1] - first[0], torch.tensor(0.5 / 8), atol=1e-6)
+
+
+@pytest.mark.parametrize("compensation", ["bias", "potential"])
+@pytest.mark.parametrize("name", ["preactivation", "leaky", "mlp", "ends_in_relu"])
+def test_shifted_networks_are_calibrated_too(name, compensation):
+    """Currents in nodes of their own, and populations without places."""
+    options = {"bias_shift": True, "compensation": compensation, "images": 8, "rounds": 1}
+    graph = convert(network(name), images(name, 12), calibrated(steps=64, delay=0, **options))
+    batch = images(name, 12)
+    with torch.inference_mode():
+        expected = interpret.logits(graph.ann, batch)
+    found = simulate(graph, batch, 64).logits[-1]
+    assert float((found - expected).norm() / expected.norm()) < 0.3

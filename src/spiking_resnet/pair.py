@@ -132,6 +132,9 @@ class Pair:
         """What the artificial network brings to the node of this name, [n, ...]."""
         values: dict[str, Tensor] = {}
         for name in _between(self.graph, node):
+            if name not in self.ann.by_name:  # a current that only the spiking network has
+                values[name] = values[self.graph[name].inputs[0]]
+                continue
             source = self.ann[name]
             if name in self.artificial:
                 values[name] = self.artificial[name][part]

@@ -132,9 +132,14 @@ def with_bias(node: Conv2d | Linear, shift: Tensor) -> Conv2d | Linear:
     return replace(node, bias=shift if node.bias is None else node.bias + shift)
 
 
+def bias_name(node: Fire) -> str:
+    """What `bias_before` calls its node."""
+    return f"{node.name}.bias"
+
+
 def bias_before(node: Fire, shape: Shape, shift: Tensor) -> tuple[Affine, Fire]:
     """A node that adds `shift` [C] to what `node` reads, of this shape, and `node` reading that."""
-    name = f"{node.name}.bias"
+    name = bias_name(node)
     own = Affine(
         name=name,
         inputs=node.inputs,

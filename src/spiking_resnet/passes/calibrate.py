@@ -42,7 +42,7 @@ from spiking_resnet import neurons
 from spiking_resnet.graph import Affine, Conv2d, Fire, Graph, Linear, Node
 from spiking_resnet.neurons import Differential, IntegrateAndFire
 from spiking_resnet.pair import Pair
-from spiking_resnet.structure import bias_before, bias_carrier, with_bias
+from spiking_resnet.structure import bias_before, bias_carrier, bias_name, with_bias
 
 Weighted = Conv2d | Linear
 Currents = Callable[[], Iterable[tuple[slice, Tensor]]]  # portions of images, [T or 1, n, ...]
@@ -133,7 +133,7 @@ class _Work(Pair):
                 total += (self.artificial[node.name][part] - rate).sum(0)
             error = total / len(self.images)
             if self.correction.compensation == "bias" or isinstance(neuron, Differential):
-                shift = shift + error.flatten(1).mean(1)
+                shift = shift + error.reshape(len(error), -1).mean(1)
             else:
                 initial = neurons.per_channel(neuron.initial_potential, error[None])
                 later = initial + self.steps * error
@@ -179,7 +179,11 @@ class _Work(Pair):
         """Adds a bias [C] to what a population receives: to that of a layer that only it reads, or
         in a node of its own.
         """
-        name = bias_carrier(self.graph, node)
+        name, own = bias_carrier(self.graph, node), self.nodes[node.inputs[0]]
+        if name is None and isinstance(own, Affine) and own.name == bias_name(node):
+            before = 0.0 if own.shift is None else own.shift  # an earlier pass put it there
+            self.nodes[own.name] = replace(own, shift=before + shift)
+            return
         if name is None:
             current, shape = self.nodes[node.name], self.graph[node.inputs[0]].shape
             assert isinstance(current, Fire)
