@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -168,7 +169,7 @@ def _with_targets(batch: Any, outputs: int) -> tuple[Tensor, Tensor]:
     """Images and float targets [N, K] of one batch."""
     images, beside = images_of(batch), _beside(batch)
     try:
-        targets = torch.as_tensor(beside)
+        targets = beside if isinstance(beside, Tensor) else torch.from_numpy(np.asarray(beside))
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"targets are a {type(beside).__name__} of what are no numbers, or of rows of "

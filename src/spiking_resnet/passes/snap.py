@@ -114,7 +114,9 @@ def bounded(graph: Graph, bounds: Mapping[str, Bounds] | None = None) -> Graph:
         needed = largest(bounds[node.inputs[0]])
         return node if node.step_bound >= needed else replace(node, step_bound=needed)
 
-    return graph.with_nodes(raised(node) for node in graph.nodes)
+    nodes = tuple(raised(node) for node in graph.nodes)
+    changed = any(new is not old for new, old in zip(nodes, graph.nodes, strict=True))
+    return graph.with_nodes(nodes) if changed else graph
 
 
 def exact_steps(graph: Graph) -> int:
