@@ -180,7 +180,8 @@ class _Translation:
         layer = f"{call.layer}: " if call.layer else ""
         culprit = f"{call.name!r}{source}: {layer}"
         if not (layer and any(found.startswith(culprit) for found in self.problems)):
-            self.problems.append(f"{culprit}{reason}")  # once for all that a layer consists of
+            told = _LAYERS.get(call.layer, reason)
+            self.problems.append(f"{culprit}{told}")  # once for all that a layer consists of
 
     def _stand_in(self, produced: Any) -> Any:
         """A value to go on with in the place of a refused one, so that all problems are found."""
@@ -380,6 +381,13 @@ def _constant(
             options = {**options, "device": "cpu"}
     made = call.target(*arguments, **options)  # type: ignore[operator]
     return torch.zeros_like(made) if "empty" in context.operation else made
+
+
+# Why torch's own layers are refused, where what they consist of says little.
+_LAYERS = {
+    "LocalResponseNorm": "it divides by what neighbouring channels do; take it out, or put "
+    "BatchNorm in its place, and train on (later AlexNets have none)",
+}
 
 
 def _not_understood(call: Call, error: Exception) -> Unsupported:
