@@ -17,7 +17,7 @@ help:
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt $(wildcard setup.py src/spiking_resnet/engines/native/*)
+$(STAMP): pyproject.toml constraints.txt $(wildcard setup.py src/spiking_resnet/engines/cpu/native/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." >&2; \
 	  echo "Install one and name it: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
@@ -38,7 +38,7 @@ test: lint
 
 fuzz: export FUZZ_GRAPHS ?= 1000
 fuzz: install
-	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -q tests/test_fuzz.py -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -q tests/engines/test_fuzz.py -n auto --dist worksteal
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build demo

@@ -4,7 +4,7 @@ import sys
 
 from setuptools import Extension, setup
 
-NATIVE = "src/spiking_resnet/engines/native"
+NATIVE = "src/spiking_resnet/engines/cpu/native"
 HEADERS = ("share", "planes", "several", "lookup", "triples", "walk", "scatter", "moves")
 WINDOWS = sys.platform == "win32"
 # -Wno-…uninitialized: GCC warns of its own intrinsics.
@@ -13,7 +13,7 @@ UNIX = ["-O3", "-std=c++17", "-pthread", "-Wno-maybe-uninitialized", "-Wno-unini
 setup(
     ext_modules=[
         Extension(
-            "spiking_resnet.engines._cpu_kernels",
+            "spiking_resnet.engines.cpu._kernels",
             [f"{NATIVE}/kernels.cpp"],
             depends=[f"{NATIVE}/{name}.h" for name in HEADERS],
             extra_compile_args=["/O2", "/std:c++17"] if WINDOWS else UNIX,

@@ -33,8 +33,13 @@ from torchvision import datasets, models
 
 from spiking_resnet import convert, simulate
 from spiking_resnet.ann.resnet import build
-from spiking_resnet.engines import kernels
-from spiking_resnet.engines.fuse import without_moves
+from spiking_resnet.capture.module import trace
+from spiking_resnet.conversion.methods import hu2021
+from spiking_resnet.conversion.passes.fold_bn import fold_bn
+from spiking_resnet.engines.cpu import library
+from spiking_resnet.engines.cpu.fuse import without_moves
+from spiking_resnet.environment import hardware
+from spiking_resnet.evaluation.reproduce import NETWORKS, materials
 from spiking_resnet.files import write_whole
 from spiking_resnet.graph import (
     Add,
@@ -51,11 +56,6 @@ from spiking_resnet.graph import (
     ReLU,
     Slice,
 )
-from spiking_resnet.machine import hardware
-from spiking_resnet.methods import hu2021
-from spiking_resnet.passes.fold_bn import fold_bn
-from spiking_resnet.reproduce import NETWORKS, materials
-from spiking_resnet.trace import trace
 
 SWEEPS = {
     "steps": [8, 16, 32, 64, 128, 256, 512],
@@ -414,11 +414,11 @@ def main():
     parser.add_argument("--sweep", choices=sorted(SWEEPS), help="this engine alone, over a range")
     parser.add_argument("--own", action="store_true", help="leave the peers out")
     parser.add_argument("--memory", action="store_true", help="measure peak memory too (slower)")
-    parser.add_argument("--way", choices=kernels.WAYS, help="one kernel wherever it fits")
+    parser.add_argument("--way", choices=library.WAYS, help="one kernel wherever it fits")
     parser.add_argument("--json", type=Path, help="write the rows here")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    kernels.way = options.way
+    library.way = options.way
     if options.only:
         return only(options)
     rows = sweep(options) if options.sweep else compare(options)

@@ -18,8 +18,8 @@ from rich.console import Console
 from spiking_resnet import ann, convert, evaluate
 from spiking_resnet.ann.progress import progress_bar
 from spiking_resnet.ann.train import TrainConfig, train
+from spiking_resnet.evaluation.reproduce import CALIBRATION_IMAGES
 from spiking_resnet.files import write_whole
-from spiking_resnet.reproduce import CALIBRATION_IMAGES
 
 # What differs from the recipe: of the network, and of its training.
 VARIANTS = {

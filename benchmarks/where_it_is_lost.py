@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 
-from spiking_resnet import convert, interpret, methods, simulate
-from spiking_resnet.graph import ReLU
-from spiking_resnet.machine import hardware
-from spiking_resnet.reproduce import NETWORKS, materials
+from spiking_resnet import convert, methods, simulate
+from spiking_resnet.environment import hardware
+from spiking_resnet.evaluation.reproduce import NETWORKS, materials
+from spiking_resnet.graph import ReLU, interpret
 
 
 def clipped(graph, thresholds, names):

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spiking_resnet.engines import memory
+from spiking_resnet.engines.cpu import memory
 
 memory.poisoned = True  # whoever reads memory that was given back finds nonsense
 

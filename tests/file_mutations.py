@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import spiking_resnet as sr
-from spiking_resnet import interpret, store
-from spiking_resnet.graph import Fire
-from spiking_resnet.passes.gate import gate_neurons
-from spiking_resnet.simulate import ENGINES as KNOWN
+from spiking_resnet import store
+from spiking_resnet.conversion.passes.gate import gate_neurons
+from spiking_resnet.engines.simulate import ENGINES as KNOWN
+from spiking_resnet.graph import Fire, interpret
 
 STEPS, SHAPE = 8, (2, 6, 6)
 ENGINES = ("interpreter", "layerwise", "cpu")

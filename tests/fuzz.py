@@ -12,6 +12,7 @@ from math import prod
 import torch
 import torch.nn.functional as F
 
+from spiking_resnet.conversion.passes.snap import INPUT_GRID
 from spiking_resnet.graph import (
     Add,
     Affine,
@@ -30,8 +31,8 @@ from spiking_resnet.graph import (
     Select,
     Slice,
 )
+from spiking_resnet.graph.exactness import bounds_of, largest
 from spiking_resnet.neurons import IntegrateAndFire
-from spiking_resnet.passes.snap import INPUT_GRID, bounds_of, largest
 
 LIMIT = 3.0  # of pixels
 SIZES = [(1, 1), (1, 7), (5, 1), (3, 3), (4, 9), (7, 5), (8, 8), (6, 11), (16, 16), (2, 33)]

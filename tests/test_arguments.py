@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import spiking_resnet as sr
-from spiking_resnet.recipes import RECIPES, taken
+from spiking_resnet.conversion.presets import RECIPES, taken
 from zoo import images, network, spiking
 
 IMAGES = images("identity")[:4]

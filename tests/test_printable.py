@@ -5,8 +5,8 @@ import torch
 from rich.console import Console
 
 from spiking_resnet.cli import terminal
+from spiking_resnet.evaluation.inspect import inspect_graph
 from spiking_resnet.graph import Affine, Fire, Flatten, Graph, Input, Output
-from spiking_resnet.inspection import inspect_graph
 from spiking_resnet.neurons import IntegrateAndFire
 from spiking_resnet.printable import printable
 from spiking_resnet.report import network as report

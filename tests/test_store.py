@@ -9,8 +9,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import spiking_resnet.store as store
-from spiking_resnet import StoreError, interpret, load, save, simulate
-from spiking_resnet.graph import Fire, tensors
+from spiking_resnet import StoreError, load, save, simulate
+from spiking_resnet.graph import Fire, interpret, tensors
 from zoo import NAMES, ann, images, same_tensors, spiking, traced
 
 

@@ -10,14 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from spiking_resnet import interpret
 from spiking_resnet.ann.activation import QCFS
-from spiking_resnet.graph import Fire, tensors, with_tensors
-from spiking_resnet.methods import hu2021
-from spiking_resnet.passes.fold_bn import fold_bn
-from spiking_resnet.passes.pools import relu_first
+from spiking_resnet.capture.module import trace
+from spiking_resnet.conversion.methods import hu2021
+from spiking_resnet.conversion.passes.fold_bn import fold_bn
+from spiking_resnet.conversion.passes.pools import relu_first
+from spiking_resnet.graph import Fire, interpret, tensors, with_tensors
 from spiking_resnet.records import Calibration
-from spiking_resnet.trace import trace
 
 CLASSES = 5
 

@@ -2,23 +2,24 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from spiking_resnet import methods
-from spiking_resnet.calls import TraceError
-from spiking_resnet.compare import Comparison, compare
-from spiking_resnet.convert import convert
-from spiking_resnet.diagnose import Diagnosis, diagnose
-from spiking_resnet.evaluate import evaluate
-from spiking_resnet.from_onnx.package import OnnxError
-from spiking_resnet.from_onnx.translate import trace_onnx
+from spiking_resnet import moved
+from spiking_resnet.capture.calls import TraceError
+from spiking_resnet.capture.module import trace
+from spiking_resnet.capture.onnx.package import OnnxError
+from spiking_resnet.capture.onnx.translate import trace_onnx
+from spiking_resnet.conversion import methods
+from spiking_resnet.conversion.convert import convert
+from spiking_resnet.conversion.presets import RECIPES, Recipe
+from spiking_resnet.engines.simulate import simulate
+from spiking_resnet.evaluation.compare import Comparison, compare
+from spiking_resnet.evaluation.diagnose import Diagnosis, diagnose
+from spiking_resnet.evaluation.evaluate import evaluate
+from spiking_resnet.evaluation.progress_file import ResumeError
+from spiking_resnet.evaluation.tune import Limits, Tuning, tune
 from spiking_resnet.graph import Graph, GraphError
-from spiking_resnet.recipes import RECIPES, Recipe
 from spiking_resnet.records import Calibration, Curve, InputError, LayerCount, Point, Run
-from spiking_resnet.resume import ResumeError
-from spiking_resnet.simulate import simulate
 from spiking_resnet.spiking_module import as_module
 from spiking_resnet.store import StoreError, load, save
-from spiking_resnet.trace import trace
-from spiking_resnet.tune import Limits, Tuning, tune
 
 try:
     __version__ = version("spiking-resnet")
@@ -57,3 +58,5 @@ __all__ = [
     "trace_onnx",
     "tune",
 ]
+
+moved.register()

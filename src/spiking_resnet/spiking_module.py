@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from spiking_resnet import arguments
+from spiking_resnet.engines.simulate import simulate
 from spiking_resnet.graph import Graph, Node, tensors, with_tensors
-from spiking_resnet.passes.claims import claimed
-from spiking_resnet.plain import describe
+from spiking_resnet.graph.claims import claimed
+from spiking_resnet.graph.plain import describe
 from spiking_resnet.records import InputError
-from spiking_resnet.simulate import simulate
 from spiking_resnet.surroundings import undisturbed
 
 

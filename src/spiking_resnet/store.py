@@ -23,10 +23,10 @@ from spiking_resnet import arguments
 from spiking_resnet.files import write_whole
 from spiking_resnet.graph import Graph, GraphError
 from spiking_resnet.graph.checks import check_node
+from spiking_resnet.graph.claims import claimed
 from spiking_resnet.graph.notes import unwritable
+from spiking_resnet.graph.plain import arrays, build, describe
 from spiking_resnet.graph.rules import shown
-from spiking_resnet.passes.claims import claimed
-from spiking_resnet.plain import arrays, build, describe
 from spiking_resnet.surroundings import undisturbed
 
 VERSION = 5

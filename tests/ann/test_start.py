@@ -13,9 +13,9 @@ from spiking_resnet.ann import checkpoint, training_run
 from spiking_resnet.ann.activation import QCFS
 from spiking_resnet.ann.checkpoint import CheckpointError, load
 from spiking_resnet.ann.data import NORMALISATIONS, DataError, load_dataset
+from spiking_resnet.ann.initial_weights import begin, percentiles, start_from
 from spiking_resnet.ann.recipe import TrainConfig
 from spiking_resnet.ann.resnet import ResNet, ResNetConfig
-from spiking_resnet.ann.start import begin, percentiles, start_from
 from spiking_resnet.ann.train import train
 
 MODEL = ResNetConfig(depth=8, classes=10, in_channels=1, width=8)

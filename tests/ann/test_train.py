@@ -20,6 +20,7 @@ from spiking_resnet.ann.augment import Augmentation, resized
 from spiking_resnet.ann.checkpoint import CheckpointError, load
 from spiking_resnet.ann.data import DataError, Normalisation, load_dataset
 from spiking_resnet.ann.images import in_memory
+from spiking_resnet.ann.initial_weights import Start
 from spiking_resnet.ann.progress import progress_bar
 from spiking_resnet.ann.recipe import (
     RECIPES,
@@ -29,7 +30,6 @@ from spiking_resnet.ann.recipe import (
     sides_at,
 )
 from spiking_resnet.ann.resnet import ResNet, ResNetConfig
-from spiking_resnet.ann.start import Start
 from spiking_resnet.ann.train import TrainError, accuracy, train
 from spiking_resnet.ann.training_state import state_path
 

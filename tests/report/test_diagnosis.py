@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from spiking_resnet.diagnose import CONTRIBUTIONS, Diagnosis, LayerError, Part
+from spiking_resnet.evaluation.diagnose import CONTRIBUTIONS, Diagnosis, LayerError, Part
 from spiking_resnet.records import InputError
 from spiking_resnet.report.bars import plot_diagnosis
 from spiking_resnet.report.diagnosis import advice, render, summary

@@ -7,13 +7,7 @@ import torch
 from torch import Tensor
 
 from spiking_resnet.ann.augment import Augmentation, generator_for
-from spiking_resnet.ann.pixels import (
-    DataError,
-    Framing,
-    PixelsInFiles,
-    PixelsInMemory,
-    PixelSource,
-)
+from spiking_resnet.ann.pixels import DataError, Framing, PixelsInFiles, PixelsInMemory, PixelSource
 from spiking_resnet.ann.remarks import remark
 from spiking_resnet.surroundings import undisturbed
 

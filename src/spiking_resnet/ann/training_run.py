@@ -17,11 +17,11 @@ from spiking_resnet.ann.augment import generator_for, resized
 from spiking_resnet.ann.checkpoint import save
 from spiking_resnet.ann.contents import content_hash
 from spiking_resnet.ann.images import ImageData
+from spiking_resnet.ann.initial_weights import Start, begin
 from spiking_resnet.ann.pixels import PixelsInMemory
 from spiking_resnet.ann.processes import Processes
 from spiking_resnet.ann.recipe import TrainConfig, augmentation_for, learning_rate_at, sides_at
 from spiking_resnet.ann.resnet import ResNet
-from spiking_resnet.ann.start import Start, begin
 from spiking_resnet.ann.tails import Tails
 from spiking_resnet.ann.training_state import TrainingState, describe, state_path, write_state
 from spiking_resnet.files import Pace

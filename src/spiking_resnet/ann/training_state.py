@@ -14,8 +14,8 @@ from spiking_resnet.ann.checkpoint import CheckpointError, load
 from spiking_resnet.ann.images import ImageData
 from spiking_resnet.ann.recipe import TrainConfig
 from spiking_resnet.ann.remarks import remark
+from spiking_resnet.environment import processor, threads
 from spiking_resnet.files import write_whole
-from spiking_resnet.machine import processor, threads
 
 
 @dataclass

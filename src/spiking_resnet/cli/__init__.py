@@ -16,7 +16,7 @@ from spiking_resnet.cli import (
     train,
     tune,
 )
-from spiking_resnet.cli.facts import own_version
+from spiking_resnet.cli.provenance import own_version
 from spiking_resnet.cli.terminal import Commands, keep_tracebacks, say
 
 EPILOG = """

@@ -18,18 +18,18 @@ from spiking_resnet.cli.conversion import (
     warn_of_guesses,
 )
 from spiking_resnet.cli.evaluate import set_threads, usual_batch
-from spiking_resnet.cli.facts import command_line, file_facts, going_on, versions
 from spiking_resnet.cli.networks import file_of, network
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, standard, write_json
+from spiking_resnet.cli.provenance import command_line, file_facts, going_on, versions
 from spiking_resnet.cli.terminal import out, say, warn, work_bar
-from spiking_resnet.compare import STEPS, Comparison, compared
+from spiking_resnet.conversion.presets import RECIPES, Recipe, chosen, suiting
+from spiking_resnet.engines.simulate import ENGINES
+from spiking_resnet.evaluation.candidate import prepared
+from spiking_resnet.evaluation.compare import STEPS, Comparison, compared
 from spiking_resnet.files import write_whole
-from spiking_resnet.judging import prepared
-from spiking_resnet.recipes import RECIPES, Recipe, chosen, suiting
 from spiking_resnet.records import InputError
 from spiking_resnet.report import comparison as report
 from spiking_resnet.report import plot as figure
-from spiking_resnet.simulate import ENGINES
 
 DEFAULT_STEPS = ",".join(str(step) for step in STEPS)
 LISTED = "\n\n".join(f"  {recipe.name}: {recipe.description}" for recipe in RECIPES.values())

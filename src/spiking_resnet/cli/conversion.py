@@ -9,17 +9,16 @@ from warnings import catch_warnings, simplefilter
 from torch import Tensor
 
 import spiking_resnet as sr
-from spiking_resnet import interpret
 from spiking_resnet.ann.data import load_dataset
 from spiking_resnet.ann.images import ImageData, Normalisation
 from spiking_resnet.ann.pixels import Framing
-from spiking_resnet.cli.facts import file_facts, fingerprint, versions
 from spiking_resnet.cli.networks import Network, channels_of
+from spiking_resnet.cli.provenance import file_facts, fingerprint, versions
 from spiking_resnet.cli.terminal import err, out, say, warn
-from spiking_resnet.convert import ConversionWarning
-from spiking_resnet.graph import Graph, remarks_of
-from spiking_resnet.inspection import inspect_graph
-from spiking_resnet.methods import METHODS, PRESETS, Method, calibrated, named, qcfs
+from spiking_resnet.conversion.convert import ConversionWarning
+from spiking_resnet.conversion.methods import METHODS, PRESETS, Method, calibrated, named, qcfs
+from spiking_resnet.evaluation.inspect import inspect_graph
+from spiking_resnet.graph import Graph, interpret, remarks_of
 from spiking_resnet.records import InputError, decisions, wilson
 from spiking_resnet.report.network import exactness, populations
 from spiking_resnet.surroundings import undisturbed

@@ -21,11 +21,11 @@ from spiking_resnet.cli.conversion import (
     summarise,
     tell_normalisation,
 )
-from spiking_resnet.cli.facts import command_line
 from spiking_resnet.cli.networks import file_of, network
 from spiking_resnet.cli.outputs import check_data, check_outputs
+from spiking_resnet.cli.provenance import command_line
 from spiking_resnet.cli.terminal import say, warn
-from spiking_resnet.methods import METHODS, PRESETS, Method
+from spiking_resnet.conversion.methods import METHODS, PRESETS, Method
 
 EPILOG = """
 Examples:

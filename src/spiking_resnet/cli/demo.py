@@ -11,12 +11,12 @@ from spiking_resnet.ann.data import DATA_VARIABLE, NORMALISATIONS, load_dataset
 from spiking_resnet.cli import options
 from spiking_resnet.cli.conversion import Choice, converted, store
 from spiking_resnet.cli.evaluate import Test, measured, show, usual_batch, write_results
-from spiking_resnet.cli.facts import command_line, file_facts
 from spiking_resnet.cli.networks import Network, network
 from spiking_resnet.cli.outputs import check_outputs
+from spiking_resnet.cli.provenance import command_line, file_facts
 from spiking_resnet.cli.terminal import say
-from spiking_resnet.inspection import inspect_graph
-from spiking_resnet.methods import hu2021
+from spiking_resnet.conversion.methods import hu2021
+from spiking_resnet.evaluation.inspect import inspect_graph
 from spiking_resnet.records import InputError
 from spiking_resnet.report import table
 from spiking_resnet.report.network import exactness

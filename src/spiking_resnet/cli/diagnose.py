@@ -8,14 +8,14 @@ import typer
 import spiking_resnet as sr
 from spiking_resnet.cli import options
 from spiking_resnet.cli.evaluate import test_images, usual_batch, warn_of_guesses_on
-from spiking_resnet.cli.facts import command_line, file_facts, versions
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
+from spiking_resnet.cli.provenance import command_line, file_facts, versions
 from spiking_resnet.cli.terminal import evaluation_bar, out, say
+from spiking_resnet.engines.simulate import ENGINES, choose
 from spiking_resnet.records import InputError
 from spiking_resnet.report import diagnosis as report
 from spiking_resnet.report.bars import plot_diagnosis
 from spiking_resnet.report.plot import check_path
-from spiking_resnet.simulate import ENGINES, choose
 
 EPILOG = """
 Examples:

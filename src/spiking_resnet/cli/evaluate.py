@@ -14,7 +14,8 @@ from spiking_resnet.ann.images import ImageData, Normalisation
 from spiking_resnet.ann.pixels import Framing
 from spiking_resnet.cli import options
 from spiking_resnet.cli.conversion import framed, tell_normalisation, warn_of_guesses
-from spiking_resnet.cli.facts import (
+from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
+from spiking_resnet.cli.provenance import (
     all_images,
     command_line,
     file_facts,
@@ -22,14 +23,13 @@ from spiking_resnet.cli.facts import (
     going_on,
     versions,
 )
-from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
 from spiking_resnet.cli.terminal import evaluation_bar, out, say, warn
-from spiking_resnet.evaluate import usual_steps
+from spiking_resnet.engines.simulate import ENGINES, choose
+from spiking_resnet.evaluation.evaluate import usual_steps
 from spiking_resnet.graph import Graph
 from spiking_resnet.records import Curve, InputError
 from spiking_resnet.report import plot as figure
 from spiking_resnet.report import table
-from spiking_resnet.simulate import ENGINES, choose
 
 SMALL, LARGE = 64, 8  # images a batch: measured best for 32 x 32, and what memory allows for 224
 EPILOG = """

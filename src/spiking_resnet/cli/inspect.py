@@ -8,11 +8,11 @@ import typer
 
 import spiking_resnet as sr
 from spiking_resnet.cli import options
-from spiking_resnet.cli.facts import command_line, versions
 from spiking_resnet.cli.networks import PUBLISHED, file_of, image_shape, network
 from spiking_resnet.cli.outputs import check_outputs, say_wrote, write_json
+from spiking_resnet.cli.provenance import command_line, versions
 from spiking_resnet.cli.terminal import EXIT_SYSTEM, out, say
-from spiking_resnet.inspection import Inspection, inspect_graph, inspect_model
+from spiking_resnet.evaluation.inspect import Inspection, inspect_graph, inspect_model
 from spiking_resnet.report import network as report
 
 EPILOG = """

@@ -18,7 +18,7 @@ from spiking_resnet import ann
 from spiking_resnet.ann.images import Normalisation
 from spiking_resnet.ann.pixels import Framing
 from spiking_resnet.ann.resnet import NAMES, depth_of
-from spiking_resnet.from_onnx.translate import trace_onnx
+from spiking_resnet.capture.onnx.translate import trace_onnx
 from spiking_resnet.records import InputError
 
 Shape = tuple[int, int, int]

@@ -10,7 +10,7 @@ from spiking_resnet.ann.data import DATASETS, NORMALISATIONS, normalisation_name
 from spiking_resnet.ann.images import Normalisation
 from spiking_resnet.ann.pixels import INTERPOLATIONS, Framing
 from spiking_resnet.cli.networks import PUBLISHED, SHIPPED
-from spiking_resnet.evaluate import STEPS
+from spiking_resnet.evaluation.evaluate import STEPS
 from spiking_resnet.records import InputError
 
 DEFAULT_STEPS = ",".join(str(step) for step in STEPS)

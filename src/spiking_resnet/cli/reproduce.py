@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from spiking_resnet.ann.data import DATA_VARIABLE
-from spiking_resnet.cli.facts import going_on
 from spiking_resnet.cli.outputs import check_outputs
+from spiking_resnet.cli.provenance import going_on
 from spiking_resnet.cli.terminal import err, say
+from spiking_resnet.evaluation.reproduce import NETWORKS, STUDIES, curves, markdown, run
 from spiking_resnet.files import write_whole
 from spiking_resnet.records import InputError
 from spiking_resnet.report.plot import plot
-from spiking_resnet.reproduce import NETWORKS, STUDIES, curves, markdown, run
 
 EPILOG = """
 Examples:

@@ -18,8 +18,8 @@ from spiking_resnet.ann.train import PERCENTILE, Start, TrainProgress, start_fro
 from spiking_resnet.ann.train import train as train_network
 from spiking_resnet.ann.training_state import state_path
 from spiking_resnet.cli import options
-from spiking_resnet.cli.facts import going_on, shared_command_line
 from spiking_resnet.cli.outputs import check_data, check_outputs
+from spiking_resnet.cli.provenance import going_on, shared_command_line
 from spiking_resnet.cli.signals import between_steps
 from spiking_resnet.cli.terminal import err, say
 from spiking_resnet.records import InputError

@@ -21,16 +21,16 @@ from spiking_resnet.cli.conversion import (
 )
 from spiking_resnet.cli.convert import arguments_of
 from spiking_resnet.cli.evaluate import set_threads, usual_batch
-from spiking_resnet.cli.facts import command_line, going_on, versions
 from spiking_resnet.cli.networks import file_of, network
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
+from spiking_resnet.cli.provenance import command_line, going_on, versions
 from spiking_resnet.cli.terminal import EXIT_SYSTEM, err, say, warn
-from spiking_resnet.methods import Method
-from spiking_resnet.recipes import chosen
+from spiking_resnet.conversion.methods import Method
+from spiking_resnet.conversion.presets import chosen
+from spiking_resnet.engines.simulate import ENGINES
+from spiking_resnet.evaluation.tune import CONFIDENCE, Limits, Measure, Trial, Tuning, least_images
 from spiking_resnet.records import InputError
 from spiking_resnet.report import comparison as report
-from spiking_resnet.simulate import ENGINES
-from spiking_resnet.tune import CONFIDENCE, Limits, Measure, Trial, Tuning, least_images
 
 VALIDATION = 2000  # images to try methods on
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from spiking_resnet import interpret, neurons
+from spiking_resnet import neurons
 from spiking_resnet.engines.plan import Plan, Result, peak
-from spiking_resnet.graph import Fire, Graph, Node
+from spiking_resnet.graph import Fire, Graph, Node, interpret
 
 INTEGERS: tuple[type[Node], ...] = ()  # nodes whose sums are integers here
 

@@ -9,9 +9,9 @@ window to window, so memory does not grow with the number of steps.
 import torch
 from torch import Tensor
 
-from spiking_resnet import interpret, neurons
+from spiking_resnet import neurons
 from spiking_resnet.engines.plan import Plan, Result, ends_of, peak, pool_window, windows
-from spiking_resnet.graph import Fire, Graph, Input, MaxPool, Node, Output
+from spiking_resnet.graph import Fire, Graph, Input, MaxPool, Node, Output, interpret
 
 CHUNK = 64  # images x steps in one convolution: enough to be efficient, few enough for the cache
 

@@ -7,8 +7,7 @@ from math import inf, isnan
 import torch
 from torch import Tensor
 
-from spiking_resnet import interpret
-from spiking_resnet.graph import Fire, Graph, MaxPool, Node
+from spiking_resnet.graph import Fire, Graph, MaxPool, Node, interpret
 from spiking_resnet.records import packed
 
 

@@ -38,15 +38,7 @@ from spiking_resnet.graph.rules import (
     truth,
     whole,
 )
-from spiking_resnet.neurons import (
-    Dcgs,
-    Differential,
-    Gate,
-    Gated,
-    IntegrateAndFire,
-    Reset,
-    Serial,
-)
+from spiking_resnet.neurons import Dcgs, Differential, Gate, Gated, IntegrateAndFire, Reset, Serial
 
 MOST_BITS = 24  # of a grid: float32 holds no more behind the point, of numbers below 1
 MOST_LEVELS = 2**24  # spikes in a step, and

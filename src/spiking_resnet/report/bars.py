@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spiking_resnet.diagnose import CONTRIBUTIONS, Diagnosis
+from spiking_resnet.evaluation.diagnose import CONTRIBUTIONS, Diagnosis
 from spiking_resnet.report.plot import COLOURS, STYLE, check_path, save
 
 if TYPE_CHECKING:

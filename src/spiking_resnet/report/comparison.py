@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from spiking_resnet.compare import Comparison, Row
-from spiking_resnet.fairness import Facts
-from spiking_resnet.judging import Reading
+from spiking_resnet.evaluation.candidate import Reading
+from spiking_resnet.evaluation.compare import Comparison, Row
+from spiking_resnet.evaluation.conditions import Facts
+from spiking_resnet.evaluation.tune import Tuning
 from spiking_resnet.records import Curve, Point
 from spiking_resnet.report.table import cells, count, titled
-from spiking_resnet.tune import Tuning
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from spiking_resnet.diagnose import OWN, Diagnosis, LayerError
+from spiking_resnet.evaluation.diagnose import OWN, Diagnosis, LayerError
 from spiking_resnet.report.table import cells, titled
 
 if TYPE_CHECKING:

@@ -3,7 +3,14 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from spiking_resnet.inspection import FOLDED, SIGNED, Inspection, NodeFacts, Population, Range
+from spiking_resnet.evaluation.inspect import (
+    FOLDED,
+    SIGNED,
+    Inspection,
+    NodeFacts,
+    Population,
+    Range,
+)
 from spiking_resnet.report.table import cells, count
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""Trained networks as graphs: modules by `torch.export`, ONNX files by `capture.onnx`."""

@@ -1,0 +1,244 @@
+"""A spiking network beside the artificial one it comes from, layer by layer on the same images.
+
+Methods that look at spikes go through both in the order of the network: every population is
+settled (corrected, or its heights chosen) with what the settled ones before it really send, and run
+over all images and steps before the next one is looked at.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from spiking_resnet import neurons
+from spiking_resnet.graph import Conv2d, Fire, Graph, Input, Linear, MaxPool, Node, interpret
+from spiking_resnet.neurons import Differential, IntegrateAndFire
+from spiking_resnet.surroundings import undisturbed
+
+NUMBERS = 2**22  # values of one layer worked on at once, over its images and steps
+
+
+class Pair:
+    """Both networks on the way through; a subclass settles populations and layers with weights.
+
+    nodes: by name, settled as far as it went. spiking and artificial: what stations (nodes with
+    memory, and the image) hand on in either network, as long as later nodes need it. Every ReLU of
+    `ann` is a population of that name in `graph`, which is in the units of `ann`. Spikes are held
+    for all images [N, C, H, W] and `steps`, one byte each (two for many levels).
+    """
+
+    def __init__(self, ann: Graph, graph: Graph, images: Tensor, steps: int) -> None:
+        self.ann, self.graph, self.images, self.steps = ann, graph, images, steps
+        self.nodes: dict[str, Node] = dict(graph.by_name)
+        self.once = graph.input.encoding == "once"
+        self.spiking: dict[str, _Sent] = {}
+        self.artificial: dict[str, Tensor] = {}
+        self.behind = _behind(graph)
+        self.last = {
+            source: node.name
+            for node in graph.nodes
+            if interpret.is_stateful(node) or isinstance(node, Conv2d | Linear)
+            for source in self.behind[node.name]
+        }
+        stations = (node for node in graph.nodes if interpret.is_stateful(node))
+        *before, output = stations
+        settled = {name for node in before for name in _between(graph, node)}
+        self.read_out = set(_between(graph, output)) - settled  # what the read-out alone reads
+
+    def walk(self) -> None:
+        """Settles every node in order."""
+        with undisturbed():
+            for node in self.graph.nodes:
+                self.visit(node)
+
+    def visit(self, node: Node) -> None:
+        """Settles `node` and, if it has memory, runs it over all images and steps."""
+        reached = any(not isinstance(self.graph[name], Input) for name in self.behind[node.name])
+        if isinstance(node, Conv2d | Linear) and reached:
+            self.weigh(node)
+        elif isinstance(node, Fire):
+            self.artificial[node.name] = torch.cat(
+                [self.activation(node, part) for part in self.parts(node)]
+            )
+            self.fire(node)
+        elif isinstance(node, MaxPool) and interpret.is_stateful(node):
+            self._pool(node)
+        for source in self.behind[node.name]:
+            if self.last.get(source) == node.name:
+                self.spiking.pop(source, None)
+                self.artificial.pop(source, None)
+
+    def weigh(self, node: Conv2d | Linear) -> None:
+        """Nothing; a subclass may change a layer that spikes reach, in `nodes`."""
+
+    def activation(self, node: Fire, part: slice) -> Tensor:
+        """What the artificial network's ReLU of this name hands on, [n, ...]."""
+        return _value(self.ann[node.name], [self.wanted(node, part)])
+
+    def fire(self, node: Fire) -> None:
+        """Nothing; a subclass settles a population and calls `keep`."""
+        raise NotImplementedError
+
+    def keep(self, node: Fire, spikes: Iterable[Tensor]) -> None:
+        """The node is settled; its spikes [T, n, ...], portion by portion, are what it hands on."""
+        sent = [_Sent.of(node.neuron, part) for part in spikes]
+        numbers = torch.cat([each.numbers for each in sent], 1)
+        self.spiking[node.name] = replace(sent[0], numbers=numbers)
+        self.nodes[node.name] = node
+
+    def parts(self, *nodes: Node) -> Iterator[slice]:
+        """Images in portions that keep every value on the way to `nodes` within NUMBERS."""
+        names = {name for node in nodes for name in (*_between(self.graph, node), node.name)}
+        largest = max(torch.Size(self.graph[name].shape).numel() for name in names)
+        size = max(1, NUMBERS // (largest * self.steps))
+        for start in range(0, len(self.images), size):
+            yield slice(start, start + size)
+
+    def received(self, node: Node, part: slice) -> Tensor:
+        """What the spiking network brings to `node`: [T, n, ...], [1, n, ...] where constant."""
+        values: dict[str, Tensor] = {}
+        for name in _between(self.graph, node):
+            source = self.graph[name]
+            if name in self.spiking:
+                values[name] = self.spiking[name].values(part)
+            elif isinstance(source, Input):
+                values[name] = self._presented(source, part)
+            else:
+                inputs = [values[each] for each in source.inputs]
+                values[name] = self._through(self.nodes[name], inputs)
+        return values[node.inputs[0]]
+
+    def _presented(self, node: Input, part: slice) -> Tensor:
+        images = self.images[part]
+        if node.encoding == "constant":
+            return images[None]
+        return torch.stack([interpret.present(node, images, t) for t in range(self.steps)])
+
+    def _through(self, node: Node, inputs: list[Tensor]) -> Tensor:
+        """A stateless node's value over all steps, [T or 1, n, ...]."""
+        widest = max(len(value) for value in inputs)
+        inputs = [value.expand(widest, *value.shape[1:]) for value in inputs]
+        ends = [0, 1, widest] if self.once and widest > 1 else [0, widest]
+        made = []
+        for start, stop in pairwise(ends):
+            flat = [value[start:stop].flatten(0, 1) for value in inputs]
+            now = interpret.at_step(node, self.once, start)
+            made.append(_value(now, flat).unflatten(0, (stop - start, -1)))
+        return torch.cat(made)
+
+    def wanted(self, node: Node, part: slice) -> Tensor:
+        """What the artificial network brings to the node of this name, [n, ...]."""
+        values: dict[str, Tensor] = {}
+        for name in _between(self.graph, node):
+            if name not in self.ann.by_name:  # a current that only the spiking network has
+                values[name] = values[self.graph[name].inputs[0]]
+                continue
+            source = self.ann[name]
+            if name in self.artificial:
+                values[name] = self.artificial[name][part]
+            elif isinstance(source, Input):
+                values[name] = self.images[part]
+            else:
+                inputs = [values[each] for each in source.inputs]
+                values[name] = _value(source, inputs)
+        return values[node.inputs[0]]
+
+    def _pool(self, node: MaxPool) -> None:
+        """Keeps what a max pool hands on in either network."""
+        relu, values = self.ann[node.name], []
+        assert isinstance(relu, MaxPool)
+        for part in self.parts(node):
+            received = self.received(node, part)
+            sums = received.expand(self.steps, *received.shape[1:]).cumsum(0)
+            pooled = interpret.max_pool(node, sums.flatten(0, 1)).unflatten(0, (len(sums), -1))
+            values.append(torch.cat([pooled[:1], pooled.diff(dim=0)]))
+        self.spiking[node.name] = _Sent(
+            torch.cat(values, 1), torch.ones((), dtype=torch.float32), None
+        )
+        self.artificial[node.name] = torch.cat(
+            [interpret.max_pool(relu, self.wanted(node, part)) for part in self.parts(node)]
+        )
+
+    def run(self, neuron: IntegrateAndFire, current: Tensor, shift: Tensor) -> Tensor:
+        """The spikes [T, n, ...] of a population, of their heights, for a current [T or 1, n, ...]
+        and a further bias [C].
+        """
+        steps = self.steps
+        potential = neurons.start(neuron, current[0])
+        shift = neurons.per_channel(shift, potential)
+        spikes = torch.empty(steps, *potential.shape, dtype=torch.float32)
+        emitted: Tensor = torch.zeros((), dtype=torch.float32)
+        for t in range(steps):
+            now = current[t if len(current) > 1 else 0]
+            if t == 0 or not self.once:
+                now = now + shift
+            spikes[t], potential = neurons.step(neuron, potential, now, emitted, t)
+            if neuron.signed:
+                emitted = emitted + neurons.sent(neuron, spikes[t])
+        return spikes
+
+
+@dataclass(frozen=True, eq=False)
+class _Sent:
+    """What a station handed on: numbers [T, N, ...] times amplitude ([] or [C]), times the height
+    of the step if there are heights [T].
+    """
+
+    numbers: Tensor
+    amplitude: Tensor
+    heights: Tensor | None
+
+    @classmethod
+    def of(cls, neuron: IntegrateAndFire, spikes: Tensor) -> "_Sent":
+        """Of a population's spikes [T, n, ...], which are of their heights."""
+        heights = neuron.heights[: len(spikes)] if isinstance(neuron, Differential) else None
+        one = cls(torch.ones((), dtype=torch.int8), neuron.amplitude, heights)
+        unit = one._scale(spikes)
+        small = torch.int8 if neuron.levels < 2**7 else torch.int16
+        return cls(torch.round(spikes / unit).to(small), neuron.amplitude, heights)
+
+    def values(self, part: slice) -> Tensor:
+        """The values [T, n, ...] of some of the images."""
+        numbers = self.numbers[:, part].float()
+        return numbers * self._scale(numbers)
+
+    def _scale(self, like: Tensor) -> Tensor:
+        scale = neurons.per_channel(self.amplitude, like[0])
+        if self.heights is None:
+            return scale
+        return scale * self.heights.view(-1, *([1] * (like.ndim - 1)))
+
+
+def _value(node: Node, inputs: list[Tensor]) -> Tensor:
+    """What a node without memory makes of its inputs [n, ...]."""
+    if isinstance(node, MaxPool):
+        return interpret.max_pool(node, inputs[0])
+    return interpret.STATELESS[type(node)](node, *inputs)
+
+
+def _between(graph: Graph, node: Node) -> list[str]:
+    """The nodes whose values `node` comes of in one step, back to stations, in order."""
+    needed: set[str] = set()
+    waiting = list(node.inputs)
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.add(name)
+            if not interpret.is_stateful(graph[name]):
+                waiting += graph[name].inputs
+    return [each.name for each in graph.nodes if each.name in needed]
+
+
+def _behind(graph: Graph) -> dict[str, Collection[str]]:
+    """For every node, the stations that its value comes of in one step."""
+    found: dict[str, Collection[str]] = {}
+    for node in graph.nodes:
+        stations: set[str] = set()
+        for name in node.inputs:
+            source = graph[name]
+            own = interpret.is_stateful(source) or isinstance(source, Input)
+            stations |= {name} if own else set(found[name])
+        found[node.name] = stations
+    return found

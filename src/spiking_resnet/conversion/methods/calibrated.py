@@ -1,0 +1,210 @@
+"""Calibration through the layers already converted, and the published methods that it contains."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from spiking_resnet.conversion.methods.option import check
+from spiking_resnet.conversion.passes.calibrate import Correction, calibrate
+from spiking_resnet.conversion.passes.encode import with_input_limit
+from spiking_resnet.conversion.passes.fire import Kind, fire
+from spiking_resnet.conversion.passes.fold_bn import fold_bn
+from spiking_resnet.conversion.passes.normalise import normalise
+from spiking_resnet.conversion.passes.pools import cumulative_pools, relu_first
+from spiking_resnet.conversion.passes.serial import fire_serially
+from spiking_resnet.conversion.passes.shift import shift_currents
+from spiking_resnet.conversion.passes.snap import single, snap
+from spiking_resnet.conversion.passes.thresholds import (
+    balanced_thresholds,
+    delay_of,
+    gaussian_thresholds,
+    iterated_thresholds,
+    mmse_thresholds,
+    percentile_thresholds,
+)
+from spiking_resnet.conversion.statistics import Statistics, measure
+from spiking_resnet.graph import Graph, ReLU
+from spiking_resnet.records import Calibration
+from spiking_resnet.surroundings import undisturbed
+
+FEW = 16  # images in a batch of "balanced" thresholds: what counts is how many batches there are
+
+PLAIN: dict[str, Any] = {"compensation": "none", "weights": False, "delay": 0}
+
+# Published sets of options of `calibrated`, by name: usable wherever a method is named.
+PRESETS: dict[str, dict[str, Any]] = {
+    "optimal-potential": {**PLAIN, "thresholds": "percentile"},  # Bu et al., AAAI 2022: v0 = th / 2
+    "mmse": {**PLAIN, "thresholds": "mmse"},
+    "threshold-iteration": {**PLAIN, "thresholds": "iterated"},  # of DCGS, ICML 2025
+    "threshold-balancing": {**PLAIN, "thresholds": "balanced", "delay": "auto"},  # CVPR 2025
+    "bias-shift": {**PLAIN, "thresholds": "percentile", "bias_shift": True},  # ICLR 2021
+    "da-qcfs": {  # Hao et al., ICML 2025
+        **PLAIN,
+        "thresholds": "mmse",
+        "compensation": "offsets",
+        "waits": True,
+    },
+    # Li et al., ICML 2021
+    "snn-calibration-light": {**PLAIN, "compensation": "bias", "rounds": 1},
+    # with the ridge regression in the place of its gradient descent
+    "snn-calibration-advanced": {
+        **PLAIN,
+        "compensation": "potential",
+        "rounds": 1,
+        "weights": True,
+    },
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class calibrated:
+    """Integrate-and-fire neurons made for T steps, corrected layer by layer on calibration images.
+
+    The axes of what came after the paper, each an argument: thresholds x compensation x weights x
+    neuron x read-out (passes/thresholds.py, passes/calibrate.py; PRESETS names published sets).
+
+    thresholds: "percentile" of the activations; "mmse" of quantisation to T levels (SNN
+        Calibration); "iterated" (DCGS's threshold iteration on the activations seen), "gaussian"
+        (on normally distributed inputs, as there); "balanced" (local threshold balancing).
+        percentile: for "percentile", and the most for "iterated".
+    per_channel: one threshold per channel; "balanced" ones always are.
+    compensation: of channels' "bias", of neurons' initial "potential", channels' "offsets" (of
+        neurons that wait: DA-QCFS), or "none". rounds: of the first two.
+    weights: refitted to what layers receive. ridge: how strongly they are held (calibrate.py).
+    initial_potential, levels, signed, max_pooling, grid, sum_bits: as in `hu2021`. Thresholds of
+        neurons of several levels are the range over the levels.
+    bias_shift: the initial potential is 0 and enters as a current, its T-th part at every step.
+    waits: neurons wait for their whole input and then fire up to T spikes (layer-serial, after
+        DA-QCFS): no uneven arrival, but latency grows with depth. Off the grid, without a delay.
+    delay: steps that the read-out leaves out; "auto" is what delayed evaluation takes (delay_of);
+        None three eighths of the steps.
+    steps: T. images: calibration images used layer by layer. batches: of "balanced" thresholds.
+    """
+
+    name: ClassVar[str] = "calibrated"
+
+    thresholds: Literal["percentile", "mmse", "iterated", "gaussian", "balanced"] = "mmse"
+    percentile: float = 99.9
+    per_channel: bool = True
+    compensation: Literal["none", "bias", "potential", "offsets"] = "potential"
+    rounds: int = 3
+    weights: bool = True
+    ridge: float = 1e-3
+    initial_potential: float = 0.5
+    bias_shift: bool = False
+    levels: int = 1
+    signed: bool = False
+    waits: bool = False
+    delay: int | Literal["auto"] | None = None
+    max_pooling: Literal["cumulative", "instant"] = "cumulative"
+    steps: int = 32
+    images: int = 256
+    batches: int = 500
+    grid: int | None = 14
+    sum_bits: int = 16
+
+    def __post_init__(self) -> None:
+        check(self)
+        if isinstance(self.delay, str) and self.delay != "auto":
+            raise ValueError(f"delay is {self.delay!r}: a number of steps, 'auto' or None")
+        if isinstance(self.delay, int) and not 0 <= self.delay < self.steps:
+            raise ValueError(f"delay is {self.delay}: it must lie in 0..{self.steps - 1}")
+        if self.waits and (self.levels > 1 or self.signed or self.delay):
+            raise ValueError("neurons that wait fire 0 or 1 spike, and their read-out has no delay")
+        if not self.ridge > 0:
+            raise ValueError(f"ridge is {self.ridge}: it must be positive")
+        if self.compensation not in ("none", "bias", "potential", "offsets"):
+            raise ValueError(
+                f"compensation is {self.compensation!r}: one of none, bias, potential and offsets"
+            )
+        if self.compensation == "offsets" and not self.waits:
+            raise ValueError("offsets are for neurons that wait: add waits=True")
+        for option in ("steps", "images", "levels", "rounds", "batches"):
+            if getattr(self, option) < 1:
+                raise ValueError(f"{option} is {getattr(self, option)}: it starts at 1")
+
+    @undisturbed()
+    def apply(self, traced: Graph, calibration: Calibration) -> Graph:
+        """The spiking network of a traced one."""
+        ann = relu_first(fold_bn(traced))
+        statistics = measure(ann, calibration, self.per_channel, self.images)
+        ranges = self._ranges(ann, statistics)
+        # Neurons that wait count what they received once: one step with T levels.
+        steps, levels = (1, self.steps) if self.waits else (self.steps, self.levels)
+        thresholds = {name: value / levels for name, value in ranges.items()}
+        kind = Kind(initial_potential=self._start, levels=levels, signed=self.signed)
+        graph = fire(with_input_limit(ann, statistics.input_limit), thresholds, kind)
+        if self.bias_shift:
+            share = self.initial_potential / steps
+            graph = shift_currents(graph, {name: share * each for name, each in thresholds.items()})
+        if self.max_pooling == "cumulative":
+            graph = cumulative_pools(graph)
+        delay = 0 if self.waits else self._delay(ann, statistics, thresholds)
+        correction = Correction(
+            steps=steps,
+            delay=delay,
+            compensation=self.compensation,
+            rounds=self.rounds,
+            weights=self.weights,
+            ridge=self.ridge,
+        )
+        if self._corrects:
+            graph = calibrate(ann, graph, statistics.sample, correction)
+        if self.waits:
+            graph = fire_serially(graph, self.steps)
+        graph = normalise(graph.with_nodes([*graph.nodes[:-1], replace(graph.output, delay=delay)]))
+        graph = (
+            single(graph)
+            if self.grid is None or self.waits
+            else snap(graph, self.steps, self.grid, self.sum_bits)
+        )
+        facts = {
+            "made_for": self.made_for,
+            "calibration_images": statistics.images,
+            "corrected_on": len(statistics.sample) if self._corrects else 0,
+            "delay": delay,
+            "thresholds": {name: value.tolist() for name, value in thresholds.items()},
+        }
+        return replace(graph, ann=ann).with_notes({**self.describe(), **facts})
+
+    @property
+    def made_for(self) -> int | None:
+        """The one T that its networks are for; None where nothing in them depends on T."""
+        plain = not (self._corrects or self.bias_shift or self.waits or self.delay != 0)
+        return None if plain and self.thresholds == "percentile" else self.steps
+
+    @property
+    def _corrects(self) -> bool:
+        """Whether anything is corrected layer by layer."""
+        return self.weights or self.compensation != "none"
+
+    @property
+    def _start(self) -> float:
+        """Potentials before the first step, in thresholds."""
+        return 0.0 if self.bias_shift else self.initial_potential
+
+    def _ranges(self, ann: Graph, statistics: Statistics) -> dict[str, Tensor]:
+        """What neurons hand on at most in one step, by population."""
+        levels = self.steps * self.levels
+        if self.thresholds == "mmse":
+            return mmse_thresholds(ann, statistics, levels)
+        if self.thresholds == "iterated":
+            return iterated_thresholds(ann, statistics, levels, self.percentile)
+        if self.thresholds == "gaussian":
+            return gaussian_thresholds(ann, statistics.sample, levels)
+        if self.thresholds == "balanced":
+            parts = statistics.sample.split(FEW)
+            return balanced_thresholds(ann, [parts[i % len(parts)] for i in range(self.batches)])
+        found = percentile_thresholds(ann, statistics, self.percentile)
+        return {node.name: found[node.name] for node in ann.of(ReLU)}
+
+    def _delay(self, ann: Graph, statistics: Statistics, thresholds: Mapping[str, Tensor]) -> int:
+        if self.delay == "auto":
+            return delay_of(ann, statistics.sample, thresholds, self._start, self.steps)
+        return 3 * self.steps // 8 if self.delay is None else self.delay
+
+    def describe(self) -> dict[str, Any]:
+        """The method's name and options, JSON-able."""
+        return {"method": self.name, "options": asdict(self)}

@@ -1,0 +1,244 @@
+"""Neurons of one threshold, whose rates stand for activations: the paper, and trained ones."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from spiking_resnet.conversion.methods.option import check
+from spiking_resnet.conversion.passes.compensate import compensate, search
+from spiking_resnet.conversion.passes.encode import poisson_input, with_input_limit
+from spiking_resnet.conversion.passes.fire import Kind, fire, fire_after_pools, fire_at_output
+from spiking_resnet.conversion.passes.fold_bn import fold_bn
+from spiking_resnet.conversion.passes.gate import gate_neurons
+from spiking_resnet.conversion.passes.normalise import normalise
+from spiking_resnet.conversion.passes.pools import cumulative_pools, relu_first
+from spiking_resnet.conversion.passes.shortcuts import projections, unconverted
+from spiking_resnet.conversion.passes.snap import single, snap
+from spiking_resnet.conversion.passes.thresholds import percentile_thresholds
+from spiking_resnet.conversion.statistics import Statistics, measure
+from spiking_resnet.engines.simulate import simulate
+from spiking_resnet.graph import Graph, ReLU, with_remark
+from spiking_resnet.neurons import Reset
+from spiking_resnet.records import Calibration, InputError
+from spiking_resnet.surroundings import undisturbed
+
+MOST_NEGATIVE = 0.01  # of calibration images without a positive logit: spike counts still serve
+
+
+@dataclass(frozen=True, kw_only=True)
+class hu2021:
+    """The method of Hu, Tang, Pan, "Spiking Deep Residual Network" (arXiv 1805.01352).
+
+    Defaults are the released code's choices; each alternative is an argument.
+
+    percentile: of a layer's activations, taken as its firing threshold lambda (the paper: 99.9 on
+        MNIST and CIFAR, 99.99 on ImageNet); 100 is the maximum.
+    per_channel: one threshold per channel instead of one per layer.
+    initial_potential: membrane potential before the first step, as a fraction of the threshold.
+    reset: "subtract", or "zero".
+    levels: the most spikes of a neuron in one step. signed: neurons may take spikes back.
+    shortcut_conversion: False leaves out the paper's shortcut conversion model (ablation).
+    compensation: the factor on all synapses (1 is none), or "search": tried on calibration images
+        only, with the trials in the graph's notes.
+    compensation_steps, compensation_images: the time steps and the images of that search.
+    pool_neurons: neurons of their own after average pools.
+    max_pooling: "cumulative" (spike counts decide), or "instant" (maximum of the spikes: wrong).
+    readout: "spikes+membrane" of neurons on the logits (the paper), which cannot say a negative
+        number; "membrane": the logits' mean current, which can; "auto": the paper's, unless the
+        network has one output or more than 1 % of the calibration images have no positive logit.
+    input_coding: "constant" current, or "poisson" spikes (seed: of their draws).
+    steps: the number of time steps the network is made for; sums stay exact that far.
+    grid: the most bits of the grid that makes simulation exact, or None for no grid.
+    sum_bits: bits of what a population receives in one step, on its grid: 16 (fast), up to 24.
+    """
+
+    name: ClassVar[str] = "hu2021"
+
+    percentile: float = 99.9
+    per_channel: bool = False
+    initial_potential: float = 0.5
+    reset: Reset = "subtract"
+    levels: int = 1
+    signed: bool = False
+    shortcut_conversion: bool = True
+    compensation: float | Literal["search"] = 1.0
+    compensation_steps: int = 100
+    compensation_images: int = 100
+    pool_neurons: bool = True
+    max_pooling: Literal["cumulative", "instant"] = "cumulative"
+    readout: Literal["auto", "spikes+membrane", "membrane"] = "auto"
+    input_coding: Literal["constant", "poisson"] = "constant"
+    seed: int = 0
+    steps: int = 350
+    grid: int | None = 14
+    sum_bits: int = 16
+
+    def __post_init__(self) -> None:
+        check(self)
+        if isinstance(self.compensation, str) and self.compensation != "search":
+            raise ValueError(f"compensation is {self.compensation!r}: a factor, or 'search'")
+        if self.levels < 1:
+            raise ValueError(f"levels is {self.levels}: it starts at 1")
+        if self.reset == "zero" and (self.levels > 1 or self.signed):
+            raise ValueError("several levels and signs need the reset by subtraction")
+        if not self.shortcut_conversion and self.per_channel:
+            raise ValueError("without shortcut conversion thresholds are one per layer")
+        if self.steps < 1 or self.compensation_steps < 1 or self.compensation_images < 1:
+            raise ValueError("steps, compensation_steps and compensation_images start at 1")
+
+    @undisturbed()
+    def apply(self, traced: Graph, calibration: Calibration) -> Graph:
+        """The spiking network of a traced one."""
+        ann = relu_first(fold_bn(traced))
+        probes = [] if self.shortcut_conversion else projections(ann)
+        statistics = measure(ann, calibration, self.per_channel, self.compensation_images, probes)
+        thresholds = percentile_thresholds(ann, statistics, self.percentile)
+        graph = with_input_limit(ann, statistics.input_limit)
+        if self.input_coding == "poisson":
+            graph = poisson_input(graph, statistics.input_limit, self.seed)
+        kind = Kind(
+            initial_potential=self.initial_potential,
+            reset=self.reset,
+            levels=self.levels,
+            signed=self.signed,
+        )
+        graph = fire(graph, thresholds, kind)
+        if self.pool_neurons:
+            graph = fire_after_pools(graph, kind)
+        if self.max_pooling == "cumulative":
+            graph = cumulative_pools(graph)
+        remark = self._no_counts(graph, statistics)
+        if self.readout == "spikes+membrane" or (self.readout == "auto" and not remark):
+            graph = fire_at_output(graph, thresholds, kind)
+        if not self.shortcut_conversion:
+            graph = unconverted(graph, thresholds)
+        unit = float(thresholds[graph.output.name])
+        factor, notes = self._compensation(ann, graph, statistics.sample, unit)
+        graph = self._finish(compensate(graph, factor), unit)
+        facts = {
+            "calibration_images": statistics.images,
+            "compensation": notes,
+            "thresholds": {name: value.tolist() for name, value in thresholds.items()},
+        }
+        graph = replace(graph, ann=ann).with_notes({**self.describe(), **facts})
+        return with_remark(graph, remark) if remark and self.readout == "auto" else graph
+
+    def _no_counts(self, graph: Graph, statistics: Statistics) -> str:
+        """Why spikes of neurons on the logits cannot say what the logits do, or an empty text."""
+        told = "so the read-out is the logits' mean current (readout='membrane'), not spike counts"
+        if graph.output.shape == (1,):
+            return f"the network has one output, which may be negative, {told}"
+        if statistics.no_positive_logit > MOST_NEGATIVE * statistics.images:
+            return (
+                f"{statistics.no_positive_logit} of {statistics.images} calibration images have "
+                f"no positive logit, {told}"
+            )
+        return ""
+
+    def _finish(self, graph: Graph, unit: float) -> Graph:
+        """Unit spikes, on the grid or off it."""
+        graph = normalise(graph, unit)
+        if self.grid is None:
+            return single(graph)
+        return snap(graph, self.steps, self.grid, self.sum_bits)
+
+    def _compensation(
+        self, ann: Graph, graph: Graph, images: Tensor, unit: float
+    ) -> tuple[float, dict[str, Any]]:
+        """The factor, and what was tried to find it."""
+        if self.compensation != "search":
+            return self.compensation, {"factor": self.compensation}
+
+        def build(factor: float) -> Callable[[Tensor], Tensor]:
+            candidate = self._finish(compensate(graph, factor), unit)
+            return lambda part: simulate(candidate, part, self.compensation_steps).logits[-1]
+
+        trials = search(ann, images, build)
+        return trials[0].factor, {
+            "factor": trials[0].factor,
+            "steps": self.compensation_steps,
+            "images": len(images),
+            "trials": [asdict(trial) for trial in sorted(trials, key=lambda t: t.factor)],
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """The method's name and options, JSON-able."""
+        return {"method": self.name, "options": asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class qcfs:
+    """The conversion of networks trained with the quantised activation (Bu et al., ICLR 2022).
+
+    Every threshold is the trained one and v0 is half of it: after T = `levels` steps of even input
+    a neuron has sent what its activation is. Only for networks with QCFS activations, as `train
+    --activation qcfs` makes them; nothing is calibrated.
+
+    gate: "srp" or "cos": after `pre_steps` steps neurons start again, corrected by what they have
+        seen (neurons.py); "none". The read-out leaves the pre-steps out; simulate them too.
+    max_pooling, steps, grid, sum_bits: as in `hu2021`; `steps` are the counted ones.
+    """
+
+    name: ClassVar[str] = "qcfs"
+
+    gate: Literal["none", "srp", "cos"] = "none"
+    pre_steps: int = 0
+    max_pooling: Literal["cumulative", "instant"] = "cumulative"
+    steps: int = 64
+    grid: int | None = 14
+    sum_bits: int = 16
+
+    def __post_init__(self) -> None:
+        check(self)
+        if (self.gate == "none") != (self.pre_steps == 0) or self.pre_steps < 0:
+            raise ValueError(
+                f"pre_steps is {self.pre_steps} and gate {self.gate!r}: pre-steps are for the "
+                "gates srp and cos, which need at least one"
+            )
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}: it starts at 1")
+
+    @undisturbed()
+    def apply(self, traced: Graph, calibration: Calibration) -> Graph:
+        """The spiking network of a traced one; InputError where a ReLU is not quantised."""
+        ann = relu_first(fold_bn(traced))
+        thresholds = {node.name: _trained_threshold(node) for node in ann.of(ReLU)}
+        statistics = measure(ann, calibration, False, 1)
+        graph = fire(with_input_limit(ann, statistics.input_limit), thresholds, Kind())
+        if self.max_pooling == "cumulative":
+            graph = cumulative_pools(graph)
+        if self.gate != "none":
+            graph = gate_neurons(graph, self.gate, self.pre_steps)
+        graph = normalise(graph)
+        graph = (
+            single(graph)
+            if self.grid is None
+            else snap(graph, self.steps + self.pre_steps, self.grid, self.sum_bits)
+        )
+        facts = {
+            "calibration_images": statistics.images,
+            "corrected_on": 0,
+            "delay": self.pre_steps,
+            "trained": True,
+            "thresholds": {name: value.tolist() for name, value in thresholds.items()},
+        }
+        return replace(graph, ann=ann).with_notes({**self.describe(), **facts})
+
+    def describe(self) -> dict[str, Any]:
+        """The method's name and options, JSON-able."""
+        return {"method": self.name, "options": asdict(self)}
+
+
+def _trained_threshold(node: ReLU) -> Tensor:
+    """The threshold [] of a quantised activation."""
+    if node.levels is None or node.ceiling is None:
+        source = f" ({node.source})" if node.source else ""
+        raise InputError(
+            f"{node.name!r}{source} is a ReLU without levels, and the method qcfs is for networks "
+            "trained with quantised activations: fine-tune it with `spiking-resnet train "
+            "--activation qcfs --from WEIGHTS`, or choose the method hu2021 or calibrated"
+        )
+    return torch.tensor(node.ceiling, dtype=torch.float32)

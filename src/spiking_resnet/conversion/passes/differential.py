@@ -1,0 +1,207 @@
+"""Differential coding: a spike corrects what was sent before, by heights that shrink with time.
+
+One sequence of heights for all populations is too slow for the first, whose input is there at once
+so that its spikes could shrink as fast as in a successive approximation, and too fast for the last,
+which must wait for what the layers before it still correct. `schedule` gives every population its
+own geometric one, chosen in the order of the network for what it really receives: the height of the
+first step for every channel, and the ratio of the last height to the first for the population, that
+minimise
+
+    sum over t of w(t) * E (e(t) - a)^2
+
+with e(t) what a neuron has sent after step t, a the activation it stands for, and E a mean over
+images and places. w is 1 from the population's deadline on: the last step for the last population,
+a share `lead` of all steps earlier for the first, evenly spread between. This project's own.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from spiking_resnet import neurons
+from spiking_resnet.conversion.layer_by_layer import Pair
+from spiking_resnet.graph import Fire, Graph, Input, Node, Output, ReLU
+from spiking_resnet.neurons import Differential
+
+SAMPLES = 4096  # neurons of a channel, over images and places, that a choice is made by
+MOST = 2**18  # neurons of all channels of a population that one is made by
+LARGEST = tuple(2.0 ** (k / 2) for k in range(-5, 5))  # spikes of the first step, in thresholds
+RATIOS = tuple(2.0 ** (-k / 2) for k in range(2, 30, 3))  # of the last height to the first: coarse
+MARGIN = 1.5  # how far beyond the largest activation seen all spikes together must reach
+SHORT = 1e3  # what is added to the error, in mean squared activations, of heights that do not
+FINER = (2**0.5, 2**-0.5)  # times the best of these
+
+
+def geometric(first: float, last: float, steps: int) -> Tensor:
+    """Heights [steps] from `first` to `last`, each the same share of the one before."""
+    if not 0 < last <= first or steps < 1:
+        raise ValueError(f"{steps} heights from {first} to {last}: need 0 < last <= first")
+    if steps == 1:
+        return torch.tensor([first], dtype=torch.float32)
+    return torch.logspace(0, 1, steps, base=last / first, dtype=torch.float64).mul(first).float()
+
+
+def of_a_mean(steps: int, levels: int) -> Tensor:
+    """Heights [steps] of the smallest of `levels` sizes, of which the largest is 1 / t at step t.
+
+    t = 1, 2, ...: so much a spike of height 1 weighs in a mean over t steps (DCGS).
+    """
+    return (2.0 ** (1 - levels) / torch.arange(1, steps + 1, dtype=torch.float64)).float()
+
+
+def fire_differentially(
+    graph: Graph,
+    thresholds: Mapping[str, Tensor],
+    heights: Tensor,
+    levels: int,
+    caution: float = 0.5,
+    kind: type[Differential] = Differential,
+) -> Graph:
+    """`graph` with a population of differential neurons in the place of every ReLU.
+
+    thresholds: by ReLU name, [] or [C]. heights: [T], in thresholds. kind: of neuron (DCGS's own:
+    `Dcgs`). The image and all biases enter at the first step only, and the read-out sums up.
+    """
+
+    def spiking(node: Node) -> Node:
+        if isinstance(node, Input):
+            return replace(node, encoding="once")
+        if isinstance(node, Output):
+            return replace(node, readout="sum")
+        if not isinstance(node, ReLU):
+            return node
+        threshold = thresholds[node.name]
+        neuron = kind(
+            threshold=threshold,
+            initial_potential=torch.zeros((), dtype=torch.float32),
+            amplitude=threshold,
+            levels=levels,
+            heights=heights,
+            ceiling=None if node.ceiling is None else node.ceiling / threshold,
+            caution=caution,
+        )
+        return Fire(
+            name=node.name, inputs=node.inputs, shape=node.shape, source=node.source, neuron=neuron
+        )
+
+    return graph.with_nodes(spiking(node) for node in graph.nodes)
+
+
+def schedule(
+    ann: Graph, graph: Graph, images: Tensor, steps: int, lead: float
+) -> tuple[Graph, dict[str, float]]:
+    """(`graph` with heights of its own for every population, their ratios by population).
+
+    graph: differential, in the units of `ann`, whose ReLUs are its populations. images: calibration
+    images [N, C, H, W]. lead: 0..1.
+    """
+    work = _Schedule(ann, graph, images, steps, lead)
+    work.walk()
+    return graph.with_nodes(work.nodes[node.name] for node in graph.nodes), work.ratios
+
+
+class _Schedule(Pair):
+    """A choice under way. ratios: of the populations that have theirs."""
+
+    def __init__(self, ann: Graph, graph: Graph, images: Tensor, steps: int, lead: float) -> None:
+        super().__init__(ann, graph, images, steps)
+        self.lead = lead
+        self.ratios: dict[str, float] = {}
+        self.places = {node.name: place for place, node in enumerate(graph.of(Fire))}
+
+    def fire(self, node: Fire) -> None:
+        """Chooses a population's heights."""
+        neuron, self.ratios[node.name] = self._chosen(node)
+        none = torch.zeros(node.shape[0], dtype=torch.float32)
+        spikes = (self.run(neuron, self.received(node, part), none) for part in self.parts(node))
+        self.keep(replace(node, neuron=neuron), spikes)
+
+    def _chosen(self, node: Fire) -> tuple[Differential, float]:
+        """(the population with the best heights, their ratio)."""
+        neuron = node.neuron
+        assert isinstance(neuron, Differential)
+        currents, wanted = self._sampled(node)
+        deadline = self._deadline(node)
+
+        def best(ratios: Iterable[float]) -> tuple[float, float, Tensor]:
+            return min(
+                (
+                    (float(errors.min(0).values.sum()), ratio, errors.argmin(0))
+                    for ratio in ratios
+                    for errors in [_errors(neuron, currents, wanted, ratio, deadline)]
+                ),
+                key=lambda found: found[0],
+            )
+
+        coarse = best(RATIOS)
+        fine = best(coarse[1] * step for step in FINER)
+        _, ratio, choice = min(coarse, fine, key=lambda found: found[0])
+        threshold = neuron.threshold * _firsts(neuron)[choice]
+        heights = geometric(1.0, ratio, self.steps)
+        return _with(neuron, threshold, heights), ratio
+
+    def _deadline(self, node: Fire) -> int:
+        """The first step after which errors count."""
+        behind = 1 - self.places[node.name] / max(1, len(self.places) - 1)
+        return round((self.steps - 1) * (1 - self.lead * behind))
+
+    def _sampled(self, node: Fire) -> tuple[Tensor, Tensor]:
+        """Currents [T, M, C] and activations [M, C], of evenly spread images and places."""
+        places = torch.Size(node.shape[1:]).numel()
+        samples = min(SAMPLES, max(1, MOST // node.shape[0]))
+        apart = max(1, len(self.images) * places // samples) | 1  # odd: every column has its turn
+        currents, wanted = [], []
+        for part in self.parts(node):
+            own = slice(-part.start * places % apart, None, apart)
+            table = _places_first(self.received(node, part))[:, own]
+            currents.append(table.expand(self.steps, *table.shape[1:]))
+            wanted.append(_places_first(self.artificial[node.name][part][None])[0, own])
+        return torch.cat(currents, 1), torch.cat(wanted)
+
+
+def _places_first(values: Tensor) -> Tensor:
+    """Values [T, n, C, ...] as [T, n * places, C]."""
+    return values.reshape(*values.shape[:3], -1).transpose(2, 3).flatten(1, 2)
+
+
+def _firsts(neuron: Differential) -> Tensor:
+    """Heights of the first step that are tried, in thresholds, [F]."""
+    return torch.tensor(LARGEST, dtype=torch.float32) * 2.0 ** (1 - neuron.levels)
+
+
+def _with(neuron: Differential, threshold: Tensor, heights: Tensor) -> Differential:
+    """The population with other heights; its ceiling stays where it is."""
+    ceiling = None
+    if neuron.ceiling is not None:
+        ceiling = neuron.ceiling * neuron.threshold / threshold
+    return replace(
+        neuron, threshold=threshold, amplitude=threshold, heights=heights, ceiling=ceiling
+    )
+
+
+def _errors(
+    neuron: Differential, currents: Tensor, wanted: Tensor, ratio: float, deadline: int
+) -> Tensor:
+    """Mean squared errors [F, C] of what is sent from `deadline` on, for every first height.
+
+    currents: [T, M, C]. wanted: activations [M, C].
+    """
+    steps, found = len(currents), []
+    heights = geometric(1.0, ratio, steps)
+    for first in _firsts(neuron):
+        threshold = (neuron.threshold * first).expand(wanted.shape[1])
+        tried = _with(neuron, threshold, heights)
+        potential, emitted = torch.zeros_like(wanted), torch.zeros_like(wanted)
+        error = torch.zeros(wanted.shape[1], dtype=torch.float32)
+        for t in range(steps):
+            spikes, potential = neurons.step(tried, potential, currents[t], emitted, t)
+            emitted = emitted + neurons.sent(tried, spikes)
+            if t >= deadline:
+                error = error + (emitted * threshold - wanted).square().mean(0)
+        reach = threshold * 2.0 ** (neuron.levels - 1) * heights.sum()
+        short = reach < MARGIN * wanted.amax(0)
+        error = error + short.float() * SHORT * wanted.square().mean(0)
+        found.append(error / (steps - deadline))
+    return torch.stack(found)

@@ -1,0 +1,151 @@
+"""What calibration images tell about activations, in memory that does not grow with them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spiking_resnet.graph import Graph, ReLU, interpret
+from spiking_resnet.records import Calibration, InputError, Sample
+from spiking_resnet.surroundings import undisturbed
+
+_OCTAVES = 44  # powers of two that a histogram holds, below its largest value
+_MANTISSA = 23  # bits of a float32's mantissa
+_BIAS = 127  # of a float32's exponent
+_DARKEST, _BRIGHTEST = 2.0**-10, 2.0**30  # the largest pixel of calibration images
+
+
+class Histogram:
+    """Counts of positive values on a logarithmic scale, one row for a layer or one per channel.
+
+    A bin is a float32's exponent and leading mantissa bits, so that the edges are fixed and the
+    counts depend neither on the order of the values nor on how they were batched. Held are the 44
+    octaves up to that of the largest value, wherever it lies; the lowest bin has all below, too.
+    """
+
+    def __init__(self, rows: int, bits: int) -> None:
+        self.bits = bits
+        self.counts = torch.zeros(rows, _OCTAVES << bits, dtype=torch.int64)  # [rows, bins]
+        self.total = 0  # values a row, zeros included
+        self.maximum = torch.zeros(rows, dtype=torch.float32)
+        self.lowest = -_BIAS  # the exponent of the lowest bin
+
+    def add(self, values: Tensor) -> None:
+        """Counts finite values [N, C, ...]; negative ones count as zeros."""
+        rows, bins = self.counts.shape
+        table = values.transpose(0, 1).reshape(rows, -1).float()
+        self.total += table.shape[1]
+        self.maximum = torch.maximum(self.maximum, table.amax(1))
+        self._reach(self.maximum.max())
+        row, column = torch.where(table > 0)
+        place = table[row, column].contiguous().view(torch.int32) >> (_MANTISSA - self.bits)
+        place = (place - ((self.lowest + _BIAS) << self.bits)).clamp(0, bins - 1)
+        flat = torch.bincount(row * bins + place, minlength=rows * bins)
+        self.counts += flat.view(rows, bins)
+
+    def _reach(self, largest: Tensor) -> None:
+        """Moves the octaves up to that of `largest`; what falls below them joins the lowest bin."""
+        exponent = (int(largest.view(torch.int32)) >> _MANTISSA) - _BIAS
+        lowest = max(self.lowest, exponent - _OCTAVES + 1)
+        bins = self.counts.shape[1]
+        moved = min((lowest - self.lowest) << self.bits, bins)
+        if moved:
+            below = self.counts[:, :moved].sum(1)
+            kept = torch.zeros_like(self.counts)
+            kept[:, : bins - moved] = self.counts[:, moved:]
+            kept[:, 0] += below
+            self.counts, self.lowest = kept, lowest
+
+    def percentile(self, percent: float) -> Tensor:
+        """The value [rows] that `percent` % of a row's values (zeros included) do not exceed.
+
+        Linear within a bin, and no larger than the maximum. 0 where so few values are positive.
+        """
+        if percent >= 100:
+            return self.maximum.clone()
+        wanted = self.total * percent / 100
+        zeros = self.total - self.counts.sum(1)
+        below = (zeros[:, None] + self.counts.cumsum(1)).double()  # [rows, bins]
+        place = (below < wanted).sum(1).clamp(max=below.shape[1] - 1)
+        inside = self.counts.gather(1, place[:, None]).squeeze(1).double()
+        over = below.gather(1, place[:, None]).squeeze(1) - wanted
+        share = 1 - (over / inside.clamp(min=1)).clamp(0, 1)
+        low, high = self._edge(place), self._edge(place + 1)
+        value = (low + (high - low) * share).float()
+        value = torch.where(zeros.double() >= wanted, 0.0, value)
+        return torch.minimum(value, self.maximum)
+
+    def values(self) -> Tensor:
+        """The middle [bins] of every bin, float64."""
+        place = torch.arange(self.counts.shape[1], dtype=torch.int64)
+        return (self._edge(place) + self._edge(place + 1)) / 2
+
+    def _edge(self, place: Tensor) -> Tensor:
+        """The lower edges (float64) of bins."""
+        octave = (place >> self.bits) + self.lowest
+        mantissa = (place & ((1 << self.bits) - 1)).double() / (1 << self.bits)
+        return torch.ldexp(1 + mantissa, octave.double())
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """What `measure` found.
+
+    layers: a Histogram for every ReLU, for the Output's logits, for the probes. images: how many.
+    input_limit: the largest |pixel|. sample: some of the images, [n, C, H, W], chosen by content.
+    no_positive_logit: the images whose largest logit is 0 or below.
+    """
+
+    layers: Mapping[str, Histogram]
+    images: int
+    input_limit: float
+    sample: Tensor
+    no_positive_logit: int
+
+
+def measure(
+    graph: Graph,
+    calibration: Calibration,
+    per_channel: bool = False,
+    sample: int = 256,
+    probes: Sequence[str] = (),
+) -> Statistics:
+    """Statistics of the artificial network `graph` over all calibration images, in one reading.
+
+    per_channel: one histogram per channel (7 bits, 0.8 % a bin) instead of one per layer (10 bits,
+    0.1 % a bin). probes: further nodes to measure. The results are the same for any order and
+    batching of the images. Raises InputError where an activation is not finite.
+    """
+    kept = Sample(sample)
+    layers: dict[str, Histogram] = {}
+    for name in (*(node.name for node in graph.of(ReLU)), graph.output.name, *probes):
+        whole = not per_channel or name == graph.output.name
+        layers[name] = Histogram(1, 10) if whole else Histogram(graph[name].shape[0], 7)
+    images, limit, negative = 0, 0.0, 0
+    with undisturbed():
+        for batch, count in calibration.batches():
+            images += count
+            limit = max(limit, float(batch[:count].abs().max()))
+            kept.add(batch[:count])
+            for name, value in interpret.values(graph, batch, layers).items():
+                if not bool(torch.isfinite(value[:count]).all()):
+                    raise InputError(
+                        f"the activations of {name!r} are not finite on calibration images: "
+                        "normalise the images as in training, or mend the network's weights"
+                    )
+                layers[name].add(value[:count])
+                if name == graph.output.name:
+                    negative += int((value[:count].flatten(1).amax(1) <= 0).sum())
+    _check_limit(limit)
+    return Statistics(layers, images, limit, kept.images(), negative)
+
+
+def _check_limit(limit: float) -> None:
+    """Raises InputError for images whose pixels a grid cannot tell from each other."""
+    if 0 < limit < _DARKEST or limit > _BRIGHTEST:
+        raise InputError(
+            f"no pixel of the calibration images is further from 0 than {limit:.3g}: bring them to "
+            f"between {_DARKEST:.3g} and {_BRIGHTEST:.3g} (divide the images by a constant, and "
+            "multiply the first layer's weights by it)"
+        )

@@ -1,0 +1,1 @@
+"""What a network and its run cost: parameters, synapses, synaptic operations."""

@@ -1,0 +1,126 @@
+"""What spikes cost: the synaptic operations that a spiking network spends on an image.
+
+A spike of a neuron is added to the potential of every neuron that has a synapse from it: an
+operation for each. Pools, slices and the like hand spikes on without weights; what they hand on is
+counted where it arrives. Counts of spikes are known by population, not by neuron, so a spike costs
+the mean fan-out of its population (neurons at a map's border have fewer synapses).
+
+Spikes of several levels count as so many spikes, as in all counts of this package; a differential
+neuron's spike counts as one, whatever its size. Behind a max pool spikes are counted as if it
+handed on the mean of its window, which is the least it does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spiking_resnet.costs.sizes import connections, sizes
+from spiking_resnet.graph import (
+    Add,
+    Affine,
+    AvgPool,
+    Conv2d,
+    Fire,
+    Graph,
+    Linear,
+    MaxPool,
+    Node,
+    Output,
+    Round,
+    interpret,
+)
+from spiking_resnet.graph.structure import carries_spikes, spiking_depth
+from spiking_resnet.records import Point
+from spiking_resnet.surroundings import undisturbed
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a network spends, for one image.
+
+    per_spike: the mean number of synapses that a spike of a population passes, by its name.
+    neurons: of every population. per_step: multiply-accumulates, at every step, of layers that
+    read currents instead of spikes (signed residual streams). image: multiply-accumulates of what
+    the image alone decides; that is computed once.
+    """
+
+    per_spike: Mapping[str, float]
+    neurons: Mapping[str, int]
+    per_step: int = 0
+    image: int = 0
+
+    def operations(self, point: Point) -> float:
+        """The synaptic operations of an image up to a point of a curve, without `image`."""
+        each = (
+            rate * self.neurons[name] * self.per_spike[name] for name, rate in point.layers.items()
+        )
+        return point.steps * (sum(each) + self.per_step)
+
+
+def costs(graph: Graph) -> Costs:
+    """What spikes and steps of a spiking network cost."""
+    spikes, depth, own = carries_spikes(graph), spiking_depth(graph), sizes(graph.nodes)
+    weighted = [
+        node
+        for node in graph.nodes
+        if isinstance(node, Conv2d | Linear) and not spikes[node.inputs[0]]
+    ]
+    neurons = graph.neurons
+    return Costs(
+        per_spike={name: float(fan.mean()) for name, fan in fan_out(graph).items()},
+        neurons=neurons,
+        per_step=sum(own[node.name].macs for node in weighted if depth[node.name] > 0),
+        image=sum(own[node.name].macs for node in weighted if depth[node.name] == 0),
+    )
+
+
+def fan_out(graph: Graph) -> dict[str, Tensor]:
+    """The number of synapses that lead on from every neuron, [C, ...] float64, by population.
+
+    It is the derivative of all arriving spikes with respect to the spikes of a neuron. A synapse
+    without a weight (an identity that enters a sum, an average pool's) is one too.
+    """
+    spikes = carries_spikes(graph)
+    with undisturbed(), torch.enable_grad():
+        fired = {
+            node.name: torch.ones(1, *node.shape, dtype=torch.float64, requires_grad=True)
+            for node in graph.of(Fire)
+        }
+        values: dict[str, Tensor] = {}  # of what carries spikes
+        arriving = torch.zeros((), dtype=torch.float64)
+        for node in graph.nodes:
+            inputs = [values[name] for name in node.inputs if name in values]
+            if isinstance(node, Fire):
+                values[node.name] = fired[node.name]
+            elif spikes[node.name] and len(inputs) == len(node.inputs) > 0:
+                values[node.name] = _handed_on(node, inputs)
+            arriving = arriving + sum(_arrivals(graph, node, value) for value in inputs)
+        if not arriving.requires_grad:  # nothing reads spikes but the read-out's own neurons
+            return {
+                name: torch.zeros(ones.shape[1:], dtype=torch.float64)
+                for name, ones in fired.items()
+            }
+        found = torch.autograd.grad(
+            arriving, list(fired.values()), allow_unused=True, materialize_grads=True
+        )
+    return {name: each[0] for name, each in zip(fired, found, strict=True)}
+
+
+def _handed_on(node: Node, inputs: list[Tensor]) -> Tensor:
+    """The spikes [1, ...] that a node without weights hands on; an average pool their sums."""
+    if isinstance(node, MaxPool):
+        return interpret.max_pool(node, inputs[0])
+    value = interpret.STATELESS[type(node)](node, *inputs)
+    return value * node.divisor if isinstance(node, AvgPool) else value
+
+
+def _arrivals(graph: Graph, node: Node, spikes: Tensor) -> Tensor | float:
+    """The spikes that end in a node, once for each synapse; 0 if it hands them on."""
+    if isinstance(node, Conv2d | Linear | Affine):
+        return connections(node, spikes)
+    own_count = isinstance(node, Output) and isinstance(graph[node.inputs[0]], Fire)
+    if isinstance(node, Add | Round | Fire | Output) and not own_count:
+        return spikes.sum()
+    return 0.0

@@ -1,0 +1,1 @@
+"""The native engine: populations computed by compiled kernels, with the same spikes."""

@@ -1,0 +1,282 @@
+"""A population of neurons with all its synapses, computed by one call of a compiled kernel."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from threading import Lock
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spiking_resnet import neurons
+from spiking_resnet.engines.cpu import library
+from spiking_resnet.engines.cpu.bit_code import BINARY, Code
+from spiking_resnet.engines.cpu.fuse import MOST, Fused
+from spiking_resnet.engines.cpu.library import BLOCK, Planes
+from spiking_resnet.engines.cpu.memory import Memory, pointer
+from spiking_resnet.engines.plan import OutOfRange
+from spiking_resnet.graph import Fire
+
+WAYS = {  # by instruction set, what there is to choose from
+    "avx512": ("lookup", "walk"),
+    "avx2": ("triples", "scatter-avx2"),
+    "portable": ("scatter-portable",),
+}
+
+# Cycles of the native kernels (see `_costs`).
+LOOKUP = 1.25  # for a key, 32 positions of a channel; and so many times that in the wide form
+LOOKUP_WIDE = 1.8
+ADVANCE = 18  # for 32 neurons
+LIST = 6  # for 32 channels at one position of a kernel
+PLACE = 100  # for 64 neurons
+ROW = 3  # for a spike, 64 neurons
+TRIPLE = 0.85  # for a key of three channels, 16 positions of a channel
+TRIPLE_ADVANCE = 30  # for 16 neurons
+SCATTER = 0.4  # for a spike, a neuron
+SCATTER_ADVANCE = 6  # for a neuron
+
+Value = Planes | Tensor  # spikes; or [window, N, ...], [1, ...] where constant in time
+
+
+@dataclass(eq=False)
+class State:
+    """A population in one simulation.
+
+    way: how it is computed, chosen in the first window. reached: what no |potential| is above, in
+    units of the grid.
+    """
+
+    images: int
+    threads: int
+    memory: Memory
+    way: str = ""
+    potential: Tensor | None = None
+    emitted: Tensor | None = None
+    reached: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """A population made ready for one way: an image's potentials at the start, in that way's order;
+    its tables; its weights, one tensor for each of its synapses.
+    """
+
+    start: Tensor
+    tables: Tensor
+    weights: list[Tensor]
+
+
+class Population:
+    """A population of neurons with its synapses, ready for the kernels.
+
+    What is kept here depends on the graph alone, and serves simulations in any number of threads.
+    """
+
+    def __init__(self, node: Fire, fused: Fused) -> None:
+        self.node, self.fused = node, fused
+        self.unit = 2.0**-fused.grid
+        like = torch.zeros((1, *node.shape), dtype=torch.float32, device="cpu")
+        self._start, self._highest_start = self._integers(neurons.start(node.neuron, like))
+        self._lock = Lock()
+        self.made: dict[str, _Made] = {}  # by way
+        self.fits: dict[str, bool] = {}  # the same
+
+    def ready(self, way: str, call: library.Call) -> _Made:
+        """The population made ready for `way`, which takes long once."""
+        with self._lock:
+            if way not in self.made:
+                self.made[way] = self._make(way, call)
+            return self.made[way]
+
+    def _make(self, way: str, call: library.Call) -> _Made:
+        start = self._start.view(1, self.node.shape[0], -1)
+        if way in ("lookup", "triples"):  # blocks of positions
+            start = F.pad(start, (0, -start.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
+            start = start.transpose(1, 2)
+            if way == "lookup":  # even ones first
+                start = start.unflatten(-1, (-1, 2)).transpose(-1, -2)
+        else:
+            start = start.transpose(1, 2)
+        scattered = way.startswith("scatter")
+        weights = [s.scattered() if scattered else s.weights for s in self.fused.synapses]
+        return _Made(start.contiguous(), call.tables(way), weights)
+
+    def ways(self, call: library.Call) -> list[str]:
+        """What there is to choose from for one simulation, the first of which `call` is."""
+        known = WAYS[library.INSTRUCTION_SETS[library.level()]]
+        with self._lock:
+            for way in known:  # as long a work as some time steps of a small image
+                if way not in self.fits:
+                    self.fits[way] = call.fits(way)
+            fitting = [way for way in known if self.fits[way]]
+        if self.fused.currents or call.population.peaks:  # the walk knows neither
+            fitting = [way for way in fitting if way != "walk"]
+        return fitting or ["scatter-avx2"]
+
+    def _integers(self, values: Tensor) -> tuple[Tensor, int]:
+        """(currents or potentials in units of the grid, the largest of them, without its sign)."""
+        scaled = values.mul(1 / self.unit).round_()
+        low, high = (float(end) for end in torch.aminmax(scaled))
+        if not (low > -MOST and high < MOST):  # NaN is not
+            raise OutOfRange(f"what {self.node.name!r} receives")
+        return scaled.to(torch.int32).contiguous(), int(max(-low, high))
+
+    def potentials(self, state: State) -> Tensor:
+        """The membrane potentials [N, C, ...]."""
+        assert state.potential is not None
+        found = state.potential.transpose(1, 2)
+        if state.way == "lookup":
+            found = found.transpose(-1, -2)
+        flat = found.flatten(2)[..., : library.positions(self.node.shape)].float() * self.unit
+        return flat.reshape(-1, *self.node.shape)
+
+    def run(
+        self, state: State, values: Mapping[str, Value], steps: int, watched: bool, keep: bool
+    ) -> tuple[Planes, Tensor, float]:
+        """(spikes, their number by image, largest |potential| if watched) over the window.
+
+        keep: whether the potentials are needed afterwards. Raises OutOfRange.
+        """
+        shape, fused, images = self.node.shape, self.fused, state.images
+        neuron, places = self.node.neuron, library.positions(shape)
+        given = [values[name] for name in fused.currents]
+        constant, current, largest = self._currents(given, steps)
+        self._stay_in_range(state, steps, largest)
+        spikes = Planes.empty(
+            state.memory, images, steps, shape, Code(neuron.levels, neuron.signed)
+        )
+        counts, bits, peaks = (
+            torch.zeros(images, dtype=torch.int64, device="cpu") for _ in range(3)
+        )
+        planes = [_planes(values[synapses.spikes]).coded(fused.code) for synapses in fused.synapses]
+        population = library.Population(
+            *(steps, images, *(*shape[1:], 1, 1)[:2], shape[0]),
+            constant=_ints(constant, images * shape[0] * places),
+            current=_ints(current, images * steps * shape[0] * places),
+            bias=_ints(fused.bias, shape[0]),
+            threshold=_ints(fused.threshold, shape[0]),
+            reset_to_zero=neuron.reset == "zero",
+            spikes=spikes.pointer(),
+            counts=pointer(counts, torch.int64, images),
+            peaks=pointer(peaks, torch.int64, images) if watched else None,
+            wide=fused.wide,
+            bits=pointer(bits, torch.int64, images),
+            planes=fused.code.planes,
+            minus=fused.code.signed,
+            levels=neuron.levels,
+            takes_back=neuron.signed,
+        )
+        call = library.Call(population, sources_of(fused, planes, images, steps))
+        first = not state.way
+        state.way = state.way or choose(self.ways(call), population, fused, planes)
+        made = self.ready(state.way, call)
+        if first and keep:
+            size = (images, *made.start.shape[1:])
+            state.potential = torch.empty(size, dtype=torch.int32, device="cpu")
+            state.emitted = torch.empty_like(state.potential) if neuron.signed else None
+        each = made.start.numel()
+        population.start = _ints(made.start, each) if first else None
+        population.potential = _ints(state.potential, images * each)
+        population.emitted = _ints(state.emitted, images * each)
+        population.tables = pointer(made.tables, torch.uint8, call.table_size(state.way))
+        for i, synapses in enumerate(fused.synapses):
+            call.sources[i].weights = _ints(made.weights[i], synapses.number(shape[0]))
+        call.run(state.way, state.threads)
+        total = int((counts if spikes.code == BINARY else bits).sum())
+        return replace(spikes, count=total), counts, float(peaks.max()) * self.unit
+
+    def _currents(
+        self, values: list[Value], steps: int
+    ) -> tuple[Tensor | None, Tensor | None, int]:
+        """(the current of every step [N, ...], the one that changes [N, window, ...], the largest
+        of one step).
+        """
+        numbers = [numbers_of(value) for value in values]
+        constant = [value[0] for value in numbers if len(value) == 1]
+        varying = [value for value in numbers if len(value) > 1]
+        fixed = moving = None
+        largest = most = 0
+        if constant:
+            fixed, largest = self._integers(sum(constant[1:], constant[0]))
+        if varying:
+            moving, most = self._integers(sum(varying[1:], varying[0]).transpose(0, 1))
+        return fixed, moving, largest + most
+
+    def _stay_in_range(self, state: State, steps: int, current: int) -> None:
+        """Raises OutOfRange unless 32 bits hold all potentials of the window."""
+        if not state.way:
+            state.reached = self._highest_start
+        further = steps * (self.fused.reach + current)
+        if state.reached + further >= MOST and state.potential is not None:
+            low, high = (int(end) for end in torch.aminmax(state.potential))
+            state.reached = max(-low, high)
+        state.reached += further
+        if state.reached >= MOST:
+            raise OutOfRange(f"the potentials of {self.node.name!r}")
+
+
+def sources_of(
+    fused: Fused, planes: Sequence[Planes], images: int, steps: int
+) -> list[library.Source]:
+    """What the kernels are told of a population's synapses and of the spikes that reach them."""
+    found = []
+    for synapses, spikes in zip(fused.synapses, planes, strict=True):
+        height, width, channels = synapses.geometry[:3]
+        words = images * library.blocks(height * width) * steps * fused.code.planes * channels
+        weights = synapses.number(len(fused.bias))
+        addresses = _ints(spikes.words, words), _ints(synapses.weights, weights)
+        found.append(library.Source(*addresses, *synapses.geometry))
+    return found
+
+
+def choose(
+    ways: Sequence[str], population: library.Population, fused: Fused, sources: list[Planes]
+) -> str:
+    """The quickest of these ways to compute a population, given the spikes that reach it."""
+    if library.way is not None and library.way in ways:
+        return library.way
+    if len(ways) == 1:
+        return ways[0]
+    costs = _costs(population, fused, sources)
+    return min(ways, key=lambda way: costs[way])
+
+
+def _costs(population: library.Population, fused: Fused, sources: list[Planes]) -> dict[str, float]:
+    """Cycles per image and step: of the first two on a Zen 4 core, of the others on a Zen 3 one.
+
+    Lookups' are the same whatever fires, the others' grow with the spikes (docs/architecture.md).
+    """
+    places, channels = population.height * population.width, population.channels
+    sixes, threes, words, spikes, bits = 0, 0, 0, 0.0, fused.code.planes
+    for synapses, planes in zip(fused.synapses, sources, strict=True):
+        if not synapses.identity:
+            taps, inner = synapses.weights.shape[2:].numel(), synapses.weights.shape[1]
+            sixes += bits * -(-taps * inner // 6)
+            threes += taps * -(-inner // 3)
+            words += bits * taps * library.blocks(inner)
+            spikes += bits * taps * planes.density() * inner
+    wider = LOOKUP_WIDE if fused.wide else 1
+    row = ROW * (2 if fused.wide else 1)
+    triple = TRIPLE * (2 if fused.wide else 1)
+    return {
+        "lookup": library.blocks(places) * channels * (LOOKUP * sixes * wider + ADVANCE),
+        "walk": places * (LIST * words + channels / 64 * (PLACE + row * spikes)),
+        "triples": -(-places // 16) * channels * (triple * threes + TRIPLE_ADVANCE),
+        "scatter-avx2": places * channels * (SCATTER_ADVANCE + SCATTER * spikes),
+    }
+
+
+def _planes(value: Value) -> Planes:
+    """A value that is spikes."""
+    assert isinstance(value, Planes)
+    return value
+
+
+def numbers_of(value: Value) -> Tensor:
+    """A value as float [window, N, ...]."""
+    return value.unpacked().float() if isinstance(value, Planes) else value
+
+
+def _ints(tensor: Tensor | None, number: int) -> int | None:
+    """Where C finds so many int32 numbers; nothing where there are none."""
+    return None if tensor is None else pointer(tensor, torch.int32, number)

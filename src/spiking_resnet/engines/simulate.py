@@ -1,0 +1,225 @@
+"""Runs a spiking network on the fastest engine that fits, and says what it found."""
+
+import time
+import warnings
+from collections.abc import Collection, Sequence
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from spiking_resnet import arguments
+from spiking_resnet.engines import interpreter, layerwise
+from spiking_resnet.engines.cpu import engine as cpu
+from spiking_resnet.engines.cpu import library
+from spiking_resnet.engines.plan import OutOfRange, Plan, Result
+from spiking_resnet.graph import Fire, Graph, MaxPool, Output
+from spiking_resnet.graph.exactness import MANTISSA, exact_steps
+from spiking_resnet.records import (
+    UNRELIABLE,
+    InputError,
+    LayerCount,
+    Run,
+    Trains,
+    as_images,
+    as_maps,
+)
+from spiking_resnet.surroundings import undisturbed
+
+LONG = 350  # time steps at which rates have settled (the paper's longest)
+ENGINES: dict[str, ModuleType] = {
+    "cpu": cpu,
+    "layerwise": layerwise,
+    "interpreter": interpreter,
+}
+
+
+@arguments.checked(
+    graph=arguments.network,
+    images=arguments.image_batch,
+    steps=arguments.whole,
+    record=arguments.wholes,
+    engine=arguments.text,
+    trains=arguments.names,
+    window=arguments.whole,
+    neurons=arguments.names,
+)
+def simulate(
+    graph: Graph,
+    images: Tensor,
+    steps: int | None = None,
+    record: Sequence[int] = (),
+    engine: str = "auto",
+    trains: Collection[str] = (),
+    window: int | None = None,
+    neurons: Collection[str] = (),
+) -> Run:
+    """The run of a spiking network over `steps` time steps, read out at every step of `record`.
+
+    steps: None for the T that the network is made for (`Graph.made_for`), or 350 if it serves any.
+    images: float [N, C, H, W] (or [N, C, L], or [N, F], as the network takes them), normalised as
+    for the artificial network, on the device to run on.
+    record: ascending steps; `steps` itself is always the last. engine: a name from ENGINES or
+    "auto". trains: layers whose spikes [T, N, ...] are kept. window: the most time steps to hold
+    in memory at once (None: as the engine likes). neurons: layers whose spikes are counted neuron
+    by neuron. Nothing is carried from one call to the next, and nothing that a program has set in
+    torch (autocast, default dtype or device, gradients) changes a spike.
+
+    The logits tend to the artificial network's as steps grow where the read-out is "mean" or "sum".
+    With "spikes+membrane" they are counts of the output neurons' spikes, scaled: the largest one is
+    meant to be the same, but neurons cannot count below zero, so negative logits come out as about
+    0.
+    Raises InputError.
+    """
+    steps = usual(graph) if steps is None else steps
+    with undisturbed():
+        images = as_maps(as_images(images))
+        record = _check(graph, images, steps, record, {*trains, *neurons}, window)
+        name, module = choose(graph, engine, images.device)
+        watch = _to_watch(graph, images, record[-1])
+        plan = Plan(images, record, tuple(trains), tuple(neurons), watch, window)
+        begin = time.perf_counter()
+        try:
+            result = module.run(graph.to(images.device), plan)
+        except OutOfRange as beyond:
+            if engine != "auto":
+                raise InputError(_out_of_range(name, beyond)) from beyond
+            name, module = choose(graph, "layerwise", images.device)
+            result = module.run(graph.to(images.device), plan)
+        seconds = time.perf_counter() - begin
+        return _run_of(graph, plan, result, name, seconds)
+
+
+def _run_of(graph: Graph, plan: Plan, result: Result, engine: str, seconds: float) -> Run:
+    """What an engine found, as users read it."""
+    remark = _inexact(graph, plan, result, engine)
+    return Run(
+        record=plan.record,
+        logits=torch.stack(result.logits),
+        spikes={
+            name: LayerCount(neurons, torch.stack(result.recorded[name]))
+            for name, neurons in graph.neurons.items()
+        },
+        engine=engine,
+        seconds=seconds,
+        exact=not remark,
+        remark=remark,
+        trains=Trains(
+            {name: torch.cat(parts) for name, parts in result.trains.items()},
+            {name: graph[name].shape for name in result.trains},
+        ),
+        neuron_spikes=result.neurons,
+    )
+
+
+def usual(graph: Graph) -> int:
+    """The time steps of a simulation if nobody says otherwise."""
+    return graph.made_for or graph.pre_steps + LONG
+
+
+def choose(
+    graph: Graph, engine: str = "auto", device: torch.device | str = "cpu"
+) -> tuple[str, ModuleType]:
+    """The name and module of the engine that will run `graph` there; InputError if none can."""
+    if engine != "auto" and engine not in ENGINES:
+        raise InputError(f"there is no engine {engine!r}: use auto or one of {', '.join(ENGINES)}")
+    reasons = []
+    if engine == "auto" and torch.device(device).type == "cpu" and library.library() is None:
+        warnings.warn(f"the fast CPU engine is missing: {library.INSTALL}", stacklevel=4)
+    for name in ENGINES if engine == "auto" else (engine,):
+        problems = ENGINES[name].unsupported(graph, torch.device(device))
+        if not problems:
+            return name, ENGINES[name]
+        reasons.append(f"{name}: {'; '.join(problems)}")
+    raise InputError("no engine can run this network:\n  " + "\n  ".join(reasons))
+
+
+def _check(
+    graph: Graph,
+    images: Tensor,
+    steps: int,
+    record: Sequence[int],
+    layers: Collection[str],
+    window: int | None,
+) -> tuple[int, ...]:
+    """The recorded steps; InputError for anything that cannot be simulated."""
+    if len(images) == 0:
+        raise InputError("there are no images to simulate")
+    if tuple(images.shape[1:]) != graph.input.shape:
+        raise InputError(
+            f"images have shape {tuple(images.shape[1:])}; the network was made for "
+            f"{graph.input.shape}: give them as [N, C, H, W]"
+        )
+    if steps < 1 or (window is not None and window < 1):
+        raise InputError(f"steps is {steps} and window {window}: both must be at least 1")
+    if any(not 1 <= step <= steps for step in record):
+        raise InputError(f"record is {tuple(record)}: every entry must lie in 1..{steps}")
+    if graph.longest is not None and steps > graph.longest:
+        raise InputError(
+            f"steps is {steps}, and differential neurons have heights for {graph.longest} steps: "
+            "convert with more steps"
+        )
+    if not graph.of(Fire):
+        raise InputError("the network has no spiking neurons: convert it first")
+    if unknown := sorted(set(layers) - graph.neurons.keys()):
+        raise InputError(f"no population is called {unknown[0]!r}: see graph.neurons")
+    return tuple(sorted({*record, steps}))
+
+
+def _to_watch(graph: Graph, images: Tensor, steps: int) -> tuple[str, ...]:
+    """The populations whose potentials must be followed: none where exactness is certain."""
+    if graph.input.grid is None and graph.input.encoding == "constant":
+        return ()
+    within = float(images.abs().max()) <= graph.input.limit or graph.input.encoding == "poisson"
+    if within and steps <= exact_steps(graph):
+        return ()
+    return tuple(node.name for node in graph.integrators if node.grid is not None)
+
+
+def _out_of_range(engine: str, beyond: OutOfRange) -> str:
+    return (
+        f"engine {engine!r} computes in 32 bits, which do not hold {beyond}: scale the images as "
+        "those of the calibration were, run fewer steps, or take engine 'auto'"
+    )
+
+
+def _inexact(graph: Graph, plan: Plan, result: Result, engine: str) -> str:
+    """Why a run is outside the exact range, or an empty text."""
+    if any(node.grid is None for node in graph.integrators):
+        return "weights are not on a grid: engines and batch sizes may differ in single spikes"
+    beyond = {
+        node: result.peaks[node.name] / _exact_sum(node)
+        for node in graph.integrators
+        if node.name in plan.watch and result.peaks.get(node.name, 0.0) >= _exact_sum(node)
+    }
+    if not beyond:
+        return ""
+    neurons = [node for node in beyond if not isinstance(node, Output)]
+    rounded = [node for node in neurons if not isinstance(node, ENGINES[engine].INTEGERS)]
+    node = max(rounded or neurons or beyond, key=lambda node: beyond[node])
+    peak, steps = result.peaks[node.name], plan.record[-1]
+    reached = (
+        f"the potentials of {node.name!r} reached {peak:.0f}, beyond {_exact_sum(node):.0f}, where "
+        f"sums on its grid 2^-{node.grid} are exact in float32: "
+    )
+    error = 2 * steps * peak * 2.0**-MANTISSA  # of a charge and a reset in every step
+    remedy = "run fewer steps, or convert with fewer grid bits"
+    if error < 1:
+        return f"{reached}engines may differ in single spikes; {remedy}"
+    if isinstance(node, Output):
+        return f"{reached}every sum is rounded by up to {peak * 2.0**-MANTISSA:.2g} there; {remedy}"
+    if not rounded:
+        return (
+            f"{reached}engine {engine!r} computed them exactly, in integers, but others may differ "
+            f"by up to {error:.3g} spikes of a neuron; {remedy}"
+        )
+    return (
+        f"{reached}rounding adds up to {error:.3g} over {steps} steps, and up to as many spikes of "
+        f"a neuron may be wrong. {UNRELIABLE}: scale the images as those of the calibration were, "
+        f"{remedy}"
+    )
+
+
+def _exact_sum(node: Fire | MaxPool | Output) -> float:
+    """Below what |sum| of one node every sum on its grid is exact in float32."""
+    return 2.0 ** (MANTISSA - (node.grid or 0))

@@ -1,0 +1,231 @@
+"""A method judged: what its network reaches on images kept from calibration, and at what cost.
+
+Losses are differences on the same images: of n images let b be right by the artificial network
+alone and c by the spiking one alone. The loss is l = (b - c) / n, and its standard error
+
+    sqrt(((b + c) / n - l^2) / n)
+
+which is McNemar's for paired decisions.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from spiking_resnet.conversion.convert import traced_alike
+from spiking_resnet.conversion.methods import Method
+from spiking_resnet.conversion.passes.fold_bn import fold_bn
+from spiking_resnet.conversion.passes.pools import relu_first
+from spiking_resnet.costs.operations import Costs, costs
+from spiking_resnet.evaluation.conditions import Facts, facts
+from spiking_resnet.evaluation.evaluate import check_labels, evaluate, labelled
+from spiking_resnet.evaluation.paired import Paired
+from spiking_resnet.evaluation.progress_file import Part
+from spiking_resnet.graph import Graph, interpret
+from spiking_resnet.records import (
+    Calibration,
+    Curve,
+    InputError,
+    Point,
+    decisions,
+    image_digest,
+    images_of,
+    parts_of,
+    standard_error,
+)
+from spiking_resnet.surroundings import undisturbed
+
+Images = Tensor | Iterable[Any]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One method after T steps; where neurons wait for their whole input, after T steps a layer.
+
+    accuracy, agreement (with the artificial network's decisions): fractions; interval: accuracy's
+    95 % Wilson interval; standard_error: its binomial one. loss: points below the artificial
+    network; loss_error: its standard error, in points. lost, gained: images that one of the two
+    alone decides rightly, the artificial network or this one. operations: synaptic
+    operations of an image (operations.py); spikes_per_image, firing_rate: as in Point.
+    """
+
+    steps: int
+    accuracy: float
+    interval: tuple[float, float]
+    standard_error: float
+    loss: float
+    loss_error: float
+    agreement: float
+    lost: int
+    gained: int
+    operations: float
+    spikes_per_image: float
+    firing_rate: float
+    engine: str
+    exact: bool
+
+    def paired(self, images: int) -> Paired:
+        """The counts on so many images that its loss is made of."""
+        return Paired(self.lost, self.gained, images)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What methods are compared on.
+
+    traced: the network. ann: the same, as methods take it. seen, judged: digests of the two sets of
+    images; `images` is the number of those that judge.
+    """
+
+    traced: Graph
+    ann: Graph
+    calibration: Images
+    loader: Iterable[Any]
+    images: int
+    ann_accuracy: float
+    seen: str
+    judged: str
+
+
+def prepared(model: nn.Module | str | Path, calibration: Images, loader: Iterable[Any]) -> Subject:
+    """The network traced, and both sets of images looked through once.
+
+    A batch without labels is judged by the artificial network's decisions. Raises InputError for
+    sets that are empty, can be read only once, or share an image.
+    """
+    for what, source in (("calibration", calibration), ("judged images", loader)):
+        if isinstance(source, Iterator):
+            raise InputError(
+                f"the {what} can be read only once: give a tensor, a list or a DataLoader"
+            )
+    seen = _digests(calibration)
+    if not seen:
+        raise InputError("the calibration set is empty: give it some training images")
+    traced = traced_alike(model, Calibration(calibration).first)
+    ann = relu_first(fold_bn(traced))
+    judging = _Judging(loader, ann)
+    hashed, known, count, right = blake2b(digest_size=16), set(seen), 0, 0
+    for images, labels in judging:
+        check_labels(labels, max(2, ann.output.shape[0]))
+        own = [image_digest(image) for image in images]
+        if shared := sum(one in known for one in own):
+            raise InputError(
+                f"{shared} images of a judged batch are calibration images too, so accuracy on "
+                "them says little: choose others"
+            )
+        hashed.update(b"".join(own) + labels.numpy().tobytes())
+        right += int((_decided(ann, images) == labels).sum())
+        count += len(labels)
+    if count == 0:
+        raise InputError("the loader gave no images: check the data set, --limit and the split")
+    joined = blake2b(b"".join(sorted(seen)), digest_size=16).hexdigest()
+    return Subject(
+        traced, ann, calibration, judging, count, right / count, joined, hashed.hexdigest()
+    )
+
+
+class _Judging:
+    """Batches (images, labels) of a loader; labels are the network's decisions if it has none."""
+
+    def __init__(self, loader: Iterable[Any], ann: Graph) -> None:
+        self.loader, self.ann = loader, ann
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in parts_of(self.loader, 64):
+            if isinstance(batch, Tensor):
+                images = images_of(batch)
+                yield images, _decided(self.ann, images)
+            else:
+                yield labelled(batch)
+
+
+@undisturbed()
+def _decided(ann: Graph, images: Tensor) -> Tensor:
+    """The classes [N] that the artificial network names."""
+    return decisions(interpret.logits(ann, images))
+
+
+def _digests(source: Images) -> list[bytes]:
+    return [image_digest(image) for part in parts_of(source, 500) for image in images_of(part)]
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A method's network for a subject. seconds: of its making."""
+
+    graph: Graph
+    method: Method
+    facts: Facts
+    costs: Costs
+    seconds: float
+
+
+def make(subject: Subject, method: Method) -> Made:
+    """The spiking network of a subject by this method."""
+    begin = time.perf_counter()
+    graph = method.apply(subject.traced, Calibration(subject.calibration))
+    seconds = time.perf_counter() - begin
+    return Made(graph, method, facts(graph), costs(graph), seconds)
+
+
+def judge(
+    subject: Subject,
+    made: Made,
+    steps: Sequence[int],
+    engine: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+    kept: Part | None = None,
+) -> tuple[Reading, ...]:
+    """What a network reaches on the judged images after each of `steps`.
+
+    kept: where its counts are kept on the way, and what was counted before.
+    """
+    latency = made.graph.latency
+    before = made.graph.pre_steps  # not among the T counted ones
+    # neurons that wait take T steps a layer
+    at = tuple(before + step for step in steps) if latency is None else (latency,)
+    curve = evaluate(made.graph, subject.loader, at, subject.ann, engine, progress, resume=kept)
+    ends = [point.steps - before for point in curve.points]
+    named = ends if latency is None else [steps[-1]]
+    return tuple(
+        _reading(curve, point, made.costs, step)
+        for point, step in zip(curve.points, named, strict=True)
+    )
+
+
+def reading_from_json(found: Mapping[str, Any]) -> Reading:
+    """The Reading whose fields JSON holds."""
+    return Reading(**{**found, "interval": tuple(found["interval"])})
+
+
+def _reading(curve: Curve, point: Point, costs: Costs, steps: int) -> Reading:
+    assert curve.ann_accuracy is not None
+    assert point.accuracy is not None  # decisions are counted
+    assert point.interval is not None
+    assert point.lost is not None
+    assert point.gained is not None
+    assert point.agreement is not None  # it had the network to agree with
+    loss = (point.lost - point.gained) / curve.images
+    differing = (point.lost + point.gained) / curve.images
+    return Reading(
+        steps=steps,
+        accuracy=point.accuracy,
+        interval=point.interval,
+        standard_error=standard_error(point.accuracy, curve.images),
+        loss=100 * loss,
+        loss_error=100 * sqrt((differing - loss**2) / curve.images),
+        agreement=point.agreement,
+        lost=point.lost,
+        gained=point.gained,
+        operations=costs.operations(point),
+        spikes_per_image=point.spikes_per_image,
+        firing_rate=point.firing_rate,
+        engine=curve.engine,
+        exact=curve.exact,
+    )

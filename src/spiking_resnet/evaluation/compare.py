@@ -1,0 +1,285 @@
+"""Methods side by side: the same network, the same images, and what each method asks for."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from spiking_resnet import arguments
+from spiking_resnet.conversion.presets import RECIPES, Recipe, taken
+from spiking_resnet.costs.sizes import sizes
+from spiking_resnet.environment import hardware
+from spiking_resnet.evaluation.candidate import (
+    Images,
+    Reading,
+    Subject,
+    judge,
+    make,
+    prepared,
+    reading_from_json,
+)
+from spiking_resnet.evaluation.conditions import Facts, facts_from_json
+from spiking_resnet.evaluation.progress_file import Ledger, Part, ResumeError
+from spiking_resnet.files import held
+from spiking_resnet.records import InputError, standard_error, wilson
+from spiking_resnet.store import digest
+
+STEPS = (2, 4, 8, 16, 32, 64, 128, 350)
+Progress = Callable[[str, int, int], None]
+FAILURES = (ValueError, RuntimeError, ArithmeticError, MemoryError)  # of one method, not of all
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One conversion, judged.
+
+    method: its name and options. seconds: of its making. image_macs: multiply-accumulates of the
+    layers that read the image, once an image; operations of readings are without them.
+    """
+
+    method: Mapping[str, Any]
+    facts: Facts
+    seconds: float
+    image_macs: int
+    readings: tuple[Reading, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recipe: what was converted, once or for each T. problem: why there is not all, or ""."""
+
+    recipe: str
+    description: str
+    per_steps: bool
+    entries: tuple[Entry, ...]
+    problem: str = ""
+
+    @property
+    def facts(self) -> Facts | None:
+        """Those of the first conversion; None where nothing could be converted."""
+        return self.entries[0].facts if self.entries else None
+
+    @property
+    def seconds(self) -> float:
+        """Of all its conversions."""
+        return sum(entry.seconds for entry in self.entries)
+
+    @property
+    def readings(self) -> dict[int, Reading]:
+        """By T."""
+        return {each.steps: each for entry in self.entries for each in entry.readings}
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dictionary of all fields."""
+        return {**asdict(self), "entries": [entry_to_json(entry) for entry in self.entries]}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Recipes on the same network and images; see `compare`.
+
+    ann_accuracy: the artificial network's, on the same images; ann_macs: its multiply-accumulates.
+    """
+
+    images: int
+    steps: tuple[int, ...]
+    ann_accuracy: float
+    ann_interval: tuple[float, float]
+    ann_macs: int
+    rows: tuple[Row, ...]
+    hardware: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dictionary: images, steps, ann, rows, hardware."""
+        return {
+            "images": self.images,
+            "steps": list(self.steps),
+            "ann": {
+                "accuracy": self.ann_accuracy,
+                "interval": list(self.ann_interval),
+                "standard_error": standard_error(self.ann_accuracy, self.images),
+                "multiply_accumulates": self.ann_macs,
+            },
+            "rows": [row.to_json() for row in self.rows],
+            "hardware": self.hardware,
+        }
+
+
+@arguments.checked(
+    calibration=arguments.batches,
+    loader=arguments.batches,
+    recipes=taken,
+    steps=arguments.wholes,
+    engine=arguments.text,
+    progress=arguments.function,
+    options=arguments.mapping,
+)
+def compare(
+    model: nn.Module | str | Path,
+    calibration: Images,
+    loader: Iterable[Any],
+    recipes: Sequence[Recipe] = tuple(RECIPES.values()),
+    steps: Sequence[int] = STEPS,
+    engine: str = "auto",
+    progress: Progress | None = None,
+    resume: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Comparison:
+    """Every recipe's accuracy at every one of `steps`, with what it costs and asks for.
+
+    model, calibration: as for `convert`, but that calibration is read once for each conversion.
+    loader: the batches (images, labels) to judge by, read as often; none of them may be among the
+    calibration images. progress: called with (what is being done, work done, all work), in images
+    times steps. resume: a file that keeps every finished conversion: the same call goes on where it
+    was. options: JSON-able; what else must be the same to go on.
+
+    What a single method cannot do (an unsupported network, numbers that run away) becomes the
+    `problem` of its row. Raises what `convert` raises for the network and the images, InputError
+    for steps and images that cannot be used, ResumeError for a file of another comparison,
+    BusyError for one that another process is going on with.
+    """
+    subject = prepared(model, calibration, loader)
+    return compared(subject, recipes, steps, engine, progress, resume, options)
+
+
+def compared(
+    subject: Subject,
+    recipes: Sequence[Recipe],
+    steps: Sequence[int],
+    engine: str = "auto",
+    progress: Progress | None = None,
+    resume: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Comparison:
+    """`compare` for a subject that is prepared."""
+    wanted = tuple(sorted(set(steps)))
+    if not wanted or wanted[0] < 1:
+        raise InputError(f"steps is {tuple(steps)}: name numbers of time steps, each at least 1")
+    if not recipes or len({recipe.name for recipe in recipes}) < len(recipes):
+        raise InputError("name at least one recipe, and none twice")
+    facts_of_all = {
+        "network": digest(subject.traced),
+        "calibration images": subject.seen,
+        "judged images": subject.judged,
+        "engine": engine,
+        **(options or {}),
+    }
+    work = _Work(progress, subject.images * sum(_work(recipe, wanted) for recipe in recipes))
+    with nullcontext() if resume is None else held(resume):
+        ledger = None if resume is None else Ledger(resume, facts_of_all)
+        rows = tuple(_row(subject, recipe, wanted, engine, work, ledger) for recipe in recipes)
+    return Comparison(
+        images=subject.images,
+        steps=wanted,
+        ann_accuracy=subject.ann_accuracy,
+        ann_interval=wilson(round(subject.ann_accuracy * subject.images), subject.images),
+        ann_macs=sum(size.macs for size in sizes(subject.ann.nodes).values()),
+        rows=rows,
+        hardware=hardware(),
+    )
+
+
+def _groups(recipe: Recipe, steps: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """The time steps that each conversion of a recipe is read out at."""
+    return [(step,) for step in steps] if recipe.per_steps else [steps]
+
+
+def _work(recipe: Recipe, steps: tuple[int, ...]) -> int:
+    return sum(group[-1] for group in _groups(recipe, steps))
+
+
+class _Work:
+    """How much of the work is done, in images times steps."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def tell(self, what: str, within: int = 0) -> None:
+        """Nothing; reports what is being done, and how much of it."""
+        if self.progress is not None:
+            self.progress(what, self.done + within, self.total)
+
+    def finish(self, amount: int) -> None:
+        """Nothing; so much is done."""
+        self.done += amount
+
+
+def _row(
+    subject: Subject,
+    recipe: Recipe,
+    steps: tuple[int, ...],
+    engine: str,
+    work: _Work,
+    ledger: Ledger | None,
+) -> Row:
+    """A recipe's row; what fails in it is said, and tried again in another run."""
+    entries, problems = [], []
+    for group in _groups(recipe, steps):
+        label = f"{recipe.name}, T = {group[0]}" if recipe.per_steps else recipe.name
+        try:
+            entries.append(_entry(subject, recipe, group, engine, label, work, ledger))
+        except FAILURES as error:
+            where = f"T = {group[0]}: " if recipe.per_steps else ""
+            problems.append(f"{where}{reason(error)}")
+        work.finish(subject.images * group[-1])
+        work.tell(label)
+    problem = "; ".join(problems)
+    return Row(recipe.name, recipe.description, recipe.per_steps, tuple(entries), problem)
+
+
+def _entry(
+    subject: Subject,
+    recipe: Recipe,
+    group: tuple[int, ...],
+    engine: str,
+    label: str,
+    work: _Work,
+    ledger: Ledger | None,
+) -> Entry:
+    """One conversion, judged; from the ledger if it is there."""
+    method = recipe.make(group[-1])
+    key = json.dumps([recipe.name, method.describe(), group])
+    if ledger is not None and key in ledger.parts:
+        with suppress(KeyError, TypeError):  # parts of other versions are made again
+            return _entry_from_json(ledger.parts[key])
+    work.tell(f"{label}: converting")
+    made = make(subject, method)
+    progress = lambda done, _: work.tell(f"{label}: simulating", done * group[-1])  # noqa: E731
+    kept = None if ledger is None else Part(ledger, key, digest(made.graph))
+    try:
+        readings = judge(subject, made, group, engine, progress, kept)
+    except ResumeError:  # it was counted in batches of another size: the part begins again
+        if ledger is None:
+            raise
+        ledger.begun = {}
+        kept = Part(ledger, key, digest(made.graph))
+        readings = judge(subject, made, group, engine, progress, kept)
+    entry = Entry(method.describe(), made.facts, made.seconds, made.costs.image, readings)
+    if ledger is not None:
+        ledger.keep(key, entry_to_json(entry))
+    return entry
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    lines = str(error).splitlines()
+    return " ".join(line.strip() for line in lines) or type(error).__name__
+
+
+def entry_to_json(entry: Entry) -> dict[str, Any]:
+    """A JSON-able dictionary of an entry."""
+    return {**asdict(entry), "facts": entry.facts.to_json()}
+
+
+def _entry_from_json(found: Mapping[str, Any]) -> Entry:
+    return Entry(
+        method=found["method"],
+        facts=facts_from_json(found["facts"]),
+        seconds=found["seconds"],
+        image_macs=found["image_macs"],
+        readings=tuple(reading_from_json(each) for each in found["readings"]),
+    )

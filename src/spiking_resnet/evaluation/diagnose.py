@@ -1,0 +1,328 @@
+"""Where a spiking network's accuracy goes: at which population, and by which cause.
+
+A population's rate, times the height of its spikes, should be the artificial network's activation.
+On the way from one to the other lie four values that can be computed, and the differences have
+names. They add up to the whole error, exactly:
+
+    a             the artificial network's activation
+      inherited     the populations before say something else
+    a'            the same layer of the artificial network, reading the spiking network's rates
+      weights       what conversion did to the synapses (grid, compensation, unconverted shortcuts)
+                    and to the image (spike coding)
+    h             ReLU of the mean current that the spiking neurons did receive
+      clipping      a neuron cannot say more than its threshold
+    clip(h)
+      quantisation  it says whole spikes: of T steps clip(floor((v0 + sum) / threshold), 0, T)
+    even          the rate if the same current arrived evenly over time
+      unevenness    it does not: spikes come too early, or too late to be answered
+    rate          what the neurons fired
+
+All but the first are a population's own doing. To see what they cost, each value in turn is put
+into the artificial network, with the spiking network's rates in all populations before it: the
+decisions that change are the price of that contribution at that population, and these prices add up
+to the whole loss of agreement. The names are those of Bu et al. 2022, "Optimal ANN-SNN Conversion
+for High-accuracy and Ultra-low-latency Spiking Neural Networks" (ICLR); there each error is seen
+apart from the others, here on the way that the values really take.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spiking_resnet import arguments
+from spiking_resnet.engines.simulate import simulate, usual
+from spiking_resnet.evaluation.evaluate import labelled
+from spiking_resnet.evaluation.rates import Stand, stands, summed_currents
+from spiking_resnet.graph import Graph, Node, ReLU, interpret
+from spiking_resnet.neurons import even_count, per_channel
+from spiking_resnet.records import InputError, Run, decisions
+from spiking_resnet.surroundings import undisturbed
+
+OWN = ("weights", "clipping", "quantisation", "unevenness")
+CONTRIBUTIONS = ("inherited", *OWN)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One contribution to a population's error.
+
+    mean: in the artificial network's units. rms: root mean square, relative to the activations'.
+    share: of the mean squared error; shares add up to 1, and what works against the rest is
+    negative. lost: agreement with the artificial network's decisions lost by it, as a fraction of
+    all images (inherited: 0, it is counted where it arose; negative where it was won).
+    """
+
+    mean: float
+    rms: float
+    share: float
+    lost: float
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """How far a population's rates are from the activations they stand for.
+
+    activation: root mean square of the artificial network's activations. mean: of the error, in the
+    same units. rms: of the error, relative to `activation` (absolute where that is 0).
+    agreement: with the artificial network's decisions where it continues from the spiking network's
+    rates in this population and all before it. parts: by the names in CONTRIBUTIONS.
+    """
+
+    name: str
+    neurons: int
+    activation: float
+    mean: float
+    rms: float
+    agreement: float
+    parts: Mapping[str, Part]
+
+    @property
+    def lost(self) -> float:
+        """The agreement lost by this population's own contributions."""
+        return sum(part.lost for part in self.parts.values())
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Where a spiking network loses decisions within `steps` time steps.
+
+    agreement, accuracy, ann_accuracy: fractions of `images`. layers: in order of computation, the
+    last is the read-out. notes: the spiking network's.
+    """
+
+    images: int
+    steps: int
+    agreement: float
+    accuracy: float
+    ann_accuracy: float
+    layers: tuple[LayerError, ...]
+    engine: str
+    exact: bool
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def lost(self, contribution: str) -> float:
+        """The agreement lost by one contribution in all populations."""
+        return sum(layer.parts[contribution].lost for layer in self.layers)
+
+    @property
+    def costliest(self) -> tuple[str, str]:
+        """(population, contribution): what costs most decisions in all, and where it does most."""
+        by = max(OWN, key=self.lost)
+        layer = max(self.layers, key=lambda one: (one.parts[by].lost, one.parts[by].rms))
+        return layer.name, by
+
+    @property
+    def largest(self) -> tuple[str, str]:
+        """(population, contribution): the largest error that is a population's own doing."""
+        own = [(layer.parts[by].rms, layer.name, by) for layer in self.layers for by in OWN]
+        return max(own)[1:]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dictionary of all fields, with lost, costliest and largest added."""
+        lost = {by: self.lost(by) for by in OWN}
+        found = {"lost": lost, "costliest": list(self.costliest), "largest": list(self.largest)}
+        return {**asdict(self), **found}
+
+
+@arguments.checked(
+    graph=arguments.network,
+    loader=arguments.batches,
+    steps=arguments.whole,
+    engine=arguments.text,
+    progress=arguments.function,
+)
+def diagnose(
+    graph: Graph,
+    loader: Iterable[Any],
+    steps: int | None = None,
+    engine: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Diagnosis:
+    """Where the spiking network `graph` loses decisions within `steps` time steps.
+
+    steps: None as in `simulate`.
+    loader: batches (images [N, C, H, W], labels [N]), normalised as for the artificial network.
+    progress: called with (images done, images right) after every batch.
+    Raises InputError for an empty loader, for a graph that does not know what it came from, and for
+    max pools of each step's spikes (rule "instant").
+    """
+    steps = usual(graph) if steps is None else steps
+    with undisturbed():
+        tally = _Tally(graph, stands(graph), steps)
+    for batch in loader:
+        with undisturbed():
+            images, labels = labelled(batch)
+            run = simulate(graph, images, steps, engine=engine, neurons=graph.neurons)
+            tally.add(images, labels, run)
+        if progress is not None:
+            progress(tally.images, tally.correct)
+    if tally.images == 0:
+        raise InputError("the loader gave no images: check the data set, --limit and the split")
+    return tally.diagnosis()
+
+
+def _values(stand: Stand, total: Tensor, counts: Tensor, steps: int) -> tuple[Tensor, ...]:
+    """A population's own four values [N, ...]: h, clip(h), even, rate (see this file's head).
+
+    total: its summed current. counts: its neurons' spikes.
+    """
+    assert stand.fire is not None
+    twin, drive = stand.twin, stand.drive(total, steps)
+    received = interpret.relu(twin, drive) if isinstance(twin, ReLU) else drive.clamp(0)
+    clipped = torch.minimum(received, per_channel(stand.height, received))
+    even = stand.activations(even_count(stand.fire.neuron, total, steps), steps)
+    return received, clipped, even, stand.activations(counts, steps)
+
+
+def _decision(stand: Stand, value: Tensor, total: Tensor, steps: int) -> Tensor:
+    """The classes [N] that neurons on the logits name if they say `value`, ties by what remains."""
+    assert stand.fire is not None
+    neuron, counts = stand.fire.neuron, value * steps / stand.height
+    remaining = neuron.initial_potential.double() + total - neuron.threshold.double() * counts
+    return (counts + torch.softmax(remaining, 1)).argmax(1)
+
+
+def _continued(ann: Graph, images: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+    """The classes [N] that the artificial network names with the values `given` in their places."""
+    needed = {ann.output.name}
+    for node in reversed(ann.nodes):
+        if node.name in needed and node.name not in given:
+            needed.update(node.inputs)
+    nodes = [
+        replace(node, inputs=()) if node.name in given else node
+        for node in ann.nodes
+        if node.name in needed
+    ]
+    *_, (_, logits) = interpret.walk(nodes, images, {}, 0, given)
+    return decisions(logits)
+
+
+def _reading(ann: Graph, images: Tensor, rates: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the artificial network's populations make of the spiking network's rates before them."""
+    nodes: list[Node] = []
+    given: dict[str, Tensor] = {}
+    for node in ann.nodes:
+        names = tuple(f"{name} rate" if name in rates else name for name in node.inputs)
+        nodes.append(replace(node, inputs=names))
+        if node.name in rates:
+            nodes.append(Node(name=f"{node.name} rate", inputs=(), shape=node.shape))
+            given[f"{node.name} rate"] = rates[node.name].float()
+    wanted = {*rates, ann.output.name}
+    walked = interpret.walk(nodes, images, {}, 0, given)
+    return {node.name: value for node, value in walked if node.name in wanted}
+
+
+class _Sums:
+    """Sums over all images and neurons of one population."""
+
+    def __init__(self) -> None:
+        self.values = 0
+        self.squares = torch.zeros(2, dtype=torch.float64)  # of activations, of the error
+        self.parts = torch.zeros(len(CONTRIBUTIONS), 3, dtype=torch.float64)
+        self.agreed = torch.zeros(len(OWN), dtype=torch.int64)
+
+    def add(self, values: list[Tensor]) -> None:
+        """Takes in the six values [N, ...] from activation to rate."""
+        error = values[-1] - values[0]
+        self.values += error.numel()
+        self.squares += torch.stack([values[0].square().sum(), error.square().sum()])
+        for row, (before, after) in zip(self.parts, pairwise(values), strict=True):
+            part = after - before
+            row += torch.stack([part.sum(), part.square().sum(), (part * error).sum()])
+
+    def layer(self, stand: Stand, before: float, images: int) -> LayerError:
+        """What the sums come to. before: the agreement before this population."""
+        activation, error = (float(square / self.values) ** 0.5 for square in self.squares)
+        agreed = [before, *(self.agreed.double() / images).tolist()]
+        lost = [0.0, *(a - b for a, b in pairwise(agreed))]
+        unit = activation or 1.0
+        parts = {
+            name: Part(
+                mean=float(row[0]) / self.values,
+                rms=(float(row[1]) / self.values) ** 0.5 / unit,
+                share=float(row[2] / self.squares[1]) if error > 0 else 0.0,
+                lost=drop,
+            )
+            for name, row, drop in zip(CONTRIBUTIONS, self.parts, lost, strict=True)
+        }
+        return LayerError(
+            name=stand.name,
+            neurons=torch.Size(stand.twin.shape).numel(),
+            activation=activation,
+            mean=sum(part.mean for part in parts.values()),
+            rms=error / unit,
+            agreement=agreed[-1],
+            parts=parts,
+        )
+
+
+class _Tally:
+    """Sums over the batches so far."""
+
+    def __init__(self, graph: Graph, stands: tuple[Stand, ...], steps: int) -> None:
+        assert graph.ann is not None  # or there would be no stands
+        self.graph, self.ann, self.stands, self.steps = graph, graph.ann, stands, steps
+        self.sums = [_Sums() for _ in stands]
+        self.images = self.correct = self.ann_correct = 0
+        self.engine, self.exact = "", True
+
+    def add(self, images: Tensor, labels: Tensor, run: Run) -> None:
+        """Counts one batch."""
+        names = {stand.twin.name for stand in self.stands}
+        activations = interpret.values(self.ann, images, names)
+        expected = decisions(activations[self.ann.output.name])
+        chosen = decisions(run.logits[-1])
+        self.images += len(labels)
+        self.correct += int((chosen == labels).sum())
+        self.ann_correct += int((expected == labels).sum())
+        self.engine, self.exact = run.engine, self.exact and run.exact
+        rates = {
+            stand.twin.name: stand.activations(run.neuron_spikes[stand.name], self.steps)
+            for stand in self.stands
+            if stand.fire is not None
+        }
+        reading = _reading(self.ann, images, rates)
+        currents = summed_currents(self.graph, images, run.neuron_spikes, self.steps)
+        before: dict[str, Tensor] = {}
+        for stand, sums in zip(self.stands, self.sums, strict=True):
+            twin = stand.twin.name
+            first = [activations[twin].double(), reading[twin].double()]
+            if stand.fire is None:  # a read-out without neurons: its logits are all there is
+                sums.add([*first, *[run.logits[-1].double()] * len(OWN)])
+                sums.agreed += (chosen == expected).sum()
+                continue
+            _, total = next(currents)
+            own = _values(stand, total, run.neuron_spikes[stand.name], self.steps)
+            sums.add([value.clamp(min=0) for value in first] + list(own))
+            last = stand.twin is self.ann.output
+            for index, value in enumerate(own):
+                if not last:
+                    found = _continued(self.ann, images, {**before, twin: value.float()})
+                elif index < len(OWN) - 1:
+                    found = _decision(stand, value, total, self.steps)
+                else:
+                    found = chosen
+                sums.agreed[index] += (found == expected).sum()
+            before[twin] = own[-1].float()
+
+    def diagnosis(self) -> Diagnosis:
+        """What the sums come to."""
+        layers: list[LayerError] = []
+        for stand, sums in zip(self.stands, self.sums, strict=True):
+            before = layers[-1].agreement if layers else 1.0
+            layers.append(sums.layer(stand, before, self.images))
+        return Diagnosis(
+            images=self.images,
+            steps=self.steps,
+            agreement=layers[-1].agreement,
+            accuracy=self.correct / self.images,
+            ann_accuracy=self.ann_correct / self.images,
+            layers=tuple(layers),
+            engine=self.engine,
+            exact=self.exact,
+            notes=self.graph.notes,
+        )

@@ -1,0 +1,267 @@
+"""How well a spiking network does: accuracy at every recorded time step from one simulation."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spiking_resnet import arguments
+from spiking_resnet.capture.calls import TraceError
+from spiking_resnet.capture.heads import with_heads
+from spiking_resnet.capture.logits import own_logits
+from spiking_resnet.capture.module import trace
+from spiking_resnet.capture.sources import module_of
+from spiking_resnet.engines.simulate import simulate
+from spiking_resnet.environment import hardware
+from spiking_resnet.evaluation.counts import Tally
+from spiking_resnet.evaluation.progress_file import Part, Progress, module_digest, opened
+from spiking_resnet.files import held
+from spiking_resnet.graph import Graph, interpret
+from spiking_resnet.labels import LabelError, class_labels
+from spiking_resnet.records import (
+    LABELS,
+    Curve,
+    InputError,
+    Metric,
+    as_maps,
+    given_images,
+    images_of,
+)
+from spiking_resnet.store import digest
+from spiking_resnet.surroundings import undisturbed
+
+STEPS = (8, 16, 32, 64, 128, 350)
+
+
+@arguments.checked(
+    graph=arguments.network,
+    loader=arguments.batches,
+    steps=arguments.wholes,
+    engine=arguments.text,
+    progress=arguments.function,
+    device=arguments.device,
+    facts=arguments.mapping,
+    metric=arguments.text,
+)
+def evaluate(
+    graph: Graph,
+    loader: Iterable[Any],
+    steps: Sequence[int] | None = None,
+    ann: nn.Module | Graph | None = None,
+    engine: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+    device: torch.device | str = "cpu",
+    resume: str | Path | Part | None = None,
+    facts: Mapping[str, Any] | None = None,
+    metric: Metric | None = None,
+) -> Curve:
+    """Accuracy of a spiking network after each of `steps` time steps, with what it spent.
+
+    steps: by default STEPS, or the one T that the network is made for (`Graph.made_for`).
+    loader: batches (images [N, C, H, W], labels), normalised as for the artificial network; labels
+        are whole numbers of any type, [N] or [N, 1], in a tensor, an array or a list. A batch may
+        be a dictionary: the labels are its label, labels, target or targets.
+    ann: the artificial network to agree with (default: the one that `graph` came from).
+    progress: called with (images done, images right at the last step) after every batch, and at the
+        start where it goes on.
+    resume: a file that keeps what was counted: after an interruption of any kind the same call goes
+        on where it was, and its numbers are those of an uninterrupted one. Or the part of a
+        comparison that it is. facts: JSON-able; what else must be the same to go on, such as the
+        name of the data set.
+    metric: "accuracy" of the largest logit, labels int [N]; "binary", of one output that is above 0
+        for label 1; "mse", the mean squared difference from float targets [N, K] or [N], for a
+        network whose outputs are values. None: binary for one output, else accuracy.
+    Raises InputError for an empty loader, batches without labels, labels that the network does not
+    know, or steps below 1; ResumeError for a file of another network, other data or options;
+    BusyError for a file that another process is going on with.
+    """
+    steps = usual_steps(graph) if steps is None else steps
+    if not steps:
+        raise InputError("steps is empty: name at least one number of time steps")
+    metric = _metric(graph, metric)
+    compared = graph.ann if ann is None else ann
+    reference = None if compared is None else _Reference(compared, metric)
+    tally = Tally(tuple(sorted(set(steps))), metric)
+    with held(resume) if isinstance(resume, str | Path) else nullcontext():
+        kept: Progress | Part | None = None
+        if isinstance(resume, Part):
+            kept, loader = resume, resume.rest(loader)
+        elif resume is not None:
+            known = {"network": digest(graph), "steps": tally.steps, "metric": metric}
+            own = {**known, "engine": engine}
+            agreement = {"agreement": _identity(graph, ann)}
+            kept, loader = opened(resume, {**own, **agreement, **(facts or {})}, loader)
+        if kept is not None:
+            tally = kept.tally or tally
+        tally = _counted(graph, loader, tally, reference, engine, progress, device, kept)
+    if tally.images == 0:
+        raise InputError("the loader gave no images: check the data set, --limit and the split")
+    return tally.curve(graph, hardware())
+
+
+def _counted(
+    graph: Graph,
+    batches: Iterable[Any],
+    tally: Tally,
+    reference: "_Reference | None",
+    engine: str,
+    progress: Callable[[int, int], None] | None,
+    device: torch.device | str,
+    kept: Progress | Part | None,
+) -> Tally:
+    """The counts so far and those of the batches; whatever ends it, all of them are kept."""
+    if tally.images and progress is not None:
+        progress(tally.images, tally.right)
+    saved = tally
+    try:
+        for batch in batches:
+            with undisturbed():
+                images, labels = judged(batch, graph.output.shape[0], tally.metric)
+                run = simulate(graph, images.to(device), tally.steps[-1], tally.steps, engine)
+                decided = None if reference is None else reference.logits(batch)
+                tally = tally.added(run, labels, decided)
+            if kept is not None:
+                kept.save(tally)
+            if progress is not None:
+                progress(tally.images, tally.right)
+    finally:
+        if kept is not None and tally is not saved:
+            kept.save(tally, now=True)
+    return tally
+
+
+def usual_steps(graph: Graph) -> tuple[int, ...]:
+    """The time steps that a network is read out at if nobody says otherwise."""
+    if graph.made_for is not None:
+        return (graph.made_for,)
+    return tuple(graph.pre_steps + steps for steps in STEPS)
+
+
+def _metric(graph: Graph, metric: Metric | None) -> Metric:
+    """The metric to use; InputError for one that the network's outputs do not go with."""
+    one = graph.output.shape == (1,)
+    if metric is None:
+        return "binary" if one else "accuracy"
+    if metric not in get_args(Metric):
+        raise InputError(f"metric is {metric!r}: use one of {', '.join(get_args(Metric))}")
+    if metric != "mse" and one != (metric == "binary"):
+        raise InputError(
+            f"metric is {metric!r}, and the network has {graph.output.shape[0]} outputs: "
+            f"use {'binary' if one else 'accuracy'}, or mse for outputs that are values"
+        )
+    return metric
+
+
+def judged(batch: Any, outputs: int, metric: Metric) -> tuple[Tensor, Tensor]:
+    """Images of a batch and what a network of so many outputs is judged by; see `evaluate`."""
+    if metric == "mse":
+        return _with_targets(batch, outputs)
+    images, labels = labelled(batch)
+    check_labels(labels, max(2, outputs))
+    return images, labels
+
+
+def _with_targets(batch: Any, outputs: int) -> tuple[Tensor, Tensor]:
+    """Images and float targets [N, K] of one batch."""
+    images, beside = images_of(batch), _beside(batch)
+    try:
+        targets = beside if isinstance(beside, Tensor) else torch.from_numpy(np.asarray(beside))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"targets are a {type(beside).__name__} of what are no numbers, or of rows of "
+            f"different lengths ({error}): the metric mse needs float targets [N, {outputs}]"
+        ) from error
+    if targets.is_complex():
+        raise InputError(f"targets are {targets.dtype}: the metric mse needs real numbers")
+    targets = targets.to("cpu", torch.float64)
+    if targets.shape == (len(images),):
+        targets = targets[:, None]
+    if targets.shape != (len(images), outputs):
+        raise InputError(
+            f"targets are {list(targets.shape)}: the metric mse needs batches of (images "
+            f"[N, C, H, W], targets [N, {outputs}])"
+        )
+    if not bool(torch.isfinite(targets).all()):
+        raise InputError("a batch of targets holds NaN or infinite numbers")
+    return images, targets.detach()
+
+
+def _beside(batch: Any) -> Any:
+    """What a batch has beside its images; InputError where that is nothing."""
+    if isinstance(batch, Mapping):
+        named = [batch[name] for name in LABELS if name in batch]
+        if not named:
+            raise InputError(
+                f"a batch's dictionary has no labels among {', '.join(map(str, batch))}: call them "
+                f"by one of {', '.join(LABELS)}"
+            )
+        return named[0]
+    if isinstance(batch, tuple | list) and len(batch) >= 2:
+        return batch[1]
+    raise InputError("evaluation needs batches of (images [N, C, H, W], labels [N])")
+
+
+def labelled(batch: Any) -> tuple[Tensor, Tensor]:
+    """Images (see `images_of`) and labels, int64 [N], of one batch.
+
+    Labels are the second entry, or a dictionary's one of LABELS. InputError where there are none.
+    """
+    images, labels = images_of(batch), _beside(batch)
+    try:
+        return images, class_labels(labels, len(images))
+    except LabelError as error:
+        raise InputError(
+            f"a batch's {error}; of values to come close to, say metric='mse'"
+        ) from error
+
+
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Raises InputError for labels that no logit stands for."""
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise InputError(
+            f"labels run from {int(labels.min())} to {int(labels.max())}, the network knows "
+            f"{classes} classes: use the data set that it was trained on"
+        )
+
+
+def _identity(graph: Graph, ann: nn.Module | Graph | None) -> str:
+    """What tells the network to agree with from others."""
+    if ann is None or ann is graph.ann:
+        return "graph"
+    return digest(ann) if isinstance(ann, Graph) else module_digest(module_of(ann))
+
+
+class _Reference:
+    """The artificial network to agree with.
+
+    What a sigmoid at the end of a module makes of a logit of 0 is 0 again where signs decide.
+    """
+
+    def __init__(self, ann: nn.Module | Graph, metric: Metric) -> None:
+        self.graph = ann if isinstance(ann, Graph) else None
+        self.module = None if isinstance(ann, Graph) else module_of(ann)
+        self.zero: float | None = None if metric == "binary" and self.module is not None else 0.0
+
+    @undisturbed()
+    def logits(self, batch: Any) -> Tensor:
+        """The logits [N, K] of a batch's images as they were given."""
+        images = given_images(batch)
+        if self.graph is not None:
+            return interpret.logits(self.graph, as_maps(images))
+        assert self.module is not None
+        if self.zero is None:
+            self.zero = _zero(self.module, images.shape[1:])
+        return own_logits(self.module, images) - self.zero
+
+
+def _zero(module: nn.Module, shape: Sequence[int]) -> float:
+    """What a module with one output returns where its logit is 0; 0 if nothing is known of it."""
+    try:
+        traced = trace(module, shape)
+    except TraceError:
+        return 0.0
+    return float(with_heads(traced, torch.zeros((1, 1), dtype=torch.float32, device="cpu")))

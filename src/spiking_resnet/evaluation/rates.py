@@ -1,0 +1,166 @@
+"""What spike counts say of a spiking network: its mean currents, and rates in the ANN's units."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from spiking_resnet.graph import (
+    Affine,
+    AvgPool,
+    Conv2d,
+    Fire,
+    Graph,
+    Input,
+    Linear,
+    MaxPool,
+    Node,
+    Round,
+    interpret,
+)
+from spiking_resnet.graph.structure import carries_spikes, spike_scale
+from spiking_resnet.neurons import Differential, Gated, Serial, per_channel
+from spiking_resnet.records import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Stand:
+    """A population, and what it stands for in the artificial network.
+
+    twin: the artificial network's node of which it is the spiking form. height: of one of its
+    spikes in the artificial network's units, [] or [C], float64. A read-out without neurons is the
+    last one of a graph: it has no `fire`.
+    """
+
+    name: str
+    fire: Fire | None
+    twin: Node
+    height: Tensor
+
+    def activations(self, counts: Tensor, steps: int) -> Tensor:
+        """Spike counts [N, C, ...] over `steps` steps as activations, float64."""
+        counts = counts.double()
+        return per_channel(self.height, counts) * counts / steps
+
+    def currents(self, activations: Tensor, steps: int) -> Tensor:
+        """The sum over `steps` steps of the current that stands for activations [N, C, ...]."""
+        assert self.fire is not None  # a read-out without neurons sums up logits
+        unit = self.height / self.fire.neuron.threshold.double()
+        return activations.double() * steps / per_channel(unit, activations)
+
+    def drive(self, total: Tensor, steps: int) -> Tensor:
+        """The activation that a summed current stands for, positive or not: inverts `currents`."""
+        assert self.fire is not None
+        unit = self.height / self.fire.neuron.threshold.double()
+        return total.double() * per_channel(unit, total) / steps
+
+
+def stands(graph: Graph) -> tuple[Stand, ...]:
+    """All populations in order, and a read-out without neurons.
+
+    Raises InputError for a graph that does not know what it came from.
+    """
+    if any(isinstance(node.neuron, Differential | Serial | Gated) for node in graph.of(Fire)):
+        raise InputError(
+            "counts of differential neurons (no one height), of layer-serial ones (no one window) "
+            "and of gated ones (pre-steps) do not tell rates: diagnose a network of another method"
+        )
+    thresholds, ann = graph.notes.get("thresholds"), graph.ann
+    if ann is None or thresholds is None:
+        raise InputError(
+            "the graph does not know the artificial network or the thresholds it came from: "
+            "convert it again"
+        )
+    output, spikes = graph.output, carries_spikes(graph)
+    heights: dict[str, Tensor] = {}
+    found: list[Stand] = []
+    for node in graph.nodes:
+        if isinstance(node, Input):
+            heights[node.name] = torch.tensor(node.scale, dtype=torch.float64)
+        elif isinstance(node, Fire):
+            last = output.readout != "mean" and node.name in output.inputs
+            twin = (
+                ann.output
+                if last
+                else ann[node.name if node.name in ann.by_name else node.inputs[0]]
+            )
+            if last:
+                height = torch.tensor(output.scale, dtype=torch.float64)
+            elif node.name in thresholds:
+                height = torch.tensor(thresholds[node.name], dtype=torch.float64)
+            else:  # neurons of their own after a pool
+                height = heights[node.inputs[0]] * node.neuron.threshold.double()
+            heights[node.name] = height
+            found.append(Stand(node.name, node, twin, height))
+        elif spikes[node.name]:
+            if isinstance(node, AvgPool):  # here it sums; in the artificial network it divides
+                pool = ann[node.name]
+                assert isinstance(pool, AvgPool)
+                node = replace(node, divisor=pool.divisor)
+            heights[node.name] = spike_scale(graph, node, heights)
+    if output.readout == "mean":
+        found.append(Stand(output.name, None, ann.output, torch.tensor(1.0, dtype=torch.float64)))
+    return tuple(found)
+
+
+def summed_currents(
+    graph: Graph, images: Tensor, counts: Mapping[str, Tensor], steps: int
+) -> Iterator[tuple[Fire, Tensor]]:
+    """Yields every population with the sum over `steps` steps of its input current, [N, ...].
+
+    counts: every neuron's spikes [N, ...] over these steps, by population. Currents are linear in
+    spikes, so the sums follow from the counts: in float64, and on the grid without rounding. Where
+    a signed stream is rounded to the grid at every step, that rounding is left out. Raises
+    InputError for max pools of each step's spikes, whose sum counts do not tell.
+    """
+    fixed = interpret.constants(graph)
+    for pool in graph.of(MaxPool):
+        if pool.rule == "instant" and pool.name not in fixed:
+            raise InputError(
+                f"{pool.name!r} takes the maximum of each step's spikes, which counts do not tell: "
+                "convert with max_pooling='cumulative'"
+            )
+    nodes, given = _beforehand(graph, images, steps)
+    given |= {name: count.double() for name, count in counts.items()}
+    last = {node.inputs[0]: node.name for node in graph.of(Fire)}  # reader of a current, by current
+    held: dict[str, Tensor] = {}
+    summing = [_summing(node, steps) for node in nodes]
+    for node, value in interpret.walk(summing, images, {}, 0, given):
+        if node.name in last:
+            held[node.name] = value
+        if isinstance(node, Fire):
+            source = node.inputs[0]
+            yield node, held[source]
+            if last[source] == node.name:
+                del held[source]
+
+
+def _beforehand(
+    graph: Graph, images: Tensor, steps: int
+) -> tuple[tuple[Node, ...], dict[str, Tensor]]:
+    """(the nodes left to run, the sums over all steps of what the image alone decides)."""
+    if graph.input.encoding == "constant":
+        fixed = interpret.constant_values(graph, images)
+        given = {name: value.double() * steps for name, value in fixed.items()}
+        return interpret.varying(graph, given), given
+    total = torch.zeros_like(images, dtype=torch.float64)
+    for time in range(steps):
+        total += interpret.present(graph.input, images, time)
+    return graph.nodes, {graph.input.name: total}
+
+
+def _summing(node: Node, steps: int) -> Node:
+    """The node that makes of sums over all steps the sum of what `node` makes of each step."""
+    if isinstance(node, Conv2d | Linear):
+        bias = None if node.bias is None else node.bias.double() * steps
+        return replace(node, weight=node.weight.double(), bias=bias, grid=None)
+    if isinstance(node, Affine):
+        shift = None if node.shift is None else node.shift.double() * steps
+        return replace(node, scale=node.scale.double(), shift=shift, grid=None)
+    if isinstance(node, Round):
+        one = torch.ones((), dtype=torch.float64)
+        return Affine(name=node.name, inputs=node.inputs, shape=node.shape, scale=one)
+    if isinstance(node, MaxPool):  # the cumulative rule hands on what this grows by
+        return replace(node, rule="instant")
+    return node

@@ -1,0 +1,376 @@
+"""The cheapest method that keeps a network's accuracy, found on training images alone.
+
+Methods are made on one part of the training images and tried on another. Trying goes from cheap to
+dear: whatever has the least that it can cost comes next, and the search ends when nothing that is
+left can be cheaper than what already meets the target. A recipe costs at more steps at least what
+it cost at fewer.
+
+A trial meets the target only if the images show it: with the confidence asked for (of each trial by
+itself) the loss is bounded from counts of images (paired.py), and what lies on both sides of the
+target is uncertain.
+"""
+
+import heapq
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from torch import nn
+
+from spiking_resnet import arguments
+from spiking_resnet.conversion.methods import Method
+from spiking_resnet.conversion.presets import RECIPES, Recipe, taken
+from spiking_resnet.evaluation.candidate import (
+    Images,
+    Made,
+    Reading,
+    Subject,
+    judge,
+    make,
+    prepared,
+    reading_from_json,
+)
+from spiking_resnet.evaluation.compare import FAILURES, reason
+from spiking_resnet.evaluation.conditions import Facts, facts_from_json
+from spiking_resnet.evaluation.paired import Paired
+from spiking_resnet.evaluation.progress_file import Ledger
+from spiking_resnet.files import held
+from spiking_resnet.records import InputError
+from spiking_resnet.store import digest
+
+Measure = Literal["steps", "operations"]
+Verdict = Literal["meets", "uncertain", "misses"]
+
+CONFIDENCE = 0.95  # of each trial's verdict, one-sided
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is allowed: at most so many levels of a spike (None: any), 0/1 spikes alone, neurons
+    that wait for their whole input.
+    """
+
+    levels: int | None = None
+    binary: bool = False
+    waiting: bool = False
+
+    def objection(self, facts: Facts) -> str:
+        """Why a network of these facts is not allowed, or ""."""
+        if self.binary and not facts.binary:
+            return "its spikes are not 0 or 1"
+        if self.levels is not None and facts.levels > self.levels:
+            return f"its spikes have {facts.levels} levels"
+        if facts.waits and not self.waiting:
+            return "its neurons wait for their whole input"
+        return ""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One recipe at one T, on the validation images.
+
+    facts: of the network. reading: as in a comparison; its loss is 100 - agreement where the images
+    have no labels. verdict: whether the loss is within the target. bounds: in points, what it is
+    above and what it is below, each with the tuning's confidence.
+    """
+
+    recipe: str
+    steps: int
+    method: Method
+    facts: Facts
+    reading: Reading
+    verdict: Verdict
+    bounds: tuple[float, float]
+
+    @property
+    def meets(self) -> bool:
+        """Whether it is certain, as far as was asked, that its loss is within the target."""
+        return self.verdict == "meets"
+
+    def cost(self, measure: Measure) -> tuple[float, float]:
+        """What it costs by this measure, and by the other one, which decides ties."""
+        steps, operations = float(self.steps), self.reading.operations
+        return (steps, operations) if measure == "steps" else (operations, steps)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dictionary of all fields."""
+        own = {"recipe": self.recipe, "steps": self.steps, "verdict": self.verdict}
+        own |= {"meets": self.meets, "bounds": list(self.bounds)}
+        read = {"facts": self.facts.to_json(), "reading": asdict(self.reading)}
+        return {**own, "method": self.method.describe(), **read}
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What `tune` found. Losses are points; see `Trial`.
+
+    trials: in the order in which they were tried. left_out: recipes that were not, with the reason.
+    images: validation images. confidence: of each verdict. winner: the cheapest trial that meets
+    the target, or None; likely: the cheapest whose loss was within it, certain or not; nearest: the
+    one of the smallest loss.
+    """
+
+    target: float
+    measure: Measure
+    images: int
+    ann_accuracy: float
+    trials: tuple[Trial, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    confidence: float = CONFIDENCE
+
+    @property
+    def winner(self) -> Trial | None:
+        """The cheapest trial that meets the target."""
+        return self._cheapest(trial for trial in self.trials if trial.meets)
+
+    @property
+    def likely(self) -> Trial | None:
+        """The cheapest trial whose loss on these images was within the target."""
+        return self._cheapest(
+            trial for trial in self.trials if within(trial.reading.paired(self.images), self.target)
+        )
+
+    def _cheapest(self, trials: Iterable[Trial]) -> Trial | None:
+        return min(trials, key=lambda trial: trial.cost(self.measure), default=None)
+
+    def images_to_settle(self, trial: Trial) -> int | None:
+        """About how many validation images would tell whether a trial meets the target, if all were
+        like these; None where it is too close to say.
+        """
+        paired = trial.reading.paired(self.images)
+        return paired.images_to_settle(self.target / 100, self.confidence)
+
+    @property
+    def nearest(self) -> Trial | None:
+        """The trial of the smallest loss, the cheapest of several."""
+        return min(
+            self.trials,
+            key=lambda trial: (trial.reading.loss, trial.cost(self.measure)),
+            default=None,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-able dictionary of all fields, the winner and the nearest."""
+        return {
+            "target_loss": self.target,
+            "cost": self.measure,
+            "confidence": self.confidence,
+            "validation_images": self.images,
+            "ann_accuracy": self.ann_accuracy,
+            "trials": [trial.to_json() for trial in self.trials],
+            "left_out": dict(self.left_out),
+            "winner": None if self.winner is None else self.winner.to_json(),
+            "likely": None if self.likely is None else self.likely.to_json(),
+            "nearest": None if self.nearest is None else self.nearest.to_json(),
+        }
+
+
+def within(paired: Paired, target: float) -> bool:
+    """Whether a loss is at most `target` points, compared as whole numbers of images."""
+    return 100 * paired.loss <= Fraction(repr(target))
+
+
+def least_images(target: float, confidence: float = CONFIDENCE) -> int | None:
+    """How many images, decided all alike, show a loss of at most `target` points; None: no number.
+
+    With fewer nothing can be certain.
+    """
+    return Paired(0, 0, 1).images_to_settle(target / 100, confidence) if target > 0 else None
+
+
+def _measure(name: str, value: Any) -> Measure:
+    """What is cheap."""
+    for measure in get_args(Measure):
+        if value == measure:
+            return measure
+    raise arguments.expected(name, value, f"use one of {', '.join(get_args(Measure))}")
+
+
+def _limits(name: str, value: Any) -> Limits:
+    """What is allowed."""
+    if isinstance(value, Limits):
+        return value
+    raise arguments.expected(name, value, "give Limits(...)")
+
+
+@arguments.checked(
+    fitting=arguments.batches,
+    validation=arguments.batches,
+    target_loss=arguments.number,
+    max_steps=arguments.whole,
+    confidence=arguments.number,
+    measure=_measure,
+    limits=_limits,
+    recipes=taken,
+    engine=arguments.text,
+    tell=arguments.function,
+)
+def tune(
+    model: nn.Module | str | Path,
+    fitting: Images,
+    validation: Images,
+    target_loss: float = 0.5,
+    max_steps: int = 32,
+    measure: Measure = "operations",
+    limits: Limits = Limits(),
+    recipes: Sequence[Recipe] = tuple(RECIPES.values()),
+    engine: str = "auto",
+    tell: Callable[[str], None] | None = None,
+    confidence: float = CONFIDENCE,
+    resume: str | Path | None = None,
+) -> Tuning:
+    """Recipes at 1, 2, 4, ... and `max_steps` time steps, tried until the cheapest is known.
+
+    fitting: training images that methods are made on, as for `compare`. validation: other training
+    images to try them on; with labels, losses are of accuracy, without them 100 - agreement. Do not
+    give test images: choosing among many by them spoils them for judging. measure: what is cheap:
+    synaptic "operations" of an image, or time "steps". tell: is given a line before every trial.
+    confidence: that the loss of a trial is within the target, for it to meet it; a target of 0.5
+    points takes 540 images or more (`least_images`). resume: a file that keeps every trial: the
+    same call goes on where it was.
+
+    Where nothing is shown to meet the target the result has no `winner`. Losses are of images like
+    these: where the network was trained on them, those on new images tend to be larger. Raises what
+    `compare` raises.
+    """
+    if max_steps < 1 or not target_loss >= 0:
+        raise InputError(
+            f"max_steps is {max_steps} and target_loss {target_loss}: at least 1 step, and a loss "
+            "of 0 points or more"
+        )
+    if not 0.5 <= confidence < 1:
+        raise InputError(f"confidence is {confidence}: it must lie in [0.5, 1)")
+    subject = prepared(model, fitting, validation)
+    facts = {
+        "network": digest(subject.traced), "training images": subject.seen,
+        "validation images": subject.judged, "engine": engine,
+    }  # fmt: skip
+    search = _Search(subject, target_loss, confidence, max_steps, measure, limits, engine, tell)
+    with nullcontext() if resume is None else held(resume):
+        search.ledger = None if resume is None else Ledger(resume, facts)
+        search.run(recipes)
+    return Tuning(
+        target=target_loss,
+        measure=measure,
+        images=subject.images,
+        ann_accuracy=subject.ann_accuracy,
+        trials=tuple(search.trials),
+        left_out=search.left_out,
+        confidence=confidence,
+    )
+
+
+def ladder(max_steps: int) -> tuple[int, ...]:
+    """The numbers of time steps that are tried: powers of two, and the last."""
+    powers = (2**power for power in range(max_steps.bit_length()))
+    return tuple(dict.fromkeys((*powers, max_steps)))
+
+
+class _Search:
+    """The trials so far, and networks that serve more than one T."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        target: float,
+        confidence: float,
+        max_steps: int,
+        measure: Measure,
+        limits: Limits,
+        engine: str,
+        tell: Callable[[str], None] | None,
+    ) -> None:
+        self.subject, self.measure = subject, measure
+        self.target, self.confidence = target, confidence
+        self.limits, self.engine, self.tell = limits, engine, tell
+        self.steps = ladder(max_steps)
+        self.trials: list[Trial] = []
+        self.left_out: dict[str, str] = {}
+        self.kept: dict[str, Made] = {}
+        self.ledger: Ledger | None = None
+
+    def run(self, recipes: Iterable[Recipe]) -> None:
+        """Tries what can be cheapest until nothing that is left can be.
+
+        In the queue: the least a trial can cost, its rung of the ladder, its recipe's place.
+        """
+        listed = list(recipes)
+        queue = [(self._least(rung=0, before=0.0), 0, place) for place in range(len(listed))]
+        heapq.heapify(queue)
+        best: tuple[float, float] | None = None
+        while queue:
+            least, rung, place = heapq.heappop(queue)
+            if best is not None and least >= best:
+                return
+            recipe = listed[place]
+            try:
+                trial = self._try(recipe, self.steps[rung])
+            except FAILURES as error:
+                self.left_out[recipe.name] = f"T = {self.steps[rung]}: {reason(error)}"
+                going_on, spent = recipe.per_steps, 0.0
+            else:
+                going_on = trial is not None and not trial.meets  # more steps of it are dearer
+                spent = 0.0 if trial is None else trial.reading.operations
+                if trial is not None and trial.meets:
+                    cost = trial.cost(self.measure)
+                    best = cost if best is None else min(best, cost)
+            if going_on and rung + 1 < len(self.steps):
+                heapq.heappush(queue, (self._least(rung + 1, spent), rung + 1, place))
+
+    def _least(self, rung: int, before: float) -> tuple[float, float]:
+        """The least that a trial can cost if it took `before` operations at fewer steps."""
+        steps = float(self.steps[rung])
+        return (steps, before) if self.measure == "steps" else (before, steps)
+
+    def _try(self, recipe: Recipe, steps: int) -> Trial | None:
+        """A trial; None, with the reason noted, for what is not allowed."""
+        if self.tell is not None:
+            self.tell(f"{recipe.name}, T = {steps}")
+        method = recipe.make(steps if recipe.per_steps else self.steps[-1])
+        key = json.dumps([recipe.name, method.describe(), steps])
+        facts, reading = self._known(key) or self._judged(recipe, steps, key)
+        objection = self.limits.objection(facts)
+        if objection or reading is None:
+            self.left_out[recipe.name] = objection
+            return None
+        paired = reading.paired(self.subject.images)
+        least, most = paired.at_least(self.confidence), paired.at_most(self.confidence)
+        verdict: Verdict = "uncertain"
+        if 100 * most <= self.target:
+            verdict = "meets"
+        elif 100 * least > self.target:
+            verdict = "misses"
+        trial = Trial(
+            recipe.name, steps, method, facts, reading, verdict, (100 * least, 100 * most)
+        )
+        self.trials.append(trial)
+        return trial
+
+    def _judged(self, recipe: Recipe, steps: int, key: str) -> tuple[Facts, Reading | None]:
+        """A network's facts and what it reaches, which the ledger keeps; None if it may not be."""
+        made = self._made(recipe, steps)
+        if self.limits.objection(made.facts):
+            return made.facts, None
+        (reading,) = judge(self.subject, made, (steps,), self.engine)
+        if self.ledger is not None:
+            self.ledger.keep(key, {"facts": made.facts.to_json(), "reading": asdict(reading)})
+        return made.facts, reading
+
+    def _known(self, key: str) -> tuple[Facts, Reading] | None:
+        """What the ledger keeps of a trial; None for nothing, and for what another version kept."""
+        with suppress(KeyError, TypeError):
+            part = {} if self.ledger is None else self.ledger.parts[key]
+            return facts_from_json(part["facts"]), reading_from_json(part["reading"])
+        return None
+
+    def _made(self, recipe: Recipe, steps: int) -> Made:
+        """The network of a recipe: made once where it serves every T."""
+        if recipe.per_steps:
+            return make(self.subject, recipe.make(steps))
+        if recipe.name not in self.kept:
+            self.kept[recipe.name] = make(self.subject, recipe.make(self.steps[-1]))
+        return self.kept[recipe.name]

@@ -1,1 +1,0 @@
-"""From ONNX files to graphs."""

@@ -1,0 +1,74 @@
+"""Modules under the paths that they had in 0.1: they work once more, with a warning."""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+from warnings import warn
+
+_PASSES = (
+    "calibrate", "compensate", "differential", "encode", "fire", "fold_bn", "gate", "normalise",
+    "pools", "serial", "shift", "shortcuts", "snap", "thresholds",
+)  # fmt: skip
+_NOW = {
+    **{f"passes.{name}": f"conversion.passes.{name}" for name in ("", *_PASSES)},
+    "ann.start": "ann.initial_weights",
+    "aten": "capture.aten",
+    "calls": "capture.calls",
+    "compare": "evaluation.compare",
+    "convert": "conversion.convert",
+    "diagnose": "evaluation.diagnose",
+    "engines.code": "engines.cpu.bit_code",
+    "engines.fuse": "engines.cpu.fuse",
+    "engines.kernels": "engines.cpu.library",
+    "engines.population": "engines.cpu.population",
+    "evaluate": "evaluation.evaluate",
+    "fairness": "evaluation.conditions",
+    "from_onnx": "capture.onnx",
+    "from_onnx.translate": "capture.onnx.translate",
+    "inspection": "evaluation.inspect",
+    "interpret": "graph.interpret",
+    "judging": "evaluation.candidate",
+    "machine": "environment",
+    "methods": "conversion.methods",
+    "methods.differential_coded": "conversion.methods.differential",
+    "methods.layer_by_layer": "conversion.methods.calibrated",
+    "methods.rate_coded": "conversion.methods.rate_coded",
+    "moves": "capture.reindex",
+    "operations": "costs.operations",
+    "pair": "conversion.layer_by_layer",
+    "rates": "evaluation.rates",
+    "recipes": "conversion.presets",
+    "reproduce": "evaluation.reproduce",
+    "resume": "evaluation.progress_file",
+    "simulate": "engines.simulate",
+    "statistics": "conversion.statistics",
+    "structure": "graph.structure",
+    "synapses": "costs.sizes",
+    "tally": "evaluation.counts",
+    "trace": "capture.module",
+    "tune": "evaluation.tune",
+    "windows": "capture.windows",
+}
+
+
+class _Moved(ModuleType):
+    """A module that was here: what is asked of it is the new one's."""
+
+    def __init__(self, old: str, new: str) -> None:
+        super().__init__(old, f"Moved to {new}.")
+        self.__dict__["_new"] = new
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked by Python itself
+            raise AttributeError(name)
+        found = getattr(import_module(self._new), name)
+        warn(f"{self.__name__} is now {self._new}", DeprecationWarning, stacklevel=2)
+        return found
+
+
+def register() -> None:
+    """Make the old paths importable. Names of the package stay what they are."""
+    for old, new in _NOW.items():
+        path = f"{__package__}.{old}".rstrip(".")
+        sys.modules.setdefault(path, _Moved(path, f"{__package__}.{new}".rstrip(".")))

@@ -1,0 +1,31 @@
+"""Paths of modules before they moved."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import spiking_resnet
+from spiking_resnet import moved
+
+
+@pytest.mark.parametrize(("old", "new"), moved._NOW.items())
+def test_an_old_path_gives_what_the_new_one_holds_and_says_so(old, new):
+    old, new = (f"spiking_resnet.{path}".rstrip(".") for path in (old, new))
+    module = importlib.import_module(new)
+    name = next(name for name in vars(module) if not name.startswith("__"))
+    with pytest.warns(DeprecationWarning, match=new):
+        assert getattr(importlib.import_module(old), name) is getattr(module, name)
+
+
+def test_functions_of_the_package_are_not_hidden_by_the_old_modules():
+    code = (
+        "import spiking_resnet.simulate, spiking_resnet.trace, spiking_resnet as sr;"
+        "from spiking_resnet.simulate import ENGINES;"
+        "assert callable(sr.simulate) and callable(sr.trace) and ENGINES;"
+        "import spiking_resnet.engines.simulate as module; assert module.ENGINES is ENGINES"
+    )
+    path = str(Path(spiking_resnet.__file__).parents[1])
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": path, "PATH": ""})
