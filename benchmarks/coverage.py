@@ -34,13 +34,13 @@ from spiking_resnet import simulate
 from spiking_resnet.ann import NORMALISATIONS
 from spiking_resnet.ann.pixels import Framing, PixelsInFiles
 from spiking_resnet.capture.module import TraceError, trace
+from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.methods import hu2021
 from spiking_resnet.conversion.passes.fold_bn import fold_bn
 from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.environment import hardware
 from spiking_resnet.files import write_whole
 from spiking_resnet.graph import Conv2d, Graph, Linear, interpret
-from spiking_resnet.records import Calibration
 
 STEPS = (32, 128, 512)
 LONG = (512, 1024, 2048, 4096, 16384)  # for --long: does what is slow converge?

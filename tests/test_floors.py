@@ -14,7 +14,7 @@ FLOORS = [
     ("environment", "files", "labels", "moved", "neurons", "printable", "surroundings"),
     ("graph",),
     ("records",),
-    ("arguments",),
+    ("arguments", "images"),
     ("capture", "costs", "engines"),
     ("spiking_module", "store"),
     ("conversion",),

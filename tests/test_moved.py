@@ -20,6 +20,17 @@ def test_an_old_path_gives_what_the_new_one_holds_and_says_so(old, new):
         assert getattr(importlib.import_module(old), name) is getattr(module, name)
 
 
+@pytest.mark.parametrize("old", moved._NAMES)
+def test_names_that_moved_are_found_in_their_old_module(old):
+    module = importlib.import_module(f"spiking_resnet.{old}")
+    for name, new in moved._NAMES[old].items():
+        with pytest.warns(DeprecationWarning, match=new):
+            found = getattr(module, name)
+        assert found is getattr(importlib.import_module(f"spiking_resnet.{new}"), name)
+    with pytest.raises(AttributeError, match="nothing"):
+        module.nothing  # noqa: B018
+
+
 def test_functions_of_the_package_are_not_hidden_by_the_old_modules():
     code = (
         "import spiking_resnet.simulate, spiking_resnet.trace, spiking_resnet as sr;"

@@ -9,12 +9,12 @@ import torch
 
 from spiking_resnet import ann, evaluate, simulate
 from spiking_resnet.capture.module import trace
+from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.methods import hu2021
 from spiking_resnet.conversion.passes.fold_bn import fold_bn
 from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.graph import interpret
 from spiking_resnet.graph.exactness import exact_steps
-from spiking_resnet.records import Calibration
 from zoo import in_float64, spike_trains
 
 ROOT = os.environ.get("SPIKING_RESNET_DATA", "")

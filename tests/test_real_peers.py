@@ -7,9 +7,9 @@ import torch
 
 from spiking_resnet import simulate
 from spiking_resnet.capture.module import trace
+from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.methods import calibrated, dcgs, named
 from spiking_resnet.graph import interpret
-from spiking_resnet.records import Calibration
 from test_real import loader, model, pictures, pytestmark
 
 __all__ = ["pytestmark"]

@@ -7,17 +7,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spiking_resnet.conversion.calibration import Calibration
+from spiking_resnet.images import image_digest, images_of
 from spiking_resnet.records import (
     UNRELIABLE,
-    Calibration,
     Curve,
     InputError,
     LayerCount,
     Point,
     curve_from_json,
     graver,
-    image_digest,
-    images_of,
     wilson,
 )
 

@@ -17,13 +17,13 @@ import spiking_resnet as sr
 from spiking_resnet.ann.checkpoint import pretrained
 from spiking_resnet.ann.images import NORMALISATIONS, in_memory
 from spiking_resnet.ann.resnet import build
+from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.convert import traced_alike
 from spiking_resnet.conversion.methods import calibrated, dcgs, differential, hu2021, named, qcfs
 from spiking_resnet.conversion.statistics import Histogram
 from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.evaluation.evaluate import usual_steps
 from spiking_resnet.graph import tensors
-from spiking_resnet.records import Calibration
 from spiking_resnet.store import digest
 from spiking_resnet.surroundings import Modes, undisturbed
 from zoo import QCFS, Headed, Identity, conv_bn, stem

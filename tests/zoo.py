@@ -12,11 +12,11 @@ from torch import nn
 
 from spiking_resnet.ann.activation import QCFS
 from spiking_resnet.capture.module import trace
+from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.methods import hu2021
 from spiking_resnet.conversion.passes.fold_bn import fold_bn
 from spiking_resnet.conversion.passes.pools import relu_first
 from spiking_resnet.graph import Fire, interpret, tensors, with_tensors
-from spiking_resnet.records import Calibration
 
 CLASSES = 5
 

@@ -8,6 +8,7 @@ from spiking_resnet.capture.module import trace
 from spiking_resnet.capture.onnx.package import OnnxError
 from spiking_resnet.capture.onnx.translate import trace_onnx
 from spiking_resnet.conversion import methods
+from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.convert import convert
 from spiking_resnet.conversion.presets import RECIPES, Recipe
 from spiking_resnet.engines.simulate import simulate
@@ -17,7 +18,7 @@ from spiking_resnet.evaluation.evaluate import evaluate
 from spiking_resnet.evaluation.progress_file import ResumeError
 from spiking_resnet.evaluation.tune import Limits, Tuning, tune
 from spiking_resnet.graph import Graph, GraphError
-from spiking_resnet.records import Calibration, Curve, InputError, LayerCount, Point, Run
+from spiking_resnet.records import Curve, InputError, LayerCount, Point, Run
 from spiking_resnet.spiking_module import as_module
 from spiking_resnet.store import StoreError, load, save
 

@@ -1,6 +1,7 @@
 """Modules under the paths that they had in 0.1: they work once more, with a warning."""
 
 import sys
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -50,6 +51,19 @@ _NOW = {
     "tune": "evaluation.tune",
     "windows": "capture.windows",
 }
+# Names that were in a module which is there still.
+_NAMES = {
+    "records": {
+        **dict.fromkeys(("Calibration", "Sample"), "conversion.calibration"),
+        **dict.fromkeys(
+            (
+                "LABELS", "as_images", "as_maps", "given_images", "image_digest", "images_of",
+                "map_shape", "parts_of",
+            ),
+            "images",
+        ),
+    }
+}  # fmt: skip
 
 
 class _Moved(ModuleType):
@@ -67,8 +81,24 @@ class _Moved(ModuleType):
         return found
 
 
+def _elsewhere(old: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """What a module does about names that it no longer holds (PEP 562)."""
+
+    def find(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {old!r} has no attribute {name!r}")
+        new = f"{__package__}.{names[name]}"
+        warn(f"{old}.{name} is now {new}.{name}", DeprecationWarning, stacklevel=2)
+        return getattr(import_module(new), name)
+
+    return find
+
+
 def register() -> None:
     """Make the old paths importable. Names of the package stay what they are."""
     for old, new in _NOW.items():
         path = f"{__package__}.{old}".rstrip(".")
         sys.modules.setdefault(path, _Moved(path, f"{__package__}.{new}".rstrip(".")))
+    for old, names in _NAMES.items():
+        path = f"{__package__}.{old}"
+        vars(import_module(path))["__getattr__"] = _elsewhere(path, names)

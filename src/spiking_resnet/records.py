@@ -1,10 +1,7 @@
-"""What goes in and what was measured: plain frozen records without behaviour of their own."""
+"""What was simulated and measured: plain frozen records without behaviour of their own."""
 
-import heapq
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from hashlib import blake2b
 from math import sqrt
 from typing import Any, Literal
 
@@ -12,10 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spiking_resnet.surroundings import Modes
-
 Metric = Literal["accuracy", "binary", "mse"]  # what an evaluation measures
-LABELS = ("label", "labels", "target", "targets")  # of a batch's dictionary: what is no image
 
 
 class InputError(ValueError):
@@ -230,168 +224,3 @@ def wilson(correct: int, total: int) -> tuple[float, float]:
 def standard_error(share: float, total: int) -> float:
     """The standard error sqrt(p (1 - p) / n) of a fraction p of n images."""
     return sqrt(share * (1 - share) / total)
-
-
-class Calibration:
-    """The images a method may look at, as one stream of batches of one fixed size.
-
-    source: a tensor [N, C, H, W], or any iterable of batches: a tensor, (images, labels), or a
-    dictionary with one image entry [N, C, H, W]. It is read once. Batches are cut anew, all of one
-    size, so that what is measured does not depend on how the source was batched.
-    Features [N, F] and signals [N, C, L] are taken as maps with axes of size 1 (`as_maps`).
-    first: the source's first batch as it was given. shape: (C, H, W) of every image.
-    """
-
-    BATCH = 50
-
-    def __init__(self, source: Tensor | Iterable[Any]) -> None:
-        stream = _called_back(parts_of(source, 500), Modes.now())
-        first = next(stream, None)
-        if first is None:
-            raise InputError("the calibration set is empty: give it some training images")
-        self.first = first
-        self._stream = (as_maps(images) for images in itertools.chain([first], stream))
-        self.shape: tuple[int, ...] = map_shape(first.shape)[1:]
-
-    def batches(self) -> Iterator[tuple[Tensor, int]]:
-        """(images [BATCH, C, H, W], how many of them are real): the last batch ends in zeros."""
-        waiting: list[Tensor] = []
-        count = 0
-        for images in self._stream:
-            if tuple(images.shape[1:]) != self.shape:
-                raise InputError(
-                    f"calibration images change shape from {self.shape} to "
-                    f"{tuple(images.shape[1:])}: resize or crop them to one size"
-                )
-            waiting.append(images)
-            count += len(images)
-            if count >= self.BATCH:
-                joined = torch.cat(waiting)
-                whole = count - count % self.BATCH
-                for start in range(0, whole, self.BATCH):
-                    yield joined[start : start + self.BATCH], self.BATCH
-                waiting, count = [joined[whole:]], count - whole
-        if count:
-            zeros = torch.zeros(self.BATCH - count, *self.shape, dtype=torch.float32, device="cpu")
-            yield torch.cat([*waiting, zeros]), count
-
-
-def _called_back(parts: Iterable[Any], modes: Modes) -> Iterator[Tensor]:
-    """The images of every part that has some; the user's code that makes them runs in the user's
-    modes.
-    """
-    end = object()
-    with modes.entered():
-        source = iter(parts)
-    while True:
-        with modes.entered():
-            part = next(source, end)
-        if part is end:
-            return
-        if len(images := given_images(part)):
-            yield images
-
-
-def parts_of(source: Tensor | Iterable[Any], size: int) -> Iterable[Any]:
-    """The batches of a source: of a tensor, parts of up to `size` images."""
-    if not isinstance(source, Tensor):
-        return source
-    whole = source.ndim == 0 or _unusual(source)  # and refused as such
-    return [source] if whole else source.split(size)
-
-
-def as_maps(images: Tensor) -> Tensor:
-    """Images as a network takes them: features [N, F] as [N, F, 1, 1], signals [N, C, L] as
-    [N, C, 1, L], and [N, C, H, W] as they are.
-    """
-    return images.reshape(map_shape(images.shape))
-
-
-def map_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape (N, C, H, W) that `as_maps` gives images of `shape`."""
-    if len(shape) == 3:
-        return (*shape[:2], 1, shape[2])
-    return (*shape, *[1] * (4 - len(shape)))
-
-
-def images_of(batch: Any) -> Tensor:
-    """The float32 images [N, C, H, W] of one batch (a tensor, a pair, or a dictionary).
-
-    Features [N, F] and signals [N, C, L] are maps with axes of size 1 (`as_maps`).
-    """
-    return as_maps(given_images(batch))
-
-
-def given_images(batch: Any) -> Tensor:
-    """The float32 images of one batch, as they were given: [N, C, H, W], [N, C, L] or [N, F]."""
-    if isinstance(batch, Mapping):
-        tensors = [v for k, v in batch.items() if isinstance(v, Tensor) and k not in LABELS]
-        images = [v for v in tensors if v.ndim == 4]
-        found = images or [v for v in tensors if v.is_floating_point() and v.ndim in (2, 3)]
-        if len(found) != 1:
-            raise InputError(f"a batch's dictionary has {len(found)} image entries instead of one")
-        batch = found[0]
-    elif isinstance(batch, tuple | list) and batch:
-        batch = batch[0]
-    if not isinstance(batch, Tensor):
-        raise InputError(f"a batch is a {type(batch).__name__}, not a tensor of images")
-    return as_images(batch).cpu()
-
-
-def as_images(batch: Tensor) -> Tensor:
-    """The pixels of a tensor as float32, where they are; InputError for no images.
-
-    batch: [N, C, H, W], or signals [N, C, L], or features [N, F].
-    """
-    if kind := _unusual(batch):
-        raise InputError(f"a batch is a {kind} tensor: give the pixels as plain float32")
-    if not 2 <= batch.ndim <= 4:
-        raise InputError(
-            f"a batch has shape {tuple(batch.shape)}, not [N, C, H, W] (or [N, C, L], or [N, F])"
-        )
-    if not batch.dtype.is_floating_point:
-        raise InputError(f"images are {batch.dtype}: normalise them to float as for the network")
-    batch = batch.detach().resolve_neg().float()
-    if not bool(torch.isfinite(batch).all()):
-        raise InputError("a batch of images holds NaN or infinite pixels")
-    return batch
-
-
-def _unusual(batch: Tensor) -> str:
-    """What kind of tensor it is that holds no numbers one by one; empty for a usual one."""
-    if batch.is_meta:
-        return "meta (it has a shape and no values)"
-    if batch.is_nested:
-        return "nested"
-    if batch.layout is not torch.strided:
-        return str(batch.layout).removeprefix("torch.")
-    if batch.is_quantized:
-        return "quantised"
-    return "complex" if batch.is_complex() else ""
-
-
-def image_digest(image: Tensor) -> bytes:
-    """A hash of one image: the same for the same pixels only."""
-    return blake2b(image.contiguous().numpy().tobytes(), digest_size=8).digest()
-
-
-class Sample:
-    """The `size` images of a stream whose content hashes are smallest: a choice without order."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._heap: list[tuple[int, int, Tensor]] = []
-        self._count = itertools.count()
-
-    def add(self, images: Tensor) -> None:
-        """Offers images [N, C, H, W] to the sample."""
-        for image in images:
-            entry = (-int.from_bytes(image_digest(image), "big"), next(self._count), image)
-            if len(self._heap) < self.size:
-                heapq.heappush(self._heap, entry)
-            else:
-                heapq.heappushpop(self._heap, entry)
-
-    def images(self) -> Tensor:
-        """The images chosen so far, [n, C, H, W], ordered by their hash."""
-        return torch.stack([image.clone() for *_, image in sorted(self._heap, key=lambda e: -e[0])])

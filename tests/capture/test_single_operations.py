@@ -9,7 +9,7 @@ from spiking_resnet import InputError, as_module, convert, evaluate, load, save,
 from spiking_resnet.capture.module import TraceError, trace
 from spiking_resnet.conversion.methods import hu2021
 from spiking_resnet.graph import Fire, Linear, ReLU, interpret
-from spiking_resnet.records import as_maps
+from spiking_resnet.images import as_maps
 
 CHANNELS = torch.tensor([0.6, -0.2, 0.9, 0.4]).view(1, 4, 1, 1)
 

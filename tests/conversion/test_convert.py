@@ -7,10 +7,10 @@ from torch import nn
 
 import spiking_resnet as sr
 from spiking_resnet import InputError, TraceError, as_module, convert, load, methods, save, simulate
+from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.methods import METHODS, hu2021
 from spiking_resnet.evaluation.evaluate import STEPS, usual_steps
 from spiking_resnet.graph import AvgPool, Fire, GraphError, MaxPool, Output, ReLU
-from spiking_resnet.records import Calibration
 from zoo import NAMES, SHAPE, images, network, same_tensors, spiking, traced
 
 

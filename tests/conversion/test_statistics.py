@@ -4,10 +4,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spiking_resnet.conversion.calibration import Calibration, Sample
 from spiking_resnet.conversion.methods import hu2021
 from spiking_resnet.conversion.statistics import Histogram, measure
 from spiking_resnet.graph import interpret
-from spiking_resnet.records import Calibration, InputError, Sample
+from spiking_resnet.records import InputError
 from zoo import ann, images, same_tensors, traced
 
 BITS = {10: 2**-10, 7: 2**-7}  # the largest relative width of a bin

@@ -15,6 +15,7 @@ from torch import nn
 
 from spiking_resnet import simulate
 from spiking_resnet.capture.module import trace
+from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.methods import hu2021
 from spiking_resnet.conversion.passes.fire import Kind, fire, fire_after_pools, fire_at_output
 from spiking_resnet.conversion.passes.fold_bn import fold_bn
@@ -22,7 +23,6 @@ from spiking_resnet.conversion.passes.normalise import normalise
 from spiking_resnet.conversion.passes.pools import cumulative_pools, relu_first
 from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.graph import AvgPool, Fire, ReLU, interpret
-from spiking_resnet.records import Calibration
 from zoo import CLASSES, conv, conv_bn, in_float64, random_weights, spike_trains
 
 COUNT = int(os.environ.get("RANDOM_GRAPHS", "0"))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from spiking_resnet import InputError, as_module, convert, evaluate, simulate
 from spiking_resnet.capture.module import trace
+from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.convert import ConversionWarning
 from spiking_resnet.conversion.methods import hu2021
 from spiking_resnet.engines.simulate import ENGINES
@@ -24,7 +25,7 @@ from spiking_resnet.evaluation.evaluate import STEPS
 from spiking_resnet.evaluation.progress_file import VERSION, ResumeError
 from spiking_resnet.files import BusyError, held
 from spiking_resnet.graph import interpret
-from spiking_resnet.records import Calibration, curve_from_json
+from spiking_resnet.records import curve_from_json
 from zoo import images, logits, network, random_weights, spiking, stem, traced
 
 COUNT, RECORD = 23, (2, 9, 30)

@@ -37,7 +37,7 @@ from spiking_resnet.capture.reindex import BORDERS, MOVES, lacking, settled
 from spiking_resnet.capture.sources import module_of, single_precision
 from spiking_resnet.capture.writes import SOURCES, Written, written
 from spiking_resnet.graph import Graph, Input, Node, Output, rename_inputs
-from spiking_resnet.records import map_shape
+from spiking_resnet.images import map_shape
 from spiking_resnet.surroundings import undisturbed
 
 _RAW = (  # what a builder fails with on calls that it was not made for

@@ -16,7 +16,7 @@ from spiking_resnet.capture import arithmetic
 from spiking_resnet.capture.calls import BATCH, Call, Moved, Unsupported, Value, unmoved
 from spiking_resnet.capture.reindex import choices, settled
 from spiking_resnet.graph import Add, Affine, Node, Pad
-from spiking_resnet.records import map_shape
+from spiking_resnet.images import map_shape
 
 SOURCES = {  # ATen operations that write into their first argument: the place of what they write
     **dict.fromkeys(("slice_scatter", "select_scatter", "diagonal_scatter", "copy"), 1),

@@ -18,9 +18,11 @@ from spiking_resnet.capture.onnx.file import read
 from spiking_resnet.capture.onnx.reference import reference_logits
 from spiking_resnet.capture.onnx.translate import graph_of, layout_of
 from spiking_resnet.capture.sources import Model, module_of, path_of, single_precision
+from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.methods import Method, named
 from spiking_resnet.graph import Graph, interpret, remarks_of
-from spiking_resnet.records import Calibration, InputError, as_maps
+from spiking_resnet.images import as_maps
+from spiking_resnet.records import InputError
 from spiking_resnet.surroundings import undisturbed
 
 TOLERANCE = 1e-3  # of the largest logit: far above float32 rounding, far below a wrong operation

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spiking_resnet.conversion.calibration import Calibration, Sample
 from spiking_resnet.graph import Graph, ReLU, interpret
-from spiking_resnet.records import Calibration, InputError, Sample
+from spiking_resnet.records import InputError
 from spiking_resnet.surroundings import undisturbed
 
 _OCTAVES = 44  # powers of two that a histogram holds, below its largest value

@@ -15,15 +15,8 @@ from spiking_resnet.engines.cpu import library
 from spiking_resnet.engines.plan import OutOfRange, Plan, Result
 from spiking_resnet.graph import Fire, Graph, MaxPool, Output
 from spiking_resnet.graph.exactness import MANTISSA, exact_steps
-from spiking_resnet.records import (
-    UNRELIABLE,
-    InputError,
-    LayerCount,
-    Run,
-    Trains,
-    as_images,
-    as_maps,
-)
+from spiking_resnet.images import as_images, as_maps
+from spiking_resnet.records import UNRELIABLE, InputError, LayerCount, Run, Trains
 from spiking_resnet.surroundings import undisturbed
 
 LONG = 350  # time steps at which rates have settled (the paper's longest)

@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.convert import traced_alike
 from spiking_resnet.conversion.methods import Method
 from spiking_resnet.conversion.passes.fold_bn import fold_bn
@@ -28,17 +29,8 @@ from spiking_resnet.evaluation.evaluate import check_labels, evaluate, labelled
 from spiking_resnet.evaluation.paired import Paired
 from spiking_resnet.evaluation.progress_file import Part
 from spiking_resnet.graph import Graph, interpret
-from spiking_resnet.records import (
-    Calibration,
-    Curve,
-    InputError,
-    Point,
-    decisions,
-    image_digest,
-    images_of,
-    parts_of,
-    standard_error,
-)
+from spiking_resnet.images import image_digest, images_of, parts_of
+from spiking_resnet.records import Curve, InputError, Point, decisions, standard_error
 from spiking_resnet.surroundings import undisturbed
 
 Images = Tensor | Iterable[Any]

@@ -21,16 +21,9 @@ from spiking_resnet.evaluation.counts import Tally
 from spiking_resnet.evaluation.progress_file import Part, Progress, module_digest, opened
 from spiking_resnet.files import held
 from spiking_resnet.graph import Graph, interpret
+from spiking_resnet.images import LABELS, as_maps, given_images, images_of
 from spiking_resnet.labels import LabelError, class_labels
-from spiking_resnet.records import (
-    LABELS,
-    Curve,
-    InputError,
-    Metric,
-    as_maps,
-    given_images,
-    images_of,
-)
+from spiking_resnet.records import Curve, InputError, Metric
 from spiking_resnet.store import digest
 from spiking_resnet.surroundings import undisturbed
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from spiking_resnet.evaluation.counts import Tally, tally_from_json
 from spiking_resnet.files import Pace, write_whole
-from spiking_resnet.records import InputError, images_of
+from spiking_resnet.images import images_of
+from spiking_resnet.records import InputError
 
 VERSION = 2
 

@@ -6,6 +6,7 @@ from torch import nn
 
 from spiking_resnet import convert, methods, save, simulate
 from spiking_resnet.capture.module import trace
+from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.methods import PRESETS, calibrated
 from spiking_resnet.conversion.passes.calibrate import Correction, calibrate
 from spiking_resnet.conversion.passes.fire import Kind, fire
@@ -19,7 +20,7 @@ from spiking_resnet.conversion.passes.thresholds import (
 )
 from spiking_resnet.conversion.statistics import measure
 from spiking_resnet.graph import Conv2d, Fire, Linear, ReLU, interpret
-from spiking_resnet.records import Calibration, InputError
+from spiking_resnet.records import InputError
 from spiking_resnet.store import load
 from zoo import NAMES, ann, images, network
 

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
+from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.methods import hu2021
 from spiking_resnet.conversion.passes.compensate import CANDIDATES, Trial, compensate, search
 from spiking_resnet.conversion.passes.fire import Kind, fire
 from spiking_resnet.conversion.passes.normalise import normalise
 from spiking_resnet.graph import Add, Affine, Conv2d, Linear, ReLU, interpret, tensors
-from spiking_resnet.records import Calibration
 from zoo import NAMES, ann, images, same_tensors, spiking, traced
 
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from spiking_resnet import methods, simulate
+from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.passes.fire import Kind, fire
 from spiking_resnet.conversion.passes.normalise import normalise
 from spiking_resnet.conversion.passes.shortcuts import projections, unconverted
@@ -13,7 +14,6 @@ from spiking_resnet.graph.structure import (
     spiking_depth,
     weighted,
 )
-from spiking_resnet.records import Calibration
 from zoo import NAMES, ann, images, logits, spiking, traced
 
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spiking_resnet import convert, simulate
+from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.methods import hu2021
 from spiking_resnet.conversion.passes.fire import Kind, fire
 from spiking_resnet.conversion.passes.normalise import normalise
@@ -26,7 +27,6 @@ from spiking_resnet.graph import (
 )
 from spiking_resnet.graph.exactness import MANTISSA, exact_steps
 from spiking_resnet.neurons import IntegrateAndFire
-from spiking_resnet.records import Calibration
 from zoo import (
     NAMES,
     ann,

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.passes.thresholds import LOWEST, percentile_thresholds
 from spiking_resnet.conversion.statistics import measure
 from spiking_resnet.graph import Conv2d, Flatten, Graph, Input, Output, ReLU, interpret
-from spiking_resnet.records import Calibration
 from zoo import NAMES, ann, images
 
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
+from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.methods.option import check
 from spiking_resnet.conversion.passes.calibrate import Correction, calibrate
 from spiking_resnet.conversion.passes.encode import with_input_limit
@@ -26,7 +27,6 @@ from spiking_resnet.conversion.passes.thresholds import (
 )
 from spiking_resnet.conversion.statistics import Statistics, measure
 from spiking_resnet.graph import Graph, ReLU
-from spiking_resnet.records import Calibration
 from spiking_resnet.surroundings import undisturbed
 
 FEW = 16  # images in a batch of "balanced" thresholds: what counts is how many batches there are

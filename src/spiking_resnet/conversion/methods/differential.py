@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
+from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.methods.option import check
 from spiking_resnet.conversion.passes.differential import (
     fire_differentially,
@@ -25,7 +26,6 @@ from spiking_resnet.conversion.passes.thresholds import (
 from spiking_resnet.conversion.statistics import Statistics, measure
 from spiking_resnet.graph import Graph
 from spiking_resnet.neurons import Dcgs
-from spiking_resnet.records import Calibration
 from spiking_resnet.surroundings import undisturbed
 
 SIGNED, MULTI_THRESHOLD = 0.5, 0.75  # from what share of a size on DCGS's neurons fire it

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.methods.option import check
 from spiking_resnet.conversion.passes.compensate import compensate, search
 from spiking_resnet.conversion.passes.encode import poisson_input, with_input_limit
@@ -22,7 +23,7 @@ from spiking_resnet.conversion.statistics import Statistics, measure
 from spiking_resnet.engines.simulate import simulate
 from spiking_resnet.graph import Graph, ReLU, with_remark
 from spiking_resnet.neurons import Reset
-from spiking_resnet.records import Calibration, InputError
+from spiking_resnet.records import InputError
 from spiking_resnet.surroundings import undisturbed
 
 MOST_NEGATIVE = 0.01  # of calibration images without a positive logit: spike counts still serve

@@ -1,0 +1,95 @@
+"""The images that a conversion method may look at, and a sample of them."""
+
+import heapq
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spiking_resnet.images import as_maps, given_images, image_digest, map_shape, parts_of
+from spiking_resnet.records import InputError
+from spiking_resnet.surroundings import Modes
+
+
+class Calibration:
+    """The images a method may look at, as one stream of batches of one fixed size.
+
+    source: a tensor [N, C, H, W], or any iterable of batches: a tensor, (images, labels), or a
+    dictionary with one image entry [N, C, H, W]. It is read once. Batches are cut anew, all of one
+    size, so that what is measured does not depend on how the source was batched.
+    Features [N, F] and signals [N, C, L] are taken as maps with axes of size 1 (`as_maps`).
+    first: the source's first batch as it was given. shape: (C, H, W) of every image.
+    """
+
+    BATCH = 50
+
+    def __init__(self, source: Tensor | Iterable[Any]) -> None:
+        stream = _called_back(parts_of(source, 500), Modes.now())
+        first = next(stream, None)
+        if first is None:
+            raise InputError("the calibration set is empty: give it some training images")
+        self.first = first
+        self._stream = (as_maps(images) for images in itertools.chain([first], stream))
+        self.shape: tuple[int, ...] = map_shape(first.shape)[1:]
+
+    def batches(self) -> Iterator[tuple[Tensor, int]]:
+        """(images [BATCH, C, H, W], how many of them are real): the last batch ends in zeros."""
+        waiting: list[Tensor] = []
+        count = 0
+        for images in self._stream:
+            if tuple(images.shape[1:]) != self.shape:
+                raise InputError(
+                    f"calibration images change shape from {self.shape} to "
+                    f"{tuple(images.shape[1:])}: resize or crop them to one size"
+                )
+            waiting.append(images)
+            count += len(images)
+            if count >= self.BATCH:
+                joined = torch.cat(waiting)
+                whole = count - count % self.BATCH
+                for start in range(0, whole, self.BATCH):
+                    yield joined[start : start + self.BATCH], self.BATCH
+                waiting, count = [joined[whole:]], count - whole
+        if count:
+            zeros = torch.zeros(self.BATCH - count, *self.shape, dtype=torch.float32, device="cpu")
+            yield torch.cat([*waiting, zeros]), count
+
+
+def _called_back(parts: Iterable[Any], modes: Modes) -> Iterator[Tensor]:
+    """The images of every part that has some; the user's code that makes them runs in the user's
+    modes.
+    """
+    end = object()
+    with modes.entered():
+        source = iter(parts)
+    while True:
+        with modes.entered():
+            part = next(source, end)
+        if part is end:
+            return
+        if len(images := given_images(part)):
+            yield images
+
+
+class Sample:
+    """The `size` images of a stream whose content hashes are smallest: a choice without order."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._heap: list[tuple[int, int, Tensor]] = []
+        self._count = itertools.count()
+
+    def add(self, images: Tensor) -> None:
+        """Offers images [N, C, H, W] to the sample."""
+        for image in images:
+            entry = (-int.from_bytes(image_digest(image), "big"), next(self._count), image)
+            if len(self._heap) < self.size:
+                heapq.heappush(self._heap, entry)
+            else:
+                heapq.heappushpop(self._heap, entry)
+
+    def images(self) -> Tensor:
+        """The images chosen so far, [n, C, H, W], ordered by their hash."""
+        return torch.stack([image.clone() for *_, image in sorted(self._heap, key=lambda e: -e[0])])

@@ -1,0 +1,95 @@
+"""The images [N, C, H, W] in what a loader gives: tensors, pairs and dictionaries."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spiking_resnet.records import InputError
+
+LABELS = ("label", "labels", "target", "targets")  # of a batch's dictionary: what is no image
+
+
+def parts_of(source: Tensor | Iterable[Any], size: int) -> Iterable[Any]:
+    """The batches of a source: of a tensor, parts of up to `size` images."""
+    if not isinstance(source, Tensor):
+        return source
+    whole = source.ndim == 0 or _unusual(source)  # and refused as such
+    return [source] if whole else source.split(size)
+
+
+def as_maps(images: Tensor) -> Tensor:
+    """Images as a network takes them: features [N, F] as [N, F, 1, 1], signals [N, C, L] as
+    [N, C, 1, L], and [N, C, H, W] as they are.
+    """
+    return images.reshape(map_shape(images.shape))
+
+
+def map_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape (N, C, H, W) that `as_maps` gives images of `shape`."""
+    if len(shape) == 3:
+        return (*shape[:2], 1, shape[2])
+    return (*shape, *[1] * (4 - len(shape)))
+
+
+def images_of(batch: Any) -> Tensor:
+    """The float32 images [N, C, H, W] of one batch (a tensor, a pair, or a dictionary).
+
+    Features [N, F] and signals [N, C, L] are maps with axes of size 1 (`as_maps`).
+    """
+    return as_maps(given_images(batch))
+
+
+def given_images(batch: Any) -> Tensor:
+    """The float32 images of one batch, as they were given: [N, C, H, W], [N, C, L] or [N, F]."""
+    if isinstance(batch, Mapping):
+        tensors = [v for k, v in batch.items() if isinstance(v, Tensor) and k not in LABELS]
+        images = [v for v in tensors if v.ndim == 4]
+        found = images or [v for v in tensors if v.is_floating_point() and v.ndim in (2, 3)]
+        if len(found) != 1:
+            raise InputError(f"a batch's dictionary has {len(found)} image entries instead of one")
+        batch = found[0]
+    elif isinstance(batch, tuple | list) and batch:
+        batch = batch[0]
+    if not isinstance(batch, Tensor):
+        raise InputError(f"a batch is a {type(batch).__name__}, not a tensor of images")
+    return as_images(batch).cpu()
+
+
+def as_images(batch: Tensor) -> Tensor:
+    """The pixels of a tensor as float32, where they are; InputError for no images.
+
+    batch: [N, C, H, W], or signals [N, C, L], or features [N, F].
+    """
+    if kind := _unusual(batch):
+        raise InputError(f"a batch is a {kind} tensor: give the pixels as plain float32")
+    if not 2 <= batch.ndim <= 4:
+        raise InputError(
+            f"a batch has shape {tuple(batch.shape)}, not [N, C, H, W] (or [N, C, L], or [N, F])"
+        )
+    if not batch.dtype.is_floating_point:
+        raise InputError(f"images are {batch.dtype}: normalise them to float as for the network")
+    batch = batch.detach().resolve_neg().float()
+    if not bool(torch.isfinite(batch).all()):
+        raise InputError("a batch of images holds NaN or infinite pixels")
+    return batch
+
+
+def _unusual(batch: Tensor) -> str:
+    """What kind of tensor it is that holds no numbers one by one; empty for a usual one."""
+    if batch.is_meta:
+        return "meta (it has a shape and no values)"
+    if batch.is_nested:
+        return "nested"
+    if batch.layout is not torch.strided:
+        return str(batch.layout).removeprefix("torch.")
+    if batch.is_quantized:
+        return "quantised"
+    return "complex" if batch.is_complex() else ""
+
+
+def image_digest(image: Tensor) -> bytes:
+    """A hash of one image: the same for the same pixels only."""
+    return blake2b(image.contiguous().numpy().tobytes(), digest_size=8).digest()
