@@ -414,11 +414,13 @@ def main():
     parser.add_argument("--sweep", choices=sorted(SWEEPS), help="this engine alone, over a range")
     parser.add_argument("--own", action="store_true", help="leave the peers out")
     parser.add_argument("--memory", action="store_true", help="measure peak memory too (slower)")
-    parser.add_argument("--way", choices=library.WAYS, help="one kernel wherever it fits")
+    parser.add_argument(
+        "--kernel", "--way", choices=library.KERNELS, help="one kernel wherever it fits"
+    )
     parser.add_argument("--json", type=Path, help="write the rows here")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    library.way = options.way
+    library.kernel = options.kernel
     if options.only:
         return only(options)
     rows = sweep(options) if options.sweep else compare(options)

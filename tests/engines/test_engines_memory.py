@@ -175,9 +175,9 @@ def test_what_fits_is_decided_for_every_run(monkeypatch):
     node, fused, free = watched_call(graph, watched=False)
     *_, watched = watched_call(graph, watched=True)
     own = population.Population(node, fused)
-    assert own.ways(free) == ["lookup", "walk"]
-    assert own.ways(watched) == ["lookup"]
-    assert own.ways(free) == ["lookup", "walk"]
+    assert own.kernels(free) == ["lookup-avx512", "event-rows"]
+    assert own.kernels(watched) == ["lookup-avx512"]
+    assert own.kernels(free) == ["lookup-avx512", "event-rows"]
 
 
 class Driven(nn.Module):

@@ -1,4 +1,4 @@
-"""The native engine's kernels against the interpreter, on every awkward size, way and machine."""
+"""The native engine's kernels against the interpreter, on every awkward size and machine."""
 
 import pytest
 import torch
@@ -18,17 +18,17 @@ from zoo import NAMES, images, names_with, spiking
 
 pytestmark = pytest.mark.skipif(library.library() is None, reason="the kernels are not compiled")
 
-WAYS = [
-    ("avx512", "lookup"), ("avx512", "walk"), ("avx2", "triples"), ("avx2", "scatter-avx2"),
-    ("portable", None),
+KERNELS = [
+    ("avx512", "lookup-avx512"), ("avx512", "event-rows"),
+    ("avx2", "lookup-avx2"), ("avx2", "scatter-avx2"), ("portable", None),
 ]  # fmt: skip
 
 
-@pytest.fixture(params=WAYS, ids=lambda way: way[1] or way[0])
-def way(request, monkeypatch):
+@pytest.fixture(params=KERNELS, ids=lambda kernel: kernel[1] or kernel[0])
+def kernel(request, monkeypatch):
     """Each kernel in turn (where the machine lacks the instructions: the next best)."""
     monkeypatch.setattr(library, "instruction_set", request.param[0])
-    monkeypatch.setattr(library, "way", request.param[1])
+    monkeypatch.setattr(library, "kernel", request.param[1])
 
 
 class Block(nn.Module):
@@ -86,7 +86,7 @@ GEOMETRIES = {
 }
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("geometry", list(GEOMETRIES))
 def test_every_geometry_gives_the_interpreters_spikes(geometry):
     arguments, options = GEOMETRIES[geometry]
@@ -122,15 +122,15 @@ def test_any_convolution_gives_the_interpreters_spikes(
         method=hu2021(steps=20, percentile=95.0, grid=20, sum_bits=24 if fine else 16),
     )  # fmt: skip
     expected = run(graph, frames, "interpreter", 11)
-    for level, way in WAYS:
-        library.instruction_set, library.way = level, way
+    for level, kernel in KERNELS:
+        library.instruction_set, library.kernel = level, kernel
         try:
             assert_same(run(graph, frames, "cpu", 11), expected)
         finally:
-            library.instruction_set, library.way = "avx512", None
+            library.instruction_set, library.kernel = "avx512", None
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("name", sorted({*names_with(Slice), *names_with(Pad)}))
 def test_what_is_cut_out_and_padded(name):
     """Convolutions with less than no padding among it: shortcuts of option A."""
@@ -138,7 +138,7 @@ def test_what_is_cut_out_and_padded(name):
     assert_same(run(spiking(name), images(name, 3), "cpu", 20), expected)
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_threads_share_images_and_bands_of_them(threads, count):
@@ -149,14 +149,14 @@ def test_threads_share_images_and_bands_of_them(threads, count):
     assert torch.get_num_threads() == threads
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("steps", [1, 2, 7, 8, 9, 16, 17, 33])
 def test_any_number_of_steps(steps):
     graph, frames = block(16, 32, (6, 6), 3, padding=1)
     assert_same(run(graph, frames, "cpu", steps), run(graph, frames, "interpreter", steps))
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("reset", ["subtract", "zero"])
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("initial", [0.0, 0.5, 0.9])
@@ -174,7 +174,7 @@ def wide(graph):
     return [fused.wide for fused in fuse.fuse(graph, fixed)[0].values()]
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("grid", [16, 20])
 @pytest.mark.parametrize(
     "geometry", ["identity", "thirty-two wide", "sixteen wide", "stride two", "odd groups", "many"]
@@ -196,15 +196,15 @@ def test_sums_fit_16_bits_on_the_default_grid(geometry):
 
 
 @pytest.mark.parametrize(
-    ("way", "channels", "weight", "expected"),
+    ("kernel", "channels", "weight", "expected"),
     [
-        ("lookup", 6, 2**18, True),  # more than the quotients' 8 bits hold, whatever the shift?
-        ("lookup", 6, 2**19, False),
-        ("triples", 600, 2**19 // 600, True),  # so large a shift that 200 quotients are too rough?
-        ("triples", 600, 2**24 // 600, False),
+        ("lookup-avx512", 6, 2**18, True),  # more than the quotients' 8 bits hold?
+        ("lookup-avx512", 6, 2**19, False),
+        ("lookup-avx2", 600, 2**19 // 600, True),  # are 200 quotients too rough?
+        ("lookup-avx2", 600, 2**24 // 600, False),
     ],
 )
-def test_sums_beyond_all_tables_are_told(way, channels, weight, expected):
+def test_sums_beyond_all_tables_are_told(kernel, channels, weight, expected):
     weights = torch.full((1, channels), weight, dtype=torch.int32)
     bias = torch.zeros(1, dtype=torch.int32)
     own = (1, 1, channels, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0)
@@ -213,7 +213,7 @@ def test_sums_beyond_all_tables_are_told(way, channels, weight, expected):
         levels=1,
     )  # fmt: skip
     call = library.Call(population, [library.Source(None, weights.data_ptr(), *own)])
-    assert call.fits(way) is expected
+    assert call.fits(kernel) is expected
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -267,7 +267,7 @@ def test_planes_are_the_spikes(shape):
 
 @pytest.mark.parametrize(
     ("level", "expected"),
-    [("avx512", ["walk", "lookup"]), ("avx2", ["scatter-avx2", "triples"])],
+    [("avx512", ["event-rows", "lookup-avx512"]), ("avx2", ["scatter-avx2", "lookup-avx2"])],
 )
 def test_the_kernel_is_chosen_by_what_fires(level, expected, monkeypatch):
     """Lookups cost the same whatever fires; going by the set bits pays where few are."""
@@ -278,14 +278,14 @@ def test_the_kernel_is_chosen_by_what_fires(level, expected, monkeypatch):
     fused = fuse.fuse(graph, fixed)[0][node.name]
     if library.INSTRUCTION_SETS[library.level()] != level:
         pytest.skip(f"this machine has no {level}")
-    ways = []
+    kernels = []
     for density in (0.01, 0.9):
         spikes = (torch.rand(4, 1, 128, 8, 8) < density).to(torch.uint8)
         planes = library.Planes.packed(spikes)
         wide = library.Population(steps=4, images=1, height=8, width=8, channels=128)
-        able = population.WAYS[level]
-        ways.append(population.choose(able, wide, fused, [planes] * len(fused.synapses)))
-    assert ways == expected
+        able = population.KERNELS[level]
+        kernels.append(population.choose(able, wide, fused, [planes] * len(fused.synapses)))
+    assert kernels == expected
 
 
 def test_a_missing_compiler_is_told_once(monkeypatch):

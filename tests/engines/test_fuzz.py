@@ -21,21 +21,21 @@ LONG = 500  # steps: beyond what most of them are exact for
 BRIGHTNESS = [1e-3, 0.3, 1.0, 1.0, 1.0, 3.0, 1e3, 1e6]  # of an image; 1 is as in calibration
 
 
-def ways():
+def kernels():
     """(instruction set, kernel) of all that this machine has; the kernel None is the quickest."""
     known = library.INSTRUCTION_SETS[: library.kernels().machine_level() + 1]
-    return [(level, way) for level in known for way in (*population.WAYS[level], None)]
+    return [(level, kernel) for level in known for kernel in (*population.KERNELS[level], None)]
 
 
 @contextmanager
-def using(level, way, threads=1):
-    before = library.instruction_set, library.way, torch.get_num_threads()
-    library.instruction_set, library.way = level, way
+def using(level, kernel, threads=1):
+    before = library.instruction_set, library.kernel, torch.get_num_threads()
+    library.instruction_set, library.kernel = level, kernel
     torch.set_num_threads(threads)
     try:
         yield
     finally:
-        library.instruction_set, library.way = before[:2]
+        library.instruction_set, library.kernel = before[:2]
         torch.set_num_threads(before[2])
 
 
@@ -86,13 +86,13 @@ class Case:
     def engines(self):
         return [name for name in ENGINES if not ENGINES[name].unsupported(self.graph)]
 
-    def every_way(self):
+    def every_kernel(self):
         """Every kernel with one thread and with several, in windows of any length."""
         engine, several = "auto" if "cpu" in self.engines else "layerwise", self.rng.randint(2, 5)
-        for level, way in ways():
+        for level, kernel in kernels():
             for threads, window in ((1, None), (1, 1), (several, self.rng.randint(1, 7))):
-                with using(level, way, threads):
-                    what = f"{level}/{way}, {threads} threads, window {window}"
+                with using(level, kernel, threads):
+                    what = f"{level}/{kernel}, {threads} threads, window {window}"
                     self.check(engine, what, window=window)
         self.check("layerwise", "layerwise", window=self.rng.choice([None, 1, 2, 5]))
 
@@ -114,14 +114,14 @@ def parts(share, first=0):
 @pytest.mark.parametrize("seeds", parts(0.4), ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
 def test_every_kernel_gives_the_interpreters_spikes(seeds):
     for seed in seeds:
-        Case(seed).every_way()
+        Case(seed).every_kernel()
 
 
 @pytest.mark.parametrize("seeds", parts(0.3, 12), ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
 def test_one_small_image_read_out_often(seeds):
     """One word of spikes a layer: what is moved may be the same memory."""
     for seed in seeds:
-        Case(seed, small=True).every_way()
+        Case(seed, small=True).every_kernel()
 
 
 @pytest.mark.parametrize("seeds", parts(0.15), ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")

@@ -18,10 +18,10 @@ folder = Path(__file__).parent  # where the compiled library lies
 INTERFACE = 9  # the version of the C interface in native/kernels.cpp
 BLOCK = 32  # positions in a word
 INSTRUCTION_SETS = ("portable", "avx2", "avx512")
-# `Way` of native/kernels.cpp:
-WAYS = ("scatter-portable", "scatter-avx2", "lookup", "walk", "triples")
+# `Kernel` of native/kernels.cpp:
+KERNELS = ("scatter-portable", "scatter-avx2", "lookup-avx512", "event-rows", "lookup-avx2")
 instruction_set = "avx512"  # the best to be used; what the machine lacks is passed over
-way: str | None = None  # one of WAYS, to use wherever it fits; None: the quickest
+kernel: str | None = None  # one of KERNELS, to use wherever it fits; None: the quickest
 INSTALL = (
     "its kernels were not compiled: install a C++ compiler (g++ or clang), then "
     "`pip install --force-reinstall --no-deps spiking-resnet`"
@@ -54,7 +54,7 @@ class Population(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("spikes", "counts", "peaks", "tables")),
         ("wide", ctypes.c_int64),
         ("bits", ctypes.c_void_p),
-        *((name, ctypes.c_int64) for name in ("planes", "minus", "levels", "takes_back")),
+        *((name, ctypes.c_int64) for name in ("planes", "minus", "levels", "is_signed")),
         ("emitted", ctypes.c_void_p),
     ]
 
@@ -298,35 +298,40 @@ def pool(node: MaxPool, spikes: Planes, counts: tuple[Tensor, Tensor], memory: M
 
 
 class Call:
-    """A population and its sources, to be computed in one of the ways."""
+    """A population and its sources, to be computed by one of the kernels."""
 
     def __init__(self, population: Population, sources: Sequence[Source]) -> None:
         self.population = population
         self.sources = (Source * max(len(sources), 1))(*sources)
         self.number = len(sources)
 
-    def fits(self, way: str) -> bool:
-        """Whether that way takes such a population: by its geometry, weights and neurons alone."""
-        return bool(self._found("fits", way))
+    def fits(self, kernel: str) -> bool:
+        """Whether that kernel takes it: by its geometry, weights and neurons alone."""
+        return bool(self._found("fits", kernel))
 
-    def tables(self, way: str) -> Tensor:
-        """What that way needs made of the weights; bytes."""
-        made = torch.empty(self.table_size(way), dtype=torch.uint8, device="cpu")
-        call("fill_tables", *self._given(), WAYS.index(way), pointer(made, torch.uint8, len(made)))
+    def tables(self, kernel: str) -> Tensor:
+        """What that kernel needs made of the weights; bytes."""
+        made = torch.empty(self.table_size(kernel), dtype=torch.uint8, device="cpu")
+        call(
+            "fill_tables",
+            *self._given(),
+            KERNELS.index(kernel),
+            pointer(made, torch.uint8, len(made)),
+        )
         return made
 
-    def table_size(self, way: str) -> int:
+    def table_size(self, kernel: str) -> int:
         """The bytes of these tables."""
-        return self._found("table_size", way)
+        return self._found("table_size", kernel)
 
-    def run(self, way: str, threads: int) -> None:
+    def run(self, kernel: str, threads: int) -> None:
         """One window of time."""
-        call("run_window", *self._given(), threads, WAYS.index(way))
+        call("run_window", *self._given(), threads, KERNELS.index(kernel))
 
-    def _found(self, name: str, way: str) -> int:
+    def _found(self, name: str, kernel: str) -> int:
         """The number that one of the library's functions finds."""
         found = ctypes.c_int64()
-        call(name, *self._given(), WAYS.index(way), ctypes.byref(found))
+        call(name, *self._given(), KERNELS.index(kernel), ctypes.byref(found))
         return found.value
 
     def _given(self) -> tuple[object, ...]:

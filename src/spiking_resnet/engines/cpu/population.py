@@ -17,9 +17,9 @@ from spiking_resnet.engines.cpu.memory import Memory, pointer
 from spiking_resnet.engines.plan import OutOfRange
 from spiking_resnet.graph import Fire
 
-WAYS = {  # by instruction set, what there is to choose from
-    "avx512": ("lookup", "walk"),
-    "avx2": ("triples", "scatter-avx2"),
+KERNELS = {  # by instruction set, what there is to choose from
+    "avx512": ("lookup-avx512", "event-rows"),
+    "avx2": ("lookup-avx2", "scatter-avx2"),
     "portable": ("scatter-portable",),
 }
 
@@ -42,14 +42,14 @@ Value = Planes | Tensor  # spikes; or [window, N, ...], [1, ...] where constant 
 class State:
     """A population in one simulation.
 
-    way: how it is computed, chosen in the first window. reached: what no |potential| is above, in
-    units of the grid.
+    kernel: what computes it, chosen in the first window. reached: what no |potential| is above,
+    in units of the grid.
     """
 
     images: int
     threads: int
     memory: Memory
-    way: str = ""
+    kernel: str = ""
     potential: Tensor | None = None
     emitted: Tensor | None = None
     reached: int = 0
@@ -57,8 +57,8 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class _Made:
-    """A population made ready for one way: an image's potentials at the start, in that way's order;
-    its tables; its weights, one tensor for each of its synapses.
+    """A population made ready for one kernel: an image's potentials at the start, in the kernel's
+    order; its tables; its weights, one tensor for each of its synapses.
     """
 
     start: Tensor
@@ -78,39 +78,39 @@ class Population:
         like = torch.zeros((1, *node.shape), dtype=torch.float32, device="cpu")
         self._start, self._highest_start = self._integers(neurons.start(node.neuron, like))
         self._lock = Lock()
-        self.made: dict[str, _Made] = {}  # by way
+        self.made: dict[str, _Made] = {}  # by kernel
         self.fits: dict[str, bool] = {}  # the same
 
-    def ready(self, way: str, call: library.Call) -> _Made:
-        """The population made ready for `way`, which takes long once."""
+    def ready(self, kernel: str, call: library.Call) -> _Made:
+        """The population made ready for `kernel`, which takes long once."""
         with self._lock:
-            if way not in self.made:
-                self.made[way] = self._make(way, call)
-            return self.made[way]
+            if kernel not in self.made:
+                self.made[kernel] = self._make(kernel, call)
+            return self.made[kernel]
 
-    def _make(self, way: str, call: library.Call) -> _Made:
+    def _make(self, kernel: str, call: library.Call) -> _Made:
         start = self._start.view(1, self.node.shape[0], -1)
-        if way in ("lookup", "triples"):  # blocks of positions
+        if kernel in ("lookup-avx512", "lookup-avx2"):  # blocks of positions
             start = F.pad(start, (0, -start.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
             start = start.transpose(1, 2)
-            if way == "lookup":  # even ones first
+            if kernel == "lookup-avx512":  # even ones first
                 start = start.unflatten(-1, (-1, 2)).transpose(-1, -2)
         else:
             start = start.transpose(1, 2)
-        scattered = way.startswith("scatter")
+        scattered = kernel.startswith("scatter")
         weights = [s.scattered() if scattered else s.weights for s in self.fused.synapses]
-        return _Made(start.contiguous(), call.tables(way), weights)
+        return _Made(start.contiguous(), call.tables(kernel), weights)
 
-    def ways(self, call: library.Call) -> list[str]:
+    def kernels(self, call: library.Call) -> list[str]:
         """What there is to choose from for one simulation, the first of which `call` is."""
-        known = WAYS[library.INSTRUCTION_SETS[library.level()]]
+        known = KERNELS[library.INSTRUCTION_SETS[library.level()]]
         with self._lock:
-            for way in known:  # as long a work as some time steps of a small image
-                if way not in self.fits:
-                    self.fits[way] = call.fits(way)
-            fitting = [way for way in known if self.fits[way]]
+            for kernel in known:  # as long a work as some time steps of a small image
+                if kernel not in self.fits:
+                    self.fits[kernel] = call.fits(kernel)
+            fitting = [kernel for kernel in known if self.fits[kernel]]
         if self.fused.currents or call.population.peaks:  # the walk knows neither
-            fitting = [way for way in fitting if way != "walk"]
+            fitting = [kernel for kernel in fitting if kernel != "event-rows"]
         return fitting or ["scatter-avx2"]
 
     def _integers(self, values: Tensor) -> tuple[Tensor, int]:
@@ -125,7 +125,7 @@ class Population:
         """The membrane potentials [N, C, ...]."""
         assert state.potential is not None
         found = state.potential.transpose(1, 2)
-        if state.way == "lookup":
+        if state.kernel == "lookup-avx512":
             found = found.transpose(-1, -2)
         flat = found.flatten(2)[..., : library.positions(self.node.shape)].float() * self.unit
         return flat.reshape(-1, *self.node.shape)
@@ -164,12 +164,12 @@ class Population:
             planes=fused.code.planes,
             minus=fused.code.signed,
             levels=neuron.levels,
-            takes_back=neuron.signed,
+            is_signed=neuron.signed,
         )
         call = library.Call(population, sources_of(fused, planes, images, steps))
-        first = not state.way
-        state.way = state.way or choose(self.ways(call), population, fused, planes)
-        made = self.ready(state.way, call)
+        first = not state.kernel
+        state.kernel = state.kernel or choose(self.kernels(call), population, fused, planes)
+        made = self.ready(state.kernel, call)
         if first and keep:
             size = (images, *made.start.shape[1:])
             state.potential = torch.empty(size, dtype=torch.int32, device="cpu")
@@ -178,10 +178,10 @@ class Population:
         population.start = _ints(made.start, each) if first else None
         population.potential = _ints(state.potential, images * each)
         population.emitted = _ints(state.emitted, images * each)
-        population.tables = pointer(made.tables, torch.uint8, call.table_size(state.way))
+        population.tables = pointer(made.tables, torch.uint8, call.table_size(state.kernel))
         for i, synapses in enumerate(fused.synapses):
             call.sources[i].weights = _ints(made.weights[i], synapses.number(shape[0]))
-        call.run(state.way, state.threads)
+        call.run(state.kernel, state.threads)
         total = int((counts if spikes.code == BINARY else bits).sum())
         return replace(spikes, count=total), counts, float(peaks.max()) * self.unit
 
@@ -204,7 +204,7 @@ class Population:
 
     def _stay_in_range(self, state: State, steps: int, current: int) -> None:
         """Raises OutOfRange unless 32 bits hold all potentials of the window."""
-        if not state.way:
+        if not state.kernel:
             state.reached = self._highest_start
         further = steps * (self.fused.reach + current)
         if state.reached + further >= MOST and state.potential is not None:
@@ -230,15 +230,15 @@ def sources_of(
 
 
 def choose(
-    ways: Sequence[str], population: library.Population, fused: Fused, sources: list[Planes]
+    kernels: Sequence[str], population: library.Population, fused: Fused, sources: list[Planes]
 ) -> str:
-    """The quickest of these ways to compute a population, given the spikes that reach it."""
-    if library.way is not None and library.way in ways:
-        return library.way
-    if len(ways) == 1:
-        return ways[0]
+    """The quickest of these kernels to compute a population, given the spikes that reach it."""
+    if library.kernel is not None and library.kernel in kernels:
+        return library.kernel
+    if len(kernels) == 1:
+        return kernels[0]
     costs = _costs(population, fused, sources)
-    return min(ways, key=lambda way: costs[way])
+    return min(kernels, key=lambda kernel: costs[kernel])
 
 
 def _costs(population: library.Population, fused: Fused, sources: list[Planes]) -> dict[str, float]:
@@ -259,9 +259,9 @@ def _costs(population: library.Population, fused: Fused, sources: list[Planes]) 
     row = ROW * (2 if fused.wide else 1)
     triple = TRIPLE * (2 if fused.wide else 1)
     return {
-        "lookup": library.blocks(places) * channels * (LOOKUP * sixes * wider + ADVANCE),
-        "walk": places * (LIST * words + channels / 64 * (PLACE + row * spikes)),
-        "triples": -(-places // 16) * channels * (triple * threes + TRIPLE_ADVANCE),
+        "lookup-avx512": library.blocks(places) * channels * (LOOKUP * sixes * wider + ADVANCE),
+        "event-rows": places * (LIST * words + channels / 64 * (PLACE + row * spikes)),
+        "lookup-avx2": -(-places // 16) * channels * (triple * threes + TRIPLE_ADVANCE),
         "scatter-avx2": places * channels * (SCATTER_ADVANCE + SCATTER * spikes),
     }
 

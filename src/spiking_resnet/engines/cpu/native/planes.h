@@ -4,7 +4,7 @@
 // A word holds the spikes of one channel of one image at one time step in a block of 32 positions: bit
 // i of block b is position p = 32 b + i = y * width + x; bits beyond the last position are 0. Words
 // that are computed together lie together: [images, blocks, steps, channels]. Spikes of several bits
-// (several.h) have as many words at each step: [images, blocks, steps, planes, channels].
+// (multilevel.h) have as many words at each step: [images, blocks, steps, planes, channels].
 
 #pragma once
 
@@ -14,7 +14,7 @@
 #include <memory>
 #include <vector>
 
-#include "share.h"
+#include "threads.h"
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -59,13 +59,13 @@ struct Population {
     uint32_t* spikes;          // [images, blocks, steps, own planes, channels]
     int64_t* counts;           // [images]: spikes in this window, added to what is there
     int64_t* peaks;            // [images]: largest |potential| after a step so far, or null
-    const void* tables;        // lookup and walk: what `fill_tables` wrote
-    int64_t wide;              // lookup and walk: sums (of each plane) of 32 bits instead of 16
+    const void* tables;        // what `fill_tables` wrote, where it writes anything
+    int64_t wide;              // whether sums (of each plane) need 32 bits instead of 16
     int64_t* bits;             // [images]: as counts, the bits that are set; used where spikes are several
     int64_t planes;            // of the sources' spikes, and
     int64_t minus;             // whether the last of them counts negative
     int64_t levels;            // the most spikes of a neuron in a step, and
-    int64_t takes_back;        // whether it may fire negative ones, as many as it has fired so far:
+    int64_t is_signed;        // whether it may fire negative ones, as many as it has fired so far:
     int32_t* emitted;          // these, as `potential` (0 before the first window); null: not kept
 };
 }
@@ -102,7 +102,7 @@ INLINE void keep_potentials(const Population& p, int64_t image, int64_t each, in
 // The same for the spikes so far, where a neuron may take them back.
 INLINE void take_emitted(const Population& p, int64_t image, int64_t each, int64_t first,
                          int64_t past, int32_t* to) {
-    if (!p.takes_back) return;
+    if (!p.is_signed) return;
     if (p.start)
         std::fill(to, to + (past - first), 0);
     else
@@ -111,7 +111,7 @@ INLINE void take_emitted(const Population& p, int64_t image, int64_t each, int64
 
 INLINE void keep_emitted(const Population& p, int64_t image, int64_t each, int64_t first,
                          int64_t past, const int32_t* from) {
-    if (p.takes_back && p.emitted)
+    if (p.is_signed && p.emitted)
         std::memcpy(p.emitted + image * each + first, from, (past - first) * sizeof(int32_t));
 }
 

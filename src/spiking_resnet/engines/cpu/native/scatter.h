@@ -4,7 +4,7 @@
 #pragma once
 
 #include "planes.h"
-#include "several.h"
+#include "multilevel.h"
 
 namespace scatter {
 
@@ -71,40 +71,40 @@ struct Synapses {
     }
 };
 
-// Adds a row of weights, times `factor` if there are SEVERAL.
-template <bool SEVERAL>
+// Adds a row of weights, times `factor` if there are MULTILEVEL.
+template <bool MULTILEVEL>
 INLINE void add_row(int32_t* __restrict to, const int32_t* __restrict row, int64_t count,
                     int32_t factor) {
     int64_t i = 0;
     for (; i + LANES <= count; i += LANES)
-        *(Ints*)(to + i) += SEVERAL ? *(const Ints*)(row + i) * factor : *(const Ints*)(row + i);
-    for (; i < count; ++i) to[i] += SEVERAL ? row[i] * factor : row[i];
+        *(Ints*)(to + i) += MULTILEVEL ? *(const Ints*)(row + i) * factor : *(const Ints*)(row + i);
+    for (; i < count; ++i) to[i] += MULTILEVEL ? row[i] * factor : row[i];
 }
 
 // The spikes of a channel at position `lane` of a block. words: of the channel's first plane.
 INLINE int32_t number_at(const Population& p, const Source& s, const uint32_t* words, int lane) {
     int32_t number = 0;
     for (int64_t k = 0; k < p.planes; ++k)
-        number += int32_t(words[k * s.channels] >> lane & 1) * several::weight(p, k);
+        number += int32_t(words[k * s.channels] >> lane & 1) * multilevel::weight(p, k);
     return number;
 }
 
 // Adds to the potentials v of one image what the spikes of one step bring. spikes: the image's words
 // [blocks, steps, planes, channels] from that step on.
-template <bool SEVERAL>
+template <bool MULTILEVEL>
 INLINE void deliver(const Synapses& synapses, const Population& p, const uint32_t* spikes,
                     int32_t* v) {
     const Source& s = *synapses.source;
     const int64_t length = blocks(s.height * s.width), out = p.channels / s.groups;
     const int64_t inner = s.channels / s.groups, row = s.kernel_width * out;
-    for (int64_t b = 0; b < length; ++b, spikes += p.steps * (SEVERAL ? p.planes : 1) * s.channels)
+    for (int64_t b = 0; b < length; ++b, spikes += p.steps * (MULTILEVEL ? p.planes : 1) * s.channels)
         for (int64_t c = 0; c < s.channels; ++c) {
             uint32_t bits = spikes[c];
-            for (int64_t k = 1; SEVERAL && k < p.planes; ++k) bits |= spikes[k * s.channels + c];
+            for (int64_t k = 1; MULTILEVEL && k < p.planes; ++k) bits |= spikes[k * s.channels + c];
             for (; bits; bits &= bits - 1) {
                 const int lane = __builtin_ctz(bits);
                 const int64_t place = b * BLOCK + lane;
-                const int32_t factor = SEVERAL ? number_at(p, s, spikes + c, lane) : 1;
+                const int32_t factor = MULTILEVEL ? number_at(p, s, spikes + c, lane) : 1;
                 if (s.identity) {
                     v[place * p.channels + c] += s.weights[c] * factor;
                     continue;
@@ -112,7 +112,7 @@ INLINE void deliver(const Synapses& synapses, const Population& p, const uint32_
                 const int64_t shift = s.groups == 1 ? 0 : c / inner * out;
                 const Reach* end = synapses.reaches.data() + synapses.first[place + 1];
                 for (const Reach* r = synapses.reaches.data() + synapses.first[place]; r < end; ++r)
-                    add_row<SEVERAL>(v + r->to + shift, s.weights + c * row + r->weights, r->count,
+                    add_row<MULTILEVEL>(v + r->to + shift, s.weights + c * row + r->weights, r->count,
                                      factor);
             }
         }
@@ -148,10 +148,10 @@ INLINE int64_t fire(const Population& p, int32_t* __restrict v, const int32_t* _
 
 // The same for neurons that fire several spikes; emitted: their spikes so far, if they may take them
 // back.
-INLINE void fire_several(const Population& p, int32_t* __restrict v, int32_t* __restrict emitted,
+INLINE void fire_multilevel(const Population& p, int32_t* __restrict v, int32_t* __restrict emitted,
                             const int32_t* __restrict constant, const int32_t* __restrict current,
                             uint32_t* __restrict spikes, int64_t* most) {
-    const int64_t positions = p.height * p.width, planes = several::own_planes(p);
+    const int64_t positions = p.height * p.width, planes = multilevel::own_planes(p);
     int32_t largest = 0;
     for (int64_t place = 0; place < positions; ++place) {
         uint32_t* words = spikes + place / BLOCK * p.steps * planes * p.channels;
@@ -160,12 +160,12 @@ INLINE void fire_several(const Population& p, int32_t* __restrict v, int32_t* __
             int32_t charged = *v + p.bias[c];
             if (constant) charged += constant[c * positions + place];
             if (current) charged += current[c * positions + place];
-            const int32_t least = p.takes_back ? several::least(p, *emitted) : 0;
+            const int32_t least = p.is_signed ? multilevel::least(p, *emitted) : 0;
             const int32_t fired =
-                several::spikes(charged, p.threshold[c], least, int32_t(p.levels));
+                multilevel::spikes(charged, p.threshold[c], least, int32_t(p.levels));
             for (int64_t k = 0; k < planes; ++k)
                 words[k * p.channels + c] |= (uint32_t(fired) >> k & 1) << place % BLOCK;
-            if (p.takes_back) *emitted++ += fired;
+            if (p.is_signed) *emitted++ += fired;
             *v = fired && p.reset_to_zero ? 0 : charged - fired * p.threshold[c];
             largest = std::max(largest, *v < 0 ? -*v : *v);
         }
@@ -173,11 +173,11 @@ INLINE void fire_several(const Population& p, int32_t* __restrict v, int32_t* __
     if (most) raise_peak(most, largest);
 }
 
-template <bool SEVERAL>
+template <bool MULTILEVEL>
 INLINE void run_image(const Population& p, const std::vector<Synapses>& synapses, int64_t image) {
     const int64_t neurons = p.height * p.width * p.channels, length = blocks(p.height * p.width);
-    const int64_t planes = SEVERAL ? p.planes : 1, own = SEVERAL ? several::own_planes(p) : 1;
-    std::vector<int32_t> memory(neurons), emitted(SEVERAL && p.takes_back ? neurons : 0);
+    const int64_t planes = MULTILEVEL ? p.planes : 1, own = MULTILEVEL ? multilevel::own_planes(p) : 1;
+    std::vector<int32_t> memory(neurons), emitted(MULTILEVEL && p.is_signed ? neurons : 0);
     int32_t* v = memory.data();
     take_potentials(p, image, neurons, 0, neurons, v);
     take_emitted(p, image, neurons, 0, neurons, emitted.data());
@@ -187,42 +187,42 @@ INLINE void run_image(const Population& p, const std::vector<Synapses>& synapses
         for (const Synapses& each : synapses) {
             const Source& s = *each.source;
             const int64_t words = image * blocks(s.height * s.width) * p.steps + t;
-            deliver<SEVERAL>(each, p, s.spikes + words * planes * s.channels, v);
+            deliver<MULTILEVEL>(each, p, s.spikes + words * planes * s.channels, v);
         }
         const int32_t* current = p.current ? p.current + (image * p.steps + t) * neurons : nullptr;
         uint32_t* spikes = p.spikes + (image * length * p.steps + t) * own * p.channels;
         int64_t* most = p.peaks ? p.peaks + image : nullptr;
-        if constexpr (SEVERAL)
-            fire_several(p, v, emitted.data(), constant, current, spikes, most);
+        if constexpr (MULTILEVEL)
+            fire_multilevel(p, v, emitted.data(), constant, current, spikes, most);
         else
             count += fire(p, v, constant, current, spikes, most);
     }
     keep_potentials(p, image, neurons, 0, neurons, v);
     keep_emitted(p, image, neurons, 0, neurons, emitted.data());
-    if constexpr (SEVERAL)
-        several::count(p, image, p.spikes + image * length * p.steps * own * p.channels,
+    if constexpr (MULTILEVEL)
+        multilevel::count(p, image, p.spikes + image * length * p.steps * own * p.channels,
                        length * p.steps);
     else
         p.counts[image] += count;
 }
 
-template <bool SEVERAL>
+template <bool MULTILEVEL>
 void run_portable(const Population& p, const std::vector<Synapses>& synapses, int64_t image) {
-    run_image<SEVERAL>(p, synapses, image);
+    run_image<MULTILEVEL>(p, synapses, image);
 }
 
 #if defined(__x86_64__)
-template <bool SEVERAL>
+template <bool MULTILEVEL>
 __attribute__((target("avx2,bmi,bmi2,popcnt"))) void run_avx2(
     const Population& p, const std::vector<Synapses>& synapses, int64_t image) {
-    run_image<SEVERAL>(p, synapses, image);
+    run_image<MULTILEVEL>(p, synapses, image);
 }
 #endif
 
 void run(const Population& p, const Source* sources, int64_t number, int64_t threads, bool avx2) {
     std::vector<Synapses> synapses;
     for (int64_t i = 0; i < number; ++i) synapses.emplace_back(sources[i], p);
-    const bool needed = several::needed(p);
+    const bool needed = multilevel::needed(p);
     auto* runner = needed ? run_portable<true> : run_portable<false>;
 #if defined(__x86_64__)
     if (avx2) runner = needed ? run_avx2<true> : run_avx2<false>;

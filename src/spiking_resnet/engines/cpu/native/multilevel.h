@@ -12,14 +12,14 @@
 
 #include "planes.h"
 
-namespace several {
+namespace multilevel {
 
 // Whether a population needs this: reads such spikes, or fires them.
-INLINE bool needed(const Population& p) { return p.planes > 1 || p.levels > 1 || p.takes_back; }
+INLINE bool needed(const Population& p) { return p.planes > 1 || p.levels > 1 || p.is_signed; }
 
 // The planes of the spikes it fires.
 INLINE int64_t own_planes(const Population& p) {
-    int64_t planes = p.takes_back != 0;
+    int64_t planes = p.is_signed != 0;
     for (int64_t levels = p.levels; levels; levels >>= 1) ++planes;
     return planes;
 }
@@ -36,10 +36,10 @@ INLINE void count(const Population& p, int64_t image, const uint32_t* words, int
     int64_t spikes = 0, bits = 0;
     for (int64_t i = 0; i < steps; ++i, words += planes * p.channels)
         for (int64_t c = 0; c < p.channels; ++c) {
-            const uint32_t sign = p.takes_back ? words[(planes - 1) * p.channels + c] : 0;
+            const uint32_t sign = p.is_signed ? words[(planes - 1) * p.channels + c] : 0;
             const int64_t negative = __builtin_popcount(sign);
             spikes += negative, bits += negative;
-            for (int64_t k = 0; k < planes - (p.takes_back != 0); ++k) {
+            for (int64_t k = 0; k < planes - (p.is_signed != 0); ++k) {
                 const uint32_t word = words[k * p.channels + c];
                 spikes += int64_t(__builtin_popcount(word ^ sign)) << k;
                 bits += __builtin_popcount(word);
@@ -51,7 +51,7 @@ INLINE void count(const Population& p, int64_t image, const uint32_t* words, int
 
 // The spikes a neuron may fire at least.
 INLINE int32_t least(const Population& p, int32_t emitted) {
-    return p.takes_back ? -std::min(emitted, int32_t(p.levels)) : 0;
+    return p.is_signed ? -std::min(emitted, int32_t(p.levels)) : 0;
 }
 
 // The spikes of one neuron.
@@ -60,15 +60,15 @@ INLINE int32_t spikes(int32_t v, int32_t threshold, int32_t least, int32_t level
     return std::max(least, std::min(floor, levels));
 }
 
-}  // namespace several
+}  // namespace multilevel
 
 #if defined(__x86_64__)
 
 #include <immintrin.h>
 
-namespace several {
+namespace multilevel {
 
-#define SEVERAL static inline __attribute__((always_inline, target("avx512f")))
+#define AVX512F_INLINE static inline __attribute__((always_inline, target("avx512f")))
 
 // 16 neurons at once. The caller promises (levels + 1) * threshold <= 2^24: such integers, and whether
 // the quotient of two of them is below a whole number, are exact in float32.
@@ -77,17 +77,17 @@ struct Sixteen {
     __m512 divisor;
 };
 
-SEVERAL Sixteen sixteen(const Population& p, __m512i threshold) {
+AVX512F_INLINE Sixteen sixteen(const Population& p, __m512i threshold) {
     const __m512i next = _mm512_set1_epi32(int32_t(p.levels + 1));
     return {threshold, _mm512_sub_epi32(_mm512_mullo_epi32(threshold, next), _mm512_set1_epi32(1)),
             _mm512_set1_epi32(int32_t(p.levels)), _mm512_cvtepi32_ps(threshold)};
 }
 
 // Their spikes, taken off their potentials; `emitted`, if they may take spikes back, brought up to date.
-SEVERAL __m512i fire(const Population& p, const Sixteen& n, __m512i& v, __m512i& emitted) {
+AVX512F_INLINE __m512i fire(const Population& p, const Sixteen& n, __m512i& v, __m512i& emitted) {
     const __m512i zero = _mm512_setzero_si512();
     __m512i low = zero;
-    if (p.takes_back)
+    if (p.is_signed)
         low = _mm512_sub_epi32(
             low, _mm512_mullo_epi32(_mm512_min_epi32(emitted, n.levels), n.threshold));
     const __m512i within = _mm512_max_epi32(_mm512_min_epi32(v, n.top), low);
@@ -95,12 +95,12 @@ SEVERAL __m512i fire(const Population& p, const Sixteen& n, __m512i& v, __m512i&
         _mm512_div_ps(_mm512_cvtepi32_ps(within), n.divisor), _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
     v = _mm512_sub_epi32(v, _mm512_mullo_epi32(fired, n.threshold));
     if (p.reset_to_zero) v = _mm512_mask_mov_epi32(v, _mm512_test_epi32_mask(fired, fired), zero);
-    if (p.takes_back) emitted = _mm512_add_epi32(emitted, fired);
+    if (p.is_signed) emitted = _mm512_add_epi32(emitted, fired);
     return fired;
 }
 
-}  // namespace several
+}  // namespace multilevel
 
-#undef SEVERAL
+#undef AVX512F_INLINE
 
 #endif

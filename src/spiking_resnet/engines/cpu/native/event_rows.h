@@ -1,4 +1,4 @@
-// The other kernel for AVX-512: the set bits of each neighbourhood, gathered into one list, and the
+// The event kernel for AVX-512: the set bits of each neighbourhood, gathered into one list, and the
 // rows of weights they stand for added up. Its work grows with the number of spikes, and it needs no
 // tables: it is the better one where channels are many and spikes few.
 //
@@ -10,17 +10,17 @@
 #include <stdexcept>
 
 #include "planes.h"
-#include "several.h"
+#include "multilevel.h"
 
 #if defined(__x86_64__)
 
 #include <immintrin.h>
 
-#define WALK                                                                                  \
+#define AVX512_ROWS                                                                                  \
     __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,bmi,bmi2," \
                           "popcnt")))
 
-namespace walk {
+namespace event_rows {
 
 constexpr int64_t CHUNK = 16;  // time steps in turn; of spikes of several bits, planes
 constexpr int64_t TURN = 4;    // rows of weights added between two looks at the list's end
@@ -40,7 +40,7 @@ INLINE int64_t rows_of(const Source& s) {
 }
 
 // The transpose of 32 words of 32 bits.
-WALK static inline void transpose(const uint32_t* from, uint32_t* to) {
+AVX512_ROWS static inline void transpose(const uint32_t* from, uint32_t* to) {
     alignas(64) uint8_t index[64];  // of bytes 0 of all words, then bytes 1
     for (int i = 0; i < 64; ++i) index[i] = uint8_t(i % 32 * 4 + i / 32);
     const __m512i low = _mm512_loadu_si512(from), high = _mm512_loadu_si512(from + 16);
@@ -59,7 +59,7 @@ WALK static inline void transpose(const uint32_t* from, uint32_t* to) {
 
 // Spikes of one image and chunk of a source, over channels: bits [positions, CHUNK, units]. start,
 // steps: planes of spikes of several bits are steps of their own.
-WALK static void turn_source(const Source& s, const Population& p, int64_t image, int64_t start,
+AVX512_ROWS static void turn_source(const Source& s, const Population& p, int64_t image, int64_t start,
                              int64_t steps, uint32_t* bits) {
     const int64_t positions = s.height * s.width, wide = units(s.channels);
     for (int64_t b = 0; b < blocks(positions); ++b) {
@@ -97,10 +97,10 @@ struct Desk {
     Desk(const Population& p, const Source* sources, int64_t number, int64_t rows)
         : list(new uint16_t[BLOCK * CHUNK * (rows + TURN) + 64]),
           ends(BLOCK * CHUNK + 1),
-          fired(CHUNK * several::own_planes(p) * units(p.channels) * 32),
+          fired(CHUNK * multilevel::own_planes(p) * units(p.channels) * 32),
           looks(rows / 32),
           potential(p.height * p.width * p.channels),
-          emitted(p.takes_back ? potential.size() : 0) {
+          emitted(p.is_signed ? potential.size() : 0) {
         for (int64_t i = 0; i < number; ++i) {
             const Source& s = sources[i];
             bits.emplace_back(s.height * s.width * CHUNK * units(s.channels));
@@ -132,7 +132,7 @@ inline int64_t look(const Population& p, const Source* sources, int64_t number, 
 }
 
 // Lists, for the positions of a block and the steps of a chunk, the rows of weights to add.
-WALK static void list_rows(const Population& p, const Source* sources, int64_t number,
+AVX512_ROWS static void list_rows(const Population& p, const Source* sources, int64_t number,
                            int64_t block, int64_t count, int64_t steps, int64_t zero, Desk& desk) {
     const __m512i lanes = _mm512_set_epi16(31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17,
                                            16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
@@ -159,8 +159,8 @@ WALK static void list_rows(const Population& p, const Source* sources, int64_t n
 
 // One position's neurons of VECTORS * 32 channels from `o` on, which lie `at_first` in the desk's
 // potentials, for all steps of a chunk.
-template <int VECTORS, bool WIDE, bool SEVERAL>
-WALK static void run_place(const Population& p, const Source* sources, int64_t number,
+template <int VECTORS, bool WIDE, bool MULTILEVEL>
+AVX512_ROWS static void run_place(const Population& p, const Source* sources, int64_t number,
                            const void* weights, int64_t at_first, int64_t place, int64_t lane,
                            int64_t steps, int64_t o, int64_t rows, Desk& desk) {
     constexpr int HALVES = 2 * VECTORS;                 // vectors of potentials, and of wide sums
@@ -170,7 +170,7 @@ WALK static void run_place(const Population& p, const Source* sources, int64_t n
     const char* table = (const char*)weights + o * (rows + 1) * (WIDE ? 4 : 2);
     const __m512i zero = _mm512_setzero_si512();
     const __m512i kept = _mm512_set1_epi32(p.reset_to_zero ? 0 : -1);
-    const int64_t planes = SEVERAL ? p.planes : 1, own = SEVERAL ? several::own_planes(p) : 1;
+    const int64_t planes = MULTILEVEL ? p.planes : 1, own = MULTILEVEL ? multilevel::own_planes(p) : 1;
     int32_t* const v = desk.potential.data() + at_first;
     int32_t* const emitted = desk.emitted.data() + at_first;
     __m512i potential[HALVES], bias[HALVES], threshold[HALVES];
@@ -206,8 +206,8 @@ WALK static void run_place(const Population& p, const Source* sources, int64_t n
                     whole = _mm512_cvtepi16_epi32(i % 2 ? _mm512_extracti64x4_epi64(both, 1)
                                                         : _mm512_castsi512_si256(both));
                 }
-                if constexpr (SEVERAL)
-                    whole = _mm512_mullo_epi32(whole, _mm512_set1_epi32(several::weight(p, plane)));
+                if constexpr (MULTILEVEL)
+                    whole = _mm512_mullo_epi32(whole, _mm512_set1_epi32(multilevel::weight(p, plane)));
                 potential[i] = _mm512_add_epi32(potential[i], whole);
             }
         }
@@ -220,20 +220,20 @@ WALK static void run_place(const Population& p, const Source* sources, int64_t n
                 const __m512i gain = _mm512_loadu_si512(sources[k].weights + o + 16 * i);
                 for (int64_t plane = 0; plane < planes; ++plane) {
                     __m512i each = gain;
-                    if constexpr (SEVERAL)
-                        each = _mm512_mullo_epi32(gain, _mm512_set1_epi32(several::weight(p, plane)));
+                    if constexpr (MULTILEVEL)
+                        each = _mm512_mullo_epi32(gain, _mm512_set1_epi32(multilevel::weight(p, plane)));
                     potential[i] = _mm512_mask_add_epi32(
                         potential[i], bits[plane * wide] >> (16 * (i % 2)), potential[i], each);
                 }
             }
         }
-        if constexpr (SEVERAL) {
+        if constexpr (MULTILEVEL) {
             for (int i = 0; i < HALVES; ++i) {
-                const several::Sixteen neurons = several::sixteen(p, threshold[i]);
+                const multilevel::Sixteen neurons = multilevel::sixteen(p, threshold[i]);
                 __m512i so_far = zero;
-                if (p.takes_back) so_far = _mm512_loadu_si512(emitted + 16 * i);
-                const __m512i spikes = several::fire(p, neurons, potential[i], so_far);
-                if (p.takes_back) _mm512_storeu_si512(emitted + 16 * i, so_far);
+                if (p.is_signed) so_far = _mm512_loadu_si512(emitted + 16 * i);
+                const __m512i spikes = multilevel::fire(p, neurons, potential[i], so_far);
+                if (p.is_signed) _mm512_storeu_si512(emitted + 16 * i, so_far);
                 for (int64_t plane = 0; plane < own; ++plane) {
                     uint32_t& to = desk.fired[((t * own + plane) * wide + (o + 16 * i) / 32) * 32 + lane];
                     const uint32_t bits =
@@ -258,15 +258,15 @@ WALK static void run_place(const Population& p, const Source* sources, int64_t n
 }
 
 // All of one image.
-template <bool WIDE, bool SEVERAL>
-WALK static void run_image(const Population& p, const Source* sources, int64_t number, int64_t rows,
+template <bool WIDE, bool MULTILEVEL>
+AVX512_ROWS static void run_image(const Population& p, const Source* sources, int64_t number, int64_t rows,
                            const void* weights, int64_t image, int64_t first, int64_t past,
                            Desk& desk) {
     const int64_t positions = p.height * p.width, length = blocks(positions);
     const int64_t wide = units(p.channels);
     const int64_t neurons = positions * p.channels, begin = first * BLOCK * p.channels;
     const int64_t end = past * BLOCK < positions ? past * BLOCK * p.channels : neurons;
-    const int64_t planes = SEVERAL ? p.planes : 1, own = SEVERAL ? several::own_planes(p) : 1;
+    const int64_t planes = MULTILEVEL ? p.planes : 1, own = MULTILEVEL ? multilevel::own_planes(p) : 1;
     take_potentials(p, image, neurons, begin, end, desk.potential.data());
     take_emitted(p, image, neurons, begin, end, desk.emitted.data());
     int64_t count = 0;
@@ -282,7 +282,7 @@ WALK static void run_image(const Population& p, const Source* sources, int64_t n
             for (int64_t o = 0; o < p.channels;) {
                 const int64_t group = group_at(p, o);
                 for (int64_t i = 0; i < lanes; ++i)
-                    (group == GROUP ? run_place<2, WIDE, SEVERAL> : run_place<1, WIDE, SEVERAL>)(
+                    (group == GROUP ? run_place<2, WIDE, MULTILEVEL> : run_place<1, WIDE, MULTILEVEL>)(
                         p, sources, number, weights, ((b - first) * BLOCK + i) * p.channels + o,
                         b * BLOCK + i, i, steps, o, rows, desk);
                 o += group;
@@ -292,8 +292,8 @@ WALK static void run_image(const Population& p, const Source* sources, int64_t n
                 for (int64_t unit = 0; unit < wide; ++unit, words += 32)
                     transpose(desk.fired.data() + (t * wide + unit) * 32, words);
             words -= steps * own * p.channels;
-            if constexpr (SEVERAL) {
-                several::count(p, image, words, steps);
+            if constexpr (MULTILEVEL) {
+                multilevel::count(p, image, words, steps);
                 continue;
             }
             for (int64_t i = 0; i < steps * p.channels; ++i) count += _mm_popcnt_u32(words[i]);
@@ -334,12 +334,12 @@ void fill_rows(const Population& p, const Source* sources, int64_t number, Numbe
 }
 
 void run(const Population& p, const Source* sources, int64_t number, int64_t threads) {
-    if (p.constant || p.current || p.peaks) throw std::logic_error("the walk knows none of them");
+    if (p.constant || p.current || p.peaks) throw std::logic_error("event rows know none of them");
     int64_t rows = 0;
     for (int64_t i = 0; i < number; ++i) rows += rows_of(sources[i]);
     const int64_t length = blocks(p.height * p.width), bands = bands_of(p.images, length, threads);
     const auto desk_for = [&] { return std::make_unique<Desk>(p, sources, number, rows); };
-    const auto runner = several::needed(p) ? (p.wide ? run_image<true, true> : run_image<false, true>)
+    const auto runner = multilevel::needed(p) ? (p.wide ? run_image<true, true> : run_image<false, true>)
                                            : (p.wide ? run_image<true, false> : run_image<false, false>);
     share(threads, p.images * bands, desk_for, [&](int64_t task, std::unique_ptr<Desk>& own) {
         Desk& desk = *own;
@@ -350,6 +350,6 @@ void run(const Population& p, const Source* sources, int64_t number, int64_t thr
     });
 }
 
-}  // namespace walk
+}  // namespace event_rows
 
 #endif

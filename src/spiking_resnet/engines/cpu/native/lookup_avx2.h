@@ -1,4 +1,4 @@
-// The kernel for AVX2: as lookup.h it multiplies nothing and looks for no spike; sums of weights are
+// The lookup kernel for AVX2: as the one for AVX-512 it multiplies nothing and looks for no spike; sums of weights are
 // looked up, 16 positions at a time.
 //
 // Three channels' spikes at one position are a number below 8, and what they add to a neuron's
@@ -6,7 +6,7 @@
 // and one instruction (vpshufb) looks up 16 positions in it: 48 synapses of work, whatever fires. Two
 // tables are read at once, for four time steps, whose sums stay in registers: those of two neurons'
 // channels, or where 16 bits do not hold a step's total ("wide") of one channel: the sums modulo 2^16,
-// and quotients by 2^s, from which `advance` has the exact sum. (lookup.h needs 8 bits for these; here
+// and quotients by 2^s, from which `advance` has the exact sum. (AVX-512 takes 8 bits for these; here
 // they have 16, so keys need not be divided.)
 //
 // An index of a table is two bytes, those of its entry: number n is (2n, 2n + 1).
@@ -14,9 +14,9 @@
 #pragma once
 
 #include "planes.h"
-#include "several.h"
+#include "multilevel.h"
 
-namespace triples {
+namespace lookup_avx2 {
 
 constexpr int64_t CHUNK = 4;    // time steps summed up at once
 constexpr int64_t LANES = 16;   // positions looked up at once
@@ -91,7 +91,7 @@ Header divided(const Population& p, const Source* sources, int64_t number) {
 
 // Whether this kernel takes a population: spikes 0 and 1, no groups, and sums within bounds.
 bool fits(const Population& p, const Source* sources, int64_t number) {
-    if (several::needed(p)) return false;
+    if (multilevel::needed(p)) return false;
     for (int64_t i = 0; i < number; ++i)
         if (!sources[i].identity && sources[i].groups > 1) return false;
     return divided(p, sources, number).fits;
@@ -121,7 +121,7 @@ void fill_tables(const Population& p, const Source* sources, int64_t number, cha
         });
 }
 
-}  // namespace triples
+}  // namespace lookup_avx2
 
 #if defined(__x86_64__)
 
@@ -130,7 +130,7 @@ void fill_tables(const Population& p, const Source* sources, int64_t number, cha
 #define AVX2 __attribute__((target("avx2,bmi,bmi2,popcnt")))
 #define AVX2_INLINE static inline __attribute__((always_inline)) AVX2
 
-namespace triples {
+namespace lookup_avx2 {
 
 // A stretch of a plane of indices that some lanes of a vector of outputs see: lane i sees the index
 // `step` * i further than `offset`.
@@ -501,6 +501,6 @@ void run(const Population& p, const Source* sources, int64_t number, int64_t thr
     });
 }
 
-}  // namespace triples
+}  // namespace lookup_avx2
 
 #endif

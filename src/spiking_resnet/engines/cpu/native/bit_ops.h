@@ -4,7 +4,7 @@
 
 #include "planes.h"
 
-namespace moves {
+namespace bit_ops {
 
 // How many of everything: spikes [images, steps, channels, positions] in words [images, blocks, steps,
 // channels].
@@ -162,4 +162,4 @@ void pool(const uint32_t* words, const Pool& p, int64_t threads, int32_t* counts
     });
 }
 
-}  // namespace moves
+}  // namespace bit_ops

@@ -1,0 +1,156 @@
+// What the threads of the lookup kernel for AVX-512 work by, and what each of them works with.
+
+#pragma once
+
+#include "lookup_views.h"
+
+#if defined(__x86_64__)
+
+namespace lookup {
+
+// Memory that begins at a multiple of 64 bytes.
+struct Aligned {
+    std::unique_ptr<char[]> memory;
+    int64_t size = 0;
+    void reserve(int64_t bytes) {
+        if (bytes <= size) return;
+        memory.reset(new char[bytes + 64]);
+        size = bytes;
+    }
+    char* data() const { return (char*)((uintptr_t(memory.get()) + 63) & ~uintptr_t{63}); }
+};
+
+// Some keys of a part, one after the other. A part's slices end with one of no keys.
+struct Slice {
+    const uint16_t* panel;  // [keys, CHUNK, 32]
+    int64_t keys;
+};
+
+// Where a slice is found: keys from `first` on of a row of a source.
+struct Cut {
+    int64_t view, row, first, keys;
+};
+
+// The slices of every part. keys: of all sources.
+std::vector<Cut> cuts_of(const std::vector<const View*>& views, int64_t keys, int64_t parts) {
+    std::vector<Cut> found;
+    for (int64_t part = 0; part < parts; ++part) {
+        const int64_t begin = part_of(keys, part, parts), past = part_of(keys, part + 1, parts);
+        int64_t before = 0;
+        for (int64_t view = 0; view < int64_t(views.size()); ++view)
+            for (int64_t row = 0; row < views[view]->keys.rows; ++row) {
+                const int64_t each = views[view]->keys.each;
+                const int64_t from = std::max<int64_t>(begin - before, 0);
+                const int64_t to = std::min(past - before, each);
+                if (from < to) found.push_back({view, row, from, to - from});
+                before += each;
+            }
+        found.push_back({0, 0, 0, 0});
+    }
+    return found;
+}
+
+// How many time steps are computed in turn, and in how many chunks: as many as fill them.
+struct Turn {
+    int64_t steps = CHUNK, chunks = 1;
+    explicit Turn(const Population& p) {
+        if (p.planes == 1) return;
+        while (steps % 2 == 0 && p.planes * (steps / 2) % CHUNK == 0) steps /= 2;
+        steps = std::min(steps, p.steps);
+        chunks = (steps * p.planes + CHUNK - 1) / CHUNK;
+    }
+};
+
+// What all threads work by.
+struct Job {
+    const Population* p;
+    std::vector<const View*> views;
+    std::vector<const Source*> sources, identities;  // sources: of the views
+    Units units;
+    Turn turn;
+    Header header;
+    int64_t keys, length;    // length: blocks of an image
+    std::vector<Cut> cuts;
+    std::vector<int16_t> low, high;  // [channels]: what sums start from: the biases; 0 where several
+                                     // planes would add them
+
+    Job(const Population& given, const Source* given_sources, int64_t number)
+        : p(&given),
+          units(given, given_sources, number),
+          turn(given),
+          keys(keys_of(given_sources, number)),
+          length(blocks(given.height * given.width)),
+          low(units.number * units.channels),
+          high(low.size()) {
+        std::memcpy(&header, given.tables, sizeof header);
+        for (int64_t i = 0; i < number; ++i) {
+            if (given_sources[i].identity) {
+                identities.push_back(given_sources + i);
+                continue;
+            }
+            views.push_back(&view_of(given_sources[i], given, views.size()));
+            sources.push_back(given_sources + i);
+        }
+        cuts = cuts_of(views, keys, header.parts);
+        for (int64_t o = 0; given.planes == 1 && o < given.channels; ++o) {
+            low[o] = int16_t(uint16_t(given.bias[o]));
+            high[o] = int16_t((rounded(given.bias[o], int(header.shift)) & 255) * 257);
+        }
+    }
+
+    // How many units are summed up before their neurons are advanced.
+    int64_t units_at_once() const {
+        if (header.parts == 1 && turn.chunks == 1) return 4 / units.channels;
+        return p->wide ? std::max<int64_t>(UNITS / header.parts, 2) : UNITS;
+    }
+
+    // From one part's sums to the next one's (wide), and from one chunk's to the next one's; bytes.
+    int64_t part_stride() const { return units_at_once() * units.sums; }
+    int64_t chunk_stride() const { return (p->wide ? header.parts : 1) * part_stride(); }
+};
+
+// What a thread works with. Its memory stays with the thread: fresh memory takes long to write to.
+struct Desk {
+    std::vector<uint16_t*> numbers;  // by source: [chunks, CHUNK, channel groups, pitch]
+    std::vector<uint16_t*> panels;   // by source: [chunks, slots, keys of a row, CHUNK, 32]: what a
+                                     // block of outputs sees
+    std::vector<std::vector<int64_t>> held;  // by source [slots]: which stretch is there
+    std::vector<Slice> slices;       // [chunks] of the job's cuts
+    char* sums;                      // [chunks, wide: parts, units at once] of units' sums
+    int32_t* potential;              // [blocks, channels, 32], of this thread's blocks
+    int32_t* emitted;                // the same, where spikes are taken back
+
+    explicit Desk(const Job& job) : slices(job.turn.chunks * job.cuts.size()) {
+        static thread_local Aligned memory;
+        for (const bool counting : {true, false}) {
+            int64_t taken = 0;
+            const auto take = [&](int64_t bytes) {
+                const int64_t at = taken;
+                taken += (bytes + 63) & ~int64_t{63};
+                return counting ? nullptr : memory.data() + at;
+            };
+            divide(job, take);
+            if (counting) memory.reserve(taken);
+        }
+        for (const View* view : job.views) held.emplace_back(view->slots);
+    }
+
+private:
+    template <typename Take>
+    void divide(const Job& job, const Take& take) {
+        numbers.clear(), panels.clear();
+        for (const View* view : job.views) {
+            const int64_t planes = job.turn.chunks * CHUNK * view->groups * view->source.groups;
+            numbers.push_back((uint16_t*)take(planes * view->pitch * sizeof(uint16_t)));
+            panels.push_back((uint16_t*)take(job.turn.chunks * view->panel() * sizeof(uint16_t)));
+        }
+        sums = take(job.turn.chunks * job.chunk_stride());
+        const int64_t neurons = job.length * job.p->channels * BLOCK;
+        potential = (int32_t*)take(neurons * sizeof(int32_t));
+        emitted = (int32_t*)take(job.p->is_signed ? neurons * sizeof(int32_t) : 0);
+    }
+};
+
+}  // namespace lookup
+
+#endif

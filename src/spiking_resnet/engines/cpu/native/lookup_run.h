@@ -1,0 +1,173 @@
+// The lookup kernel for AVX-512: a window of time, block by block.
+
+#pragma once
+
+#include "lookup_advance.h"
+#include "lookup_sums.h"
+
+#if defined(__x86_64__)
+
+namespace lookup {
+
+// The slot of a panel that holds what a block sees through one row of a source's kernel.
+INLINE int64_t slot_of(const View& view, int64_t row, int64_t stretch) {
+    return view.advance ? stretch % view.slots : row;
+}
+
+// Fills a source's panel with what a block sees of a group of its channels, as far as it does not
+// hold that already.
+template <bool WIDE>
+AVX512 static void fill_panels(const Place& at, size_t source, int64_t group, Desk& desk) {
+    const View& view = *at.job->views[source];
+    for (int64_t row = 0; row < view.keys.rows; ++row) {
+        const int64_t stretch = at.block * view.advance + row * view.descent;
+        const int64_t slot = slot_of(view, row, stretch);
+        if (view.advance && desk.held[source][slot] == stretch) continue;
+        desk.held[source][slot] = stretch;
+        const int64_t planes = CHUNK * view.groups * view.source.groups * view.pitch;
+        for (int64_t chunk = 0; chunk < at.job->turn.chunks; ++chunk)
+            fill_panel<WIDE>(view, desk.numbers[source] + chunk * planes, group, row, at.block,
+                             at.job->length,
+                             desk.panels[source] + chunk * view.panel() +
+                                 slot * view.keys.each * CHUNK * BLOCK);
+    }
+}
+
+// Finds the slices of all parts in the panels.
+AVX512 static void find_slices(const Place& at, Desk& desk) {
+    const size_t number = at.job->cuts.size();
+    for (size_t i = 0; i < desk.slices.size(); ++i) {
+        const Cut& cut = at.job->cuts[i % number];
+        desk.slices[i] = {nullptr, cut.keys};
+        if (!cut.keys) continue;
+        const View& view = *at.job->views[cut.view];
+        const int64_t stretch = at.block * view.advance + cut.row * view.descent;
+        const int64_t key = slot_of(view, cut.row, stretch) * view.keys.each + cut.first;
+        desk.slices[i].panel =
+            desk.panels[cut.view] + i / number * view.panel() + key * CHUNK * BLOCK;
+    }
+}
+
+// Sums up what the keys of every part bring to the units `begin` … `past` - 1 in a chunk.
+template <bool WIDE>
+AVX512 static void sum_units(const Job& job, int64_t begin, int64_t past, int64_t chunk, Desk& desk) {
+    static const int16_t nothing[2] = {0, 0};
+    const char* tables = (const char*)job.p->tables + sizeof(Header);
+    const int64_t stride = job.part_stride();
+    const Slice* slice = desk.slices.data() + chunk * job.cuts.size();
+    char* const all = desk.sums + chunk * job.chunk_stride();
+    for (int64_t part = 0; part < job.header.parts; ++part) {
+        const int64_t keys = part_of(job.keys, part + 1, job.header.parts) -
+                             part_of(job.keys, part, job.header.parts);
+        for (int64_t unit = begin; unit < past; ++unit) {
+            const char* table = tables + unit * keys * job.units.table;
+            char* sums = all + (unit - begin) * job.units.sums + (WIDE ? part * stride : 0);
+            const int16_t* low = job.low.data() + unit * job.units.channels;
+            const int16_t* high = job.high.data() + unit * job.units.channels;
+            if (part) low = WIDE ? nothing : nullptr, high = nothing;
+            if (job.units.channels == 1)
+                sum_single<WIDE>(slice, table, low, high, sums);
+            else if (WIDE)
+                sum_wide(slice, table, low, high, sums);
+            else
+                sum_pair(slice, table, low, sums);
+        }
+        tables += job.units.number * keys * job.units.table;
+        while (slice->keys) ++slice;
+        ++slice;
+    }
+}
+
+// One block: sums up what all sources bring to each unit, and advances its neurons.
+template <bool WIDE, auto ADVANCE>
+AVX512 static void run_block(const Place& at, Desk& desk) {
+    const Job& job = *at.job;
+    find_slices(at, desk);
+    for (int64_t begin = 0, past; begin < job.units.number; begin = past) {
+        past = std::min(begin + job.units_at_once(), job.units.number);
+        for (size_t i = 0; i < job.views.size(); ++i) {
+            const int64_t groups = job.views[i]->source.groups;
+            const int64_t outputs = groups == 1 ? job.units.number  // units of a group
+                                                : job.p->channels / groups / job.units.channels;
+            past = std::min(past, (begin / outputs + 1) * outputs);
+            if (begin % outputs == 0) fill_panels<WIDE>(at, i, begin / outputs, desk);
+        }
+        for (int64_t chunk = 0; chunk < job.turn.chunks; ++chunk)
+            sum_units<WIDE>(job, begin, past, chunk, desk);
+        ADVANCE(at, begin * job.units.channels,
+                std::min(past * job.units.channels, job.p->channels), desk.sums, job.part_stride());
+    }
+}
+
+// What runs a block of this job.
+template <bool WIDE>
+auto runner(const Job& job) {
+    const Population& p = *job.p;
+    if (multilevel::needed(p)) return run_block<WIDE, advance_all_multilevel<WIDE>>;
+    const bool plain = !p.constant && !p.current && !p.peaks && !p.reset_to_zero;
+    if (job.identities.empty())
+        return plain ? run_block<WIDE, advance_all<WIDE, false, true>>
+                     : run_block<WIDE, advance_all<WIDE, false, false>>;
+    return plain && job.identities.size() == 1 ? run_block<WIDE, advance_all<WIDE, true, true>>
+                                               : run_block<WIDE, advance_all<WIDE, true, false>>;
+}
+
+// The spikes in so many words.
+AVX512 static int64_t count_words(const uint32_t* words, int64_t number) {
+    int64_t count = 0, i = 0;
+    for (; i + 2 <= number; i += 2) {
+        uint64_t two;
+        std::memcpy(&two, words + i, sizeof two);
+        count += _mm_popcnt_u64(two);
+    }
+    return i < number ? count + _mm_popcnt_u32(words[i]) : count;
+}
+
+AVX512 static void count_multilevel(const Population& p, int64_t image, const uint32_t* words,
+                                 int64_t steps) {
+    multilevel::count(p, image, words, steps);
+}
+
+// The whole window. Threads share images, and bands of blocks where images are few.
+void run(const Population& p, const Source* sources, int64_t number, int64_t threads) {
+    const Job job(p, sources, number);
+    const auto run_one = p.wide ? runner<true>(job) : runner<false>(job);
+    const int64_t bands = bands_of(p.images, job.length, threads);
+    const int64_t row = p.channels * BLOCK, neurons = job.length * row;  // of a block, of an image
+    const auto desk_for = [&] { return std::make_unique<Desk>(job); };
+    share(threads, p.images * bands, desk_for, [&](int64_t task, std::unique_ptr<Desk>& own) {
+        Desk& desk = *own;
+        const int64_t image = task / bands, band = task % bands;
+        const int64_t begin = job.length * band / bands, past = job.length * (band + 1) / bands;
+        take_potentials(p, image, neurons, begin * row, past * row, desk.potential);
+        take_emitted(p, image, neurons, begin * row, past * row, desk.emitted);
+        Place at{&job, image, 0, 0, 0, nullptr, nullptr, 0};
+        for (; at.start < p.steps; at.start += at.steps) {
+            at.steps = std::min(p.steps - at.start, job.turn.steps);
+            for (size_t i = 0; i < job.views.size(); ++i) {
+                number_source(*job.views[i], *job.sources[i], p, image, at.start * p.planes,
+                              at.steps * p.planes, desk.numbers[i]);
+                std::fill(desk.held[i].begin(), desk.held[i].end(), -1);
+            }
+            for (at.block = begin; at.block < past; ++at.block) {
+                at.valid = valid_bits(p.height * p.width, at.block);
+                at.potential = desk.potential + (at.block - begin) * row;
+                at.emitted = desk.emitted + (at.block - begin) * row;
+                run_one(at, desk);
+            }
+        }
+        keep_potentials(p, image, neurons, begin * row, past * row, desk.potential);
+        keep_emitted(p, image, neurons, begin * row, past * row, desk.emitted);
+        const int64_t words = p.steps * multilevel::own_planes(p) * p.channels;
+        const uint32_t* spikes = p.spikes + (image * job.length + begin) * words;
+        if (multilevel::needed(p))
+            count_multilevel(p, image, spikes, (past - begin) * p.steps);
+        else
+            __atomic_fetch_add(p.counts + image, count_words(spikes, (past - begin) * words),
+                               __ATOMIC_RELAXED);
+    });
+}
+
+}  // namespace lookup
+
+#endif
