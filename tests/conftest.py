@@ -7,6 +7,7 @@ import torch
 from spiking_resnet.engines.cpu import memory
 
 memory.poisoned = True  # whoever reads memory that was given back finds nonsense
+torch.set_num_threads(1)  # also where a module's fixtures are made, before those of its tests
 
 
 @pytest.fixture(autouse=True)

@@ -6,13 +6,13 @@ from spiking_resnet import convert, simulate
 from spiking_resnet.conversion.methods import hu2021
 from spiking_resnet.conversion.passes.fire import Kind, fire
 from spiking_resnet.engines import plan
-from spiking_resnet.engines.cpu import engine as cpu
 from spiking_resnet.engines.cpu import library
 from spiking_resnet.engines.simulate import ENGINES, choose
 from spiking_resnet.graph import Add, Fire, MaxPool, ReLU, interpret
 from spiking_resnet.graph.exactness import exact_steps
 from zoo import NAMES, ann, images, in_float64, names_with, spike_trains, spiking
 
+cpu = ENGINES["cpu"]
 OPTIONS = {
     "default": {},
     "channel": {"per_channel": True, "readout": "membrane", "percentile": 90.0},
@@ -157,7 +157,7 @@ def test_engines_off_the_grid_agree_at_first(name, engine):
 def test_auto_takes_the_first_engine_that_fits():
     graph = spiking("identity")
     first = next(name for name, engine in ENGINES.items() if not engine.unsupported(graph))
-    assert choose(graph)[0] == first
+    assert choose(graph).name == first
     assert simulate(graph, images("identity", 1), 2).engine == first
 
 
@@ -198,7 +198,7 @@ def test_peaks_bound_the_potentials(engine_name):
     watched = tuple(node.name for node in graph.integrators)
     wanted = plan.Plan(images("three_blocks", 3), (30,), watch=watched)
     with torch.inference_mode():
-        result = ENGINES[engine_name].run(graph, wanted)
+        result = ENGINES[engine_name].prepare(graph).run(wanted)
         memory, largest = {}, dict.fromkeys(watched, 0.0)
         for time in range(30):
             for node, _ in interpret.walk(graph.nodes, wanted.images, memory, time):

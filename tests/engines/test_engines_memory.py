@@ -13,8 +13,9 @@ from torch import nn
 from spiking_resnet import convert, simulate
 from spiking_resnet.conversion.methods import hu2021
 from spiking_resnet.engines import plan
-from spiking_resnet.engines.cpu import engine, fuse, library, memory, population
+from spiking_resnet.engines.cpu import fuse, library, memory, population
 from spiking_resnet.engines.cpu.memory import Memory, pointer
+from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.graph import Fire, interpret
 from zoo import images, spiking
 
@@ -230,21 +231,15 @@ def test_a_bound_that_is_too_wide_gives_up_no_run(monkeypatch):
     """What potentials were is looked up when the bound of what they may be leaves the range."""
     graph, batch = spiking("three_blocks"), images("three_blocks", 2)
     expected = run(graph, batch, "interpreter", 200)
-    reach = max(
-        each.fused.reach for each in engine._prepared(graph, constants(graph)).populations.values()
-    )
+    reach = max(each.fused.reach for each in ENGINES["cpu"].prepare(graph).populations.values())
     monkeypatch.setattr(population, "MOST", 80 * reach)
     found = run(graph, batch, "auto", 200, window=8)
     assert found.engine == "cpu"
     assert_same(found, expected)
 
 
-def constants(graph):
-    return interpret.constant_values(graph, torch.zeros(1, *graph.input.shape))
-
-
 def test_weights_that_no_32_bits_hold_are_told():
-    with pytest.raises(engine.OutOfRange, match="'conv'"):
+    with pytest.raises(plan.OutOfRange, match="'conv'"):
         fuse._integers("conv", torch.tensor([1.0, -(2.0**22)]), 10)
     assert fuse._integers("conv", torch.tensor([2.0**20]), 10).tolist() == [2**30]
 

@@ -291,4 +291,4 @@ def test_the_kernel_is_chosen_by_what_fires(level, expected, monkeypatch):
 def test_a_missing_compiler_is_told_once(monkeypatch):
     monkeypatch.setattr(library, "library", lambda: None)
     with pytest.warns(UserWarning, match=r"C\+\+ compiler"):
-        assert choose(spiking("identity"))[0] == "layerwise"
+        assert choose(spiking("identity")).name == "layerwise"

@@ -10,53 +10,70 @@ import torch
 from torch import Tensor
 
 from spiking_resnet import neurons
+from spiking_resnet.engines.base import Engine, Prepared
 from spiking_resnet.engines.plan import Plan, Result, ends_of, peak, pool_window, windows
+from spiking_resnet.engines.schedule import Presented, Schedule
 from spiking_resnet.graph import Fire, Graph, Input, MaxPool, Node, Output, interpret
 
 CHUNK = 64  # images x steps in one convolution: enough to be efficient, few enough for the cache
 
-INTEGERS: tuple[type[Node], ...] = ()  # nodes whose sums are integers here
+
+class Layerwise(Engine):
+    """Every layer over a window of steps, by PyTorch's own kernels."""
+
+    name = "layerwise"
+
+    def unsupported(self, graph: Graph, device: torch.device | str = "cpu") -> list[str]:
+        """Nothing: it runs every graph everywhere."""
+        return []
+
+    def make(self, graph: Graph) -> Prepared:
+        """The graph, its schedule, and who reads a value last."""
+        return _Prepared(graph)
 
 
-def unsupported(graph: Graph, device: torch.device | str = "cpu") -> list[str]:
-    """Why this engine cannot run `graph` on `device`: it always can."""
-    return []
+class _Prepared(Prepared):
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.schedule = graph, Schedule(graph)
+        self.last = interpret.last_readers(self.schedule.nodes)
+        self.ends = ends_of(graph)
 
-
-def run(graph: Graph, plan: Plan) -> Result:
-    """The simulation that `plan` asks for; snapped, the interpreter's spikes bit for bit."""
-    images = plan.images.contiguous(memory_format=torch.channels_last)
-    given = interpret.constant_values(graph, images)
-    work = _Work(graph, plan, images, given)
-    length = min(plan.window or CHUNK, max(1, CHUNK // len(images)))
-    for start, stop in windows(plan.record, length, ends_of(graph)):
-        work.advance(start, stop)
-        if stop in plan.record:
-            state = interpret.State(stop, work.memory)
-            work.result.read(interpret.readout(graph, state))
-    return work.result
+    def run(self, plan: Plan) -> Result:
+        """The simulation that `plan` asks for; snapped, the interpreter's spikes bit for bit."""
+        work = _Work(self, plan)
+        length = min(plan.window or CHUNK, max(1, CHUNK // plan.batch))
+        for start, stop in windows(plan.times, length, self.ends, plan.begin):
+            work.advance(start, stop)
+            if stop in plan.times:
+                state = interpret.State(stop, work.memory)
+                work.result.read(interpret.readout(self.graph, state))
+        if plan.keep_state:
+            work.result.state = interpret.State(plan.times[-1], work.memory)
+        return work.result
 
 
 class _Work:
     """One simulation under way: what it carries from window to window."""
 
-    def __init__(self, graph: Graph, plan: Plan, images: Tensor, given: dict[str, Tensor]) -> None:
-        self.plan, self.images, self.given = plan, images, given
-        self.nodes = interpret.varying(graph, given)
-        self.last = interpret.last_readers(self.nodes)
-        self.once = graph.input.encoding == "once"
-        self.memory: dict[str, Tensor] = {}
-        self.result = Result.empty(graph, plan)
+    def __init__(self, prepared: _Prepared, plan: Plan) -> None:
+        self.plan, self.schedule, self.last = plan, prepared.schedule, prepared.last
+        images = plan.images
+        if not plan.frames:
+            images = images.contiguous(memory_format=torch.channels_last)
+        self.shown = Presented(self.schedule, plan, images)
+        self.memory = plan.memory()
+        self.own: set[str] = set()  # populations whose potentials are this run's to change in place
+        self.result = Result.empty(prepared.graph, plan)
 
     def advance(self, start: int, stop: int) -> None:
         """Runs every layer over the steps start … stop - 1."""
         values: dict[str, Tensor] = {}  # [window, N, ...]; [1, N, ...] where constant in time
-        for node in (interpret.at_step(node, self.once, start) for node in self.nodes):
-            if node.name in self.given:
-                value = self.given[node.name][None]
+        given = self.shown.given(start, stop)
+        for node in self.schedule.at(start):
+            if node.name in given:
+                value = given[node.name]
             elif isinstance(node, Input):
-                frames = [interpret.present(node, self.images, t) for t in range(start, stop)]
-                value = torch.stack(frames)
+                value = self.shown.presented(node, start, stop)
             else:
                 value = self._value(node, [values[name] for name in node.inputs], start, stop)
             values[node.name] = value
@@ -89,6 +106,10 @@ class _Work:
         neuron = node.neuron
         if node.name not in self.memory:
             self.memory[node.name] = neurons.start(neuron, current[0])
+        elif node.name not in self.own:  # a state's: the user keeps it as it is
+            before = self.memory[node.name]
+            self.memory[node.name] = torch.empty_like(current[0]).copy_(before)
+        self.own.add(node.name)
         potential = self.memory[node.name]
         spikes = torch.empty_like(potential[None].expand(steps, *potential.shape).flatten(0, 1))
         spikes = spikes.unflatten(0, (steps, -1))  # [window, N, ...], laid out as the current is

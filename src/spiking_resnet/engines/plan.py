@@ -19,10 +19,12 @@ class OutOfRange(Exception):
 class Plan:
     """One simulation.
 
-    images: [N, C, H, W]. record: the steps to read out at, ascending; the last ends the run.
-    trains: layers whose spike trains are kept. neurons: layers whose spikes are counted neuron by
-    neuron. watch: integrators whose largest |sum| must be
-    followed. window: how many time steps an engine may hold at once (None: as it likes).
+    images: [N, C, H, W], presented at every step; or frames [T, N, C, H, W], one for each of the
+    run's T steps. record: the steps to read out at, ascending, counted from the run's first; the
+    last ends the run. trains: layers whose spike trains are kept. neurons: layers whose spikes are
+    counted neuron by neuron. watch: integrators whose largest |sum| must be followed. window: how
+    many time steps an engine may hold at once (None: as it likes). state: what the run begins from
+    (None: before the first step). keep_state: whether the result has the state after the last step.
     """
 
     images: Tensor
@@ -31,6 +33,32 @@ class Plan:
     neurons: Collection[str] = ()
     watch: Collection[str] = ()
     window: int | None = None
+    state: interpret.State | None = None
+    keep_state: bool = False
+
+    @property
+    def frames(self) -> bool:
+        """Whether the images change from step to step."""
+        return self.images.ndim == 5
+
+    @property
+    def batch(self) -> int:
+        """N, the number of images simulated at once."""
+        return self.images.shape[-4]
+
+    @property
+    def begin(self) -> int:
+        """The time steps done before the run."""
+        return 0 if self.state is None else self.state.time
+
+    @property
+    def times(self) -> tuple[int, ...]:
+        """The time steps done, those before the run included, at every recorded step."""
+        return tuple(self.begin + step for step in self.record)
+
+    def memory(self) -> dict[str, Tensor]:
+        """What the run begins from, by the names of `interpret.State`; empty at the first step."""
+        return {} if self.state is None else dict(self.state.memory)
 
 
 @dataclass(eq=False)
@@ -40,7 +68,8 @@ class Result:
     logits: one [N, K] for each recorded step. counts: cumulative spikes [N] (int64) by layer, now,
     and in `recorded` at each recorded step. trains: pieces of bits, see `records.Trains`. neurons:
     cumulative spikes of single neurons [N, ...] (int64). peaks: by watched node. several: the
-    populations whose neurons may fire something else than 0 or 1 spike in a step.
+    populations whose neurons may fire something else than 0 or 1 spike in a step. state: after the
+    last step, if the plan keeps it.
     """
 
     counts: dict[str, Tensor]
@@ -50,18 +79,17 @@ class Result:
     recorded: dict[str, list[Tensor]] = field(default_factory=dict)
     peaks: dict[str, float] = field(default_factory=dict)
     several: frozenset[str] = frozenset()
+    state: interpret.State | None = None
 
     @classmethod
     def empty(cls, graph: Graph, plan: Plan) -> "Result":
         """A result before the first step."""
-        zero = torch.zeros(len(plan.images), dtype=torch.int64, device=plan.images.device)
+        zero = torch.zeros(plan.batch, dtype=torch.int64, device=plan.images.device)
         return cls(
             {node.name: zero for node in graph.of(Fire)},
             {name: [] for name in plan.trains},
             {
-                name: torch.zeros(
-                    (len(plan.images), *graph[name].shape), dtype=torch.int64, device="cpu"
-                )
+                name: torch.zeros((plan.batch, *graph[name].shape), dtype=torch.int64, device="cpu")
                 for name in plan.neurons
             },
             several=frozenset(node.name for node in graph.of(Fire) if not node.neuron.binary),
@@ -115,14 +143,15 @@ def peak(node: Node, memory: Tensor) -> float:
 
 
 def windows(
-    record: tuple[int, ...], length: int, ends: Collection[int] = ()
+    record: tuple[int, ...], length: int, ends: Collection[int] = (), begin: int = 0
 ) -> list[tuple[int, int]]:
     """Windows (first step, step after the last) of at most `length` that end at every record.
 
-    ends: further steps, of those before the last record, that a window ends at (`ends_of`).
+    ends: further steps, of those before the last record, that a window ends at (`ends_of`). begin:
+    the first step of all.
     """
-    found, start = [], 0
-    for stop in sorted({*record, *(end for end in ends if 0 < end < record[-1])}):
+    found, start = [], begin
+    for stop in sorted({*record, *(end for end in ends if begin < end < record[-1])}):
         while start < stop:
             end = min(start + length, stop)
             found.append((start, end))

@@ -3,15 +3,15 @@
 import time
 import warnings
 from collections.abc import Collection, Sequence
-from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from spiking_resnet import arguments
-from spiking_resnet.engines import interpreter, layerwise
-from spiking_resnet.engines.cpu import engine as cpu
-from spiking_resnet.engines.cpu import library
+from spiking_resnet.engines.base import Engine
+from spiking_resnet.engines.cpu.engine import NativeCpu
+from spiking_resnet.engines.interpreter import Interpreter
+from spiking_resnet.engines.layerwise import Layerwise
 from spiking_resnet.engines.plan import OutOfRange, Plan, Result
 from spiking_resnet.graph import Fire, Graph, MaxPool, Output
 from spiking_resnet.graph.exactness import MANTISSA, exact_steps
@@ -20,10 +20,13 @@ from spiking_resnet.records import UNRELIABLE, InputError, LayerCount, Run, Trai
 from spiking_resnet.surroundings import undisturbed
 
 LONG = 350  # time steps at which rates have settled (the paper's longest)
-ENGINES: dict[str, ModuleType] = {
-    "cpu": cpu,
-    "layerwise": layerwise,
-    "interpreter": interpreter,
+ENGINES: dict[str, Engine] = {  # the fastest first: "auto" takes the first that can
+    engine.name: engine
+    for engine in (
+        NativeCpu(),
+        Layerwise(),
+        Interpreter(),
+    )
 }
 
 
@@ -68,19 +71,19 @@ def simulate(
     with undisturbed():
         images = as_maps(as_images(images))
         record = _check(graph, images, steps, record, {*trains, *neurons}, window)
-        name, module = choose(graph, engine, images.device)
+        chosen = choose(graph, engine, images.device)
         watch = _to_watch(graph, images, record[-1])
         plan = Plan(images, record, tuple(trains), tuple(neurons), watch, window)
         begin = time.perf_counter()
         try:
-            result = module.run(graph.to(images.device), plan)
+            result = chosen.prepare(graph, images.device).run(plan)
         except OutOfRange as beyond:
             if engine != "auto":
-                raise InputError(_out_of_range(name, beyond)) from beyond
-            name, module = choose(graph, "layerwise", images.device)
-            result = module.run(graph.to(images.device), plan)
+                raise InputError(_out_of_range(chosen.name, beyond)) from beyond
+            chosen = choose(graph, engine, images.device, after=chosen.name)
+            result = chosen.prepare(graph, images.device).run(plan)
         seconds = time.perf_counter() - begin
-        return _run_of(graph, plan, result, name, seconds)
+        return _run_of(graph, plan, result, chosen.name, seconds)
 
 
 def _run_of(graph: Graph, plan: Plan, result: Result, engine: str, seconds: float) -> Run:
@@ -111,19 +114,25 @@ def usual(graph: Graph) -> int:
 
 
 def choose(
-    graph: Graph, engine: str = "auto", device: torch.device | str = "cpu"
-) -> tuple[str, ModuleType]:
-    """The name and module of the engine that will run `graph` there; InputError if none can."""
+    graph: Graph, engine: str = "auto", device: torch.device | str = "cpu", after: str = ""
+) -> Engine:
+    """The engine that will run `graph` there; InputError if none can.
+
+    after: of "auto", the engine that has been tried; those before it are passed over, too.
+    """
     if engine != "auto" and engine not in ENGINES:
         raise InputError(f"there is no engine {engine!r}: use auto or one of {', '.join(ENGINES)}")
+    known = list(ENGINES.values()) if engine == "auto" else [ENGINES[engine]]
+    if after:
+        known = known[list(ENGINES).index(after) + 1 :]
     reasons = []
-    if engine == "auto" and torch.device(device).type == "cpu" and library.library() is None:
-        warnings.warn(f"the fast CPU engine is missing: {library.INSTALL}", stacklevel=4)
-    for name in ENGINES if engine == "auto" else (engine,):
-        problems = ENGINES[name].unsupported(graph, torch.device(device))
+    for each in known:
+        if engine == "auto" and (missing := each.missing(device)):
+            warnings.warn(missing, stacklevel=4)
+        problems = each.unsupported(graph, device)
         if not problems:
-            return name, ENGINES[name]
-        reasons.append(f"{name}: {'; '.join(problems)}")
+            return each
+        reasons.append(f"{each.name}: {'; '.join(problems)}")
     raise InputError("no engine can run this network:\n  " + "\n  ".join(reasons))
 
 
@@ -188,7 +197,7 @@ def _inexact(graph: Graph, plan: Plan, result: Result, engine: str) -> str:
     if not beyond:
         return ""
     neurons = [node for node in beyond if not isinstance(node, Output)]
-    rounded = [node for node in neurons if not isinstance(node, ENGINES[engine].INTEGERS)]
+    rounded = [node for node in neurons if not isinstance(node, ENGINES[engine].integers)]
     node = max(rounded or neurons or beyond, key=lambda node: beyond[node])
     peak, steps = result.peaks[node.name], plan.record[-1]
     reached = (

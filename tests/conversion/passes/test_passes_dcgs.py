@@ -9,7 +9,7 @@ from spiking_resnet import convert, neurons, save, simulate
 from spiking_resnet.conversion.methods import dcgs
 from spiking_resnet.conversion.passes.differential import of_a_mean
 from spiking_resnet.conversion.presets import chosen
-from spiking_resnet.engines.cpu import engine
+from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.evaluation.conditions import facts
 from spiking_resnet.evaluation.rates import stands
 from spiking_resnet.graph import Fire, interpret
@@ -123,7 +123,7 @@ def test_its_facts_engines_and_files(tmp_path):
     graph = convert(network("identity"), images("identity", 12), dcgs(levels=4, steps=6))
     found = facts(graph)
     assert (found.levels, found.signed, found.waits, found.values) == (4, True, False, 8)
-    assert "differential" in " ".join(engine.unsupported(graph))
+    assert "differential" in " ".join(ENGINES["cpu"].unsupported(graph))
     with pytest.raises(InputError, match="no one height"):
         stands(graph)
     with pytest.raises(InputError, match="convert with more steps"):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from spiking_resnet import convert, neurons, simulate
 from spiking_resnet.conversion.methods import qcfs
 from spiking_resnet.conversion.presets import chosen
-from spiking_resnet.engines.cpu import engine as cpu
+from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.evaluation.compare import compare
 from spiking_resnet.evaluation.conditions import facts
 from spiking_resnet.evaluation.evaluate import usual_steps
@@ -97,7 +97,7 @@ def test_engines_agree_and_the_cpu_engine_refuses_by_name(kind, engine):
     for name in made.neurons:
         trains = simulate(made, frames, 11, engine="interpreter", trains=made.neurons).trains
         assert torch.equal(run.trains[name], trains[name])
-    assert any("gated after pre-steps" in reason for reason in cpu.unsupported(made))
+    assert any("gated after pre-steps" in reason for reason in ENGINES["cpu"].unsupported(made))
 
 
 @pytest.mark.parametrize("kind", ["srp", "cos"])

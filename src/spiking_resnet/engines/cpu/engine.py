@@ -5,92 +5,72 @@ one call of a compiled kernel (`native/`). What lies between populations without
 spike, is computed as in `layerwise`. The spikes are the interpreter's, bit for bit.
 """
 
-from collections.abc import Mapping
-from contextlib import nullcontext
-from threading import Lock
-from weakref import WeakKeyDictionary
-
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from spiking_resnet import neurons
+from spiking_resnet.engines.base import Engine, Prepared
 from spiking_resnet.engines.cpu import library
-from spiking_resnet.engines.cpu.bit_code import BINARY, MOST_LEVELS, codes, joined
-from spiking_resnet.engines.cpu.fuse import fuse
-from spiking_resnet.engines.cpu.library import Planes
-from spiking_resnet.engines.cpu.memory import Memory
-from spiking_resnet.engines.cpu.population import Population, State, Value, numbers_of
-from spiking_resnet.engines.plan import (
-    OutOfRange,
-    Plan,
-    Result,
-    ends_of,
-    peak,
-    pool_window,
-    windows,
-)
-from spiking_resnet.graph import (
-    AvgPool,
-    Concat,
-    Fire,
-    Flatten,
-    Graph,
-    Input,
-    MaxPool,
-    Node,
-    Output,
-    Pad,
-    Select,
-    Slice,
-    interpret,
-)
+from spiking_resnet.engines.cpu.bit_code import MOST_LEVELS
+from spiking_resnet.engines.cpu.simulation import Network
+from spiking_resnet.graph import Fire, Graph
 from spiking_resnet.graph.exactness import MANTISSA
-
-FEW = 2**13  # pixels (8 images of CIFAR) that are not worth waking torch's threads for
 
 MOST_BITS = 30  # of what a population receives in a step
 
-WINDOW = 64  # time steps of a layer held at once, and
-WINDOW_BYTES = 2**25  # of spikes of the widest layer, and
-NUMBER_BYTES = 2**28  # of the widest value that is no spikes (a signed residual stream)
-MOST_STEPS = 2**31 // MOST_LEVELS  # spikes of a neuron are counted in 32 bits
 
-INTEGERS: tuple[type[Node], ...] = (Fire,)  # nodes whose sums are integers here: they never round
+class NativeCpu(Engine):
+    """Compiled kernels, for networks of unit spikes on a grid."""
 
+    name = "cpu"
+    integers = (Fire,)
 
-def unsupported(graph: Graph, device: torch.device | str = "cpu") -> list[str]:
-    """Why this engine cannot run `graph` on `device`."""
-    reasons = [] if library.library() is not None else [library.INSTALL]
-    if torch.device(device).type != "cpu":
-        reasons.append(f"the images are on {device}, and it runs on the CPU")
-    for node in graph.of(Fire):
-        neuron = node.neuron
-        if not bool((neuron.amplitude == 1).all()):
-            reasons.append(f"{node.name!r} does not fire unit spikes: normalise the network first")
-            break
-        if isinstance(neuron, neurons.Differential):
-            reasons.append(f"{node.name!r} is differential: its spikes shrink from step to step")
-            break
-        if neuron.waits:
-            reasons.append(f"{node.name!r} waits for its whole input: `layerwise` runs it")
-            break
-        if isinstance(neuron, neurons.Gated):
-            reasons.append(f"{node.name!r} is gated after pre-steps: `layerwise` runs it")
-            break
-        if node.grid is None:
-            reasons.append(f"{node.name!r} is on no grid: convert with a grid (snap it)")
-            break
-        if not neuron.binary and (reason := _too_much(node, neuron)):
-            reasons.append(reason)
-            break
-        if reason := _too_large(node):
-            reasons.append(reason)
-            break
-        if neuron.threshold.dtype != torch.float32:
-            reasons.append(f"{node.name!r} computes in {neuron.threshold.dtype}, not in float32")
-            break
-    return reasons
+    def missing(self, device: torch.device | str = "cpu") -> str:
+        """How to compile the kernels, where there are none for a device that they are for."""
+        there = torch.device(device).type != "cpu" or library.library() is not None
+        return "" if there else f"the fast CPU engine is missing: {library.INSTALL}"
+
+    def make(self, graph: Graph) -> Prepared:
+        """Integer weights, tables and buffers; OutOfRange where 32 bits do not hold a weight."""
+        return Network(graph)
+
+    def unsupported(self, graph: Graph, device: torch.device | str = "cpu") -> list[str]:
+        """Why this engine cannot run `graph` on `device`."""
+        reasons = [] if library.library() is not None else [library.INSTALL]
+        if torch.device(device).type != "cpu":
+            reasons.append(f"the images are on {device}, and it runs on the CPU")
+        for node in graph.of(Fire):
+            neuron = node.neuron
+            if not bool((neuron.amplitude == 1).all()):
+                reasons.append(
+                    f"{node.name!r} does not fire unit spikes: normalise the network first"
+                )
+                break
+            if isinstance(neuron, neurons.Differential):
+                reasons.append(
+                    f"{node.name!r} is differential: its spikes shrink from step to step"
+                )
+                break
+            if neuron.waits:
+                reasons.append(f"{node.name!r} waits for its whole input: `layerwise` runs it")
+                break
+            if isinstance(neuron, neurons.Gated):
+                reasons.append(f"{node.name!r} is gated after pre-steps: `layerwise` runs it")
+                break
+            if node.grid is None:
+                reasons.append(f"{node.name!r} is on no grid: convert with a grid (snap it)")
+                break
+            if not neuron.binary and (reason := _too_much(node, neuron)):
+                reasons.append(reason)
+                break
+            if reason := _too_large(node):
+                reasons.append(reason)
+                break
+            if neuron.threshold.dtype != torch.float32:
+                reasons.append(
+                    f"{node.name!r} computes in {neuron.threshold.dtype}, not in float32"
+                )
+                break
+        return reasons
 
 
 def _too_large(node: Fire) -> str:
@@ -119,226 +99,3 @@ def _too_much(node: Fire, neuron: neurons.IntegrateAndFire) -> str:
             "or a coarser grid"
         )
     return ""
-
-
-def run(graph: Graph, plan: Plan) -> Result:
-    """The simulation that `plan` asks for. Raises OutOfRange where 32 bits do not hold it."""
-    if plan.record[-1] >= MOST_STEPS:
-        raise OutOfRange(f"the spikes of {plan.record[-1]} steps")
-    threads = torch.get_num_threads()
-    pixels = len(plan.images) * library.positions(graph.input.shape)
-    with library.alone() if pixels <= FEW else nullcontext():
-        return _run(graph, plan, threads)
-
-
-def _run(graph: Graph, plan: Plan, threads: int) -> Result:
-    work = _Work(graph, plan, threads)
-    longest = work.longest()
-    for start, stop in windows(plan.record, min(plan.window or WINDOW, longest), ends_of(graph)):
-        work.advance(start, stop)
-        if stop in plan.record:
-            state = interpret.State(stop, work.readable())
-            work.result.read(interpret.readout(graph, state))
-    return work.result
-
-
-class _Prepared:
-    """What is done once for all simulations of a graph, and kept as long as the graph is.
-
-    It depends on nothing but the graph, and serves simulations in several threads at once.
-    """
-
-    def __init__(self, graph: Graph, given: Mapping[str, Tensor]) -> None:
-        self.fused, done = fuse(graph, given)
-        nodes = interpret.varying(graph, given)
-        self.nodes = [node for node in nodes if node.name not in done]
-        self.last = {name: node.name for node in self.nodes for name in self._reads(node)}
-        self.codes = codes(graph)
-        self.populations = {
-            node.name: Population(node, self.fused[node.name]) for node in graph.of(Fire)
-        }
-        self.free = Memory()
-
-    def _reads(self, node: Node) -> tuple[str, ...]:
-        """The values a node is computed from here."""
-        if not isinstance(node, Fire):
-            return node.inputs
-        fused = self.fused[node.name]
-        return (*(synapses.spikes for synapses in fused.synapses), *fused.currents)
-
-
-_PREPARED: WeakKeyDictionary[Graph, _Prepared] = WeakKeyDictionary()
-_PREPARING = Lock()
-
-
-def _prepared(graph: Graph, given: Mapping[str, Tensor]) -> _Prepared:
-    with _PREPARING:
-        if graph not in _PREPARED:
-            _PREPARED[graph] = _Prepared(graph, given)
-        return _PREPARED[graph]
-
-
-class _Work:
-    """One simulation under way: what it carries from window to window."""
-
-    def __init__(self, graph: Graph, plan: Plan, threads: int) -> None:
-        self.graph, self.plan, self.images, self.threads = graph, plan, plan.images, threads
-        self.given = interpret.constant_values(graph, plan.images)
-        prepared = _prepared(graph, self.given)
-        self.nodes, self.last, self.codes = prepared.nodes, prepared.last, prepared.codes
-        self.populations = prepared.populations
-        self.states: dict[str, State] = {}
-        self.memory: dict[str, Tensor] = {}  # read-outs and sums, as in interpret.State
-        self.counts: dict[str, tuple[Tensor, Tensor]] = {}  # of cumulative max pools of spikes
-        self.free = prepared.free
-        self.last_window = False
-        self.result = Result.empty(graph, plan)
-
-    def longest(self) -> int:
-        """How many steps fit the memory that a window may take."""
-        images = len(self.images)
-        spikes, numbers = 1, 1  # bytes of a step of the widest
-        for node in self.nodes:
-            if node.name in self.populations:
-                words = library.blocks(library.positions(node.shape)) * node.shape[0]
-                planes = self.codes[node.name].planes
-                spikes = max(spikes, 4 * words * planes * images)
-            elif node.name not in self.given and node.name not in self.codes:
-                numbers = max(numbers, 8 * torch.Size(node.shape).numel() * images)
-        return max(1, min(WINDOW_BYTES // spikes, NUMBER_BYTES // numbers))
-
-    def readable(self) -> Mapping[str, Tensor]:
-        """The memory of the read-out, potentials included."""
-        read = self.graph.output.inputs[0]
-        if read not in self.populations:
-            return self.memory
-        return {**self.memory, read: self.populations[read].potentials(self.states[read])}
-
-    def advance(self, start: int, stop: int) -> None:
-        """Runs every layer over the steps start … stop - 1."""
-        steps = stop - start
-        self.last_window = stop == self.plan.record[-1]
-        values: dict[str, Value] = {}
-        for node in self.nodes:
-            if node.name in self.given:
-                values[node.name] = self.given[node.name][None]
-            elif isinstance(node, Input):
-                frames = [interpret.present(node, self.images, t) for t in range(start, stop)]
-                values[node.name] = torch.stack(frames)
-            elif isinstance(node, Fire):
-                values[node.name] = self._fire(node, values, steps)
-            elif isinstance(node, Output):
-                self._read_out(node, values[node.inputs[0]], steps, stop)
-            elif isinstance(node, MaxPool):
-                values[node.name] = self._pool(node, values[node.inputs[0]], steps)
-            else:
-                values[node.name] = self._other(node, [values[name] for name in node.inputs])
-            for name in [name for name in values if self.last.get(name) == node.name]:
-                value = values.pop(name)
-                if isinstance(value, Planes) and value.buffer is not None:
-                    self.free.give(value.buffer)
-
-    def _fire(self, node: Fire, values: Mapping[str, Value], steps: int) -> Planes:
-        """The spikes of a population over the window."""
-        population = self.populations[node.name]
-        watched = node.name in self.plan.watch
-        keep = not self.last_window or node.name in self.graph.output.inputs
-        with library.alone():
-            if node.name not in self.states:
-                self.states[node.name] = State(len(self.images), self.threads, self.free)
-            state = self.states[node.name]
-            spikes, counts, highest = population.run(state, values, steps, watched, keep)
-        self.result.add(node.name, counts)
-        if node.name in self.plan.trains:
-            self.result.keep(node.name, spikes.unpacked())
-        if node.name in self.plan.neurons:
-            spikes.count_into(self.result.neurons[node.name])
-        if watched:
-            spent = node.neuron.levels * float(node.neuron.threshold.max())
-            reserve = max(spent, node.step_bound)
-            self.result.note_peak(node.name, highest + reserve)
-        return spikes
-
-    def _read_out(self, node: Output, value: Value, steps: int, stop: int) -> None:
-        """Adds what the window brings to the read-out."""
-        if isinstance(value, Planes):
-            size = (len(self.images), *value.shape)
-            counts = torch.zeros(size, dtype=torch.int64, device="cpu")
-            value.count_into(counts)
-            total = counts.float()
-        else:
-            total = value.sum(0) if len(value) > 1 else value[0] * steps
-        interpret.sum_up(node, self.memory, total, stop)
-        if node.name in self.plan.watch:
-            self.result.note_peak(node.name, peak(node, self.memory[node.name]))
-
-    def _pool(self, node: MaxPool, value: Value, steps: int) -> Value:
-        """A max pool of the window."""
-        if isinstance(value, Planes) and node.rule == "cumulative" and value.code == BINARY:
-            if node.name not in self.counts:
-                shapes = (value.shape, node.shape)
-                ins, outs = (
-                    torch.zeros((len(self.images), *shape), dtype=torch.int32, device="cpu")
-                    for shape in shapes
-                )
-                self.counts[node.name] = ins, outs
-            found = library.pool(node, value, self.counts[node.name], self.free)
-            if node.name in self.plan.watch:
-                highest = float(self.counts[node.name][1].max())
-                self.result.note_peak(node.name, highest + node.step_bound)
-            return found
-        pooled, memory = pool_window(node, numbers_of(value), self.memory.get(node.name), steps)
-        if memory is not None:
-            self.memory[node.name] = memory
-            if node.name in self.plan.watch:  # sums between two windows: within one of them
-                reserve = steps * node.step_bound
-                self.result.note_peak(node.name, peak(node, memory) + reserve)
-        return self._as_spikes(node, pooled)
-
-    def _other(self, node: Node, inputs: list[Value]) -> Value:
-        """The value of a node that no kernel computes."""
-        planes = [value for value in inputs if isinstance(value, Planes)]
-        if len(planes) == len(inputs):
-            moved = _moved(node, planes, self.free)
-            if moved is not None:
-                return moved
-        if isinstance(node, AvgPool) and planes and _takes_all(node, planes[0]):
-            return planes[0].sums()[..., None, None] / node.divisor
-        numbers = [numbers_of(value) for value in inputs]
-        widest = max(len(value) for value in numbers)
-        flat = [value.expand(widest, *value.shape[1:]).flatten(0, 1) for value in numbers]
-        value = interpret.STATELESS[type(node)](node, *flat).unflatten(0, (widest, -1))
-        return self._as_spikes(node, value)
-
-    def _as_spikes(self, node: Node, value: Tensor) -> Value:
-        """A node's numbers [window, N, ...] as planes, if they are spikes."""
-        if node.name not in self.codes:
-            return value
-        return Planes.packed(value.to(torch.int8), self.codes[node.name], self.free)
-
-
-def _moved(node: Node, inputs: list[Planes], memory: Memory) -> Planes | None:
-    """Others' planes, moved to memory of their own, or None where bits must be moved within words.
-
-    What a node takes of its inputs' channels may be a view of their memory, which is used again.
-    """
-    code = joined(planes.code for planes in inputs)
-    words = [planes.coded(code).words for planes in inputs]
-    if isinstance(node, Concat):
-        taken = words
-    elif isinstance(node, Slice) and node.axis == 0:
-        taken = [words[0][..., node.start : node.stop : node.step]]
-    elif isinstance(node, Select) and node.axis == 0:
-        taken = [words[0][..., list(node.index)]]
-    elif isinstance(node, Pad) and not any(sum(pair) for pair in node.padding[1:]):
-        taken = [F.pad(words[0], node.padding[0])]
-    elif isinstance(node, Flatten) and library.positions(inputs[0].shape) == 1:
-        taken = words
-    else:
-        return None
-    return Planes.joined(taken, node.shape, code, memory)
-
-
-def _takes_all(node: AvgPool, spikes: Planes) -> bool:
-    """Whether the pool has one window, of the whole map."""
-    return node.kernel == spikes.shape[1:] and node.padding == (0, 0)

@@ -3,7 +3,7 @@
 Weights, biases and thresholds become integers here: multiples of the population's grid 2^-k.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -69,10 +69,10 @@ class Fused:
     reach: int
 
 
-def fuse(graph: Graph, fixed: Mapping[str, Tensor]) -> tuple[dict[str, Fused], set[str]]:
+def fuse(graph: Graph, fixed: Collection[str]) -> tuple[dict[str, Fused], set[str]]:
     """For every population what its kernel call computes, and the nodes thereby done.
 
-    fixed: the values known beforehand (constant currents). Raises OutOfRange.
+    fixed: names of the values known beforehand (constant currents). Raises OutOfRange.
     """
     spikes, found, done = codes(graph), dict[str, Fused](), set[str]()
     for node in graph.of(Fire):
