@@ -11,7 +11,8 @@ import spiking_resnet
 
 ROOT = Path(spiking_resnet.__file__).parent
 FLOORS = [
-    ("environment", "files", "labels", "moved", "neurons", "printable", "surroundings"),
+    ("environment", "files", "labels", "moved", "printable", "rules", "surroundings"),
+    ("neurons",),
     ("graph",),
     ("records",),
     ("arguments", "images"),

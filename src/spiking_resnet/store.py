@@ -26,7 +26,7 @@ from spiking_resnet.graph.checks import check_node
 from spiking_resnet.graph.claims import claimed
 from spiking_resnet.graph.notes import unwritable
 from spiking_resnet.graph.plain import arrays, build, describe
-from spiking_resnet.graph.rules import shown
+from spiking_resnet.rules import shown
 from spiking_resnet.surroundings import undisturbed
 
 VERSION = 5

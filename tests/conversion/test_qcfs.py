@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from spiking_resnet import convert, load, neurons, save, simulate
+from spiking_resnet import convert, load, save, simulate
 from spiking_resnet.ann.activation import QCFS, qcfs
 from spiking_resnet.capture.module import TraceError, trace
 from spiking_resnet.conversion.methods import calibrated, hu2021
@@ -37,13 +37,13 @@ def test_it_is_the_count_of_a_neuron_with_even_input(inputs, threshold, levels):
         initial_potential=torch.tensor(threshold / 2).double(),
         amplitude=torch.tensor(float(threshold)).double(),
     )
-    v, sent = neurons.start(neuron, z), torch.zeros_like(z)
+    state, sent = neuron.initial_state(z), torch.zeros_like(z)
     for _ in range(levels):
-        spikes, v = neurons.step(neuron, v, z)
+        spikes, state = neuron.step(state, z)
         sent += spikes
     expected = qcfs(z, neuron.threshold, levels)
     assert torch.allclose(sent / levels, expected, rtol=1e-12)
-    counts = neurons.even_count(neuron, z * levels, levels)
+    counts = neuron.even_count(z * levels, levels)
     assert torch.allclose(counts * threshold / levels, expected, rtol=1e-12)
 
 

@@ -14,8 +14,9 @@ import spiking_resnet as sr
 from spiking_resnet import store
 from spiking_resnet.graph import KINDS, Fire, GraphError, MaxPool
 from spiking_resnet.graph.exactness import exact_steps
-from spiking_resnet.graph.fields import _COMMON, NEURONS, NODES
+from spiking_resnet.graph.fields import _COMMON, NODES
 from spiking_resnet.graph.shapes import SHAPES
+from spiking_resnet.neurons import NEURONS
 from zoo import spiking
 
 
@@ -29,8 +30,9 @@ def test_there_is_a_rule_for_every_field_of_every_kind():
     assert set(KINDS.values()) == set(NODES) == set(SHAPES)
     for kind, rules in NODES.items():
         assert plain_fields(kind) == {*_COMMON, *rules}
-    for kind, rules in NEURONS.items():
-        assert plain_fields(kind) == set(rules)
+    for kind in NEURONS.values():
+        assert plain_fields(kind) == set(kind.RULES)
+        assert {field.name for field in fields(kind)} == {*kind.RULES, *kind.TENSORS}
 
 
 def changed(graph, kind, **values):

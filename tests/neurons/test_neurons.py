@@ -5,8 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spiking_resnet import neurons
-from spiking_resnet.neurons import IntegrateAndFire
+from spiking_resnet.neurons import IntegrateAndFire, State
 
 GRID = 256  # numbers are multiples of 1/256, so that float32 is exact
 
@@ -22,11 +21,11 @@ def population(threshold=1.0, initial=0.0, amplitude=1.0, reset="subtract"):
 
 def run(neuron, currents):
     """(spikes [T, ...], the last potential) for currents [T, N, C, ...]."""
-    potential, spikes = neurons.start(neuron, currents[0]), []
+    state, spikes = neuron.initial_state(currents[0]), []
     for current in currents:
-        fired, potential = neurons.step(neuron, potential, current)
+        fired, state = neuron.step(state, current)
         spikes.append(fired)
-    return torch.stack(spikes), potential
+    return torch.stack(spikes), state.potential
 
 
 @settings(deadline=None, max_examples=200)
@@ -45,12 +44,11 @@ def test_constant_input_has_a_closed_form(current, threshold, share, steps):
 
 def emitting(neuron, currents):
     """(whole spikes [T], potentials [T]) of one neuron for currents [T]."""
-    potential, emitted, fired, rest = neurons.start(neuron, currents[:1]), torch.zeros(1), [], []
+    state, fired, rest = neuron.initial_state(currents[:1]), [], []
     for current in currents:
-        spikes, potential = neurons.step(neuron, potential, current[None], emitted)
-        emitted = emitted + spikes
+        spikes, state = neuron.step(state, current[None])
         fired.append(spikes)
-        rest.append(potential)
+        rest.append(state.potential)
     return torch.cat(fired), torch.cat(rest)
 
 
@@ -88,7 +86,7 @@ def test_with_enough_levels_a_signed_neuron_has_always_fired_what_an_even_input_
     currents = torch.tensor(currents) / GRID
     spikes, _ = emitting(neuron, currents)
     for steps in range(1, len(currents) + 1):
-        expected = neurons.even_count(neuron, currents[:steps].sum()[None], steps)
+        expected = neuron.even_count(currents[:steps].sum()[None], steps)
         assert float(spikes[:steps].sum()) == expected.item()
 
 
@@ -102,7 +100,8 @@ def test_levels_are_thresholds_of_binary_weights(potential, bits, threshold):
         amplitude=torch.tensor(1.0),
         levels=2**bits - 1,
     )
-    spikes, rest = neurons.step(neuron, torch.tensor([potential / GRID]), torch.zeros(1))
+    state = State(torch.tensor([potential / GRID]))
+    spikes, (rest, _) = neuron.step(state, torch.zeros(1))
     expected, left = 0, potential
     for weight in (2**k for k in reversed(range(bits))):
         if left >= weight * threshold:
@@ -133,7 +132,7 @@ def test_the_even_count_is_that_of_a_constant_input(current, threshold, share, s
     neuron = population(threshold / GRID, int(share * threshold) / GRID, reset=reset)
     spikes, _ = run(neuron, torch.full((steps, 1, 1), current / GRID))
     total = torch.tensor([[steps * current / GRID]])
-    assert neurons.even_count(neuron, total, steps).item() == float(spikes.sum())
+    assert neuron.even_count(total, steps).item() == float(spikes.sum())
 
 
 @settings(deadline=None, max_examples=50)
@@ -191,7 +190,7 @@ def test_parameters_are_per_channel_not_per_column(axes):
 @pytest.mark.parametrize("shape", [(), (3,), (3, 4, 5)])
 def test_starts_at_the_initial_potential(shape):
     initial = torch.rand(shape)
-    start = neurons.start(population(initial=initial), torch.zeros(2, 3, 4, 5))
+    start = population(initial=initial).initial_state(torch.zeros(2, 3, 4, 5)).potential
     expected = initial.view(-1, 1, 1) if initial.ndim == 1 else initial
     assert torch.equal(start, expected.expand(2, 3, 4, 5))
 
@@ -199,12 +198,12 @@ def test_starts_at_the_initial_potential(shape):
 def test_a_step_changes_none_of_its_arguments():
     neuron, potential, current = population(), torch.rand(2, 3), torch.rand(2, 3)
     before = potential.clone(), current.clone()
-    neurons.step(neuron, potential, current)
+    neuron.step(State(potential), current)
     assert torch.equal(potential, before[0])
     assert torch.equal(current, before[1])
 
 
 def test_the_start_is_a_copy():
     neuron, current = population(initial=torch.zeros(2, 1, 1)), torch.zeros(1, 2, 1, 1)
-    neurons.start(neuron, current).add_(1)
+    neuron.initial_state(current).potential.add_(1)
     assert neuron.initial_potential.sum() == 0

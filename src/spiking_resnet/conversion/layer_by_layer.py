@@ -6,15 +6,14 @@ over all images and steps before the next one is looked at.
 """
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from spiking_resnet import neurons
 from spiking_resnet.graph import Conv2d, Fire, Graph, Input, Linear, MaxPool, Node, interpret
-from spiking_resnet.neurons import Differential, IntegrateAndFire
+from spiking_resnet.neurons import Neuron, per_channel
 from spiking_resnet.surroundings import undisturbed
 
 NUMBERS = 2**22  # values of one layer worked on at once, over its images and steps
@@ -83,9 +82,9 @@ class Pair:
 
     def keep(self, node: Fire, spikes: Iterable[Tensor]) -> None:
         """The node is settled; its spikes [T, n, ...], portion by portion, are what it hands on."""
-        sent = [_Sent.of(node.neuron, part) for part in spikes]
-        numbers = torch.cat([each.numbers for each in sent], 1)
-        self.spiking[node.name] = replace(sent[0], numbers=numbers)
+        neuron, kept = node.neuron, _smallest(node.neuron.largest_size)
+        sizes = torch.cat([neuron.sizes(part).to(kept) for part in spikes], 1)
+        self.spiking[node.name] = _Sent(sizes, neuron)
         self.nodes[node.name] = node
 
     def parts(self, *nodes: Node) -> Iterator[slice]:
@@ -154,61 +153,48 @@ class Pair:
             sums = received.expand(self.steps, *received.shape[1:]).cumsum(0)
             pooled = interpret.max_pool(node, sums.flatten(0, 1)).unflatten(0, (len(sums), -1))
             values.append(torch.cat([pooled[:1], pooled.diff(dim=0)]))
-        self.spiking[node.name] = _Sent(
-            torch.cat(values, 1), torch.ones((), dtype=torch.float32), None
-        )
+        self.spiking[node.name] = _Sent(torch.cat(values, 1), None)
         self.artificial[node.name] = torch.cat(
             [interpret.max_pool(relu, self.wanted(node, part)) for part in self.parts(node)]
         )
 
-    def run(self, neuron: IntegrateAndFire, current: Tensor, shift: Tensor) -> Tensor:
-        """The spikes [T, n, ...] of a population, of their heights, for a current [T or 1, n, ...]
-        and a further bias [C].
+    def run(self, neuron: Neuron, current: Tensor, shift: Tensor) -> Tensor:
+        """The spikes [T, n, ...] of a population for a current [T or 1, n, ...] and a further bias
+        [C].
         """
-        steps = self.steps
-        potential = neurons.start(neuron, current[0])
-        shift = neurons.per_channel(shift, potential)
-        spikes = torch.empty(steps, *potential.shape, dtype=torch.float32)
-        emitted: Tensor = torch.zeros((), dtype=torch.float32)
-        for t in range(steps):
-            now = current[t if len(current) > 1 else 0]
-            if t == 0 or not self.once:
-                now = now + shift
-            spikes[t], potential = neurons.step(neuron, potential, now, emitted, t)
-            if neuron.signed:
-                emitted = emitted + neurons.sent(neuron, spikes[t])
-        return spikes
+        if bool(shift.any()):
+            current = self._shifted(current, per_channel(shift, current[0]))
+        spikes, _ = neuron.run(neuron.initial_state(current[0]), current, self.steps)
+        return spikes.contiguous()
+
+    def _shifted(self, current: Tensor, shift: Tensor) -> Tensor:
+        """The current with a bias that enters at every step, or once."""
+        if not self.once:
+            return current + shift
+        current = current.expand(self.steps, *current.shape[1:]).clone()
+        current[0] += shift
+        return current
 
 
 @dataclass(frozen=True, eq=False)
 class _Sent:
-    """What a station handed on: numbers [T, N, ...] times amplitude ([] or [C]), times the height
-    of the step if there are heights [T].
+    """What a station handed on: sizes [T, N, ...] of a population's spikes, or, without neurons,
+    values.
     """
 
-    numbers: Tensor
-    amplitude: Tensor
-    heights: Tensor | None
-
-    @classmethod
-    def of(cls, neuron: IntegrateAndFire, spikes: Tensor) -> "_Sent":
-        """Of a population's spikes [T, n, ...], which are of their heights."""
-        heights = neuron.heights[: len(spikes)] if isinstance(neuron, Differential) else None
-        one = cls(torch.ones((), dtype=torch.int8), neuron.amplitude, heights)
-        unit = one._scale(spikes)
-        small = torch.int8 if neuron.levels < 2**7 else torch.int16
-        return cls(torch.round(spikes / unit).to(small), neuron.amplitude, heights)
+    sizes: Tensor
+    neuron: Neuron | None
 
     def values(self, part: slice) -> Tensor:
         """The values [T, n, ...] of some of the images."""
-        numbers = self.numbers[:, part].float()
-        return numbers * self._scale(numbers)
+        sizes = self.sizes[:, part].float()
+        return sizes if self.neuron is None else self.neuron.decode(sizes)
 
-    def _scale(self, like: Tensor) -> Tensor:
-        scale = neurons.per_channel(self.amplitude, like[0])
-        if self.heights is None:
-            return scale
-        return scale * self.heights.view(-1, *([1] * (like.ndim - 1)))
+
+def _smallest(largest: int) -> torch.dtype:
+    """The smallest type of whole numbers that holds sizes of spikes up to `largest`."""
+    kinds = (torch.int8, torch.int16, torch.int32)
+    return next(kind for kind in kinds if largest <= torch.iinfo(kind).max)
 
 
 def _value(node: Node, inputs: list[Tensor]) -> Tensor:

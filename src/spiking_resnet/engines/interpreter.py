@@ -2,7 +2,6 @@
 
 import torch
 
-from spiking_resnet import neurons
 from spiking_resnet.engines.base import Engine, Prepared
 from spiking_resnet.engines.plan import Plan, Result, peak
 from spiking_resnet.engines.schedule import Presented, Schedule
@@ -36,7 +35,7 @@ class _Prepared(Prepared):
             images = shown.frame(time)
             for node, value in interpret.walk(self.schedule.nodes, images, memory, time, given):
                 if isinstance(node, Fire):
-                    result.count(node.name, neurons.whole(node.neuron, value)[None])
+                    result.count(node.name, node.neuron.count(value[None]))
                 if node.name in plan.watch:
                     result.note_peak(node.name, peak(node, memory[node.name]))
             if time + 1 in plan.times:

@@ -6,10 +6,11 @@ layout; only the neurons themselves go step by step, in place. Membrane potentia
 window to window, so memory does not grow with the number of steps.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from spiking_resnet import neurons
 from spiking_resnet.engines.base import Engine, Prepared
 from spiking_resnet.engines.plan import Plan, Result, ends_of, peak, pool_window, windows
 from spiking_resnet.engines.schedule import Presented, Schedule
@@ -104,37 +105,19 @@ class _Work:
     def _fire(self, node: Fire, current: Tensor, start: int, steps: int) -> Tensor:
         """The spikes [window, N, ...] of a population, and its potentials brought up to date."""
         neuron = node.neuron
-        if node.name not in self.memory:
-            self.memory[node.name] = neurons.start(neuron, current[0])
-        elif node.name not in self.own:  # a state's: the user keeps it as it is
-            before = self.memory[node.name]
-            self.memory[node.name] = torch.empty_like(current[0]).copy_(before)
+        state = interpret.neuron_state(node, self.memory, current[0])
+        if node.name in self.memory and node.name not in self.own:  # the user keeps it as it is
+            state = state._replace(potential=torch.empty_like(current[0]).copy_(state.potential))
         self.own.add(node.name)
-        potential = self.memory[node.name]
-        spikes = torch.empty_like(potential[None].expand(steps, *potential.shape).flatten(0, 1))
-        spikes = spikes.unflatten(0, (steps, -1))  # [window, N, ...], laid out as the current is
-        unit = bool((neuron.threshold == 1).all()) and bool((neuron.amplitude == 1).all())
-        usual = type(neuron) is neurons.IntegrateAndFire and neuron.reset == "subtract"
-        plain = unit and usual and neuron.binary
-        key = interpret.emitted_by(node.name)
-        none = torch.zeros((), dtype=potential.dtype, device=potential.device)
-        emitted = self.memory.get(key, none)
-        for t in range(steps):
-            now = current[t if len(current) > 1 else 0]
-            if plain:  # the same as neurons.step, in place: v += I; s = [v >= 1]; v -= s
-                potential += now
-                torch.ge(potential, 1, out=spikes[t])
-                potential -= spikes[t]
-            else:
-                spikes[t], potential = neurons.step(neuron, potential, now, emitted, start + t)
-                emitted = neurons.remembered(neuron, emitted, spikes[t], potential, start + t)
-            if node.name in self.plan.watch:
-                self.result.note_peak(node.name, peak(node, potential))
-        self.memory[node.name] = potential
-        if neuron.remembers:
-            self.memory[key] = emitted
-        self.result.count(node.name, spikes if plain else neurons.whole(neuron, spikes))
+        watch = self._watch(node) if node.name in self.plan.watch else None
+        spikes, state = neuron.run(state, current, steps, start, watch)
+        interpret.keep_state(node, self.memory, state)
+        self.result.count(node.name, neuron.count(spikes))
         return spikes
+
+    def _watch(self, node: Fire) -> Callable[[Tensor], None]:
+        """What follows the largest potential of a population."""
+        return lambda potential: self.result.note_peak(node.name, peak(node, potential))
 
     def _sum_up(self, node: Output, value: Tensor, steps: int, stop: int) -> None:
         total = value.sum(0) if len(value) > 1 else value[0] * steps

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from spiking_resnet.graph import Fire, Graph, ReLU
-from spiking_resnet.neurons import IntegrateAndFire
+from spiking_resnet.neurons import Neuron
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,16 @@ class Facts:
 def facts(graph: Graph) -> Facts:
     """The facts of a spiking network, from its neurons and its notes.
 
-    A kind of neurons that waits for its whole input says so by an attribute `waits`. Notes may say
-    `pre_steps` and `trained`; a method's own option `pre_steps` counts as well. A network with
-    quantised activations was trained for it, whatever the method.
+    Notes may say `pre_steps` and `trained`; a method's own option `pre_steps` counts as well. A
+    network with quantised activations was trained for it, whatever the method.
     """
-    neurons: list[IntegrateAndFire] = [node.neuron for node in graph.of(Fire)]
+    neurons: list[Neuron] = [node.neuron for node in graph.of(Fire)]
     options: Mapping[str, Any] = graph.notes.get("options", {})
     quantised = graph.ann is not None and any(node.levels for node in graph.ann.of(ReLU))
     return Facts(
         levels=max((neuron.levels for neuron in neurons), default=0),
         signed=any(neuron.signed for neuron in neurons),
-        waits=any(neuron.waits for neuron in neurons),
+        waits=any(neuron.layer_serial for neuron in neurons),
         pre_steps=int(graph.notes.get("pre_steps", options.get("pre_steps", 0))),
         calibration_images=int(graph.notes.get("calibration_images", 0)),
         trained=quantised or bool(graph.notes.get("trained", False)),

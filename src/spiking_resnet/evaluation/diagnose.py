@@ -38,7 +38,7 @@ from spiking_resnet.engines.simulate import simulate, usual
 from spiking_resnet.evaluation.evaluate import labelled
 from spiking_resnet.evaluation.rates import Stand, stands, summed_currents
 from spiking_resnet.graph import Graph, Node, ReLU, interpret
-from spiking_resnet.neurons import even_count, per_channel
+from spiking_resnet.neurons import per_channel
 from spiking_resnet.records import InputError, Run, decisions
 from spiking_resnet.surroundings import undisturbed
 
@@ -174,7 +174,7 @@ def _values(stand: Stand, total: Tensor, counts: Tensor, steps: int) -> tuple[Te
     twin, drive = stand.twin, stand.drive(total, steps)
     received = interpret.relu(twin, drive) if isinstance(twin, ReLU) else drive.clamp(0)
     clipped = torch.minimum(received, per_channel(stand.height, received))
-    even = stand.activations(even_count(stand.fire.neuron, total, steps), steps)
+    even = stand.activations(stand.fire.neuron.even_count(total, steps), steps)
     return received, clipped, even, stand.activations(counts, steps)
 
 

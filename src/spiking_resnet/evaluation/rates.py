@@ -20,7 +20,7 @@ from spiking_resnet.graph import (
     interpret,
 )
 from spiking_resnet.graph.structure import carries_spikes, spike_scale
-from spiking_resnet.neurons import Differential, Gated, Serial, per_channel
+from spiking_resnet.neurons import per_channel
 from spiking_resnet.records import InputError
 
 
@@ -61,7 +61,7 @@ def stands(graph: Graph) -> tuple[Stand, ...]:
 
     Raises InputError for a graph that does not know what it came from.
     """
-    if any(isinstance(node.neuron, Differential | Serial | Gated) for node in graph.of(Fire)):
+    if not all(node.neuron.rate_coded for node in graph.of(Fire)):
         raise InputError(
             "counts of differential neurons (no one height), of layer-serial ones (no one window) "
             "and of gated ones (pre-steps) do not tell rates: diagnose a network of another method"

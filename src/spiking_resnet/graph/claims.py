@@ -34,7 +34,6 @@ from spiking_resnet.graph.exactness import (
     largest,
 )
 from spiking_resnet.graph.structure import PASSING
-from spiking_resnet.neurons import Differential
 
 SLACK = 1.01  # rounding to the grid moves bounds a little beyond those that the grid was chosen by
 
@@ -59,10 +58,11 @@ def _check_grids(graph: Graph, bounds: Mapping[str, Bounds]) -> None:
     for node in graph.nodes:
         inputs = [grids[name] for name in node.inputs]
         grids[node.name] = _grid(node, inputs, bounds)
+        if isinstance(node, Fire) and not node.neuron.grid_possible:
+            kind = type(node.neuron).__name__
+            raise GraphError(f"{node.name!r}: {kind} neurons have no grid; this population has one")
         if node not in summing or _never_exact(node, bounds[node.inputs[0]]):
             continue
-        if isinstance(node, Fire) and isinstance(node.neuron, Differential):
-            raise GraphError(f"{node.name!r}: differential neurons have no grid; this has one")
         bits = getattr(node, "grid", None)
         if bits is None or inputs[0] is None or inputs[0] > bits:
             raise GraphError(

@@ -30,7 +30,6 @@ from spiking_resnet.graph import (
     Select,
     Slice,
 )
-from spiking_resnet.neurons import Gated
 
 MANTISSA = 24  # bits: integers up to 2^24 are exact in float32
 WIDE_MANTISSA = 53  # bits of float64: products with pixels, and their sums, are exact below it
@@ -53,12 +52,8 @@ def exact_steps_of(node: Fire | MaxPool | Output) -> int:
 
 
 def potential_offset(node: Fire | MaxPool | Output) -> float:
-    """What a potential can hold beside its summed currents: its start, and a threshold."""
-    if not isinstance(node, Fire):
-        return 0.0
-    neuron = node.neuron
-    thresholds = 2 if isinstance(neuron, Gated) else 1  # a gate may shift the start by one more
-    return thresholds * float(neuron.threshold.max()) + float(neuron.initial_potential.abs().max())
+    """What a potential can hold beside its summed currents."""
+    return node.neuron.potential_offset if isinstance(node, Fire) else 0.0
 
 
 def bounded(graph: Graph, bounds: Mapping[str, Bounds] | None = None) -> Graph:
@@ -101,8 +96,7 @@ def _bound(node: Node, inputs: list[Bounds], graph: Graph) -> Bounds:
         rounding = 0.0 if node.grid is None else 2.0 ** -(node.grid + 1)
         return -size - rounding, size + rounding
     if isinstance(node, Fire):
-        height = node.neuron.levels * node.neuron.amplitude.double()
-        return (-height if node.neuron.signed else zero), height
+        return node.neuron.bounds()
     if isinstance(node, Add):
         return sum((b[0] for b in inputs), zero), sum((b[1] for b in inputs), zero)
     if isinstance(node, Concat):

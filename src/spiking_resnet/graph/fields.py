@@ -1,9 +1,9 @@
-"""What the fields of every kind of node, and of every neuron, may hold: one table.
+"""What the fields of every kind of node may hold: one table. A neuron's stand in its own file.
 
 Tensors stand in `graph.values`, what follows from other nodes in `graph.shapes`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, get_args, get_type_hints
 
 from spiking_resnet.graph.nodes import (
@@ -25,7 +25,9 @@ from spiking_resnet.graph.nodes import (
     Select,
     Slice,
 )
-from spiking_resnet.graph.rules import (
+from spiking_resnet.neurons import NEURONS, Neuron
+from spiking_resnet.neurons.base import MOST_LEVELS
+from spiking_resnet.rules import (
     Rule,
     number,
     one_of,
@@ -38,11 +40,8 @@ from spiking_resnet.graph.rules import (
     truth,
     whole,
 )
-from spiking_resnet.neurons import Dcgs, Differential, Gate, Gated, IntegrateAndFire, Reset, Serial
 
 MOST_BITS = 24  # of a grid: float32 holds no more behind the point, of numbers below 1
-MOST_LEVELS = 2**24  # spikes in a step, and
-MOST_SIZES = 24  # sizes of a differential neuron's spike, each twice the one before
 MOST_PADDING = 2**10  # of windows; and
 MOST_AROUND = 2**15  # of a Pad: a few bytes of a file must not ask for gigabytes of zeros
 RANKS = (1, 3)  # axes of a value: [C], [C, H], [C, H, W]
@@ -83,9 +82,7 @@ NODES: dict[type[Node], dict[str, Rule]] = {
     Round: {"bits": whole(0, MOST_BITS)},
     ReLU: {"ceiling": optional(number(0)), "levels": optional(whole(1, MOST_LEVELS))},
     Fire: {
-        "neuron": Rule(
-            "a population of spiking neurons", lambda value: isinstance(value, IntegrateAndFire)
-        ),
+        "neuron": Rule("a population of spiking neurons", lambda value: isinstance(value, Neuron)),
         **_SUMMED,
     },
     Add: {},
@@ -115,21 +112,6 @@ NODES: dict[type[Node], dict[str, Rule]] = {
     },
 }
 
-_NEURON = {"reset": one_of(get_args(Reset)), "levels": whole(1, MOST_LEVELS), "signed": truth()}
-_DIFFERENTIAL = {
-    "reset": one_of(("subtract",)),
-    "levels": whole(1, MOST_SIZES),
-    "signed": truth(True),
-    "caution": positive(1),
-}
-NEURONS: dict[type[IntegrateAndFire], dict[str, Rule]] = {
-    IntegrateAndFire: _NEURON,
-    Differential: _DIFFERENTIAL,
-    Dcgs: _DIFFERENTIAL,
-    Serial: {**_NEURON, "start": whole(), "window": whole(1)},
-    Gated: {**_NEURON, "pre_steps": whole(1), "gate": one_of(get_args(Gate))},
-}
-
 
 def problems(node: Node) -> Iterator[str]:
     """What is wrong with the fields of a node and its neuron, tensors aside."""
@@ -140,13 +122,13 @@ def problems(node: Node) -> Iterator[str]:
     yield from _broken({**_COMMON, **NODES[kind]}, node, "")
     if isinstance(node, Fire):
         neuron = type(node.neuron)
-        if neuron in NEURONS:
-            yield from _broken(NEURONS[neuron], node.neuron, "neuron.")
-        elif isinstance(node.neuron, IntegrateAndFire):
+        if neuron in NEURONS.values():
+            yield from _broken(neuron.RULES, node.neuron, "neuron.")
+        elif issubclass(neuron, Neuron):
             yield f"there is no kind of neuron {shown(neuron.__name__)}"
 
 
-def _broken(rules: dict[str, Rule], holder: Any, prefix: str) -> Iterator[str]:
+def _broken(rules: Mapping[str, Rule], holder: Any, prefix: str) -> Iterator[str]:
     for field, rule in rules.items():
         if problem := rule.problem(f"{prefix}{field}", getattr(holder, field)):
             yield problem

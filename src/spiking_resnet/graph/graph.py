@@ -14,7 +14,6 @@ import torch
 
 from spiking_resnet.graph.checks import check, check_facts
 from spiking_resnet.graph.nodes import Fire, Input, MaxPool, N, Node, Output, tensors, with_tensors
-from spiking_resnet.neurons import Gated, Serial
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +78,7 @@ class Graph:
     @cached_property
     def pre_steps(self) -> int:
         """The steps before the counted ones, in which gated neurons find out about themselves."""
-        gated = (node.neuron for node in self.of(Fire) if isinstance(node.neuron, Gated))
-        return max((neuron.pre_steps for neuron in gated), default=0)
+        return max((node.neuron.steps_before_counting for node in self.of(Fire)), default=0)
 
     @property
     def neurons(self) -> dict[str, int]:
@@ -92,16 +90,16 @@ class Graph:
         """The most time steps it can run for: that its differential neurons have heights for; None
         for others, which go on as long as one likes.
         """
-        heights = (getattr(node.neuron, "heights", None) for node in self.of(Fire))
-        return min((len(each) for each in heights if each is not None), default=None)
+        longest = (node.neuron.longest for node in self.of(Fire))
+        return min((each for each in longest if each is not None), default=None)
 
     @cached_property
     def latency(self) -> int | None:
         """The time steps until the last of its neurons that wait for their input has fired all it
         may; None where neurons fire as they go.
         """
-        waiting = (node.neuron for node in self.of(Fire) if isinstance(node.neuron, Serial))
-        return max((neuron.start + neuron.window for neuron in waiting), default=None)
+        latency = (node.neuron.latency for node in self.of(Fire))
+        return max((each for each in latency if each is not None), default=None)
 
     @property
     def made_for(self) -> int | None:

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spiking_resnet import neurons
 from spiking_resnet.graph import (
     Add,
     Affine,
@@ -33,6 +32,8 @@ from spiking_resnet.graph import (
     Select,
     Slice,
 )
+from spiking_resnet.neurons import State as NeuronState
+from spiking_resnet.neurons import per_channel
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +58,20 @@ def emitted_by(name: str) -> str:
 def left_out(name: str) -> str:
     """Where a State keeps what a delayed read-out has summed up over the steps it leaves out."""
     return f"{name}:left out"
+
+
+def neuron_state(node: Fire, memory: Mapping[str, Tensor], current: Tensor) -> NeuronState:
+    """The state of a population in `memory`, or before the first step, for currents like this."""
+    if node.name not in memory:
+        return node.neuron.initial_state(current)
+    return NeuronState(memory[node.name], memory.get(emitted_by(node.name)))
+
+
+def keep_state(node: Fire, memory: dict[str, Tensor], state: NeuronState) -> None:
+    """Puts the state of a population into `memory`."""
+    memory[node.name] = state.potential
+    if state.memory is not None:
+        memory[emitted_by(node.name)] = state.memory
 
 
 def convolve(node: Conv2d, x: Tensor) -> Tensor:
@@ -89,8 +104,8 @@ def linear(node: Linear, x: Tensor) -> Tensor:
 def affine(node: Affine, x: Tensor) -> Tensor:
     """scale * x + shift in the dtype of the scale."""
     x = x.to(node.scale.dtype)
-    y = neurons.per_channel(node.scale, x) * x
-    return y if node.shift is None else y + neurons.per_channel(node.shift, x)
+    y = per_channel(node.scale, x) * x
+    return y if node.shift is None else y + per_channel(node.shift, x)
 
 
 def relu(node: ReLU, x: Tensor) -> Tensor:
@@ -235,13 +250,8 @@ def _advance(node: Node, inputs: list[Tensor], memory: dict[str, Tensor], time: 
     """The value of one node in this step; `memory` is brought up to date."""
     name = node.name
     if isinstance(node, Fire):
-        before = memory[name] if name in memory else neurons.start(node.neuron, inputs[0])
-        emitted = memory.get(emitted_by(name), torch.zeros((), dtype=torch.float32))
-        value, memory[name] = neurons.step(node.neuron, before, inputs[0], emitted, time)
-        if node.neuron.remembers:
-            memory[emitted_by(name)] = neurons.remembered(
-                node.neuron, emitted, value, memory[name], time
-            )
+        value, after = node.neuron.step(neuron_state(node, memory, inputs[0]), inputs[0], time)
+        keep_state(node, memory, after)
         return value
     if isinstance(node, Output):
         sum_up(node, memory, inputs[0], time + 1)

@@ -6,7 +6,7 @@ from typing import Literal, TypeVar
 
 from torch import Tensor
 
-from spiking_resnet.neurons import IntegrateAndFire
+from spiking_resnet.neurons import Neuron
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
@@ -120,7 +120,7 @@ class Fire(Node):
     in one step (both set by the `snap` pass; they bound the range in which simulation is exact).
     """
 
-    neuron: IntegrateAndFire
+    neuron: Neuron
     grid: int | None = None
     step_bound: float = 0.0
 
@@ -239,7 +239,7 @@ def tensors(node: Node) -> dict[str, Tensor]:
         value = getattr(node, name)
         if isinstance(value, Tensor):
             found[name] = value
-        elif isinstance(value, IntegrateAndFire):
+        elif isinstance(value, Neuron):
             for part in field_names(type(value)):
                 if isinstance(tensor := getattr(value, part), Tensor):
                     found[f"{name}.{part}"] = tensor

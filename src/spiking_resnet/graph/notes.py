@@ -6,7 +6,7 @@ Anybody may note what they like under names of their own; those in `KNOWN` are r
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from spiking_resnet.graph.rules import Rule, number, optional, positive, text, whole
+from spiking_resnet.rules import Rule, number, optional, positive, text, whole
 
 DEEPEST = 64  # lists and dictionaries within each other: printing and writing go down recursively
 PLAIN = (str, int, float, bool, type(None))

@@ -7,12 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from spiking_resnet.graph import KINDS, Fire, Graph, GraphError, Node, tensors
-from spiking_resnet.graph.fields import NEURONS
 from spiking_resnet.graph.nodes import field_names
-from spiking_resnet.graph.rules import shown
-from spiking_resnet.neurons import IntegrateAndFire
-
-NEURON_KINDS = {kind.__name__: kind for kind in NEURONS}
+from spiking_resnet.neurons import NEURONS, Neuron
+from spiking_resnet.rules import shown
 
 
 def arrays(graph: Graph) -> dict[str, Tensor]:
@@ -35,12 +32,12 @@ def describe(graph: Graph) -> dict[str, Any]:
     return {"nodes": nodes, "notes": dict(graph.notes)}
 
 
-def _plain(holder: Node | IntegrateAndFire) -> dict[str, Any]:
+def _plain(holder: Node | Neuron) -> dict[str, Any]:
     """The fields of a node or a neuron that are neither tensors nor neurons."""
     return {
         name: value
         for name in field_names(type(holder))
-        if not isinstance(value := getattr(holder, name), Tensor | IntegrateAndFire)
+        if not isinstance(value := getattr(holder, name), Tensor | Neuron)
     }
 
 
@@ -67,7 +64,7 @@ def _node(entry: Any, by_node: dict[str, dict[str, Tensor]]) -> Node:
         _has(entry, f"{where}, a Fire,", {"neuron": dict})
         parts = {name.removeprefix("neuron."): tensor for name, tensor in own.items()}
         settings["neuron"] = _made(
-            _kind(NEURON_KINDS, {"kind": "IntegrateAndFire", **entry["neuron"]}, "neuron", where),
+            _kind(NEURONS, {"kind": "IntegrateAndFire", **entry["neuron"]}, "neuron", where),
             {name: value for name, value in settings["neuron"].items() if name != "kind"},
             parts,
             where,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from spiking_resnet.graph.nodes import Affine, Conv2d, Fire, Linear, Node, Shape, tensors
-from spiking_resnet.graph.rules import LARGEST, shown
-from spiking_resnet.neurons import Differential
+from spiking_resnet.neurons import TensorRule
+from spiking_resnet.rules import LARGEST, shown
 
 DTYPES = (torch.float32, torch.float64)
 MOST_UNITS = 2.0**31  # of its grid that an entry counts: engines keep them in 32 bits
@@ -51,19 +51,15 @@ def sizes(node: Node) -> Sizes:
         return {"scale": ((), channels), "shift": ((), channels, None)}
     if not isinstance(node, Fire):
         return {}
-    found: dict[str, tuple[Any, ...]] = {
-        "neuron.threshold": ((), channels),
-        "neuron.initial_potential": ((), channels, node.shape),
-        "neuron.amplitude": ((), channels),
+    known = {"one": (), "channels": channels, "map": node.shape, "steps": (-1,), "none": None}
+    return {
+        f"neuron.{name}": tuple(known[size] for size in rule.sizes)
+        for name, rule in node.neuron.TENSORS.items()
     }
-    if isinstance(node.neuron, Differential):
-        found |= {"neuron.heights": ((-1,),), "neuron.ceiling": ((), channels, None)}
-    return found
 
 
 ADDED = ("bias", "shift")  # to products of the weights, which are the node's first tensor
-POSITIVE = ("neuron.threshold", "neuron.amplitude", "neuron.heights", "neuron.ceiling")
-GRIDDED = ("weight", "bias", "scale", "shift", "neuron.threshold", "neuron.initial_potential")
+GRIDDED = TensorRule((), on_grid=True)  # weights, biases, scales and shifts
 
 
 def _entries(node: Node, name: str, tensor: Tensor) -> Iterator[str]:
@@ -72,13 +68,15 @@ def _entries(node: Node, name: str, tensor: Tensor) -> Iterator[str]:
     low, high = float(entries.min()), float(entries.max())
     size = max(abs(low), abs(high))
     grid = getattr(node, "grid", None)
+    neuron = node.neuron.TENSORS if isinstance(node, Fire) else {}
+    rule = neuron.get(name.removeprefix("neuron."), GRIDDED)
     if not size < float("inf"):
         yield f"{name} has NaN or infinite entries; load a sound checkpoint"
     elif size > LARGEST:
         yield f"{name} has entries up to {size:g}, beyond {LARGEST:g}: float32 would overflow"
-    elif name in POSITIVE and not low > 0:
+    elif rule.positive and not low > 0:
         yield f"{name} is {low:g} somewhere; it must be positive"
-    elif grid is not None and name in GRIDDED:
+    elif grid is not None and rule.on_grid:
         units = entries.astype(np.float64) * 2.0**grid
         if size * 2.0**grid >= MOST_UNITS:
             yield f"{name} has entries up to {size:g}, too many for 32 bits on the grid 2^-{grid}"

@@ -1,23 +1,21 @@
-"""Spiking neurons: frozen parameters, and the pure functions that advance them by one step."""
+"""Spiking neurons: a class each, with its equation, and the registry of their names in files."""
 
-from spiking_resnet.neurons.base import (
-    Dcgs,
-    Differential,
-    Gate,
-    Gated,
-    IntegrateAndFire,
-    Reset,
-    Serial,
-    even_count,
-    per_channel,
-    remembered,
-    sent,
-    start,
-    step,
-    whole,
-)
+from spiking_resnet.neurons.base import Neuron, Reset, State, TensorRule, per_channel
+from spiking_resnet.neurons.dcgs import Dcgs
+from spiking_resnet.neurons.differential import Differential
+from spiking_resnet.neurons.gated import Gate, Gated
+from spiking_resnet.neurons.integrate_and_fire import IntegrateAndFire
+from spiking_resnet.neurons.serial import Serial
+
+NEURONS: dict[str, type[Neuron]] = {
+    "IntegrateAndFire": IntegrateAndFire,
+    "Differential": Differential,
+    "Dcgs": Dcgs,
+    "Serial": Serial,
+    "Gated": Gated,
+}
 
 __all__ = [
-    "Dcgs", "Differential", "Gate", "Gated", "IntegrateAndFire", "Reset", "Serial", "even_count",
-    "per_channel", "remembered", "sent", "start", "step", "whole",
+    "NEURONS", "Dcgs", "Differential", "Gate", "Gated", "IntegrateAndFire", "Neuron", "Reset",
+    "Serial", "State", "TensorRule", "per_channel",
 ]  # fmt: skip

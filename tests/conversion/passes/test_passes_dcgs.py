@@ -5,7 +5,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from spiking_resnet import convert, neurons, save, simulate
+from spiking_resnet import convert, save, simulate
 from spiking_resnet.conversion.methods import dcgs
 from spiking_resnet.conversion.passes.differential import of_a_mean
 from spiking_resnet.conversion.presets import chosen
@@ -13,7 +13,7 @@ from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.evaluation.conditions import facts
 from spiking_resnet.evaluation.rates import stands
 from spiking_resnet.graph import Fire, interpret
-from spiking_resnet.neurons import Dcgs
+from spiking_resnet.neurons import Dcgs, State
 from spiking_resnet.records import InputError
 from spiking_resnet.store import digest, load
 from zoo import NAMES, ann, images, network
@@ -34,13 +34,12 @@ def population(levels, steps, theta=1.0, share=0.75):
 
 def followed(neuron, currents):
     """(what each spike added to the mean, v) [T] of one neuron for currents [T]."""
-    potential, emitted = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    state = State(torch.zeros(1, dtype=torch.float64))
     sent, rest = [], []
     for time, current in enumerate(currents):
-        spikes, potential = neurons.step(neuron, potential, current[None], emitted, time)
-        emitted = emitted + neurons.sent(neuron, spikes)
+        spikes, state = neuron.step(state, current[None], time)
         sent.append(float(spikes))
-        rest.append(float(potential))
+        rest.append(float(state.potential))
     return sent, rest
 
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from spiking_resnet import convert, neurons, save, simulate
+from spiking_resnet import convert, save, simulate
 from spiking_resnet.capture.module import trace
 from spiking_resnet.conversion.methods import differential
 from spiking_resnet.conversion.passes.differential import (
@@ -19,7 +19,7 @@ from spiking_resnet.conversion.passes.fold_bn import fold_bn
 from spiking_resnet.conversion.passes.pools import relu_first
 from spiking_resnet.evaluation.rates import stands
 from spiking_resnet.graph import AvgPool, Fire, ReLU, interpret
-from spiking_resnet.neurons import Differential
+from spiking_resnet.neurons import Differential, State, per_channel
 from spiking_resnet.records import InputError
 from spiking_resnet.store import digest, load
 from zoo import NAMES, ann, images, network
@@ -45,13 +45,12 @@ def neuron(heights, levels=1, threshold=1.0, caution=0.5):
 
 def followed(population, currents):
     """(what was sent [T], potentials [T]) of one neuron for currents [T]."""
-    potential, emitted = torch.zeros(1), torch.zeros(1)
+    state = State(torch.zeros(1))
     sent, rest = [], []
     for time, current in enumerate(currents):
-        spikes, potential = neurons.step(population, potential, current[None], emitted, time)
-        emitted = emitted + neurons.sent(population, spikes)
+        spikes, state = population.step(state, current[None], time)
         sent.append(spikes)
-        rest.append(potential)
+        rest.append(state.potential)
     return torch.cat(sent), torch.cat(rest)
 
 
@@ -193,12 +192,11 @@ def test_the_chosen_heights_are_the_best_of_those_tried():
     def errors(threshold, ratio):  # [C]
         population = neuron(geometric(1.0, ratio, steps), threshold=threshold)
         current = interpret.values(folded, batch, [node.inputs[0]])[node.inputs[0]]
-        potential, emitted = torch.zeros_like(current), torch.zeros_like(current)
+        state = State(torch.zeros_like(current))
         for t in range(steps):
             now = current if t == 0 else torch.zeros_like(current)
-            spikes, potential = neurons.step(population, potential, now, emitted, t)
-            emitted = emitted + neurons.sent(population, spikes)
-        return (emitted * threshold - activations).square().mean(0)
+            _, state = population.step(state, now, t)
+        return (state.memory * threshold - activations).square().mean(0)
 
     def best(ratio):
         """Of the first heights whose spikes together reach far enough."""
@@ -228,7 +226,7 @@ def test_the_lead_says_from_when_on_errors_of_the_first_population_count():
         for _ in range(16):
             _, state = interpret.step(graph, batch, state)
             sent = state.memory[interpret.emitted_by(first)]
-            threshold = neurons.per_channel(graph[first].neuron.threshold, sent)
+            threshold = per_channel(graph[first].neuron.threshold, sent)
             found.append(float((sent * threshold - expected).square().sum()))
         return found
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spiking_resnet import convert, neurons, simulate
+from spiking_resnet import convert, simulate
 from spiking_resnet.conversion.methods import qcfs
 from spiking_resnet.conversion.presets import chosen
 from spiking_resnet.engines.simulate import ENGINES
@@ -13,8 +13,9 @@ from spiking_resnet.evaluation.compare import compare
 from spiking_resnet.evaluation.conditions import facts
 from spiking_resnet.evaluation.evaluate import usual_steps
 from spiking_resnet.graph import Fire, Output
-from spiking_resnet.graph.interpret import State, readout, step
-from spiking_resnet.neurons import Gated
+from spiking_resnet.graph.interpret import State as NetworkState
+from spiking_resnet.graph.interpret import readout, step
+from spiking_resnet.neurons import Gated, IntegrateAndFire, State
 from spiking_resnet.records import InputError
 from zoo import images, quantised
 
@@ -31,13 +32,12 @@ def gated(gate, pre_steps=2, threshold=4.0):
 
 def train_of(neuron, currents):
     """The spikes (0 or 1) and potentials of one neuron after every step."""
-    v, emitted = neuron.initial_potential.view(1), torch.zeros(())
+    state = State(neuron.initial_potential.view(1))
     spikes, potentials = [], []
     for time, current in enumerate(currents):
-        spike, v = neurons.step(neuron, v, torch.tensor([float(current)]), emitted, time)
-        emitted = neurons.remembered(neuron, emitted, spike, v, time)
+        spike, state = neuron.step(state, torch.tensor([float(current)]), time)
         spikes.append(int(spike / neuron.amplitude))
-        potentials.append(float(v))
+        potentials.append(float(state.potential))
     return spikes, potentials
 
 
@@ -87,7 +87,7 @@ def test_engines_agree_and_the_cpu_engine_refuses_by_name(kind, engine):
     method = qcfs(gate=kind, pre_steps=3, steps=8)
     made = convert(quantised(), images("identity", 8), method)
     frames = images("identity", 5, seed=2)
-    state, trains, read = State(), [], []
+    state, trains, read = NetworkState(), [], []
     for _ in range(11):
         _, state = step(made, frames, state)
         read.append(readout(made, state))
@@ -156,4 +156,4 @@ def test_max_pools_of_spikes_cannot_start_again():
     with pytest.raises(InputError, match=r"max pool of spikes.*average pools"):
         convert(quantised(pool=True), images("identity", 8), qcfs(gate="cos", pre_steps=2))
     made = convert(quantised(pool=True), images("identity", 8), qcfs())
-    assert all(type(node.neuron) is neurons.IntegrateAndFire for node in made.of(Fire))
+    assert all(type(node.neuron) is IntegrateAndFire for node in made.of(Fire))

@@ -3,13 +3,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spiking_resnet import convert, neurons, save, simulate
+from spiking_resnet import convert, save, simulate
 from spiking_resnet.conversion.methods import calibrated
 from spiking_resnet.conversion.presets import chosen
 from spiking_resnet.evaluation.compare import compare
 from spiking_resnet.evaluation.conditions import facts
 from spiking_resnet.graph import Fire
-from spiking_resnet.neurons import Serial
+from spiking_resnet.neurons import Serial, State
 from spiking_resnet.store import digest, load
 from zoo import NAMES, images, network
 
@@ -31,16 +31,16 @@ def test_the_count_is_that_of_the_whole_input_in_any_order(currents, window, thr
         start=len(currents) - 1,
         window=window,
     )
-    v, fired = torch.full((1,), threshold / 2), []
+    state, fired = State(torch.full((1,), threshold / 2)), []
     for t in range(len(currents) + window + 2):
         now = torch.tensor([float(currents[t])]) if t < len(currents) else torch.zeros(1)
-        s, v = neurons.step(neuron, v, now, 0.0, t)
+        s, state = neuron.step(state, now, t)
         fired.append(int(s))
     whole = threshold / 2 + sum(currents)
     assert sum(fired) == min(max(int(whole // threshold), 0), window)
     assert not any(fired[: neuron.start])
     assert not any(fired[neuron.start + window :])
-    assert float(v) == whole - threshold * sum(fired)
+    assert float(state.potential) == whole - threshold * sum(fired)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spiking_resnet import convert, neurons, simulate
+from spiking_resnet import convert, simulate
 from spiking_resnet.conversion.methods import calibrated, named
 from spiking_resnet.conversion.passes.shift import shift_currents
 from spiking_resnet.graph import Conv2d, Fire, Linear, interpret
-from spiking_resnet.neurons import IntegrateAndFire
+from spiking_resnet.neurons import IntegrateAndFire, State, per_channel
 from zoo import NAMES, images, network
 
 
@@ -22,9 +22,9 @@ def counts(start, threshold, current, steps):
         initial_potential=torch.tensor(float(start)),
         amplitude=torch.tensor(1.0),
     )
-    v, fired = torch.full((1,), float(start)), []
+    state, fired = State(torch.full((1,), float(start))), []
     for _ in range(steps):
-        spikes, v = neurons.step(neuron, v, torch.tensor([float(current)]))
+        spikes, state = neuron.step(state, torch.tensor([float(current)]))
         fired.append(int(spikes))
     return torch.tensor(fired).cumsum(0).tolist()
 
@@ -61,7 +61,7 @@ def test_every_population_receives_its_own_shift_and_nothing_else_changes(name):
     (before, logits), (after, same) = received(graph), received(shifted)
     assert torch.allclose(logits, same)
     for population, shift in wanted.items():
-        expected = before[population] + neurons.per_channel(shift, before[population])
+        expected = before[population] + per_channel(shift, before[population])
         assert torch.allclose(after[population], expected, atol=1e-4), population
     layers = [node.name for node in graph.nodes if isinstance(node, Conv2d | Linear)]
     assert [n.name for n in shifted.nodes if isinstance(n, Conv2d | Linear)] == layers

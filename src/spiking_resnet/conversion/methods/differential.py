@@ -33,7 +33,7 @@ SIGNED, MULTI_THRESHOLD = 0.5, 0.75  # from what share of a size on DCGS's neuro
 
 @dataclass(frozen=True, kw_only=True)
 class differential:
-    """Differential neurons: signed spikes whose height shrinks from step to step (neurons.py).
+    """Differential neurons: signed spikes whose amplitude shrinks from step to step (neurons).
 
     This project's own, after differential coding (DCGS, ICML 2025). Neurons fire as they go, one
     signed spike a step (or one of `levels` sizes); it takes more spikes than rates do and far fewer
@@ -99,7 +99,7 @@ class differential:
 
 @dataclass(frozen=True, kw_only=True)
 class dcgs:
-    """Differential coding with its authors' own neurons and thresholds (neurons.Dcgs).
+    """Differential coding with its authors' own neurons and thresholds (neurons/dcgs.py).
 
     Huang et al., "Differential Coding for Training-Free ANN-to-SNN Conversion", ICML 2025: a spike
     corrects a running mean, by thresholds theta / 2^k, positive and negative. Made for one number

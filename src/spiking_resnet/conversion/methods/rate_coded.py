@@ -179,7 +179,7 @@ class qcfs:
     --activation qcfs` makes them; nothing is calibrated.
 
     gate: "srp" or "cos": after `pre_steps` steps neurons start again, corrected by what they have
-        seen (neurons.py); "none". The read-out leaves the pre-steps out; simulate them too.
+        seen (neurons/gated.py); "none". The read-out leaves the pre-steps out; simulate them too.
     max_pooling, steps, grid, sum_bits: as in `hu2021`; `steps` are the counted ones.
     """
 

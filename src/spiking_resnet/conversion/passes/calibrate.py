@@ -38,11 +38,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spiking_resnet import neurons
 from spiking_resnet.conversion.layer_by_layer import Pair
 from spiking_resnet.graph import Affine, Conv2d, Fire, Graph, Linear, Node
 from spiking_resnet.graph.structure import bias_before, bias_carrier, bias_name, with_bias
-from spiking_resnet.neurons import Differential, IntegrateAndFire
+from spiking_resnet.neurons import Neuron, per_channel
 
 Weighted = Conv2d | Linear
 Currents = Callable[[], Iterable[tuple[slice, Tensor]]]  # portions of images, [T or 1, n, ...]
@@ -109,7 +108,7 @@ class _Work(Pair):
         if self.correction.compensation != "offsets":
             return value
         most = node.neuron.levels * node.neuron.threshold
-        return torch.minimum(value, neurons.per_channel(most, value))
+        return torch.minimum(value, per_channel(most, value))
 
     def fire(self, node: Fire) -> None:
         """Corrects a population."""
@@ -123,7 +122,7 @@ class _Work(Pair):
         if bool(shift.any()):
             self._shift(node, shift)
 
-    def _compensated(self, node: Fire, currents: Currents) -> tuple[IntegrateAndFire, Tensor]:
+    def _compensated(self, node: Fire, currents: Currents) -> tuple[Neuron, Tensor]:
         """The population with other initial potentials, and a bias [C] more for it."""
         neuron, shift = node.neuron, torch.zeros(node.shape[0], dtype=torch.float32)
         for _ in range(self.correction.rounds if self.correction.compensation != "none" else 0):
@@ -132,15 +131,15 @@ class _Work(Pair):
                 rate = self._mean(self.run(neuron, current, shift))
                 total += (self.artificial[node.name][part] - rate).sum(0)
             error = total / len(self.images)
-            if self.correction.compensation == "bias" or isinstance(neuron, Differential):
+            if self.correction.compensation == "bias" or not neuron.free_start:
                 shift = shift + error.reshape(len(error), -1).mean(1)
             else:
-                initial = neurons.per_channel(neuron.initial_potential, error[None])
+                initial = per_channel(neuron.initial_potential, error[None])
                 later = initial + self.steps * error
                 neuron = replace(neuron, initial_potential=later)
         return neuron, shift
 
-    def _offset(self, node: Fire, currents: Currents) -> tuple[IntegrateAndFire, Tensor]:
+    def _offset(self, node: Fire, currents: Currents) -> tuple[Neuron, Tensor]:
         """The population with spikes of other heights, (theta + phi) / levels, and psi [C]."""
         neuron = node.neuron
         before = self._over_places(

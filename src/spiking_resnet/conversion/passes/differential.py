@@ -16,14 +16,14 @@ a share `lead` of all steps earlier for the first, evenly spread between. This p
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from spiking_resnet import neurons
 from spiking_resnet.conversion.layer_by_layer import Pair
 from spiking_resnet.graph import Fire, Graph, Input, Node, Output, ReLU
-from spiking_resnet.neurons import Differential
+from spiking_resnet.neurons import Differential, State
 
 SAMPLES = 4096  # neurons of a channel, over images and places, that a choice is made by
 MOST = 2**18  # neurons of all channels of a population that one is made by
@@ -120,8 +120,7 @@ class _Schedule(Pair):
 
     def _chosen(self, node: Fire) -> tuple[Differential, float]:
         """(the population with the best heights, their ratio)."""
-        neuron = node.neuron
-        assert isinstance(neuron, Differential)
+        neuron = cast(Differential, node.neuron)  # all populations are
         currents, wanted = self._sampled(node)
         deadline = self._deadline(node)
 
@@ -193,13 +192,11 @@ def _errors(
     for first in _firsts(neuron):
         threshold = (neuron.threshold * first).expand(wanted.shape[1])
         tried = _with(neuron, threshold, heights)
-        potential, emitted = torch.zeros_like(wanted), torch.zeros_like(wanted)
         error = torch.zeros(wanted.shape[1], dtype=torch.float32)
-        for t in range(steps):
-            spikes, potential = neurons.step(tried, potential, currents[t], emitted, t)
-            emitted = emitted + neurons.sent(tried, spikes)
-            if t >= deadline:
-                error = error + (emitted * threshold - wanted).square().mean(0)
+        advanced = tried.steps(State(torch.zeros_like(wanted)), currents, steps)
+        for t, (_, (_, sent)) in enumerate(advanced):
+            if t >= deadline and sent is not None:
+                error = error + (sent * threshold - wanted).square().mean(0)
         reach = threshold * 2.0 ** (neuron.levels - 1) * heights.sum()
         short = reach < MARGIN * wanted.amax(0)
         error = error + short.float() * SHORT * wanted.square().mean(0)

@@ -1,4 +1,4 @@
-"""Gated neurons: pre-steps whose residual potentials correct the counted steps (see neurons.py).
+"""Gated neurons: pre-steps whose residual potentials correct the counted steps (neurons/gated.py).
 
 All populations run the pre-steps at once, and start again at once. (COS as published calibrates one
 layer after the other, each on the corrected output of the one before.)

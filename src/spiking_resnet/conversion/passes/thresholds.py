@@ -23,9 +23,9 @@ from math import pi, sqrt
 import torch
 from torch import Tensor
 
-from spiking_resnet import neurons
 from spiking_resnet.conversion.statistics import Histogram, Statistics
 from spiking_resnet.graph import Graph, Input, MaxPool, ReLU, interpret
+from spiking_resnet.neurons import per_channel
 from spiking_resnet.surroundings import undisturbed
 
 LOWEST = 1 / 64  # of the layer's largest threshold: a channel's least
@@ -183,9 +183,9 @@ def balanced_thresholds(
                     values[node.name] = interpret.max_pool(node, inputs[0])
                 elif isinstance(node, ReLU):
                     z, old = inputs[0], found[node.name]
-                    excess = (z - neurons.per_channel(old, z)).clamp(min=0)
+                    excess = (z - per_channel(old, z)).clamp(min=0)
                     grown = old + 2 * rate * excess.transpose(0, 1).flatten(1).mean(1)
-                    values[node.name] = z.clamp(min=0).minimum(neurons.per_channel(grown, z))
+                    values[node.name] = z.clamp(min=0).minimum(per_channel(grown, z))
                     found[node.name] = grown
                 else:
                     values[node.name] = interpret.STATELESS[type(node)](node, *inputs)

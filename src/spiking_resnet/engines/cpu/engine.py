@@ -7,13 +7,13 @@ spike, is computed as in `layerwise`. The spikes are the interpreter's, bit for 
 
 import torch
 
-from spiking_resnet import neurons
 from spiking_resnet.engines.base import Engine, Prepared
 from spiking_resnet.engines.cpu import library
 from spiking_resnet.engines.cpu.bit_code import MOST_LEVELS
 from spiking_resnet.engines.cpu.simulation import Network
 from spiking_resnet.graph import Fire, Graph
 from spiking_resnet.graph.exactness import MANTISSA
+from spiking_resnet.neurons import IntegrateAndFire, Neuron
 
 MOST_BITS = 30  # of what a population receives in a step
 
@@ -23,6 +23,7 @@ class NativeCpu(Engine):
 
     name = "cpu"
     integers = (Fire,)
+    honoured: tuple[type[Neuron], ...] = (IntegrateAndFire,)  # neurons that the kernels compute
 
     def missing(self, device: torch.device | str = "cpu") -> str:
         """How to compile the kernels, where there are none for a device that they are for."""
@@ -45,16 +46,9 @@ class NativeCpu(Engine):
                     f"{node.name!r} does not fire unit spikes: normalise the network first"
                 )
                 break
-            if isinstance(neuron, neurons.Differential):
-                reasons.append(
-                    f"{node.name!r} is differential: its spikes shrink from step to step"
-                )
-                break
-            if neuron.waits:
-                reasons.append(f"{node.name!r} waits for its whole input: `layerwise` runs it")
-                break
-            if isinstance(neuron, neurons.Gated):
-                reasons.append(f"{node.name!r} is gated after pre-steps: `layerwise` runs it")
+            if type(neuron) not in self.honoured:
+                trait = neuron.trait or f"is a population of {type(neuron).__name__} neurons"
+                reasons.append(f"{node.name!r} {trait}: `layerwise` runs it")
                 break
             if node.grid is None:
                 reasons.append(f"{node.name!r} is on no grid: convert with a grid (snap it)")
@@ -83,7 +77,7 @@ def _too_large(node: Fire) -> str:
     )
 
 
-def _too_much(node: Fire, neuron: neurons.IntegrateAndFire) -> str:
+def _too_much(node: Fire, neuron: Neuron) -> str:
     """Why neurons of several levels or signs cannot be computed in integers, or nothing.
 
     The number of spikes is floor(v / threshold), a quotient of float32: what integers give as long

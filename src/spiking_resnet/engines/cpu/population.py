@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spiking_resnet import neurons
 from spiking_resnet.engines.cpu import library
 from spiking_resnet.engines.cpu.bit_code import BINARY, Code
 from spiking_resnet.engines.cpu.fuse import MOST, Fused
@@ -76,7 +75,7 @@ class Population:
         self.node, self.fused = node, fused
         self.unit = 2.0**-fused.grid
         like = torch.zeros((1, *node.shape), dtype=torch.float32, device="cpu")
-        self._start, self._highest_start = self._integers(neurons.start(node.neuron, like))
+        self._start, self._highest_start = self._integers(node.neuron.initial_state(like).potential)
         self._lock = Lock()
         self.made: dict[str, _Made] = {}  # by kernel
         self.fits: dict[str, bool] = {}  # the same

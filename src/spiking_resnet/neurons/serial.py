@@ -1,0 +1,53 @@
+"""The layer-serial neuron: it integrates its whole input before it fires.
+
+The "parallel" neuron of Hao et al., "Faster and Stronger: When ANN-SNN Conversion Meets Parallel
+Spiking Calculation", ICML 2025, one spike a step: the integrate-and-fire neuron with reset by
+subtraction, but s = 0 at all but `window` steps from `start` on. Once everything has arrived it
+fires clip(floor(v / threshold), 0, window) spikes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from spiking_resnet.neurons.integrate_and_fire import IntegrateAndFire
+from spiking_resnet.rules import Rule, whole
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Serial(IntegrateAndFire):
+    """A population of layer-serial neurons.
+
+    It may fire at steps start ... start + window - 1 (0 is the first), one spike a step.
+    """
+
+    start: int
+    window: int
+
+    trait: ClassVar[str] = "waits for its whole input"
+    layer_serial: ClassVar[bool] = True
+    rate_coded: ClassVar[bool] = False
+    RULES: ClassVar[Mapping[str, Rule]] = {
+        **IntegrateAndFire.RULES,
+        "start": whole(),
+        "window": whole(1),
+    }
+
+    def __post_init__(self) -> None:
+        if self.start < 0 or self.window < 1:
+            raise ValueError(f"start {self.start}, window {self.window}: at least 0, and 1")
+        if self.reset == "zero" or not self.binary:
+            raise ValueError("neurons that wait fire 0 or 1 spike and reset by subtraction")
+
+    @property
+    def latency(self) -> int:
+        """Time steps until it has fired all it may."""
+        return self.start + self.window
+
+    def _fired(self, charged: Tensor, memory: Tensor | None, time: int) -> Tensor:
+        if not 0 <= time - self.start < self.window:
+            return torch.zeros_like(charged)
+        return super()._fired(charged, memory, time)
