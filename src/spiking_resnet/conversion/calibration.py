@@ -18,12 +18,14 @@ class Calibration:
 
     source: a tensor [N, C, H, W], or any iterable of batches: a tensor, (images, labels), or a
     dictionary with one image entry [N, C, H, W]. It is read once. Batches are cut anew, all of one
-    size, so that what is measured does not depend on how the source was batched.
+    size, so that what is measured does not depend on how the source was batched: BATCH images, or
+    LARGE_BATCH of more than LARGE pixels.
     Features [N, F] and signals [N, C, L] are taken as maps with axes of size 1 (`as_maps`).
     first: the source's first batch as it was given. shape: (C, H, W) of every image.
     """
 
     BATCH = 50
+    LARGE_BATCH, LARGE = 16, 128 * 128
 
     def __init__(self, source: Tensor | Iterable[Any]) -> None:
         stream = _called_back(parts_of(source, 500), Modes.now())
@@ -34,8 +36,17 @@ class Calibration:
         self._stream = (as_maps(images) for images in itertools.chain([first], stream))
         self.shape: tuple[int, ...] = map_shape(first.shape)[1:]
 
+    @property
+    def size(self) -> int:
+        """The images of a batch."""
+        _, height, width = self.shape
+        return self.LARGE_BATCH if height * width > self.LARGE else self.BATCH
+
     def batches(self) -> Iterator[tuple[Tensor, int]]:
-        """(images [BATCH, C, H, W], how many of them are real): the last batch ends in zeros."""
+        """(images [size, C, H, W], how many of them are real): the last batch ends in zeros.
+
+        No batch is kept here once the next one is asked for.
+        """
         waiting: list[Tensor] = []
         count = 0
         for images in self._stream:
@@ -44,17 +55,22 @@ class Calibration:
                     f"calibration images change shape from {self.shape} to "
                     f"{tuple(images.shape[1:])}: resize or crop them to one size"
                 )
-            waiting.append(images)
-            count += len(images)
-            if count >= self.BATCH:
-                joined = torch.cat(waiting)
-                whole = count - count % self.BATCH
-                for start in range(0, whole, self.BATCH):
-                    yield joined[start : start + self.BATCH], self.BATCH
-                waiting, count = [joined[whole:]], count - whole
+            for part in _cut(images, self.size - count, self.size):
+                waiting.append(part)
+                count += len(part)
+                if count == self.size:
+                    yield torch.cat(waiting), count
+                    waiting, count = [], 0
         if count:
-            zeros = torch.zeros(self.BATCH - count, *self.shape, dtype=torch.float32, device="cpu")
+            zeros = torch.zeros(self.size - count, *self.shape, dtype=torch.float32, device="cpu")
             yield torch.cat([*waiting, zeros]), count
+
+
+def _cut(images: Tensor, first: int, size: int) -> Iterator[Tensor]:
+    """Parts of images [N, C, H, W]: `first` of them, then `size` at a time, and the rest."""
+    yield images[:first]
+    if len(images) > first:
+        yield from images[first:].split(size)
 
 
 def _called_back(parts: Iterable[Any], modes: Modes) -> Iterator[Tensor]:
@@ -84,12 +100,12 @@ class Sample:
     def add(self, images: Tensor) -> None:
         """Offers images [N, C, H, W] to the sample."""
         for image in images:
-            entry = (-int.from_bytes(image_digest(image), "big"), next(self._count), image)
+            order = (-int.from_bytes(image_digest(image), "big"), next(self._count))
             if len(self._heap) < self.size:
-                heapq.heappush(self._heap, entry)
-            else:
-                heapq.heappushpop(self._heap, entry)
+                heapq.heappush(self._heap, (*order, image.clone()))
+            elif order > self._heap[0][:2]:
+                heapq.heapreplace(self._heap, (*order, image.clone()))
 
     def images(self) -> Tensor:
         """The images chosen so far, [n, C, H, W], ordered by their hash."""
-        return torch.stack([image.clone() for *_, image in sorted(self._heap, key=lambda e: -e[0])])
+        return torch.stack([image for *_, image in sorted(self._heap, key=lambda e: -e[0])])

@@ -8,12 +8,14 @@ from torch import Tensor
 
 from spiking_resnet.conversion.calibration import Calibration, Sample
 from spiking_resnet.graph import Graph, ReLU, interpret
+from spiking_resnet.images import finite
 from spiking_resnet.records import InputError
 from spiking_resnet.surroundings import undisturbed
 
 _OCTAVES = 44  # powers of two that a histogram holds, below its largest value
 _MANTISSA = 23  # bits of a float32's mantissa
 _BIAS = 127  # of a float32's exponent
+_PORTION = 2**18  # values whose places are worked out at once: they stay in the cache
 _DARKEST, _BRIGHTEST = 2.0**-10, 2.0**30  # the largest pixel of calibration images
 
 
@@ -27,23 +29,41 @@ class Histogram:
 
     def __init__(self, rows: int, bits: int) -> None:
         self.bits = bits
-        self.counts = torch.zeros(rows, _OCTAVES << bits, dtype=torch.int64)  # [rows, bins]
+        # Column 0 has what is not positive; a view of the others would be no tensor of its own.
+        self._held = torch.zeros(rows, 1 + (_OCTAVES << bits), dtype=torch.int64)
         self.total = 0  # values a row, zeros included
         self.maximum = torch.zeros(rows, dtype=torch.float32)
         self.lowest = -_BIAS  # the exponent of the lowest bin
 
+    @property
+    def counts(self) -> Tensor:
+        """The positive values in every bin, int64 [rows, bins]."""
+        return self._held[:, 1:]
+
     def add(self, values: Tensor) -> None:
         """Counts finite values [N, C, ...]; negative ones count as zeros."""
-        rows, bins = self.counts.shape
-        table = values.transpose(0, 1).reshape(rows, -1).float()
-        self.total += table.shape[1]
-        self.maximum = torch.maximum(self.maximum, table.amax(1))
-        self._reach(self.maximum.max())
-        row, column = torch.where(table > 0)
-        place = table[row, column].contiguous().view(torch.int32) >> (_MANTISSA - self.bits)
-        place = (place - ((self.lowest + _BIAS) << self.bits)).clamp(0, bins - 1)
-        flat = torch.bincount(row * bins + place, minlength=rows * bins)
-        self.counts += flat.view(rows, bins)
+        rows = len(self._held)
+        table = values.detach().float().reshape(len(values), rows, -1)
+        self.total += table.shape[0] * table.shape[2]
+        maximum = torch.maximum(self.maximum, table.amax((0, 2)))
+        self._reach(maximum.max())
+        self.maximum = maximum
+        one, flat = torch.ones(1, dtype=torch.int64), self._held.view(-1)
+        for part in table.split(max(1, _PORTION // table[0].numel())):
+            places = self._places(part.view(torch.int32)).flatten()
+            flat.index_add_(0, places, one.expand(len(places)))
+
+    def _places(self, floats: Tensor) -> Tensor:
+        """Where in `_held`, flattened, the float32 values of these bits [n, rows, places] count.
+
+        As integers, bits of positive floats are positive and have their order; those of zeros and
+        negative ones are not positive.
+        """
+        rows, columns = self._held.shape
+        lowest = (self.lowest + _BIAS) << self.bits
+        place = (floats >> (_MANTISSA - self.bits)).sub_(lowest).clamp_(0, columns - 2)
+        place += floats.clamp(0, 1)  # 0 where the value is not positive: its place is 0 already
+        return place.add_(torch.arange(0, rows * columns, columns, dtype=torch.int32)[:, None])
 
     def _reach(self, largest: Tensor) -> None:
         """Moves the octaves up to that of `largest`; what falls below them joins the lowest bin."""
@@ -51,12 +71,13 @@ class Histogram:
         lowest = max(self.lowest, exponent - _OCTAVES + 1)
         bins = self.counts.shape[1]
         moved = min((lowest - self.lowest) << self.bits, bins)
-        if moved:
+        self.lowest = lowest
+        if moved and bool(self.maximum.any()):  # else nothing is counted yet
             below = self.counts[:, :moved].sum(1)
-            kept = torch.zeros_like(self.counts)
-            kept[:, : bins - moved] = self.counts[:, moved:]
-            kept[:, 0] += below
-            self.counts, self.lowest = kept, lowest
+            kept = self.counts[:, moved:].clone()
+            self.counts.zero_()
+            self.counts[:, : bins - moved] = kept
+            self.counts[:, 0] += below
 
     def percentile(self, percent: float) -> Tensor:
         """The value [rows] that `percent` % of a row's values (zeros included) do not exceed.
@@ -127,19 +148,25 @@ def measure(
     with undisturbed():
         for batch, count in calibration.batches():
             images += count
-            limit = max(limit, float(batch[:count].abs().max()))
+            limit = max(limit, *(abs(float(end)) for end in batch[:count].aminmax()))
             kept.add(batch[:count])
-            for name, value in interpret.values(graph, batch, layers).items():
-                if not bool(torch.isfinite(value[:count]).all()):
-                    raise InputError(
-                        f"the activations of {name!r} are not finite on calibration images: "
-                        "normalise the images as in training, or mend the network's weights"
-                    )
-                layers[name].add(value[:count])
-                if name == graph.output.name:
+            for node, value in interpret.walk(graph.nodes, batch, {}):
+                if node.name in layers:
+                    layers[node.name].add(_finite(node.name, value[:count]))
+                if node.name == graph.output.name:
                     negative += int((value[:count].flatten(1).amax(1) <= 0).sum())
     _check_limit(limit)
     return Statistics(layers, images, limit, kept.images(), negative)
+
+
+def _finite(name: str, values: Tensor) -> Tensor:
+    """The values of a node; InputError unless they are finite."""
+    if not finite(values):
+        raise InputError(
+            f"the activations of {name!r} are not finite on calibration images: "
+            "normalise the images as in training, or mend the network's weights"
+        )
+    return values
 
 
 def _check_limit(limit: float) -> None:

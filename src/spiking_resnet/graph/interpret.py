@@ -238,12 +238,12 @@ def walk(
             value = present(node, images, time)
         else:
             value = _advance(node, [values[name] for name in node.inputs], memory, time)
-        yield node, value
         if node.name in last:
             values[node.name] = value
         for name in set(node.inputs) & values.keys():
             if last[name] == node.name:
                 del values[name]
+        yield node, value
 
 
 def _advance(node: Node, inputs: list[Tensor], memory: dict[str, Tensor], time: int) -> Tensor:
