@@ -11,7 +11,7 @@ import spiking_resnet
 
 ROOT = Path(spiking_resnet.__file__).parent
 FLOORS = [
-    ("environment", "files", "labels", "moved", "printable", "rules", "surroundings"),
+    ("codec", "environment", "files", "labels", "moved", "printable", "rules", "surroundings"),
     ("neurons",),
     ("graph",),
     ("records",),
@@ -24,7 +24,7 @@ FLOORS = [
     ("__init__",),
     ("cli",),
 ]
-BELOW_ANN = ("ann", "environment", "files", "labels", "surroundings")  # what `ann` may use
+BELOW_ANN = ("ann", "codec", "environment", "files", "labels", "surroundings")  # what `ann` may use
 ABOVE_ANN = ("evaluation.reproduce", "report", "cli")  # what may use `ann`
 
 

@@ -1,13 +1,15 @@
 """What was simulated and measured: plain frozen records without behaviour of their own."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import sqrt
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from spiking_resnet.codec import Record, same
 
 Metric = Literal["accuracy", "binary", "mse"]  # what an evaluation measures
 
@@ -102,7 +104,7 @@ def graver(one: str, other: str) -> str:
 
 
 @dataclass(frozen=True)
-class Point:
+class Point(Record):
     """A spiking network's results after `steps` time steps, over all images.
 
     accuracy and agreement (with the artificial network's decisions) are fractions; interval is
@@ -126,9 +128,11 @@ class Point:
     error: float | None = None
     distance: float | None = None
 
+    later = ("top5", "lost", "gained", "error", "distance")
+
 
 @dataclass(frozen=True)
-class Curve:
+class Curve(Record):
     """Accuracy against time steps: one Point per recorded T, and the artificial network's own.
 
     metric: what its points measure; of "mse" `ann_error` is the artificial network's error.
@@ -148,62 +152,49 @@ class Curve:
     metric: Metric = "accuracy"
     ann_error: float | None = None
 
+    layout = (
+        *same("images", "engine", "seconds", "hardware", "exact", "remark", "metric"),
+        ("ann.accuracy", "ann_accuracy"),
+        ("ann.interval", "ann_interval"),
+        ("ann.top5", "ann_top5"),
+        ("ann.error", "ann_error"),
+        ("ann.standard_error", "ann_standard_error"),
+        ("ann.top5_standard_error", "ann_top5_standard_error"),
+        ("snn", "points"),
+        ("snn.*.standard_error", "standard_errors"),
+        ("snn.*.top5_standard_error", "top5_standard_errors"),
+        *same("notes"),
+    )
+    later = ("ann_top5", "metric", "ann_error")
+
     def standard_error(self, share: float | None) -> float | None:
         """The standard error of an accuracy (a fraction of the images), or None."""
         return None if share is None else standard_error(share, self.images)
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-able dictionary with the keys ann, images, engine, seconds, snn and more."""
-        return {
-            "images": self.images,
-            "engine": self.engine,
-            "seconds": self.seconds,
-            "hardware": self.hardware,
-            "exact": self.exact,
-            "remark": self.remark,
-            "metric": self.metric,
-            "ann": {
-                "accuracy": self.ann_accuracy,
-                "interval": self.ann_interval,
-                "top5": self.ann_top5,
-                "error": self.ann_error,
-                **self._errors(self.ann_accuracy, self.ann_top5),
-            },
-            "snn": [
-                {**asdict(point), **self._errors(point.accuracy, point.top5)}
-                for point in self.points
-            ],
-            "notes": dict(self.notes),
-        }
+    @property
+    def ann_standard_error(self) -> float | None:
+        """That of the ANN's accuracy."""
+        return self.standard_error(self.ann_accuracy)
 
-    def _errors(self, accuracy: float | None, top5: float | None) -> dict[str, float | None]:
-        return dict(
-            zip(_ERRORS, (self.standard_error(accuracy), self.standard_error(top5)), strict=True)
-        )
+    @property
+    def ann_top5_standard_error(self) -> float | None:
+        """That of the ANN's top-5 accuracy."""
+        return self.standard_error(self.ann_top5)
 
+    @property
+    def standard_errors(self) -> tuple[float | None, ...]:
+        """Those of the points' accuracies."""
+        return tuple(self.standard_error(point.accuracy) for point in self.points)
 
-_ERRORS = ("standard_error", "top5_standard_error")  # in JSON, beside what they belong to
+    @property
+    def top5_standard_errors(self) -> tuple[float | None, ...]:
+        """Those of the points' top-5 accuracies."""
+        return tuple(self.standard_error(point.top5) for point in self.points)
 
 
 def curve_from_json(found: Mapping[str, Any]) -> Curve:
-    """The Curve that `Curve.to_json` described."""
-    plain = ({k: v for k, v in point.items() if k not in _ERRORS} for point in found["snn"])
-    points = tuple(Point(**{**point, "interval": _pair(point["interval"])}) for point in plain)
-    ann = found["ann"]
-    same = ("images", "engine", "seconds", "hardware", "exact", "remark", "notes")
-    return Curve(
-        points=points,
-        ann_accuracy=ann["accuracy"],
-        ann_interval=_pair(ann["interval"]),
-        ann_top5=ann.get("top5"),
-        ann_error=ann.get("error"),
-        metric=found.get("metric", "accuracy"),
-        **{name: found[name] for name in same},
-    )
-
-
-def _pair(interval: Iterable[float] | None) -> Any:
-    return None if interval is None else tuple(interval)
+    """The Curve that `Curve.to_json` told of; RecordError for others."""
+    return Curve.from_json(found)
 
 
 def decisions(logits: Tensor) -> Tensor:

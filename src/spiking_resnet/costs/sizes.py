@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spiking_resnet.codec import Record
 from spiking_resnet.graph import (
     Add,
     Affine,
@@ -36,7 +37,7 @@ from spiking_resnet.surroundings import undisturbed
 
 
 @dataclass(frozen=True)
-class Size:
+class Size(Record):
     """One node, for one image.
 
     parameters: weights, biases, gains. neurons: of a ReLU or a population. macs: dense, zeros of

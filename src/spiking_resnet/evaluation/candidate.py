@@ -9,7 +9,7 @@ which is McNemar's for paired decisions.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from math import sqrt
@@ -18,6 +18,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from spiking_resnet.codec import Record
 from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.convert import traced_alike
 from spiking_resnet.conversion.methods import Method
@@ -37,7 +38,7 @@ Images = Tensor | Iterable[Any]
 
 
 @dataclass(frozen=True)
-class Reading:
+class Reading(Record):
     """One method after T steps; where neurons wait for their whole input, after T steps a layer.
 
     accuracy, agreement (with the artificial network's decisions): fractions; interval: accuracy's
@@ -189,11 +190,6 @@ def judge(
         _reading(curve, point, made.costs, step)
         for point, step in zip(curve.points, named, strict=True)
     )
-
-
-def reading_from_json(found: Mapping[str, Any]) -> Reading:
-    """The Reading whose fields JSON holds."""
-    return Reading(**{**found, "interval": tuple(found["interval"])})
 
 
 def _reading(curve: Curve, point: Point, costs: Costs, steps: int) -> Reading:

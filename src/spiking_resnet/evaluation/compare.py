@@ -3,13 +3,14 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from spiking_resnet import arguments
+from spiking_resnet.codec import Record, RecordError, same
 from spiking_resnet.conversion.presets import RECIPES, Recipe, taken
 from spiking_resnet.costs.sizes import sizes
 from spiking_resnet.environment import hardware
@@ -20,9 +21,8 @@ from spiking_resnet.evaluation.candidate import (
     judge,
     make,
     prepared,
-    reading_from_json,
 )
-from spiking_resnet.evaluation.conditions import Facts, facts_from_json
+from spiking_resnet.evaluation.conditions import Facts
 from spiking_resnet.evaluation.progress_file import Ledger, Part, ResumeError
 from spiking_resnet.files import held
 from spiking_resnet.records import InputError, standard_error, wilson
@@ -34,7 +34,7 @@ FAILURES = (ValueError, RuntimeError, ArithmeticError, MemoryError)  # of one me
 
 
 @dataclass(frozen=True)
-class Entry:
+class Entry(Record):
     """One conversion, judged.
 
     method: its name and options. seconds: of its making. image_macs: multiply-accumulates of the
@@ -49,7 +49,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(Record):
     """One recipe: what was converted, once or for each T. problem: why there is not all, or ""."""
 
     recipe: str
@@ -73,13 +73,9 @@ class Row:
         """By T."""
         return {each.steps: each for entry in self.entries for each in entry.readings}
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-able dictionary of all fields."""
-        return {**asdict(self), "entries": [entry_to_json(entry) for entry in self.entries]}
-
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Record):
     """Recipes on the same network and images; see `compare`.
 
     ann_accuracy: the artificial network's, on the same images; ann_macs: its multiply-accumulates.
@@ -93,20 +89,19 @@ class Comparison:
     rows: tuple[Row, ...]
     hardware: str = ""
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-able dictionary: images, steps, ann, rows, hardware."""
-        return {
-            "images": self.images,
-            "steps": list(self.steps),
-            "ann": {
-                "accuracy": self.ann_accuracy,
-                "interval": list(self.ann_interval),
-                "standard_error": standard_error(self.ann_accuracy, self.images),
-                "multiply_accumulates": self.ann_macs,
-            },
-            "rows": [row.to_json() for row in self.rows],
-            "hardware": self.hardware,
-        }
+    layout = (
+        *same("images", "steps"),
+        ("ann.accuracy", "ann_accuracy"),
+        ("ann.interval", "ann_interval"),
+        ("ann.standard_error", "ann_standard_error"),
+        ("ann.multiply_accumulates", "ann_macs"),
+        *same("rows", "hardware"),
+    )
+
+    @property
+    def ann_standard_error(self) -> float:
+        """That of the ANN's accuracy."""
+        return standard_error(self.ann_accuracy, self.images)
 
 
 @arguments.checked(
@@ -244,8 +239,8 @@ def _entry(
     method = recipe.make(group[-1])
     key = json.dumps([recipe.name, method.describe(), group])
     if ledger is not None and key in ledger.parts:
-        with suppress(KeyError, TypeError):  # parts of other versions are made again
-            return _entry_from_json(ledger.parts[key])
+        with suppress(RecordError):  # parts of other versions are made again
+            return Entry.from_json(ledger.parts[key])
     work.tell(f"{label}: converting")
     made = make(subject, method)
     progress = lambda done, _: work.tell(f"{label}: simulating", done * group[-1])  # noqa: E731
@@ -260,7 +255,7 @@ def _entry(
         readings = judge(subject, made, group, engine, progress, kept)
     entry = Entry(method.describe(), made.facts, made.seconds, made.costs.image, readings)
     if ledger is not None:
-        ledger.keep(key, entry_to_json(entry))
+        ledger.keep(key, entry.to_json())
     return entry
 
 
@@ -268,18 +263,3 @@ def reason(error: BaseException) -> str:
     """What went wrong, in one line."""
     lines = str(error).splitlines()
     return " ".join(line.strip() for line in lines) or type(error).__name__
-
-
-def entry_to_json(entry: Entry) -> dict[str, Any]:
-    """A JSON-able dictionary of an entry."""
-    return {**asdict(entry), "facts": entry.facts.to_json()}
-
-
-def _entry_from_json(found: Mapping[str, Any]) -> Entry:
-    return Entry(
-        method=found["method"],
-        facts=facts_from_json(found["facts"]),
-        seconds=found["seconds"],
-        image_macs=found["image_macs"],
-        readings=tuple(reading_from_json(each) for each in found["readings"]),
-    )

@@ -6,15 +6,16 @@ ones are steps as well; and what was seen or trained before is part of the price
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from spiking_resnet.codec import FIELDS, Record
 from spiking_resnet.graph import Fire, Graph, ReLU
 from spiking_resnet.neurons import Neuron
 
 
 @dataclass(frozen=True)
-class Facts:
+class Facts(Record):
     """The conditions under which a network's neurons fire, and what was needed to make it.
 
     levels: the most sizes that one step's spike of a neuron can have, its sign left aside. signed:
@@ -31,6 +32,8 @@ class Facts:
     calibration_images: int
     trained: bool
 
+    layout = (*FIELDS, ("values", "values"))
+
     @property
     def values(self) -> int:
         """The number of distinct spikes other than none that one step can carry."""
@@ -40,10 +43,6 @@ class Facts:
     def binary(self) -> bool:
         """Whether a step carries one spike or none."""
         return self.values == 1
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-able dictionary of all fields and the number of values."""
-        return {**asdict(self), "values": self.values}
 
 
 def facts(graph: Graph) -> Facts:
@@ -63,8 +62,3 @@ def facts(graph: Graph) -> Facts:
         calibration_images=int(graph.notes.get("calibration_images", 0)),
         trained=quantised or bool(graph.notes.get("trained", False)),
     )
-
-
-def facts_from_json(found: Mapping[str, Any]) -> Facts:
-    """The Facts that `Facts.to_json` described."""
-    return Facts(**{name: value for name, value in found.items() if name != "values"})

@@ -1,12 +1,13 @@
 """What an evaluation has counted so far: whole numbers, so that it can stop and go on."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from spiking_resnet.codec import Record
 from spiking_resnet.graph import Graph
 from spiking_resnet.records import Curve, Metric, Point, Run, decisions, graver, wilson
 
@@ -15,7 +16,7 @@ Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
-class Tally:
+class Tally(Record):
     """Counts over the images so far, for each of the recorded `steps`.
 
     correct, top5, agreed: images; top5 is None for networks of up to 5 classes; agreed, lost (those
@@ -135,18 +136,6 @@ class Tally:
             error=_share(_at(self.squared, index), n),
             distance=_share(_at(self.apart, index), n),
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """Its fields, for JSON."""
-        return asdict(self)
-
-
-def tally_from_json(found: Mapping[str, Any]) -> Tally:
-    """The Tally that `Tally.to_json` described; TypeError or KeyError for anything else."""
-    several = ("steps", "correct", "top5", "agreed", "lost", "squared", "apart")
-    counts = {name: None if found[name] is None else tuple(found[name]) for name in several}
-    spikes = {name: tuple(count) for name, count in found["spikes"].items()}
-    return Tally(**{**found, **counts, "spikes": spikes})
 
 
 def among_first(logits: Tensor, labels: Tensor, count: int) -> Tensor:

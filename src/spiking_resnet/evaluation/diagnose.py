@@ -26,7 +26,7 @@ apart from the others, here on the way that the values really take.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -34,6 +34,7 @@ import torch
 from torch import Tensor
 
 from spiking_resnet import arguments
+from spiking_resnet.codec import FIELDS, Record, same
 from spiking_resnet.engines.simulate import simulate, usual
 from spiking_resnet.evaluation.evaluate import labelled
 from spiking_resnet.evaluation.rates import Stand, stands, summed_currents
@@ -47,7 +48,7 @@ CONTRIBUTIONS = ("inherited", *OWN)
 
 
 @dataclass(frozen=True)
-class Part:
+class Part(Record):
     """One contribution to a population's error.
 
     mean: in the artificial network's units. rms: root mean square, relative to the activations'.
@@ -63,7 +64,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class LayerError:
+class LayerError(Record):
     """How far a population's rates are from the activations they stand for.
 
     activation: root mean square of the artificial network's activations. mean: of the error, in the
@@ -87,7 +88,7 @@ class LayerError:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Record):
     """Where a spiking network loses decisions within `steps` time steps.
 
     agreement, accuracy, ann_accuracy: fractions of `images`. layers: in order of computation, the
@@ -103,6 +104,8 @@ class Diagnosis:
     engine: str
     exact: bool
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+    layout = (*FIELDS, ("lost", "losses"), *same("costliest", "largest"))
 
     def lost(self, contribution: str) -> float:
         """The agreement lost by one contribution in all populations."""
@@ -121,11 +124,10 @@ class Diagnosis:
         own = [(layer.parts[by].rms, layer.name, by) for layer in self.layers for by in OWN]
         return max(own)[1:]
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-able dictionary of all fields, with lost, costliest and largest added."""
-        lost = {by: self.lost(by) for by in OWN}
-        found = {"lost": lost, "costliest": list(self.costliest), "largest": list(self.largest)}
-        return {**asdict(self), **found}
+    @property
+    def losses(self) -> dict[str, float]:
+        """The agreement lost by each contribution, in all populations."""
+        return {by: self.lost(by) for by in OWN}
 
 
 @arguments.checked(

@@ -1,7 +1,7 @@
 """What a network consists of, and whether it can be converted: before any weights are looked at."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from spiking_resnet.capture.calls import TraceError
 from spiking_resnet.capture.module import trace
 from spiking_resnet.capture.onnx.translate import trace_onnx
+from spiking_resnet.codec import FIELDS, Record, same
 from spiking_resnet.conversion.passes.fire import Kind, fire
 from spiking_resnet.conversion.passes.fold_bn import fold_bn
 from spiking_resnet.costs.sizes import Size, sizes
@@ -39,7 +40,7 @@ SIGNED = "signed input"
 
 
 @dataclass(frozen=True)
-class NodeFacts:
+class NodeFacts(Record):
     """One node of a graph.
 
     size: for one image; of a BatchNorm that is folded into another node, its parameters alone.
@@ -56,7 +57,7 @@ class NodeFacts:
 
 
 @dataclass(frozen=True)
-class Population:
+class Population(Record):
     """One population of a spiking network.
 
     scale: the threshold calibration found, in the artificial network's units (None where it took
@@ -76,7 +77,7 @@ class Population:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class Inspection(Record):
     """A network: its nodes in order, and what stands in the way of converting it.
 
     problems: each names node, source line and remedy; what follows a problem may be missing from
@@ -91,15 +92,18 @@ class Inspection:
     notes: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
+    layout = (*same("converts", "total"), *FIELDS)
+
     @property
     def total(self) -> Size:
         """The sums over all nodes."""
         names = [entry.name for entry in fields(Size)]
         return Size(**{n: sum(getattr(node.size, n) for node in self.nodes) for n in names})
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-able dictionary of all fields and the total."""
-        return {"converts": not self.problems, "total": asdict(self.total), **asdict(self)}
+    @property
+    def converts(self) -> bool:
+        """Whether nothing stands in the way."""
+        return not self.problems
 
 
 @undisturbed()

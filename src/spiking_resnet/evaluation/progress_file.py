@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spiking_resnet.evaluation.counts import Tally, tally_from_json
+from spiking_resnet.codec import RecordError
+from spiking_resnet.evaluation.counts import Tally
 from spiking_resnet.files import Pace, write_whole
 from spiking_resnet.images import images_of
 from spiking_resnet.records import InputError
@@ -43,7 +44,7 @@ class Progress:
         try:
             found = json.loads(self.path.read_text())
             version, facts = found["version"], found["facts"]
-            tally = tally_from_json(found["tally"]) if version == VERSION else None
+            tally = Tally.from_json(found["tally"]) if version == VERSION else None
         except _DAMAGED as error:
             raise _no_progress(self.path, "an evaluation", error) from error
         _refuse_other(self.path, "evaluation", version, facts, self.facts)
@@ -80,7 +81,7 @@ class Ledger:
             version, facts, parts = found["version"], found["facts"], dict(found["parts"])
             begun = dict(found.get("begun", {}))
             if begun and version == VERSION:
-                tally_from_json(begun["tally"])
+                Tally.from_json(begun["tally"])
         except _DAMAGED as error:
             raise _no_progress(self.path, "a comparison", error) from error
         _refuse_other(self.path, "comparison", version, facts, self.facts)
@@ -109,7 +110,7 @@ class Part:
         self.ledger, self.own = ledger, {"key": key, "network": network}
         found = ledger.begun
         same = {name: found.get(name) for name in self.own} == self.own
-        self.tally = tally_from_json(found["tally"]) if same else None
+        self.tally = Tally.from_json(found["tally"]) if same else None
         self._pace = Pace()
 
     def save(self, tally: Tally, now: bool = False) -> None:
@@ -130,9 +131,14 @@ _DAMAGED = (ValueError, TypeError, KeyError, AttributeError)
 
 def _no_progress(path: Path, what: str, error: Exception) -> ResumeError:
     return ResumeError(
-        f"{path} holds no progress of {what} ({error!r}): name another file, or delete it to begin "
-        "again"
+        f"{path} holds no progress of {what} ({_told(error)}): name another file, or delete it to "
+        "begin again"
     )
+
+
+def _told(error: Exception) -> str:
+    """What is wrong with a file's content."""
+    return str(error) if isinstance(error, RecordError) else repr(error)
 
 
 def _refuse_other(

@@ -21,7 +21,7 @@ from spiking_resnet.conversion.convert import convert
 from spiking_resnet.evaluation.evaluate import evaluate
 from spiking_resnet.evaluation.progress_file import ResumeError
 from spiking_resnet.files import write_whole
-from spiking_resnet.records import Curve, InputError, curve_from_json
+from spiking_resnet.records import Curve, InputError
 
 STEPS = (8, 16, 32, 64, 128, 256, 350)
 CALIBRATION_IMAGES = 500
@@ -175,7 +175,8 @@ def _read(path: Path) -> dict[str, Any]:
     """The result of a case that was run before."""
     try:
         result: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
+        Curve.from_json(result["curve"], "curve")
+    except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path} is damaged ({error}): delete it to run its case again") from error
     return result
 
@@ -243,7 +244,7 @@ def curves(study: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Curve]
     for result in results:
         name = names[result["label"]]
         if name != "":
-            found[name or result["label"]] = curve_from_json(result["curve"])
+            found[name or result["label"]] = Curve.from_json(result["curve"])
     return found
 
 

@@ -14,7 +14,7 @@ import heapq
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -22,7 +22,8 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from spiking_resnet import arguments
-from spiking_resnet.conversion.methods import Method
+from spiking_resnet.codec import Record, RecordError, form, same
+from spiking_resnet.conversion.methods import Method, described
 from spiking_resnet.conversion.presets import RECIPES, Recipe, taken
 from spiking_resnet.evaluation.candidate import (
     Images,
@@ -32,10 +33,9 @@ from spiking_resnet.evaluation.candidate import (
     judge,
     make,
     prepared,
-    reading_from_json,
 )
 from spiking_resnet.evaluation.compare import FAILURES, reason
-from spiking_resnet.evaluation.conditions import Facts, facts_from_json
+from spiking_resnet.evaluation.conditions import Facts
 from spiking_resnet.evaluation.paired import Paired
 from spiking_resnet.evaluation.progress_file import Ledger
 from spiking_resnet.files import held
@@ -70,7 +70,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Trial:
+class Trial(Record):
     """One recipe at one T, on the validation images.
 
     facts: of the network. reading: as in a comparison; its loss is 100 - agreement where the images
@@ -80,11 +80,13 @@ class Trial:
 
     recipe: str
     steps: int
-    method: Method
+    method: Method = field(metadata=form(lambda method: method.describe(), described))
     facts: Facts
     reading: Reading
     verdict: Verdict
     bounds: tuple[float, float]
+
+    layout = same("recipe", "steps", "verdict", "meets", "bounds", "method", "facts", "reading")
 
     @property
     def meets(self) -> bool:
@@ -96,16 +98,9 @@ class Trial:
         steps, operations = float(self.steps), self.reading.operations
         return (steps, operations) if measure == "steps" else (operations, steps)
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-able dictionary of all fields."""
-        own = {"recipe": self.recipe, "steps": self.steps, "verdict": self.verdict}
-        own |= {"meets": self.meets, "bounds": list(self.bounds)}
-        read = {"facts": self.facts.to_json(), "reading": asdict(self.reading)}
-        return {**own, "method": self.method.describe(), **read}
-
 
 @dataclass(frozen=True)
-class Tuning:
+class Tuning(Record):
     """What `tune` found. Losses are points; see `Trial`.
 
     trials: in the order in which they were tried. left_out: recipes that were not, with the reason.
@@ -121,6 +116,14 @@ class Tuning:
     trials: tuple[Trial, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
     confidence: float = CONFIDENCE
+
+    layout = (
+        ("target_loss", "target"),
+        ("cost", "measure"),
+        ("confidence", "confidence"),
+        ("validation_images", "images"),
+        *same("ann_accuracy", "trials", "left_out", "winner", "likely", "nearest"),
+    )
 
     @property
     def winner(self) -> Trial | None:
@@ -153,20 +156,13 @@ class Tuning:
             default=None,
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-able dictionary of all fields, the winner and the nearest."""
-        return {
-            "target_loss": self.target,
-            "cost": self.measure,
-            "confidence": self.confidence,
-            "validation_images": self.images,
-            "ann_accuracy": self.ann_accuracy,
-            "trials": [trial.to_json() for trial in self.trials],
-            "left_out": dict(self.left_out),
-            "winner": None if self.winner is None else self.winner.to_json(),
-            "likely": None if self.likely is None else self.likely.to_json(),
-            "nearest": None if self.nearest is None else self.nearest.to_json(),
-        }
+
+@dataclass(frozen=True)
+class Kept(Record):
+    """What a search keeps of a trial, so that it can go on."""
+
+    facts: Facts
+    reading: Reading
 
 
 def within(paired: Paired, target: float) -> bool:
@@ -357,14 +353,14 @@ class _Search:
             return made.facts, None
         (reading,) = judge(self.subject, made, (steps,), self.engine)
         if self.ledger is not None:
-            self.ledger.keep(key, {"facts": made.facts.to_json(), "reading": asdict(reading)})
+            self.ledger.keep(key, Kept(made.facts, reading).to_json())
         return made.facts, reading
 
     def _known(self, key: str) -> tuple[Facts, Reading] | None:
         """What the ledger keeps of a trial; None for nothing, and for what another version kept."""
-        with suppress(KeyError, TypeError):
-            part = {} if self.ledger is None else self.ledger.parts[key]
-            return facts_from_json(part["facts"]), reading_from_json(part["reading"])
+        with suppress(KeyError, RecordError):
+            kept = Kept.from_json({} if self.ledger is None else self.ledger.parts[key])
+            return kept.facts, kept.reading
         return None
 
     def _made(self, recipe: Recipe, steps: int) -> Made:
