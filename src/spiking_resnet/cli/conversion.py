@@ -1,7 +1,7 @@
 """From a network and training images to a spiking network with all facts of its making."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from warnings import catch_warnings, simplefilter
@@ -16,7 +16,8 @@ from spiking_resnet.cli.networks import Network, channels_of
 from spiking_resnet.cli.provenance import file_facts, fingerprint, versions
 from spiking_resnet.cli.terminal import err, out, say, warn
 from spiking_resnet.conversion.convert import ConversionWarning
-from spiking_resnet.conversion.methods import METHODS, PRESETS, Method, calibrated, named, qcfs
+from spiking_resnet.conversion.methods import Method, named, of_name
+from spiking_resnet.conversion.methods.option import options_of
 from spiking_resnet.evaluation.inspect import inspect_graph
 from spiking_resnet.graph import Graph, interpret, remarks_of
 from spiking_resnet.records import InputError, decisions, wilson
@@ -39,12 +40,12 @@ class Choice:
 
 def chosen_method(name: str, given: Mapping[str, Any], seed: int) -> Method:
     """The method of this name with the options given; InputError for those it does not have."""
-    if name not in {**METHODS, **PRESETS}:
-        known = ", ".join((*METHODS, *PRESETS))
-        raise InputError(f"there is no method {name!r}: use one of {known}")
-    kind = METHODS.get(name, calibrated)
-    own = {entry.name for entry in fields(kind)}
-    if foreign := sorted(given.keys() - own):
+    try:
+        kind, _ = of_name(name)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    own = options_of(kind)
+    if foreign := sorted(given.keys() - own.keys()):
         option = foreign[0].replace("_", "-")
         raise InputError(f"the method {name} has no option --{option}: leave it out")
     usual: dict[str, Any] = {"seed": seed}
@@ -53,9 +54,10 @@ def chosen_method(name: str, given: Mapping[str, Any], seed: int) -> Method:
 
 def suited(method: Method, given: Mapping[str, Any], data: ImageData) -> Method:
     """The method with the paper's percentile for ImageNet where none was given."""
-    if isinstance(method, qcfs) or "percentile" in given or data.classes != IMAGENET_CLASSES:
+    usual: dict[str, Any] = {"percentile": IMAGENET_PERCENTILE}
+    if data.classes != IMAGENET_CLASSES or usual.keys() & given.keys():
         return method
-    return replace(method, percentile=IMAGENET_PERCENTILE)
+    return replace(method, **usual) if usual.keys() <= options_of(type(method)).keys() else method
 
 
 def images_for(

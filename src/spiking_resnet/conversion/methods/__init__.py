@@ -3,25 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from spiking_resnet.conversion.methods.calibrated import PLAIN, PRESETS, calibrated
+from spiking_resnet.conversion.methods.calibrated import PLAIN, calibrated
 from spiking_resnet.conversion.methods.differential import dcgs, differential
+from spiking_resnet.conversion.methods.method import Method
 from spiking_resnet.conversion.methods.rate_coded import hu2021, qcfs
 
 __all__ = [
-    "METHODS",
-    "PLAIN",
-    "PRESETS",
-    "Method",
-    "calibrated",
-    "dcgs",
-    "described",
-    "differential",
-    "hu2021",
-    "named",
-    "qcfs",
+    "METHODS", "PLAIN", "PRESETS", "Method", "calibrated", "dcgs", "described", "differential",
+    "hu2021", "named", "of_name", "qcfs",
 ]  # fmt: skip
-
-Method = hu2021 | differential | dcgs | calibrated | qcfs
 
 METHODS: dict[str, type[Method]] = {
     "hu2021": hu2021,
@@ -30,6 +20,24 @@ METHODS: dict[str, type[Method]] = {
     "dcgs": dcgs,
     "qcfs": qcfs,
 }
+# Published sets of options by name: usable wherever a method is named.
+PRESETS: dict[str, Mapping[str, Any]] = {
+    name: options for kind in METHODS.values() for name, options in kind.published.items()
+}
+
+
+def of_name(name: str) -> tuple[type[Method], Mapping[str, Any]]:
+    """The method's class, and the published options, that go by this name.
+
+    Raises ValueError for names there are not.
+    """
+    if name in METHODS:
+        return METHODS[name], {}
+    for kind in METHODS.values():
+        if name in kind.published:
+            return kind, kind.published[name]
+    known = ", ".join((*METHODS, *PRESETS))
+    raise ValueError(f"there is no method {name!r}: use one of {known}")
 
 
 def named(name: str, **options: Any) -> Method:
@@ -37,12 +45,8 @@ def named(name: str, **options: Any) -> Method:
 
     Raises ValueError for names there are not, TypeError for options it does not have.
     """
-    if name in PRESETS:
-        return calibrated(**{**PRESETS[name], **options})
-    if name not in METHODS:
-        known = ", ".join((*METHODS, *PRESETS))
-        raise ValueError(f"there is no method {name!r}: use one of {known}")
-    return METHODS[name](**options)
+    kind, published = of_name(name)
+    return kind(**{**published, **options})
 
 
 def described(found: Mapping[str, Any]) -> Method:

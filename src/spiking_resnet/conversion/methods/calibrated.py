@@ -1,13 +1,15 @@
 """Calibration through the layers already converted, and the published methods that it contains."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from spiking_resnet.conversion.calibration import Calibration
-from spiking_resnet.conversion.methods.option import check
+from spiking_resnet.conversion.methods import shared
+from spiking_resnet.conversion.methods.method import Method
+from spiking_resnet.conversion.methods.option import documented, option
 from spiking_resnet.conversion.passes.calibrate import Correction, calibrate
 from spiking_resnet.conversion.passes.encode import with_input_limit
 from spiking_resnet.conversion.passes.fire import Kind, fire
@@ -58,72 +60,70 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+@documented
 @dataclass(frozen=True, kw_only=True)
-class calibrated:
+class calibrated(Method):
     """Integrate-and-fire neurons made for T steps, corrected layer by layer on calibration images.
 
-    The axes of what came after the paper, each an argument: thresholds x compensation x weights x
+    The axes of what came after the paper, each an option: thresholds x compensation x weights x
     neuron x read-out (passes/thresholds.py, passes/calibrate.py; PRESETS names published sets).
 
-    thresholds: "percentile" of the activations; "mmse" of quantisation to T levels (SNN
-        Calibration); "iterated" (DCGS's threshold iteration on the activations seen), "gaussian"
-        (on normally distributed inputs, as there); "balanced" (local threshold balancing).
-        percentile: for "percentile", and the most for "iterated".
-    per_channel: one threshold per channel; "balanced" ones always are.
-    compensation: of channels' "bias", of neurons' initial "potential", channels' "offsets" (of
-        neurons that wait: DA-QCFS), or "none". rounds: of the first two.
-    weights: refitted to what layers receive. ridge: how strongly they are held (calibrate.py).
-    initial_potential, levels, signed, max_pooling, grid, sum_bits: as in `hu2021`. Thresholds of
-        neurons of several levels are the range over the levels.
-    bias_shift: the initial potential is 0 and enters as a current, its T-th part at every step.
-    waits: neurons wait for their whole input and then fire up to T spikes (layer-serial, after
-        DA-QCFS): no uneven arrival, but latency grows with depth. Off the grid, without a delay.
-    delay: steps that the read-out leaves out; "auto" is what delayed evaluation takes (delay_of);
-        None three eighths of the steps.
-    steps: T. images: calibration images used layer by layer. batches: of "balanced" thresholds.
+    Thresholds are the "percentile" of the activations; "mmse" of quantisation to T levels (SNN
+    Calibration); "iterated" (DCGS's threshold iteration on the activations seen), at most the
+    percentile; "gaussian" (on normally distributed inputs, as there); or "balanced" (local
+    threshold balancing), always per channel. Of neurons of several levels they are the range over
+    these. Corrected is the "bias" of channels, the initial "potential" of neurons, or "offsets" of
+    channels with layer-serial neurons, as in DA-QCFS. A population of those fires only after its
+    whole input has come, up to T spikes: no uneven arrival, but latency grows with depth, and
+    simulation is off the grid and without a delay. The delay "auto" is that of delayed evaluation
+    (delay_of).
     """
 
     name: ClassVar[str] = "calibrated"
+    published: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
 
-    thresholds: Literal["percentile", "mmse", "iterated", "gaussian", "balanced"] = "mmse"
-    percentile: float = 99.9
-    per_channel: bool = True
-    compensation: Literal["none", "bias", "potential", "offsets"] = "potential"
-    rounds: int = 3
-    weights: bool = True
-    ridge: float = 1e-3
-    initial_potential: float = 0.5
-    bias_shift: bool = False
-    levels: int = 1
-    signed: bool = False
-    waits: bool = False
-    delay: int | Literal["auto"] | None = None
-    max_pooling: Literal["cumulative", "instant"] = "cumulative"
-    steps: int = 32
-    images: int = 256
-    batches: int = 500
-    grid: int | None = 14
-    sum_bits: int = 16
+    thresholds: Literal["percentile", "mmse", "iterated", "gaussian", "balanced"] = option(
+        "mmse", "how firing thresholds are found"
+    )
+    percentile: float = shared.percentile(99.9)
+    per_channel: bool = shared.per_channel(True)
+    compensation: Literal["none", "bias", "potential", "offsets"] = option(
+        "potential", "what is corrected, layer by layer, by the error of rates"
+    )
+    rounds: int = option(3, "repetitions of that correction", least=1)
+    weights: bool = option(
+        True, "weights refitted to what layers receive", flags=("--fit-weights", "--keep-weights")
+    )
+    ridge: float = option(1e-3, "how strongly refitted weights are held", above=0)
+    initial_potential: float = shared.initial_potential(0.5)
+    bias_shift: bool = option(
+        False, "the initial potential enters as a current, a T-th part at every step"
+    )
+    levels: int = shared.levels(1)
+    signed: bool = shared.signed(False)
+    waits: bool = option(
+        False,
+        "layer-serial: neurons wait for their whole input, then fire",
+        flags=("--wait", "--no-wait"),
+    )
+    delay: int | Literal["auto"] | None = option(
+        None, "time steps that the read-out leaves out", least=0, unset="3/8 of the steps"
+    )
+    max_pooling: Literal["cumulative", "instant"] = shared.max_pooling()
+    steps: int = shared.steps(32)
+    images: int = shared.images(256)
+    batches: int = option(500, "batches of images for balanced thresholds", least=1)
+    grid: int | None = shared.grid()
+    sum_bits: int = shared.sum_bits()
 
     def __post_init__(self) -> None:
-        check(self)
-        if isinstance(self.delay, str) and self.delay != "auto":
-            raise ValueError(f"delay is {self.delay!r}: a number of steps, 'auto' or None")
-        if isinstance(self.delay, int) and not 0 <= self.delay < self.steps:
+        super().__post_init__()
+        if isinstance(self.delay, int) and self.delay >= self.steps:
             raise ValueError(f"delay is {self.delay}: it must lie in 0..{self.steps - 1}")
         if self.waits and (self.levels > 1 or self.signed or self.delay):
             raise ValueError("neurons that wait fire 0 or 1 spike, and their read-out has no delay")
-        if not self.ridge > 0:
-            raise ValueError(f"ridge is {self.ridge}: it must be positive")
-        if self.compensation not in ("none", "bias", "potential", "offsets"):
-            raise ValueError(
-                f"compensation is {self.compensation!r}: one of none, bias, potential and offsets"
-            )
         if self.compensation == "offsets" and not self.waits:
             raise ValueError("offsets are for neurons that wait: add waits=True")
-        for option in ("steps", "images", "levels", "rounds", "batches"):
-            if getattr(self, option) < 1:
-                raise ValueError(f"{option} is {getattr(self, option)}: it starts at 1")
 
     @undisturbed()
     def apply(self, traced: Graph, calibration: Calibration) -> Graph:
@@ -204,7 +204,3 @@ class calibrated:
         if self.delay == "auto":
             return delay_of(ann, statistics.sample, thresholds, self._start, self.steps)
         return 3 * self.steps // 8 if self.delay is None else self.delay
-
-    def describe(self) -> dict[str, Any]:
-        """The method's name and options, JSON-able."""
-        return {"method": self.name, "options": asdict(self)}

@@ -1,12 +1,14 @@
 """Signed spikes that correct what was sent before: this project's method, and DCGS."""
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from spiking_resnet.conversion.calibration import Calibration
-from spiking_resnet.conversion.methods.option import check
+from spiking_resnet.conversion.methods import shared
+from spiking_resnet.conversion.methods.method import Method
+from spiking_resnet.conversion.methods.option import documented, option
 from spiking_resnet.conversion.passes.differential import (
     fire_differentially,
     geometric,
@@ -31,44 +33,42 @@ from spiking_resnet.surroundings import undisturbed
 SIGNED, MULTI_THRESHOLD = 0.5, 0.75  # from what share of a size on DCGS's neurons fire it
 
 
+@documented
 @dataclass(frozen=True, kw_only=True)
-class differential:
+class differential(Method):
     """Differential neurons: signed spikes whose amplitude shrinks from step to step (neurons).
 
     This project's own, after differential coding (DCGS, ICML 2025). Neurons fire as they go, one
     signed spike a step (or one of `levels` sizes); it takes more spikes than rates do and far fewer
-    steps. Made for one number of steps: earlier read-outs are of an unfinished sum.
-
-    percentile, per_channel, max_pooling: as in `hu2021`.
-    steps: the number of time steps, which the heights are chosen for.
-    levels: sizes of a spike: 1, 2, ... 2^(levels - 1) heights.
-    first, last: heights of the first and of the last step's spikes in thresholds, the same for all
-        populations; None, both: every population's own (passes/differential.py, `schedule`).
-    lead: how much earlier the first population has to have settled, as a share of the steps.
-    images: calibration images used for that, layer by layer.
-    caution: from how far between two sizes on the larger one is fired; more than 0.5 saves spikes.
+    steps. Made for one number of steps: earlier read-outs are of an unfinished sum. Amplitudes are
+    every population's own (passes/differential.py, `schedule`) unless `first` and `last` give one
+    sequence for all.
     """
 
     name: ClassVar[str] = "differential"
 
-    percentile: float = 99.9
-    per_channel: bool = True
-    steps: int = 16
-    levels: int = 1
-    first: float | None = None
-    last: float | None = None
-    lead: float = 0.3
-    images: int = 64
-    caution: float = 0.5
+    percentile: float = shared.percentile(99.9)
+    per_channel: bool = shared.per_channel(True)
+    steps: int = shared.steps(16)
+    levels: int = option(
+        1, "sizes of a spike in one step: 1, 2, ... 2^(levels - 1) amplitudes", least=1
+    )
+    first: float | None = option(
+        None, "amplitude of the first step's spikes, in thresholds", unset="every population's own"
+    )
+    last: float | None = option(
+        None, "amplitude of the last step's spikes, in thresholds", unset="every population's own"
+    )
+    lead: float = option(
+        0.3, "share of the steps by which the first population settles earlier", least=0, most=1
+    )
+    images: int = shared.images(64)
+    caution: float = option(
+        0.5, "where between two sizes the larger one is fired; more saves spikes", least=0.5, most=1
+    )
 
     def __post_init__(self) -> None:
-        check(self)
-        if not 0.5 <= self.caution <= 1:
-            raise ValueError(f"caution is {self.caution}: it must lie in 0.5..1")
-        if self.steps < 1 or self.levels < 1 or self.images < 1:
-            raise ValueError("steps, levels and images start at 1")
-        if not 0 <= self.lead <= 1:
-            raise ValueError(f"lead is {self.lead}: it must lie in 0..1")
+        super().__post_init__()
         if (self.first is None) != (self.last is None):
             raise ValueError("first and last go together: name both heights, or neither")
 
@@ -92,43 +92,30 @@ class differential:
         graph = single(normalise(graph))
         return replace(graph, ann=ann).with_notes({**self.describe(), **facts})
 
-    def describe(self) -> dict[str, Any]:
-        """The method's name and options, JSON-able."""
-        return {"method": self.name, "options": asdict(self)}
 
-
+@documented
 @dataclass(frozen=True, kw_only=True)
-class dcgs:
+class dcgs(Method):
     """Differential coding with its authors' own neurons and thresholds (neurons/dcgs.py).
 
     Huang et al., "Differential Coding for Training-Free ANN-to-SNN Conversion", ICML 2025: a spike
     corrects a running mean, by thresholds theta / 2^k, positive and negative. Made for one number
-    of steps, which decides the thresholds. Differs in: clipped ReLUs keep their ceiling.
-
-    thresholds: "gaussian" (their threshold iteration, of normally distributed inputs), "iterated"
-        (the same of the activations seen) or "percentile", all per channel, for steps *
-        2^(levels - 1) levels. percentile: for that, and the most for "iterated".
-    steps: as in `differential`. levels: n, of the sizes theta, theta / 2, ... of a spike; more than
-        1 are multi-threshold neurons, 1 is the signed integrate-and-fire neuron.
-    images: of the calibration images, for the means and variances.
+    of steps, which decides the thresholds: all per channel, for steps * 2^(levels - 1) levels.
+    They are "gaussian" (threshold iteration on normally distributed inputs), "iterated" (the same
+    on the activations seen) or "percentile". Differs in: clipped ReLUs keep their ceiling.
     """
 
     name: ClassVar[str] = "dcgs"
 
-    thresholds: Literal["gaussian", "iterated", "percentile"] = "gaussian"
-    percentile: float = 99.9
-    steps: int = 16
-    levels: int = 1
-    images: int = 256
-
-    def __post_init__(self) -> None:
-        check(self)
-        if self.thresholds not in ("gaussian", "iterated", "percentile"):
-            raise ValueError(
-                f"thresholds is {self.thresholds!r}: one of gaussian, iterated and percentile"
-            )
-        if self.steps < 1 or self.levels < 1 or self.images < 1:
-            raise ValueError("steps, levels and images start at 1")
+    thresholds: Literal["gaussian", "iterated", "percentile"] = option(
+        "gaussian", "how firing thresholds are found"
+    )
+    percentile: float = shared.percentile(99.9)
+    steps: int = shared.steps(16)
+    levels: int = option(
+        1, "sizes theta, theta / 2, ... of a spike in one step; 1: signed neurons", least=1
+    )
+    images: int = option(256, "calibration images, for means and variances", least=1)
 
     @undisturbed()
     def apply(self, traced: Graph, calibration: Calibration) -> Graph:
@@ -155,7 +142,3 @@ class dcgs:
         if self.thresholds == "iterated":
             return iterated_thresholds(ann, statistics, levels, self.percentile)
         return percentile_thresholds(ann, statistics, self.percentile)
-
-    def describe(self) -> dict[str, Any]:
-        """The method's name and options, JSON-able."""
-        return {"method": self.name, "options": asdict(self)}

@@ -1,51 +1,221 @@
-"""What the options that several methods have may be."""
+"""An option of a conversion method, declared once, in the method's class.
 
-from types import NoneType, UnionType
-from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
+`steps: int = option(32, "time steps", least=1)` is all there is to write. From it come the option's
+check, its entry in the class's docstring, its flag and help on the command line, and its row in
+docs/methods.md.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
+from textwrap import wrap
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from spiking_resnet import arguments
+from spiking_resnet.records import InputError
+
+T = TypeVar("T")
+C = TypeVar("C", bound=type)
+_KEY = "option"  # in the metadata of a dataclass's field
 
 
-def check(method: Any) -> None:
-    """Nothing; ValueError, naming the option, for values no method takes.
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """An interval of numbers, with its ends (least, most) or without them (above, below)."""
 
-    Numbers of numpy and torch become Python's, so that notes can be written.
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    below: float | None = None
+
+    def hold(self, value: float) -> bool:
+        """Whether a number lies in the interval."""
+        return not (
+            (self.least is not None and not value >= self.least)
+            or (self.above is not None and not value > self.above)
+            or (self.most is not None and not value <= self.most)
+            or (self.below is not None and not value < self.below)
+        )
+
+    def __str__(self) -> str:
+        low = self.least if self.above is None else self.above
+        high = self.most if self.below is None else self.below
+        if high is None:
+            return "" if low is None else f"above {low}" if self.least is None else f"from {low} on"
+        if self.above is None and self.below is None:
+            return f"in {low}..{high}"
+        left, right = "(" if self.least is None else "[", ")" if self.most is None else "]"
+        return f"in {left}{low}, {high}{right}"
+
+    @property
+    def rule(self) -> str:
+        """What is asked of a number, as the end of an error."""
+        if self.least is not None and self.most is None and self.below is None:
+            return f"numbers start at {self.least}"
+        return f"it must lie {self}"
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is declared of one option.
+
+    text: one line, with the unit. flags: of an option that is on or off, what turns it on and what
+    off; by default --name and --no-name. unset: what a default of None stands for. kinds: the
+    types of its annotation.
     """
-    for option, hint in get_type_hints(type(method)).items():
-        if get_origin(hint) is not ClassVar:
-            object.__setattr__(method, option, _as_hinted(option, getattr(method, option), hint))
-    percentile = getattr(method, "percentile", 100)
-    if not 0 < percentile <= 100:
-        raise ValueError(f"percentile is {percentile}: it must lie in (0, 100]")
-    initial = getattr(method, "initial_potential", 0)
-    if not 0 <= initial < 1:
-        raise ValueError(f"initial_potential is {initial}: it must lie in [0, 1) thresholds")
-    bits = getattr(method, "sum_bits", 16)
-    if not 16 <= bits <= 24:
-        raise ValueError(f"sum_bits is {bits}: it must lie in 16..24")
 
+    text: str
+    bounds: Bounds = Bounds()
+    flags: tuple[str, str] | None = None
+    unset: str = ""
+    name: str = ""
+    default: Any = None
+    kinds: tuple[Any, ...] = ()
 
-def _as_hinted(option: str, value: Any, hint: Any) -> Any:
-    """A value as its option's type asks for: of a union, the first that it can be."""
-    union = get_origin(hint) in (Union, UnionType)
-    kinds = get_args(hint) if union else (hint,)
-    choices = tuple(choice for kind in kinds for choice in get_args(kind))  # of Literals
-    if (value is None and NoneType in kinds) or (isinstance(value, str) and value in choices):
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that it can be."""
+        return tuple(word for kind in self.kinds for word in get_args(kind))
+
+    @property
+    def number(self) -> type[int] | type[float] | None:
+        """The numbers that it can be: int, float, or None where it is no number."""
+        return next((kind for kind in self.kinds if kind in (int, float)), None)
+
+    @property
+    def switch(self) -> bool:
+        """Whether it is on or off."""
+        return self.kinds == (bool,)
+
+    @property
+    def flag(self) -> tuple[str, ...]:
+        """What is typed for it on the command line; of a switch, for on and for off."""
+        name = self.name.replace("_", "-")
+        if self.switch:
+            return self.flags or (f"--{name}", f"--no-{name}")
+        return (f"--{name}",)
+
+    @property
+    def values(self) -> str:
+        """What it can be, in words."""
+        if self.switch:
+            return "on or off"
+        number = "a whole number" if self.number is int else "a number"
+        spread = f"{number} {self.bounds}".strip()
+        parts = [*([spread] if self.number else []), *self.choices]
+        if NoneType in self.kinds:
+            parts.append("none")
+        return either(parts)
+
+    def shown(self, value: Any) -> str:
+        """A value as it is typed and shown."""
+        if self.switch:
+            return "on" if value else "off"
+        return "none" if value is None else str(value)
+
+    @property
+    def usual(self) -> str:
+        """Its default, in words."""
+        return self.unset if self.default is None and self.unset else self.shown(self.default)
+
+    def check(self, value: Any) -> Any:
+        """The value, as its annotation has it; InputError for one that it cannot be.
+
+        Numbers of numpy and torch become Python's, so that notes can be written.
+        """
+        known = isinstance(value, str) and value in self.choices
+        if known or (value is None and NoneType in self.kinds):
+            return value
+        if self.switch:
+            return _flag(self.name, value)
+        if self.number is None or (isinstance(value, str) and self.choices):
+            raise arguments.expected(self.name, value, f"one of {', '.join(self.choices)}")
+        rule = arguments.whole if self.number is int else arguments.number
+        found = rule(self.name, value)
+        if not self.bounds.hold(found):
+            raise InputError(f"{self.name} is {found}: {self.bounds.rule}")
+        return found
+
+    def parse(self, text: str) -> Any:
+        """What a text of the command line stands for; InputError, with the flag, for others."""
+        if text in self.choices:
+            return text
+        if text == "none" and NoneType in self.kinds:
+            return None
+        try:
+            value = None if self.number is None else self.number(text)
+        except ValueError:
+            value = None
+        if value is None or not self.bounds.hold(value):
+            raise InputError(f"{self.flag[0]} {text!r}: {self.values}")
         return value
-    rules = [_RULES[kind] for kind in kinds if kind in _RULES]
-    if rules and not (isinstance(value, str) and choices):
-        return rules[0](option, value)
-    raise arguments.expected(option, value, f"one of {choices}")
+
+    def typed(self, value: Any) -> list[str]:
+        """What to type for a value on the command line."""
+        if self.switch:
+            return [self.flag[0] if value else self.flag[1]]
+        return [self.flag[0], self.shown(value)]
 
 
-def _flag(option: str, value: Any) -> bool:
+def option(
+    default: T,
+    text: str,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+    flags: tuple[str, str] | None = None,
+    unset: str = "",
+) -> T:
+    """The declaration of an option in a method's class: `Option` says what everything means."""
+    bounds = Bounds(least=least, above=above, most=most, below=below)
+    declared: T = field(default=default, metadata={_KEY: Option(text, bounds, flags, unset)})
+    return declared
+
+
+def options_of(method: type[Any]) -> dict[str, Option]:
+    """The options of a method's class by name, in their order."""
+    hints = get_type_hints(method)
+    return {
+        entry.name: replace(
+            entry.metadata[_KEY],
+            name=entry.name,
+            default=entry.default,
+            kinds=_kinds(hints[entry.name]),
+        )
+        for entry in fields(method)
+    }
+
+
+def documented(method: C) -> C:
+    """The method's class, with its options listed in its docstring."""
+    method.__doc__ = "\n".join([(method.__doc__ or "").rstrip(), "", *_listed(method)])
+    return method
+
+
+def _listed(method: type[Any]) -> Iterable[str]:
+    for name, one in options_of(method).items():
+        line = f"{name}: {one.text} ({one.values}; default: {one.usual})."
+        yield from wrap(line, 100, initial_indent="    ", subsequent_indent="        ")
+
+
+def either(words: Iterable[str]) -> str:
+    """Words as a choice: "a, b or c"."""
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, or the one type."""
+    parts = get_args(hint)
+    single = not parts or all(
+        isinstance(part, str) for part in parts
+    )  # a Literal's parts are words
+    return (hint,) if single else parts
+
+
+def _flag(name: str, value: Any) -> bool:
     if isinstance(value, bool):
         return value
-    raise arguments.expected(option, value, "give True or False")
-
-
-_RULES: dict[Any, arguments.Rule] = {
-    int: arguments.whole,
-    float: arguments.number,
-    bool: _flag,
-}
+    raise arguments.expected(name, value, "give True or False")

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from math import inf
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from spiking_resnet.conversion.calibration import Calibration
-from spiking_resnet.conversion.methods.option import check
+from spiking_resnet.conversion.methods import shared
+from spiking_resnet.conversion.methods.method import Method
+from spiking_resnet.conversion.methods.option import documented, option
 from spiking_resnet.conversion.passes.compensate import compensate, search
 from spiking_resnet.conversion.passes.encode import poisson_input, with_input_limit
 from spiking_resnet.conversion.passes.fire import Kind, fire, fire_after_pools, fire_at_output
@@ -29,66 +32,53 @@ from spiking_resnet.surroundings import undisturbed
 MOST_NEGATIVE = 0.01  # of calibration images without a positive logit: spike counts still serve
 
 
+@documented
 @dataclass(frozen=True, kw_only=True)
-class hu2021:
+class hu2021(Method):
     """The method of Hu, Tang, Pan, "Spiking Deep Residual Network" (arXiv 1805.01352).
 
-    Defaults are the released code's choices; each alternative is an argument.
-
-    percentile: of a layer's activations, taken as its firing threshold lambda (the paper: 99.9 on
-        MNIST and CIFAR, 99.99 on ImageNet); 100 is the maximum.
-    per_channel: one threshold per channel instead of one per layer.
-    initial_potential: membrane potential before the first step, as a fraction of the threshold.
-    reset: "subtract", or "zero".
-    levels: the most spikes of a neuron in one step. signed: neurons may take spikes back.
-    shortcut_conversion: False leaves out the paper's shortcut conversion model (ablation).
-    compensation: the factor on all synapses (1 is none), or "search": tried on calibration images
-        only, with the trials in the graph's notes.
-    compensation_steps, compensation_images: the time steps and the images of that search.
-    pool_neurons: neurons of their own after average pools.
-    max_pooling: "cumulative" (spike counts decide), or "instant" (maximum of the spikes: wrong).
-    readout: "spikes+membrane" of neurons on the logits (the paper), which cannot say a negative
-        number; "membrane": the logits' mean current, which can; "auto": the paper's, unless the
-        network has one output or more than 1 % of the calibration images have no positive logit.
-    input_coding: "constant" current, or "poisson" spikes (seed: of their draws).
-    steps: the number of time steps the network is made for; sums stay exact that far.
-    grid: the most bits of the grid that makes simulation exact, or None for no grid.
-    sum_bits: bits of what a population receives in one step, on its grid: 16 (fast), up to 24.
+    Defaults are the released code's choices; each alternative is an option. The paper's percentile
+    is 99.9 on MNIST and CIFAR, 99.99 on ImageNet. The read-out "spikes+membrane" of neurons on the
+    logits is the paper's and cannot say a negative number; "membrane", the logits' mean current,
+    can; "auto" is the paper's, unless the network has one output or more than 1 % of the
+    calibration images have no positive logit. Trials of a search are in the graph's notes.
     """
 
     name: ClassVar[str] = "hu2021"
 
-    percentile: float = 99.9
-    per_channel: bool = False
-    initial_potential: float = 0.5
-    reset: Reset = "subtract"
-    levels: int = 1
-    signed: bool = False
-    shortcut_conversion: bool = True
-    compensation: float | Literal["search"] = 1.0
-    compensation_steps: int = 100
-    compensation_images: int = 100
-    pool_neurons: bool = True
-    max_pooling: Literal["cumulative", "instant"] = "cumulative"
-    readout: Literal["auto", "spikes+membrane", "membrane"] = "auto"
-    input_coding: Literal["constant", "poisson"] = "constant"
-    seed: int = 0
-    steps: int = 350
-    grid: int | None = 14
-    sum_bits: int = 16
+    percentile: float = shared.percentile(99.9)
+    per_channel: bool = shared.per_channel(False)
+    initial_potential: float = shared.initial_potential(0.5)
+    reset: Reset = option("subtract", "what a spike does to the membrane potential")
+    levels: int = shared.levels(1)
+    signed: bool = shared.signed(False)
+    shortcut_conversion: bool = option(
+        True, "the paper's shortcut conversion model; leaving it out is the paper's ablation"
+    )
+    compensation: float | Literal["search"] = option(
+        1.0, "factor on all synapses; search: found on calibration images", above=0, below=inf
+    )
+    compensation_steps: int = option(100, "time steps of that search", least=1)
+    compensation_images: int = option(100, "calibration images of that search", least=1)
+    pool_neurons: bool = option(True, "neurons of their own after average pools")
+    max_pooling: Literal["cumulative", "instant"] = shared.max_pooling()
+    readout: Literal["auto", "spikes+membrane", "membrane"] = option(
+        "auto", "spike counts of neurons on the logits, or the logits' mean current"
+    )
+    input_coding: Literal["constant", "poisson"] = option(
+        "constant", "the image as a constant current, or as random spikes"
+    )
+    seed: int = option(0, "of the draws of those spikes")
+    steps: int = shared.steps(350)
+    grid: int | None = shared.grid()
+    sum_bits: int = shared.sum_bits()
 
     def __post_init__(self) -> None:
-        check(self)
-        if isinstance(self.compensation, str) and self.compensation != "search":
-            raise ValueError(f"compensation is {self.compensation!r}: a factor, or 'search'")
-        if self.levels < 1:
-            raise ValueError(f"levels is {self.levels}: it starts at 1")
+        super().__post_init__()
         if self.reset == "zero" and (self.levels > 1 or self.signed):
             raise ValueError("several levels and signs need the reset by subtraction")
         if not self.shortcut_conversion and self.per_channel:
             raise ValueError("without shortcut conversion thresholds are one per layer")
-        if self.steps < 1 or self.compensation_steps < 1 or self.compensation_images < 1:
-            raise ValueError("steps, compensation_steps and compensation_images start at 1")
 
     @undisturbed()
     def apply(self, traced: Graph, calibration: Calibration) -> Graph:
@@ -165,42 +155,37 @@ class hu2021:
             "trials": [asdict(trial) for trial in sorted(trials, key=lambda t: t.factor)],
         }
 
-    def describe(self) -> dict[str, Any]:
-        """The method's name and options, JSON-able."""
-        return {"method": self.name, "options": asdict(self)}
 
-
+@documented
 @dataclass(frozen=True, kw_only=True)
-class qcfs:
+class qcfs(Method):
     """The conversion of networks trained with the quantised activation (Bu et al., ICLR 2022).
 
     Every threshold is the trained one and v0 is half of it: after T = `levels` steps of even input
     a neuron has sent what its activation is. Only for networks with QCFS activations, as `train
-    --activation qcfs` makes them; nothing is calibrated.
-
-    gate: "srp" or "cos": after `pre_steps` steps neurons start again, corrected by what they have
-        seen (neurons/gated.py); "none". The read-out leaves the pre-steps out; simulate them too.
-    max_pooling, steps, grid, sum_bits: as in `hu2021`; `steps` are the counted ones.
+    --activation qcfs` makes them; nothing is calibrated. After the pre-steps neurons start again,
+    corrected by what they have seen (neurons/gated.py); the read-out leaves the pre-steps out, but
+    they must be simulated too.
     """
 
     name: ClassVar[str] = "qcfs"
 
-    gate: Literal["none", "srp", "cos"] = "none"
-    pre_steps: int = 0
-    max_pooling: Literal["cumulative", "instant"] = "cumulative"
-    steps: int = 64
-    grid: int | None = 14
-    sum_bits: int = 16
+    gate: Literal["none", "srp", "cos"] = option(
+        "none", "how neurons are corrected after the pre-steps"
+    )
+    pre_steps: int = option(0, "time steps before the counted ones, for the gate")
+    max_pooling: Literal["cumulative", "instant"] = shared.max_pooling()
+    steps: int = shared.steps(64)
+    grid: int | None = shared.grid()
+    sum_bits: int = shared.sum_bits()
 
     def __post_init__(self) -> None:
-        check(self)
+        super().__post_init__()
         if (self.gate == "none") != (self.pre_steps == 0) or self.pre_steps < 0:
             raise ValueError(
                 f"pre_steps is {self.pre_steps} and gate {self.gate!r}: pre-steps are for the "
                 "gates srp and cos, which need at least one"
             )
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}: it starts at 1")
 
     @undisturbed()
     def apply(self, traced: Graph, calibration: Calibration) -> Graph:
@@ -227,10 +212,6 @@ class qcfs:
             "thresholds": {name: value.tolist() for name, value in thresholds.items()},
         }
         return replace(graph, ann=ann).with_notes({**self.describe(), **facts})
-
-    def describe(self) -> dict[str, Any]:
-        """The method's name and options, JSON-able."""
-        return {"method": self.name, "options": asdict(self)}
 
 
 def _trained_threshold(node: ReLU) -> Tensor:

@@ -1,0 +1,62 @@
+"""Options that several methods have, each declared once; every method names its own default."""
+
+from typing import Any
+
+from spiking_resnet.conversion.methods.option import option
+
+
+def percentile(default: float) -> float:
+    """The share of a layer's activations below its firing threshold."""
+    text = "of a layer's activations, taken as its firing threshold; 100 is the maximum"
+    return option(default, text, above=0, most=100)
+
+
+def per_channel(default: bool) -> bool:
+    """One threshold per channel instead of one per layer."""
+    flags = ("--per-channel", "--per-layer")
+    return option(default, "one threshold per channel, instead of one per layer", flags=flags)
+
+
+def initial_potential(default: float) -> float:
+    """The membrane potential before the first step."""
+    text = "membrane potential before the first step, in firing thresholds"
+    return option(default, text, least=0, below=1)
+
+
+def levels(default: int) -> int:
+    """How many spikes a neuron may fire in one step."""
+    return option(default, "the most spikes of a neuron in one step", least=1)
+
+
+def signed(default: bool) -> bool:
+    """Whether spikes may be negative."""
+    text = "signed spikes: neurons may also fire negative ones"
+    return option(default, text, flags=("--signed", "--unsigned"))
+
+
+def max_pooling() -> Any:
+    """How spikes are pooled by their maximum."""
+    text = "cumulative: spike counts decide; instant: the maximum of the spikes (wrong)"
+    return option("cumulative", text)
+
+
+def steps(default: int) -> int:
+    """The number of time steps."""
+    return option(default, "time steps (T) that the network is made for", least=1)
+
+
+def images(default: int) -> int:
+    """How many images are used layer by layer."""
+    return option(default, "calibration images that are used layer by layer", least=1)
+
+
+def grid() -> int | None:
+    """The grid that makes simulation exact."""
+    text = "most bits of the grid that makes simulation exact for all steps; none: no grid"
+    return option(14, text, least=1, most=20)
+
+
+def sum_bits() -> int:
+    """The width of what a population receives in one step."""
+    text = "bits, on the grid, of what a population receives in one step; 16 is fast"
+    return option(16, text, least=16, most=24)
