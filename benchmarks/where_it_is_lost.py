@@ -46,7 +46,7 @@ def quantised(graph, thresholds, steps, images):
             level = float(thresholds[node.name]) / steps
             values[node.name] = torch.floor(inputs[0] / level + 0.5).clamp(0, steps) * level
         elif node is not graph.output:
-            values[node.name] = interpret.STATELESS[type(node)](node, *inputs)
+            values[node.name] = node.value(*inputs)
     return values[graph.output.inputs[0]].argmax(1)
 
 

@@ -1,6 +1,6 @@
 """Rules that one value keeps: a test of it, and the words that say what it should have been."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,12 @@ class Rule:
     def problem(self, field: str, value: Any) -> str:
         """What is wrong with this value of `field`, or an empty text."""
         return "" if self.holds(value) else f"{field} is {shown(value)}; it must be {self.words}"
+
+
+Rules = Mapping[str, Rule]  # by the name of a field
+
+
+Rules = Mapping[str, Rule]  # by the name of a field
 
 
 def shown(value: Any) -> str:

@@ -358,7 +358,7 @@ def computed(made, x):
     values = {"x": x}
     for node in made if isinstance(made, list) else [made]:
         if not isinstance(node, str):
-            values[node.name] = interpret.STATELESS[type(node)](node, values[node.inputs[0]])
+            values[node.name] = node.value(values[node.inputs[0]])
             assert tuple(values[node.name].shape[1:]) == node.shape
     return [*values.values()][-1]
 

@@ -38,10 +38,10 @@ class Pair:
         self.last = {
             source: node.name
             for node in graph.nodes
-            if interpret.is_stateful(node) or isinstance(node, Conv2d | Linear)
+            if node.integrates or isinstance(node, Conv2d | Linear)
             for source in self.behind[node.name]
         }
-        stations = (node for node in graph.nodes if interpret.is_stateful(node))
+        stations = (node for node in graph.nodes if node.integrates)
         *before, output = stations
         settled = {name for node in before for name in _between(graph, node)}
         self.read_out = set(_between(graph, output)) - settled  # what the read-out alone reads
@@ -62,7 +62,7 @@ class Pair:
                 [self.activation(node, part) for part in self.parts(node)]
             )
             self.fire(node)
-        elif isinstance(node, MaxPool) and interpret.is_stateful(node):
+        elif isinstance(node, MaxPool) and node.integrates:
             self._pool(node)
         for source in self.behind[node.name]:
             if self.last.get(source) == node.name:
@@ -74,7 +74,7 @@ class Pair:
 
     def activation(self, node: Fire, part: slice) -> Tensor:
         """What the artificial network's ReLU of this name hands on, [n, ...]."""
-        return _value(self.ann[node.name], [self.wanted(node, part)])
+        return self.ann[node.name].value(self.wanted(node, part))
 
     def fire(self, node: Fire) -> None:
         """Nothing; a subclass settles a population and calls `keep`."""
@@ -124,7 +124,7 @@ class Pair:
         for start, stop in pairwise(ends):
             flat = [value[start:stop].flatten(0, 1) for value in inputs]
             now = interpret.at_step(node, self.once, start)
-            made.append(_value(now, flat).unflatten(0, (stop - start, -1)))
+            made.append(now.value(*flat).unflatten(0, (stop - start, -1)))
         return torch.cat(made)
 
     def wanted(self, node: Node, part: slice) -> Tensor:
@@ -141,7 +141,7 @@ class Pair:
                 values[name] = self.images[part]
             else:
                 inputs = [values[each] for each in source.inputs]
-                values[name] = _value(source, inputs)
+                values[name] = source.value(*inputs)
         return values[node.inputs[0]]
 
     def _pool(self, node: MaxPool) -> None:
@@ -151,11 +151,11 @@ class Pair:
         for part in self.parts(node):
             received = self.received(node, part)
             sums = received.expand(self.steps, *received.shape[1:]).cumsum(0)
-            pooled = interpret.max_pool(node, sums.flatten(0, 1)).unflatten(0, (len(sums), -1))
+            pooled = node.value(sums.flatten(0, 1)).unflatten(0, (len(sums), -1))
             values.append(torch.cat([pooled[:1], pooled.diff(dim=0)]))
         self.spiking[node.name] = _Sent(torch.cat(values, 1), None)
         self.artificial[node.name] = torch.cat(
-            [interpret.max_pool(relu, self.wanted(node, part)) for part in self.parts(node)]
+            [relu.value(self.wanted(node, part)) for part in self.parts(node)]
         )
 
     def run(self, neuron: Neuron, current: Tensor, shift: Tensor) -> Tensor:
@@ -197,13 +197,6 @@ def _smallest(largest: int) -> torch.dtype:
     return next(kind for kind in kinds if largest <= torch.iinfo(kind).max)
 
 
-def _value(node: Node, inputs: list[Tensor]) -> Tensor:
-    """What a node without memory makes of its inputs [n, ...]."""
-    if isinstance(node, MaxPool):
-        return interpret.max_pool(node, inputs[0])
-    return interpret.STATELESS[type(node)](node, *inputs)
-
-
 def _between(graph: Graph, node: Node) -> list[str]:
     """The nodes whose values `node` comes of in one step, back to stations, in order."""
     needed: set[str] = set()
@@ -212,7 +205,7 @@ def _between(graph: Graph, node: Node) -> list[str]:
         name = waiting.pop()
         if name not in needed:
             needed.add(name)
-            if not interpret.is_stateful(graph[name]):
+            if not graph[name].integrates:
                 waiting += graph[name].inputs
     return [each.name for each in graph.nodes if each.name in needed]
 
@@ -224,7 +217,7 @@ def _behind(graph: Graph) -> dict[str, Collection[str]]:
         stations: set[str] = set()
         for name in node.inputs:
             source = graph[name]
-            own = interpret.is_stateful(source) or isinstance(source, Input)
+            own = source.integrates or isinstance(source, Input)
             stations |= {name} if own else set(found[name])
         found[node.name] = stations
     return found

@@ -16,21 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spiking_resnet.costs.sizes import connections, sizes
-from spiking_resnet.graph import (
-    Add,
-    Affine,
-    AvgPool,
-    Conv2d,
-    Fire,
-    Graph,
-    Linear,
-    MaxPool,
-    Node,
-    Output,
-    Round,
-    interpret,
-)
+from spiking_resnet.costs.sizes import sizes
+from spiking_resnet.graph import Fire, Graph, Node, Output
 from spiking_resnet.graph.structure import carries_spikes, spiking_depth
 from spiking_resnet.records import Point
 from spiking_resnet.surroundings import undisturbed
@@ -62,11 +49,7 @@ class Costs:
 def costs(graph: Graph) -> Costs:
     """What spikes and steps of a spiking network cost."""
     spikes, depth, own = carries_spikes(graph), spiking_depth(graph), sizes(graph.nodes)
-    weighted = [
-        node
-        for node in graph.nodes
-        if isinstance(node, Conv2d | Linear) and not spikes[node.inputs[0]]
-    ]
+    weighted = [node for node in graph.nodes if node.has_weights and not spikes[node.inputs[0]]]
     neurons = graph.neurons
     return Costs(
         per_spike={name: float(fan.mean()) for name, fan in fan_out(graph).items()},
@@ -95,7 +78,7 @@ def fan_out(graph: Graph) -> dict[str, Tensor]:
             if isinstance(node, Fire):
                 values[node.name] = fired[node.name]
             elif spikes[node.name] and len(inputs) == len(node.inputs) > 0:
-                values[node.name] = _handed_on(node, inputs)
+                values[node.name] = node.handed_on(*inputs)
             arriving = arriving + sum(_arrivals(graph, node, value) for value in inputs)
         if not arriving.requires_grad:  # nothing reads spikes but the read-out's own neurons
             return {
@@ -108,19 +91,8 @@ def fan_out(graph: Graph) -> dict[str, Tensor]:
     return {name: each[0] for name, each in zip(fired, found, strict=True)}
 
 
-def _handed_on(node: Node, inputs: list[Tensor]) -> Tensor:
-    """The spikes [1, ...] that a node without weights hands on; an average pool their sums."""
-    if isinstance(node, MaxPool):
-        return interpret.max_pool(node, inputs[0])
-    value = interpret.STATELESS[type(node)](node, *inputs)
-    return value * node.divisor if isinstance(node, AvgPool) else value
-
-
 def _arrivals(graph: Graph, node: Node, spikes: Tensor) -> Tensor | float:
     """The spikes that end in a node, once for each synapse; 0 if it hands them on."""
-    if isinstance(node, Conv2d | Linear | Affine):
-        return connections(node, spikes)
-    own_count = isinstance(node, Output) and isinstance(graph[node.inputs[0]], Fire)
-    if isinstance(node, Add | Round | Fire | Output) and not own_count:
-        return spikes.sum()
-    return 0.0
+    if node.hands_on or (isinstance(node, Output) and isinstance(graph[node.inputs[0]], Fire)):
+        return 0.0
+    return node.connections(spikes) if node.has_synapses else spikes.sum()

@@ -174,7 +174,7 @@ def _values(stand: Stand, total: Tensor, counts: Tensor, steps: int) -> tuple[Te
     """
     assert stand.fire is not None
     twin, drive = stand.twin, stand.drive(total, steps)
-    received = interpret.relu(twin, drive) if isinstance(twin, ReLU) else drive.clamp(0)
+    received = twin.value(drive) if isinstance(twin, ReLU) else drive.clamp(0)
     clipped = torch.minimum(received, per_channel(stand.height, received))
     even = stand.activations(stand.fire.neuron.even_count(total, steps), steps)
     return received, clipped, even, stand.activations(counts, steps)

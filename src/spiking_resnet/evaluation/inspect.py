@@ -18,10 +18,8 @@ from spiking_resnet.costs.sizes import Size, sizes
 from spiking_resnet.graph import (
     Affine,
     AvgPool,
-    Conv2d,
     Fire,
     Graph,
-    Linear,
     Node,
     ReLU,
     remarks_of,
@@ -135,10 +133,10 @@ def _traced(model: nn.Module | Path, shape: Sequence[int] | None) -> Graph:
 def inspect_graph(graph: Graph) -> Inspection:
     """What a converted network consists of, with the facts of its populations."""
     nodes = _facts(graph.nodes, {})
-    own = {node.name: node.size for node in nodes}
+    own, spikes = {node.name: node.size for node in nodes}, carries_spikes(graph)
     return Inspection(
         nodes=nodes,
-        populations=tuple(_population(graph, node, own) for node in graph.of(Fire)),
+        populations=tuple(_population(graph, node, own, spikes) for node in graph.of(Fire)),
         exact_steps=exact_steps(graph),
         notes=graph.notes,
         remarks=remarks_of(graph),
@@ -177,7 +175,7 @@ def _remarks(graph: Graph) -> dict[str, str]:
         if not node.inputs or all(spikes[n] or n in fixed for n in node.inputs):
             if isinstance(node, AvgPool) and spikes[node.name]:
                 found[node.name] = OWN_NEURONS
-        elif isinstance(node, Conv2d | Linear):
+        elif node.has_weights:
             found[node.name] = SIGNED
     return found
 
@@ -191,7 +189,9 @@ def _before_neurons(graph: Graph) -> set[str]:
     return found
 
 
-def _population(graph: Graph, node: Fire, own: Mapping[str, Size]) -> Population:
+def _population(
+    graph: Graph, node: Fire, own: Mapping[str, Size], spikes: Mapping[str, bool]
+) -> Population:
     last = node.name in graph.output.inputs and graph.output.readout != "mean"
     thresholds = graph.notes.get("thresholds", {})
     scale = thresholds.get(graph.output.name if last else node.name)
@@ -199,7 +199,7 @@ def _population(graph: Graph, node: Fire, own: Mapping[str, Size]) -> Population
         name=node.name,
         shape=node.shape,
         neurons=own[node.name].neurons,
-        synapses=sum(own[name].synapses for name in _feeding(graph, node)),
+        synapses=sum(own[name].synapses for name in _feeding(graph, node, spikes)),
         scale=None if scale is None else _range(torch.tensor(scale, dtype=torch.float32)),
         threshold=_range(node.neuron.threshold),
         reset=node.neuron.reset,
@@ -208,18 +208,17 @@ def _population(graph: Graph, node: Fire, own: Mapping[str, Size]) -> Population
     )
 
 
-def _feeding(graph: Graph, node: Fire) -> set[str]:
+def _feeding(graph: Graph, node: Fire, spikes: Mapping[str, bool]) -> set[str]:
     """The nodes with synapses whose currents reach a population without other synapses between.
 
     A gain on the way from such a node is part of its synapses.
     """
-    spikes = carries_spikes(graph)
     found: set[str] = set()
     waiting = list(node.inputs)
     while waiting:
         before = graph[waiting.pop()]
         gain = isinstance(before, Affine) and not spikes[before.inputs[0]]
-        if isinstance(before, Conv2d | Linear | AvgPool | Affine) and not gain:
+        if before.has_synapses and not gain:
             found.add(before.name)
         elif not isinstance(before, Fire):
             waiting += before.inputs

@@ -7,16 +7,12 @@ import torch
 from torch import Tensor
 
 from spiking_resnet.graph import (
-    Affine,
     AvgPool,
-    Conv2d,
     Fire,
     Graph,
     Input,
-    Linear,
     MaxPool,
     Node,
-    Round,
     interpret,
 )
 from spiking_resnet.graph.structure import carries_spikes, spike_scale
@@ -125,7 +121,7 @@ def summed_currents(
     given |= {name: count.double() for name, count in counts.items()}
     last = {node.inputs[0]: node.name for node in graph.of(Fire)}  # reader of a current, by current
     held: dict[str, Tensor] = {}
-    summing = [_summing(node, steps) for node in nodes]
+    summing = [node.summed(steps) for node in nodes]
     for node, value in interpret.walk(summing, images, {}, 0, given):
         if node.name in last:
             held[node.name] = value
@@ -148,19 +144,3 @@ def _beforehand(
     for time in range(steps):
         total += interpret.present(graph.input, images, time)
     return graph.nodes, {graph.input.name: total}
-
-
-def _summing(node: Node, steps: int) -> Node:
-    """The node that makes of sums over all steps the sum of what `node` makes of each step."""
-    if isinstance(node, Conv2d | Linear):
-        bias = None if node.bias is None else node.bias.double() * steps
-        return replace(node, weight=node.weight.double(), bias=bias, grid=None)
-    if isinstance(node, Affine):
-        shift = None if node.shift is None else node.shift.double() * steps
-        return replace(node, scale=node.scale.double(), shift=shift, grid=None)
-    if isinstance(node, Round):
-        one = torch.ones((), dtype=torch.float64)
-        return Affine(name=node.name, inputs=node.inputs, shape=node.shape, scale=one)
-    if isinstance(node, MaxPool):  # the cumulative rule hands on what this grows by
-        return replace(node, rule="instant")
-    return node

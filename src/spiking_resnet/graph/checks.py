@@ -1,15 +1,17 @@
 """The checks that every graph passes: after them an engine can rely on every field of every node.
 
-`fields` says what plain fields may hold, `values` what tensors may be, `shapes` which shape follows
-from what a node reads. Here stands what concerns several nodes.
+`fields` checks plain fields, `values` tensors, by the rules of each kind. Here stands what concerns
+several nodes: shapes that follow from one another, and names.
 """
 
+from math import prod
 from typing import Any
 from weakref import WeakSet
 
 from spiking_resnet.graph import fields, notes, values
-from spiking_resnet.graph.nodes import Fire, GraphError, Input, Node, Output
-from spiking_resnet.graph.shapes import check_shape
+from spiking_resnet.graph.nodes import Fire, GraphError, Input, Node, Output, Shape
+
+MOST_ENTRIES = 2**31 - 1  # of a value for one image
 
 _SOUND: WeakSet[Node] = WeakSet()  # nodes are frozen: what was found sound need not be read again
 
@@ -41,6 +43,20 @@ def check_node(node: Node) -> None:
     for table in (fields, values):
         if problem := next(table.problems(node), None):
             raise GraphError(f"{node.name!r}: {problem}")
+
+
+def check_shape(node: Node, inputs: list[Shape]) -> None:
+    """Raises GraphError unless the node's own shape follows from its inputs'."""
+    arity = node.ARITY
+    if (arity is None and not inputs) or (arity is not None and len(inputs) != arity):
+        raise GraphError(f"{node.name!r}: {type(node).__name__} cannot have {len(inputs)} inputs")
+    expected = node.output_shape(*inputs)
+    if tuple(node.shape) != expected:
+        raise GraphError(f"{node.name!r}: shape {tuple(node.shape)} should be {expected}")
+    if prod(expected) > MOST_ENTRIES:
+        raise GraphError(
+            f"{node.name!r}: shape {expected} has more than {MOST_ENTRIES:,} entries for one image"
+        )
 
 
 def check_facts(noted: Any, nodes: tuple[Node, ...], ann: tuple[Node, ...] | None) -> None:

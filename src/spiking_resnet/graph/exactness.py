@@ -8,34 +8,10 @@ the number of steps for which no sum can leave the exact range follows.
 from collections.abc import Mapping
 from dataclasses import replace
 
-import torch
-from torch import Tensor
-
-from spiking_resnet.graph import (
-    Add,
-    Affine,
-    AvgPool,
-    Concat,
-    Conv2d,
-    Fire,
-    Flatten,
-    Graph,
-    Input,
-    Linear,
-    MaxPool,
-    Node,
-    Output,
-    Pad,
-    Round,
-    Select,
-    Slice,
-)
-
-MANTISSA = 24  # bits: integers up to 2^24 are exact in float32
-WIDE_MANTISSA = 53  # bits of float64: products with pixels, and their sums, are exact below it
-
-Weighted = Conv2d | Linear | Affine
-Bounds = tuple[Tensor, Tensor]  # lowest and highest value, [] or [C], float64
+from spiking_resnet.graph import Fire, Graph, MaxPool, Node, Output
+from spiking_resnet.graph.grids import MANTISSA as MANTISSA
+from spiking_resnet.graph.nodes import Bounds
+from spiking_resnet.graph.structure import shapes_read
 
 
 def exact_steps(graph: Graph) -> int:
@@ -64,9 +40,9 @@ def bounded(graph: Graph, bounds: Mapping[str, Bounds] | None = None) -> Graph:
     bounds = bounds_of(graph) if bounds is None else bounds
 
     def raised(node: Node) -> Node:
-        if not isinstance(node, Fire | MaxPool | Output) or node.grid is None:
+        if not isinstance(node, Fire | MaxPool | Output) or not node.integrates:
             return node
-        if isinstance(node, MaxPool) and node.rule == "instant":
+        if node.grid is None:
             return node
         needed = largest(bounds[node.inputs[0]])
         return node if node.step_bound >= needed else replace(node, step_bound=needed)
@@ -85,55 +61,6 @@ def bounds_of(graph: Graph) -> dict[str, Bounds]:
     """Interval arithmetic: the lowest and highest value of every node in one step, per channel."""
     found: dict[str, Bounds] = {}
     for node in graph.nodes:
-        found[node.name] = _bound(node, [found[name] for name in node.inputs], graph)
+        inputs = [found[name] for name in node.inputs]
+        found[node.name] = node.bounds(inputs, shapes_read(graph, node))
     return found
-
-
-def _bound(node: Node, inputs: list[Bounds], graph: Graph) -> Bounds:
-    zero = torch.zeros((), dtype=torch.float64)
-    if isinstance(node, Input):
-        size = zero + (node.amplitude if node.encoding == "poisson" else node.limit)
-        rounding = 0.0 if node.grid is None else 2.0 ** -(node.grid + 1)
-        return -size - rounding, size + rounding
-    if isinstance(node, Fire):
-        return node.neuron.bounds()
-    if isinstance(node, Add):
-        return sum((b[0] for b in inputs), zero), sum((b[1] for b in inputs), zero)
-    if isinstance(node, Concat):
-        sizes = [graph[name].shape[0] for name in node.inputs]
-        parts = [[b[end].expand(n) for b, n in zip(inputs, sizes, strict=True)] for end in (0, 1)]
-        return torch.cat(parts[0]), torch.cat(parts[1])
-    low, high = inputs[0]
-    if isinstance(node, Conv2d | Linear):
-        return _weighted_bound(node, low, high)
-    if isinstance(node, Round):
-        return low - 2.0 ** -(node.bits + 1), high + 2.0 ** -(node.bits + 1)
-    if isinstance(node, Affine):
-        ends = torch.stack([node.scale.double() * low, node.scale.double() * high])
-        shift = 0.0 if node.shift is None else node.shift.double()
-        return ends.amin(0) + shift, ends.amax(0) + shift
-    if isinstance(node, AvgPool):
-        share = node.kernel[0] * node.kernel[1] / node.divisor
-        return low.clamp(max=0) * share, high.clamp(min=0) * share
-    if isinstance(node, Select) and node.axis == 0 and low.ndim and high.ndim:
-        return low[list(node.index)], high[list(node.index)]
-    if isinstance(node, Slice | Select | Pad | Flatten):
-        return low.amin().clamp(max=0), high.amax().clamp(min=0)
-    return low, high
-
-
-def _weighted_bound(node: Conv2d | Linear, low: Tensor, high: Tensor) -> Bounds:
-    """The least and the greatest sum of weights times inputs within their bounds, plus bias."""
-    weight = node.weight.double()
-    groups = node.groups if isinstance(node, Conv2d) else 1
-    inner = weight.shape[1] * groups
-    low, high = (
-        end.expand(inner).view(groups, -1) for end in (low.clamp(max=0), high.clamp(min=0))
-    )
-    rows = weight.shape[0] // groups
-    if groups > 1:
-        low, high = low.repeat_interleave(rows, 0), high.repeat_interleave(rows, 0)
-    up = weight.clamp(min=0).flatten(2).sum(2) if weight.ndim == 4 else weight.clamp(min=0)
-    down = weight.clamp(max=0).flatten(2).sum(2) if weight.ndim == 4 else weight.clamp(max=0)
-    bias = 0.0 if node.bias is None else node.bias.double()
-    return (up * low + down * high).sum(1) + bias, (up * high + down * low).sum(1) + bias

@@ -5,35 +5,14 @@ Fire nodes it is the spiking one. Every engine is tested against this file. Stat
 and a result, never hidden, so that a user can also stream frames step by step.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from spiking_resnet.graph import (
-    Add,
-    Affine,
-    AvgPool,
-    Concat,
-    Conv2d,
-    Fire,
-    Flatten,
-    Graph,
-    Input,
-    Linear,
-    MaxPool,
-    Node,
-    Output,
-    Pad,
-    ReLU,
-    Round,
-    Select,
-    Slice,
-)
+from spiking_resnet.graph import KINDS, Fire, Graph, Input, MaxPool, Node, Output
 from spiking_resnet.neurons import State as NeuronState
-from spiking_resnet.neurons import per_channel
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,129 +53,22 @@ def keep_state(node: Fire, memory: dict[str, Tensor], state: NeuronState) -> Non
         memory[emitted_by(node.name)] = state.memory
 
 
-def convolve(node: Conv2d, x: Tensor) -> Tensor:
-    """The convolution of x [N, C, H, W] in the dtype of the weight."""
-    weight = node.weight
-    y = F.conv2d(
-        x.to(weight.dtype),
-        weight,
-        node.bias,
-        node.stride,
-        node.padding,
-        node.dilation,
-        node.groups,
-    )
-    return _on_grid(y, node.grid)
-
-
-def _on_grid(y: Tensor, grid: int | None) -> Tensor:
-    """`y`; rounded back to the grid on an accelerator, whose convolutions may be inexact."""
-    if grid is None or y.device.type == "cpu":
-        return y
-    return torch.round(y * 2.0**grid) * 2.0**-grid
-
-
-def linear(node: Linear, x: Tensor) -> Tensor:
-    """The matrix product for x [N, features] in the dtype of the weight."""
-    return _on_grid(F.linear(x.to(node.weight.dtype), node.weight, node.bias), node.grid)
-
-
-def affine(node: Affine, x: Tensor) -> Tensor:
-    """scale * x + shift in the dtype of the scale."""
-    x = x.to(node.scale.dtype)
-    y = per_channel(node.scale, x) * x
-    return y if node.shift is None else y + per_channel(node.shift, x)
-
-
-def relu(node: ReLU, x: Tensor) -> Tensor:
-    """max(x, 0), cut off at the ceiling, rounded to a level if there are any."""
-    if node.levels is None or node.ceiling is None:
-        return x.clamp(0, node.ceiling)
-    height = node.ceiling / node.levels
-    return (x / height).add_(0.5).floor_().clamp_(0, node.levels).mul_(height)
-
-
-def average_pool(node: AvgPool, x: Tensor) -> Tensor:
-    """The windows' sums over the divisor: the sum first, so that it is exact on a grid."""
-    sums = F.avg_pool2d(x, node.kernel, node.stride, node.padding, divisor_override=1)
-    return sums if node.divisor == 1 else sums / node.divisor
+STATELESS = {kind: kind.value for kind in KINDS.values()}
 
 
 def max_pool(node: MaxPool, x: Tensor) -> Tensor:
     """The windows' maxima of x [N, C, H, W]."""
-    return F.max_pool2d(x, node.kernel, node.stride, node.padding, node.dilation, node.ceil_mode)
-
-
-def pad(node: Pad, x: Tensor) -> Tensor:
-    """x with zeros around it."""
-    return F.pad(x, [size for pair in reversed(node.padding) for size in pair])
-
-
-def cut(node: Slice, x: Tensor) -> Tensor:
-    """Every `step`-th entry of x from start to stop along one axis."""
-    index = [slice(None)] * x.ndim
-    index[node.axis + 1] = slice(node.start, node.stop, node.step)
-    return x[tuple(index)]
-
-
-def select(node: Select, x: Tensor) -> Tensor:
-    """The chosen entries of one axis of x, in the order given."""
-    return x.index_select(
-        node.axis + 1, torch.tensor(node.index, dtype=torch.int64, device=x.device)
-    )
-
-
-def add(node: Add, *values: Tensor) -> Tensor:
-    """The sum of the values."""
-    total = values[0]
-    for value in values[1:]:
-        total = total + value
-    return total
-
-
-STATELESS: dict[type[Node], Callable[..., Tensor]] = {
-    Conv2d: convolve,
-    Linear: linear,
-    Affine: affine,
-    Round: lambda node, x: (x.double() * 2.0**node.bits).round_().mul_(2.0**-node.bits).float(),
-    ReLU: relu,
-    Add: add,
-    Concat: lambda node, *values: torch.cat(values, 1),
-    Pad: pad,
-    Slice: cut,
-    Select: select,
-    AvgPool: average_pool,
-    Flatten: lambda node, x: x.flatten(1),
-}
+    return node.value(x)
 
 
 def present(node: Input, images: Tensor, time: int) -> Tensor:
     """What the Input node hands on at step `time` (0 is the first), [N, C, H, W]."""
-    if node.encoding == "once":
-        return images if time == 0 else torch.zeros_like(images)
-    if node.encoding == "constant":
-        if node.grid is None:
-            return images
-        return torch.round(images.double() * 2.0**node.grid) * 2.0**-node.grid
-    generator = torch.Generator().manual_seed((node.seed * 1_000_003 + time) % 2**64)
-    chance = torch.rand(node.shape, generator=generator, dtype=torch.float32).to(images.device)
-    spikes = images.abs() > chance * node.scale  # the same draw for every image of a batch
-    return images.sign() * spikes * node.amplitude
+    return node.present(images, time)
 
 
 def at_step(node: Node, once: bool, time: int) -> Node:
     """The node as it computes at step `time`: where constants enter `once`, later without them."""
-    if not once or time == 0:
-        return node
-    if isinstance(node, Conv2d | Linear):
-        return replace(node, bias=None)
-    return replace(node, shift=None) if isinstance(node, Affine) else node
-
-
-def is_stateful(node: Node) -> bool:
-    """Whether the node carries memory from step to step."""
-    cumulative = isinstance(node, MaxPool) and node.rule == "cumulative"
-    return cumulative or isinstance(node, Fire | Output)
+    return node.without_constants() if once and time > 0 else node
 
 
 def constants(graph: Graph) -> set[str]:
@@ -205,7 +77,7 @@ def constants(graph: Graph) -> set[str]:
         return set()
     found: set[str] = set()
     for node in graph.nodes:
-        if not is_stateful(node) and all(name in found for name in node.inputs):
+        if not node.integrates and all(name in found for name in node.inputs):
             found.add(node.name)
     return found
 
@@ -258,11 +130,11 @@ def _advance(node: Node, inputs: list[Tensor], memory: dict[str, Tensor], time: 
         return inputs[0]
     if isinstance(node, MaxPool):
         if node.rule == "instant":
-            return max_pool(node, inputs[0])
+            return node.value(inputs[0])
         before = memory[name] if name in memory else torch.zeros_like(inputs[0])
         memory[name] = before + inputs[0]
-        return max_pool(node, memory[name]) - max_pool(node, before)
-    return STATELESS[type(node)](node, *inputs)
+        return node.value(memory[name]) - node.value(before)
+    return node.value(*inputs)
 
 
 def sum_up(node: Output, memory: dict[str, Tensor], total: Tensor, time: int) -> None:

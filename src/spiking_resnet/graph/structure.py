@@ -6,73 +6,28 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from spiking_resnet.graph import (
-    Add,
-    Affine,
-    AvgPool,
-    Concat,
-    Conv2d,
-    Fire,
-    Flatten,
-    Graph,
-    Input,
-    Linear,
-    MaxPool,
-    Node,
-    Pad,
-    ReLU,
-    Select,
-    Shape,
-    Slice,
-)
-
-# Populations, before and after they are given spiking neurons.
-POPULATIONS = (ReLU, Fire)
-
-# What hands its input's values on, moved or pooled, without weights of its own.
-PASSING = (AvgPool, MaxPool, Pad, Slice, Select, Flatten)
+from spiking_resnet.graph import Add, Affine, Conv2d, Fire, Graph, Linear, Node, Shape
 
 
 def carries_spikes(graph: Graph) -> dict[str, bool]:
     """For every node: whether its values are spikes, or sums of spikes, with no weights between.
 
-    Divided by the height of one spike they are integers.
+    Divided by the amplitude of one spike they are integers.
     """
     spikes: dict[str, bool] = {}
     for node in graph.nodes:
-        if isinstance(node, Input):
-            spikes[node.name] = node.encoding == "poisson"
-        elif isinstance(node, (*PASSING, Concat)):
-            spikes[node.name] = all(spikes[name] for name in node.inputs)
-        else:
-            spikes[node.name] = isinstance(node, Fire)
+        spikes[node.name] = node.carries_spikes([spikes[name] for name in node.inputs])
     return spikes
 
 
-def spike_scale(graph: Graph, node: Node, scales: Mapping[str, Tensor]) -> Tensor:
-    """The height of the spikes that a PASSING or Concat node hands on, [] or [C].
+def shapes_read(graph: Graph, node: Node) -> list[Shape]:
+    """The shapes of a node's inputs."""
+    return [graph[name].shape for name in node.inputs]
 
-    scales: those of its inputs, by name. An average pool's is that of its sums.
-    """
-    sources = [scales[name] for name in node.inputs]
-    if isinstance(node, Concat):
-        parts = zip(sources, node.inputs, strict=True)
-        return torch.cat([scale.expand(graph[name].shape[0]) for scale, name in parts])
-    scale = sources[0]
-    if isinstance(node, AvgPool):
-        return scale / node.divisor
-    if scale.ndim == 0:
-        return scale
-    if isinstance(node, Flatten):
-        size = torch.Size(graph[node.inputs[0]].shape).numel()
-        return scale.repeat_interleave(size // len(scale))
-    if isinstance(node, Slice) and node.axis == 0:
-        return scale[node.start : node.stop : node.step]
-    if isinstance(node, Select) and node.axis == 0:
-        return scale[list(node.index)]
-    if isinstance(node, Pad):
-        return torch.nn.functional.pad(scale, node.padding[0], value=1.0)
-    return scale
+
+def spike_scale(graph: Graph, node: Node, scales: Mapping[str, Tensor]) -> Tensor:
+    """The amplitude of the spikes that a node hands on, [] or [C], given those of its inputs."""
+    return node.spike_scale([scales[name] for name in node.inputs], shapes_read(graph, node))
 
 
 def spiking_depth(graph: Graph) -> dict[str, int]:
@@ -80,7 +35,7 @@ def spiking_depth(graph: Graph) -> dict[str, int]:
     depth: dict[str, int] = {}
     for node in graph.nodes:
         before = max((depth[name] for name in node.inputs), default=0)
-        depth[node.name] = before + isinstance(node, POPULATIONS)
+        depth[node.name] = before + node.is_population
     return depth
 
 
@@ -88,8 +43,8 @@ def weighted(graph: Graph) -> dict[str, bool]:
     """For every node: whether a Conv2d or Linear lies between it and the neurons it reads."""
     found: dict[str, bool] = {}
     for node in graph.nodes:
-        own = isinstance(node, Conv2d | Linear)
-        before = not isinstance(node, POPULATIONS) and any(found[name] for name in node.inputs)
+        own = node.has_weights
+        before = not node.is_population and any(found[name] for name in node.inputs)
         found[node.name] = own or before
     return found
 
@@ -118,7 +73,7 @@ def bias_carrier(graph: Graph, node: Fire) -> str | None:
     """
 
     def alone(name: str) -> bool:
-        return isinstance(graph[name], Conv2d | Linear) and len(graph.consumers[name]) == 1
+        return graph[name].has_weights and len(graph.consumers[name]) == 1
 
     name = node.inputs[0]
     while isinstance(graph[name], Add) and len(graph.consumers[name]) == 1:

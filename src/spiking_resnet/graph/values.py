@@ -1,6 +1,6 @@
 """What the tensors of a node may be: their sizes, types and entries."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any
 
@@ -8,22 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spiking_resnet.graph.nodes import Affine, Conv2d, Fire, Linear, Node, Shape, tensors
+from spiking_resnet.graph.nodes import Node, Shape, tensors
 from spiking_resnet.neurons import TensorRule
 from spiking_resnet.rules import LARGEST, shown
 
 DTYPES = (torch.float32, torch.float64)
 MOST_UNITS = 2.0**31  # of its grid that an entry counts: engines keep them in 32 bits
 
-Sizes = Mapping[
-    str, tuple[Any, ...]
-]  # by name: the sizes a tensor may have; None: there may be none
-
 
 def problems(node: Node) -> Iterator[str]:
     """What is wrong with the tensors of a node whose other fields are sound."""
     found = tensors(node)
-    for name, allowed in sizes(node).items():
+    for name, rule in node.tensor_rules().items():
+        allowed = sizes(node, rule)
         if name not in found:
             value = attrgetter(name)(node)
             if value is not None or None not in allowed:
@@ -32,44 +29,33 @@ def problems(node: Node) -> Iterator[str]:
         tensor = found[name]
         if tensor.dtype not in DTYPES:
             yield f"{name} is {_word(tensor.dtype)}: only float32 and float64 can be computed with"
-        elif name in ADDED and tensor.dtype != (weight := next(iter(found.values()))).dtype:
+        elif name == node.ADDED and tensor.dtype != (weight := next(iter(found.values()))).dtype:
             yield f"{name} is {_word(tensor.dtype)} beside {_word(weight.dtype)} weights"
         elif not any(_fits(tuple(tensor.shape), size) for size in allowed):
             yield f"{name} has shape {tuple(tensor.shape)}; it must be {_listed(allowed)}"
         else:
-            yield from _entries(node, name, tensor)
+            yield from _entries(name, tensor, rule, getattr(node, "grid", None))
 
 
-def sizes(node: Node) -> Sizes:
-    """For every tensor of a node the sizes it may have; in them -1 is any number from 1 on."""
-    channels = (node.shape[0],)
-    if isinstance(node, Conv2d):
-        return {"weight": ((-1, -1, -1, -1),), "bias": (channels, None)}
-    if isinstance(node, Linear):
-        return {"weight": ((-1, -1),), "bias": (channels, None)}
-    if isinstance(node, Affine):
-        return {"scale": ((), channels), "shift": ((), channels, None)}
-    if not isinstance(node, Fire):
-        return {}
-    known = {"one": (), "channels": channels, "map": node.shape, "steps": (-1,), "none": None}
-    return {
-        f"neuron.{name}": tuple(known[size] for size in rule.sizes)
-        for name, rule in node.neuron.TENSORS.items()
+def sizes(node: Node, rule: TensorRule) -> tuple[Any, ...]:
+    """The sizes that a tensor of a node may have; -1 is any number from 1 on, None no tensor."""
+    known = {
+        "one": (),
+        "channels": (node.shape[0],),
+        "map": node.shape,
+        "steps": (-1,),
+        "matrix": (-1, -1),
+        "kernels": (-1, -1, -1, -1),
+        "none": None,
     }
+    return tuple(known[size] for size in rule.sizes)
 
 
-ADDED = ("bias", "shift")  # to products of the weights, which are the node's first tensor
-GRIDDED = TensorRule((), on_grid=True)  # weights, biases, scales and shifts
-
-
-def _entries(node: Node, name: str, tensor: Tensor) -> Iterator[str]:
+def _entries(name: str, tensor: Tensor, rule: TensorRule, grid: int | None) -> Iterator[str]:
     """What is wrong with the numbers in a tensor."""
     entries = tensor.detach().cpu().numpy()  # of small ones numpy makes less ado than torch
     low, high = float(entries.min()), float(entries.max())
     size = max(abs(low), abs(high))
-    grid = getattr(node, "grid", None)
-    neuron = node.neuron.TENSORS if isinstance(node, Fire) else {}
-    rule = neuron.get(name.removeprefix("neuron."), GRIDDED)
     if not size < float("inf"):
         yield f"{name} has NaN or infinite entries; load a sound checkpoint"
     elif size > LARGEST:

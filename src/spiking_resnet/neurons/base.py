@@ -33,14 +33,15 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class TensorRule:
-    """What a tensor of a neuron may be.
+    """What a tensor of a neuron, or of another node of a graph, may be.
 
     sizes: of "one" number [], one for each of the "channels" [C], for each neuron of the "map"
-    [C, H, W] or for each of the "steps" [T]; or "none", where it may be missing. positive: whether
+    [C, H, W] or for each of the "steps" [T]; a "matrix" or "kernels" (two or four axes) of any
+    size; or "none", where it may be missing. positive: whether
     all entries must be. on_grid: whether they lie on the grid of the population, if it has one.
     """
 
-    sizes: tuple[Literal["one", "channels", "map", "steps", "none"], ...]
+    sizes: tuple[Literal["one", "channels", "map", "steps", "matrix", "kernels", "none"], ...]
     positive: bool = False
     on_grid: bool = False
 

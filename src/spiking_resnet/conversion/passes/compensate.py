@@ -16,7 +16,6 @@ from torch import Tensor
 from spiking_resnet.graph import (
     Add,
     Affine,
-    Concat,
     Conv2d,
     Fire,
     Graph,
@@ -25,7 +24,7 @@ from spiking_resnet.graph import (
     Output,
     interpret,
 )
-from spiking_resnet.graph.structure import PASSING, scale_input, weighted
+from spiking_resnet.graph.structure import scale_input, weighted
 from spiking_resnet.records import decisions
 from spiking_resnet.surroundings import undisturbed
 
@@ -61,7 +60,7 @@ def _reaches_neurons(graph: Graph) -> dict[str, bool]:
     for node in reversed(graph.nodes):
         found[node.name] = any(
             isinstance(reader, Fire | Output)
-            or (isinstance(reader, (*PASSING, Concat, Affine)) and found[reader.name])
+            or ((reader.hands_on or isinstance(reader, Affine)) and found[reader.name])
             for reader in graph.consumers[node.name]
         )
     return found

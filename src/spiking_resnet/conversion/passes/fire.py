@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from spiking_resnet.graph import AvgPool, Concat, Fire, Graph, Node, ReLU, rename_inputs
-from spiking_resnet.graph.structure import PASSING, spike_scale
+from spiking_resnet.graph import AvgPool, Fire, Graph, Node, ReLU, rename_inputs
+from spiking_resnet.graph.structure import spike_scale
 from spiking_resnet.neurons import IntegrateAndFire, Reset
 
 
@@ -70,7 +70,7 @@ def fire_after_pools(graph: Graph, kind: Kind) -> Graph:
         nodes.append(rename_inputs(node, renamed))
         if isinstance(node, Fire):
             heights[node.name] = node.neuron.amplitude
-        elif isinstance(node, (*PASSING, Concat)) and all(n in heights for n in node.inputs):
+        elif node.hands_on and all(n in heights for n in node.inputs):
             if not isinstance(node, AvgPool):
                 heights[node.name] = spike_scale(graph, node, heights)
                 continue

@@ -12,25 +12,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from spiking_resnet.graph import (
-    Affine,
-    AvgPool,
-    Concat,
-    Conv2d,
-    Fire,
-    Flatten,
-    Graph,
-    GraphError,
-    Input,
-    Linear,
-    Node,
-    Output,
-    Pad,
-    ReLU,
-    Select,
-    Slice,
-)
-from spiking_resnet.graph.structure import carries_spikes, scale_input, spike_scale
+from spiking_resnet.graph import Fire, Graph, GraphError, Input, Node, Output, ReLU
+from spiking_resnet.graph.structure import carries_spikes, scale_input, shapes_read, spike_scale
 
 ONE = torch.ones((), dtype=torch.float64)
 
@@ -72,58 +55,31 @@ def _wanted(graph: Graph, spikes: Mapping[str, bool], unit: float) -> dict[str, 
     for node in reversed(graph.nodes):
         if spikes[node.name] or isinstance(node, Input):
             continue
+        if isinstance(node, Output):
+            scales[node.name] = ONE * unit
+            continue
         demands = [
             demand
             for reader in graph.consumers[node.name]
             for position, name in enumerate(reader.inputs)
             if name == node.name
-            and (demand := _demand(graph, reader, position, scales, unit)) is not None
+            and (demand := _demand(graph, reader, position, scales)) is not None
         ]
         agreed = bool(demands) and all(_same(demands[0], other) for other in demands[1:])
         scales[node.name] = demands[0] if agreed else ONE
-        moves = isinstance(node, (Slice, Select, Pad, Flatten))
-        if moves and _pulled(graph, node, scales[node.name]) is None:
+        places = range(len(node.inputs))
+        wanted = (_demand(graph, node, position, scales) for position in places)
+        if not node.takes_any_scale and any(scale is None for scale in wanted):
             scales[node.name] = ONE
     return scales
 
 
 def _demand(
-    graph: Graph, reader: Node, position: int, scales: Mapping[str, Tensor], unit: float
+    graph: Graph, reader: Node, position: int, scales: Mapping[str, Tensor]
 ) -> Tensor | None:
     """The scale on which `reader` wants a current at one of its inputs; None if any will do."""
-    if isinstance(reader, Fire):
-        return reader.neuron.threshold.double()
-    if isinstance(reader, Output):
-        return ONE * unit
-    if isinstance(reader, Conv2d | Linear | Affine):
-        return None
-    scale = scales[reader.name]
-    if isinstance(reader, Concat) and scale.ndim:
-        sizes = [graph[name].shape[0] for name in reader.inputs]
-        return scale.split(sizes)[position]
-    return _pulled(graph, reader, scale)
-
-
-def _pulled(graph: Graph, node: Node, scale: Tensor) -> Tensor | None:
-    """The scale of a node's input that makes its own `scale`; None where there is none."""
-    if scale.ndim == 0 or not isinstance(node, Slice | Select | Pad | Flatten):
-        return scale
-    if isinstance(node, Select) and node.axis == 0:
-        return _gathered(list(node.index), scale, graph[node.inputs[0]].shape[0])
-    if isinstance(node, Pad):
-        before, after = node.padding[0]
-        return scale[before : len(scale) - after]
-    return scale if isinstance(node, Slice | Select) and node.axis != 0 else None
-
-
-def _gathered(index: list[int], scale: Tensor, channels: int) -> Tensor | None:
-    """The scale of `channels` channels of which those of `index` have `scale`, the others any.
-
-    None where two copies of one channel are wanted on different scales.
-    """
-    found = torch.ones(channels, dtype=scale.dtype)
-    found[index] = scale
-    return found if _same(found[index], scale) else None
+    own = scales.get(reader.name, ONE)  # neurons want their threshold's, whatever they send
+    return reader.input_scale(own, position, shapes_read(graph, reader))
 
 
 @dataclass
@@ -143,25 +99,18 @@ class _Work:
         self.scales[node.name] = scale
 
     def _made(self, node: Node) -> tuple[Node, Tensor]:
-        if isinstance(node, Input):
-            return replace(node, amplitude=1.0), ONE * node.amplitude
-        incoming = self.scales[node.inputs[0]]
         if isinstance(node, Fire):
-            return self._fire(node, incoming)
+            return self._fire(node)
         if isinstance(node, Output):
-            return self._output(node, incoming)
-        if self.spikes[node.name]:
-            pushed = spike_scale(self.graph, node, self.scales)
-            return (replace(node, divisor=1.0) if isinstance(node, AvgPool) else node), pushed
+            return self._output(node)
+        if self.spikes[node.name] or isinstance(node, Input):
+            return node.with_unit_spikes(), spike_scale(self.graph, node, self.scales)
         scale = self.wanted[node.name]
-        if isinstance(node, Conv2d | Linear):
-            return _weights(node, incoming, scale), scale
-        if isinstance(node, Affine):
-            shift = None if node.shift is None else node.shift.double() / scale
-            return replace(node, scale=node.scale.double() * incoming / scale, shift=shift), scale
+        if node.takes_any_scale:
+            return node.scaled(self.scales[node.inputs[0]], scale), scale
         made = node
         for position in range(len(node.inputs)):
-            target = _demand(self.graph, node, position, self.wanted, 1.0)
+            target = _demand(self.graph, node, position, self.wanted)
             assert target is not None  # _wanted gave this node a scale that can be pulled back
             made = self._bring(made, position, target)
         return made, scale
@@ -175,11 +124,13 @@ class _Work:
         self.scales[brought.inputs[position]] = target
         return brought
 
-    def _fire(self, node: Fire, incoming: Tensor) -> tuple[Node, Tensor]:
+    def _fire(self, node: Fire) -> tuple[Node, Tensor]:
         neuron = node.neuron
         unit = neuron.threshold.double()
         if self.spikes[node.inputs[0]]:
-            unit = incoming  # whole spikes come in: the threshold is counted in them
+            unit = self.scales[
+                node.inputs[0]
+            ]  # whole spikes come in: the threshold is counted in them
         else:
             node = self._bring(node, 0, unit)  # type: ignore[assignment]
         neuron = replace(
@@ -190,21 +141,9 @@ class _Work:
         )
         return replace(node, neuron=neuron), node.neuron.amplitude.double()
 
-    def _output(self, node: Output, incoming: Tensor) -> tuple[Node, Tensor]:
+    def _output(self, node: Output) -> tuple[Node, Tensor]:
+        incoming = self.scales[node.inputs[0]]
         if incoming.ndim:
             node = self._bring(node, 0, ONE)  # type: ignore[assignment]
             incoming = ONE
         return replace(node, scale=node.scale * float(incoming)), ONE
-
-
-def _weights(node: Conv2d | Linear, incoming: Tensor, outgoing: Tensor) -> Conv2d | Linear:
-    """W * theta_in / theta_out and b / theta_out, in float64."""
-    weight = node.weight.double()
-    out = [-1] + [1] * (weight.ndim - 1)
-    if incoming.ndim and isinstance(node, Conv2d):  # in-channels of each output channel's group
-        groups = incoming.view(node.groups, -1).repeat_interleave(weight.shape[0] // node.groups, 0)
-        weight = weight * groups.view(*groups.shape, 1, 1)
-    else:
-        weight = weight * incoming
-    bias = None if node.bias is None else node.bias.double() / outgoing
-    return replace(node, weight=weight / outgoing.view(out if outgoing.ndim else []), bias=bias)

@@ -13,13 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import ceil, floor, log2
 
-import torch
-from torch import Tensor
-
 from spiking_resnet.graph import (
-    Add,
-    AvgPool,
-    Concat,
     Fire,
     Graph,
     Input,
@@ -30,24 +24,15 @@ from spiking_resnet.graph import (
     tensors,
     with_tensors,
 )
-from spiking_resnet.graph.exactness import (
-    MANTISSA,
-    WIDE_MANTISSA,
-    Bounds,
-    Weighted,
-    bounded,
-    bounds_of,
-    largest,
-    potential_offset,
-)
-from spiking_resnet.graph.structure import PASSING, carries_spikes
+from spiking_resnet.graph.exactness import bounded, bounds_of, largest, potential_offset
+from spiking_resnet.graph.grids import MANTISSA, WIDE_MANTISSA, to_grid
+from spiking_resnet.graph.nodes import Bounds, Weighted
+from spiking_resnet.graph.structure import carries_spikes
 
 INPUT_GRID = 20  # pixels below 2^INPUT_REACH are rounded to 2^-20; of larger ones as many bits
 INPUT_REACH = 12
 WEIGHT_GRID = 24  # weights computed with in float64 are rounded to 2^-24, or coarser
 FEWEST_BITS = 10  # accuracy suffers below; longer runs are watched instead
-
-_ADDED = ("bias", "shift")  # what is added to products with weights
 
 
 def single(graph: Graph) -> Graph:
@@ -102,12 +87,7 @@ def _leaves_grid(graph: Graph, node: Node, fed_by_spikes: bool) -> bool:
     if isinstance(node, Input):
         readers = graph.consumers[node.name]
         return node.encoding == "constant" and not all(isinstance(r, Weighted) for r in readers)
-    return isinstance(node, Weighted | AvgPool) and not fed_by_spikes
-
-
-def _to_grid(values: Tensor, bits: int) -> Tensor:
-    """Float64 values rounded to multiples of 2^-bits."""
-    return torch.round(values.double() * 2.0**bits) * 2.0**-bits
+    return node.has_synapses and not fed_by_spikes
 
 
 def _pixel_grid(node: Input) -> int:
@@ -118,9 +98,9 @@ def _pixel_grid(node: Input) -> int:
 def _snapped(node: Node, grid: int, bounds: Mapping[str, Bounds]) -> Node:
     """One node, fed by spikes or without weights, with its tensors on the grid, as float32."""
     if isinstance(node, Weighted | Fire):
-        new = {name: _to_grid(tensor, grid).float() for name, tensor in tensors(node).items()}
-        node = replace(with_tensors(node, new), grid=grid)
-    if isinstance(node, Fire | Output) or (isinstance(node, MaxPool) and node.rule == "cumulative"):
+        new = {name: to_grid(tensor, grid).float() for name, tensor in tensors(node).items()}
+        node = replace(with_tensors(node, new), grid=grid)  # type: ignore[arg-type]
+    if isinstance(node, Fire | MaxPool | Output) and node.integrates:
         bound = largest(bounds[node.inputs[0].removesuffix(".round")])
         return replace(node, grid=grid, step_bound=bound)
     return node
@@ -136,7 +116,7 @@ def _snapped_wide(node: Weighted, bound: Bounds, pixels: int) -> Node:
     products = min(WEIGHT_GRID + INPUT_GRID, room)
     added = min(WEIGHT_GRID, products)
     new = {
-        name: _to_grid(tensor, added if name in _ADDED else products - pixels)
+        name: to_grid(tensor, added if name == node.ADDED else products - pixels)
         for name, tensor in tensors(node).items()
     }
     return with_tensors(node, new)
@@ -160,6 +140,7 @@ def _grids(
 
     def root(name: str) -> str:
         while group[name] != name:
+            group[name] = group[group[name]]  # halves the path, so that long chains stay quick
             name = group[name]
         return name
 
@@ -168,7 +149,7 @@ def _grids(
 
     for node in graph.nodes:
         currents = [name for name in node.inputs if not spikes[name]]
-        if currents and node in graph.integrators:
+        if currents and isinstance(node, Fire | MaxPool | Output) and node.integrates:
             reach = largest(bounds[currents[0]])
             total = steps * reach + potential_offset(node)
             fitting = floor(MANTISSA - log2(max(total, 1.0)))
@@ -178,7 +159,7 @@ def _grids(
         if not (spikes[node.name] or isinstance(node, Fire | Output)):
             group[node.name] = node.name
             allowed[node.name] = bits
-            if isinstance(node, (Add, Concat, *PASSING)):
+            if node.shares_grid:
                 for name in currents:
                     other = root(name)
                     allowed[root(node.name)] = min(allowed[root(node.name)], allowed[other])
@@ -198,6 +179,6 @@ def _own_grid(node: Fire | MaxPool | Output, bits: int) -> int:
         return 0
     parameters = (node.neuron.threshold, node.neuron.initial_potential)
     for grid in range(bits):
-        if all(bool((t == _to_grid(t, grid)).all()) for t in parameters):
+        if all(bool((t == to_grid(t, grid)).all()) for t in parameters):
             return grid
     return bits

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from spiking_resnet.conversion.statistics import Histogram, Statistics
-from spiking_resnet.graph import Graph, Input, MaxPool, ReLU, interpret
+from spiking_resnet.graph import Graph, Input, ReLU, interpret
 from spiking_resnet.neurons import per_channel
 from spiking_resnet.surroundings import undisturbed
 
@@ -179,8 +179,6 @@ def balanced_thresholds(
                 inputs = [values[name] for name in node.inputs]
                 if isinstance(node, Input):
                     values[node.name] = batch
-                elif isinstance(node, MaxPool):
-                    values[node.name] = interpret.max_pool(node, inputs[0])
                 elif isinstance(node, ReLU):
                     z, old = inputs[0], found[node.name]
                     excess = (z - per_channel(old, z)).clamp(min=0)
@@ -188,7 +186,7 @@ def balanced_thresholds(
                     values[node.name] = z.clamp(min=0).minimum(per_channel(grown, z))
                     found[node.name] = grown
                 else:
-                    values[node.name] = interpret.STATELESS[type(node)](node, *inputs)
+                    values[node.name] = node.value(*inputs)
     return {node.name: _usable(node, found[node.name]) for node in graph.of(ReLU)}
 
 

@@ -1,0 +1,206 @@
+"""What every kind of node tells of itself: its fields, its equation, and what follows from it.
+
+A kind is a frozen dataclass; its rules are methods. Whatever walks a graph (the checks, the
+interpreter, bounds, normalisation, costs) calls these and knows no kind by name. Rules that end
+in `NotImplementedError` here are missing from a kind that has none of its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, TypeVar
+
+from torch import Tensor
+
+from spiking_resnet.rules import Rule, Rules, number, optional, several, text, whole
+from spiking_resnet.neurons import Neuron, TensorRule
+
+Shape = tuple[int, ...]
+Pair = tuple[int, int]
+Bounds = tuple[Tensor, Tensor]  # lowest and highest value, [] or [C], float64
+Memory = dict[str, Tensor]  # what nodes carry from one time step to the next, [N, ...], by name
+
+MOST_BITS = 24  # of a grid: float32 holds no more behind the point, of numbers below 1
+RANKS = (1, 3)  # axes of a value: [C], [C, H], [C, H, W]
+RESERVED = (":emitted", ":left out")  # ends of names that memory beside a node's first is kept by
+
+GRID = optional(whole(0, MOST_BITS))
+SUMMED = {"grid": GRID, "step_bound": number(0)}  # of what sums up over time
+
+
+class GraphError(ValueError):
+    """A graph that is not well formed; the message names the node."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Node:
+    """One operation. shape: of its value for one image. source: the user's line of code."""
+
+    name: str
+    inputs: tuple[str, ...]
+    shape: Shape
+    source: str = ""
+
+    RULES: ClassVar[Rules] = {
+        "name": Rule(
+            f"a text that does not end in {' or '.join(RESERVED)}",
+            lambda value: isinstance(value, str) and not value.endswith(RESERVED),
+        ),
+        "inputs": several(text()),
+        "shape": several(whole(1), *RANKS),
+        "source": text(),
+    }  # what every field but tensors may hold; a kind names its own
+    TENSORS: ClassVar[Mapping[str, TensorRule]] = {}  # what these may be
+    ARITY: ClassVar[int | None] = 1  # how many inputs it reads; None: one or more
+    ADDED: ClassVar[str] = ""  # the tensor that is added to products, which are made with the first
+
+    hands_on: ClassVar[bool] = False  # entries of its inputs, moved, pooled or joined: spikes stay
+    shares_grid: ClassVar[bool] = False  # its values and what it reads lie on one grid
+    has_synapses: ClassVar[bool] = False  # each value is a weighted sum of entries of its input
+    has_weights: ClassVar[bool] = False  # these weights mix channels: fields `weight` and `bias`
+    takes_any_scale: ClassVar[bool] = False  # its tensors absorb the scales of input and value
+    is_population: ClassVar[bool] = False  # neurons: a non-linearity at each entry
+
+    @property
+    def integrates(self) -> bool:
+        """Whether it sums up over time, so that it carries memory from step to step."""
+        return False
+
+    # What it may be.
+
+    def tensor_rules(self) -> Mapping[str, TensorRule]:
+        """What its tensors may be, named as `tensors` names them."""
+        return self.TENSORS
+
+    def output_shape(self, *shapes: Any, **none: Any) -> Shape:
+        """The shape of its value, of the shapes it reads. Raises GraphError where they don't fit.
+
+        Other fields than `shape` are sound when this is asked.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.output_shape")
+
+    # What it computes.
+
+    def value(self, *inputs: Any, **none: Any) -> Tensor:
+        """Its value [N, ...] of its inputs' [N, ...], where that needs no memory."""
+        raise NotImplementedError(f"{type(self).__name__}.value")
+
+    def without_constants(self) -> "Node":
+        """The node as it computes at steps at which no constant enters."""
+        return self
+
+    def summed(self, steps: int) -> "Node":
+        """The node that makes of its input's sum over `steps` steps the sum of its values."""
+        return self
+
+    # Exactness.
+
+    def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
+        """Interval arithmetic: its lowest and highest value in one step, per channel."""
+        raise NotImplementedError(f"{type(self).__name__}.bounds")
+
+    def value_grid(self, inputs: Sequence[int | None], bounds: Bounds) -> int | None:
+        """The bits of a grid that its values certainly lie on, of its inputs'; None: no such grid.
+
+        bounds: its own.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.value_grid")
+
+    # Scales, [] or [C]: what values are divided by.
+
+    def carries_spikes(self, inputs: Sequence[bool]) -> bool:
+        """Whether its values are spikes or sums of spikes, given which of its inputs' are.
+
+        Divided by the amplitude of one spike they are integers.
+        """
+        return self.hands_on and all(inputs)
+
+    def spike_scale(self, scales: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
+        """The amplitude of the spikes it hands on, of those it reads. An average pool's is that of
+        its sums.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.spike_scale")
+
+    def with_unit_spikes(self) -> "Node":
+        """The node that hands on spikes of amplitude 1 where those it reads have amplitude 1."""
+        return self
+
+    def input_scale(self, scale: Tensor, position: int, shapes: Sequence[Shape]) -> Tensor | None:
+        """What one of its inputs must be divided by for its own value to be divided by `scale`.
+
+        None where nothing will do, and where anything will (`takes_any_scale`).
+        """
+        raise NotImplementedError(f"{type(self).__name__}.input_scale")
+
+    def scaled(self, incoming: Tensor, outgoing: Tensor) -> "Node":
+        """The node whose value is divided by `outgoing` where its input is by `incoming`.
+
+        Only of kinds that take any scale; their tensors are float64 then.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.scaled")
+
+    # Costs, for one image.
+
+    def macs(self) -> int:
+        """Dense multiply-accumulates, those with zeros of the padding included."""
+        return 0
+
+    def connections(self, x: Tensor) -> Tensor:
+        """The number [] of products it makes of `x` [1, ...], float64: 1 where something is.
+
+        It is linear in x, so its derivative is the fan-out of every entry. Only of kinds with
+        synapses.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.connections")
+
+    def existing(self, *inputs: Tensor) -> Tensor:
+        """1 where its value can differ from 0, else 0, of that of its inputs, float64 [1, ...]."""
+        raise NotImplementedError(f"{type(self).__name__}.existing")
+
+    def handed_on(self, *inputs: Tensor) -> Tensor:
+        """How many spikes [1, ...] it hands on, of those it reads. Only of kinds that do."""
+        return self.value(*inputs)
+
+
+N = TypeVar("N", bound=Node)
+
+
+def tensors(node: Node) -> dict[str, Tensor]:
+    """The tensors a node holds, by field name; a neuron's as "neuron.threshold" and so on."""
+    found: dict[str, Tensor] = {}
+    for name in field_names(type(node)):
+        value = getattr(node, name)
+        if isinstance(value, Tensor):
+            found[name] = value
+        elif isinstance(value, Neuron):
+            for part in field_names(type(value)):
+                if isinstance(tensor := getattr(value, part), Tensor):
+                    found[f"{name}.{part}"] = tensor
+    return found
+
+
+_NAMES: dict[type, tuple[str, ...]] = {}
+
+
+def field_names(kind: type) -> tuple[str, ...]:
+    """The names of the fields of a kind of node or neuron, looked up once."""
+    if kind not in _NAMES:
+        _NAMES[kind] = tuple(entry.name for entry in fields(kind))
+    return _NAMES[kind]
+
+
+def with_tensors(node: N, new: Mapping[str, Tensor]) -> N:
+    """`node` with some of its tensors replaced, named as `tensors` names them."""
+    own: dict[str, Any] = {name: tensor for name, tensor in new.items() if "." not in name}
+    inner: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in new.items():
+        holder, _, part = name.partition(".")
+        if part:
+            inner.setdefault(holder, {})[part] = tensor
+    for holder, parts in inner.items():
+        own[holder] = replace(getattr(node, holder), **parts)
+    return replace(node, **own)
+
+
+def rename_inputs(node: N, names: Mapping[str, str]) -> N:
+    """`node` reading `names[x]` wherever it read x."""
+    return replace(node, inputs=tuple(names.get(name, name) for name in node.inputs))

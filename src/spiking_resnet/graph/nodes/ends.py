@@ -1,0 +1,154 @@
+"""The two ends of a network: Input, the image, and Output, the read-out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from spiking_resnet.graph.grids import coarsest_grid
+from spiking_resnet.graph.nodes.base import (
+    MOST_BITS,
+    SUMMED,
+    Bounds,
+    GraphError,
+    Node,
+    Shape,
+)
+from spiking_resnet.rules import Rules, number, one_of, optional, positive, whole
+
+Encoding = Literal["constant", "poisson", "once"]
+Readout = Literal["mean", "spikes+membrane", "sum"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Input(Node):
+    """The image.
+
+    encoding: "constant" presents it as the same input current at every step (the paper);
+        "poisson" presents, at each step, a spike of height `amplitude` and the pixel's sign with
+        probability min(|x| / scale, 1), drawn from (seed, step, pixel position) alone; "once"
+        presents it at the first step and nothing later, and so all biases (differential coding).
+    grid: pixels are rounded to multiples of 2^-grid, as float64 (None: taken as they are).
+    limit: the largest |x| met in calibration (bounds the exact range; 0 when unknown).
+    """
+
+    encoding: Encoding = "constant"
+    scale: float = 1.0
+    amplitude: float = 1.0
+    seed: int = 0
+    grid: int | None = None
+    limit: float = 0.0
+
+    RULES: ClassVar[Rules] = {
+        "encoding": one_of(get_args(Encoding)),
+        "scale": positive(),
+        "amplitude": positive(),
+        "seed": whole(-(2**63), 2**63 - 1),
+        "grid": optional(whole(-MOST_BITS, MOST_BITS)),  # coarser than 1 where pixels are huge
+        "limit": number(0),
+    }
+    ARITY = 0
+
+    def output_shape(self) -> Shape:
+        """Any."""
+        return self.shape
+
+    def present(self, images: Tensor, time: int) -> Tensor:
+        """What it hands on of `images` [N, C, H, W] at step `time` (0 is the first)."""
+        if self.encoding == "once":
+            return images if time == 0 else torch.zeros_like(images)
+        if self.encoding == "constant":
+            if self.grid is None:
+                return images
+            return torch.round(images.double() * 2.0**self.grid) * 2.0**-self.grid
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + time) % 2**64)
+        chance = torch.rand(self.shape, generator=generator, dtype=torch.float32).to(images.device)
+        spikes = images.abs() > chance * self.scale  # the same draw for every image of a batch
+        return images.sign() * spikes * self.amplitude
+
+    def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
+        """Of spikes, or of the pixels that calibration met."""
+        size = torch.zeros((), dtype=torch.float64)
+        size = size + (self.amplitude if self.encoding == "poisson" else self.limit)
+        rounding = 0.0 if self.grid is None else 2.0 ** -(self.grid + 1)
+        return -size - rounding, size + rounding
+
+    def value_grid(self, inputs: Sequence[int | None], bounds: Bounds) -> int | None:
+        """That of pixels, or of the amplitude of spikes."""
+        grids = {"constant": self.grid, "poisson": coarsest_grid(self.amplitude), "once": None}
+        return grids[self.encoding]
+
+    def carries_spikes(self, inputs: Sequence[bool]) -> bool:
+        """Pixels that are drawn as spikes."""
+        return self.encoding == "poisson"
+
+    def spike_scale(self, scales: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
+        """The amplitude of its spikes; 1 where it has none."""
+        return torch.ones((), dtype=torch.float64) * self.amplitude
+
+    def with_unit_spikes(self) -> Node:
+        """With spikes of amplitude 1."""
+        return replace(self, amplitude=1.0)
+
+    def existing(self, *inputs: Tensor) -> Tensor:
+        """1 everywhere."""
+        return torch.ones(1, *self.shape, dtype=torch.float64)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Output(Node):
+    """The read-out: logits after T steps, in the ANN's units.
+
+    readout "mean": `scale / T * (sum of the input over T steps)`; for an ANN T = 1.
+    readout "spikes+membrane": the input is a Fire node; `scale / T * (spike count + softmax(v))`,
+    where v is the final membrane potential, which breaks ties (the paper's).
+    readout "sum": `scale * (sum of the input over T steps)`, of differential neurons.
+    delay: "mean" leaves out so many first steps, in which spikes are still on their way through the
+        layers, and divides by T - delay (delayed evaluation: Bu et al., CVPR 2025). Where there
+        are no later steps it is the mean of all.
+    grid, step_bound: as in Fire, for the sum.
+    """
+
+    readout: Readout = "mean"
+    scale: float = 1.0
+    delay: int = 0
+    grid: int | None = None
+    step_bound: float = 0.0
+
+    RULES: ClassVar[Rules] = {
+        "readout": one_of(get_args(Readout)),
+        "scale": positive(),
+        "delay": whole(),
+        **SUMMED,
+    }
+
+    @property
+    def integrates(self) -> bool:
+        """It sums up what it reads."""
+        return True
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """That of logits."""
+        if len(shape) != 1:
+            raise GraphError(
+                f"{self.name!r}: logits of shape {shape} should have one axis, of classes"
+            )
+        return shape
+
+    def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
+        """Of what it reads in one step."""
+        return inputs[0]
+
+    def value_grid(self, inputs: Sequence[int | None], bounds: Bounds) -> int | None:
+        """That of what it reads."""
+        return inputs[0]
+
+    def input_scale(self, scale: Tensor, position: int, shapes: Sequence[Shape]) -> Tensor | None:
+        """What its logits are to be divided by."""
+        return scale
+
+    def existing(self, *inputs: Tensor) -> Tensor:
+        """1 everywhere."""
+        return torch.ones(1, *self.shape, dtype=torch.float64)

@@ -1,0 +1,159 @@
+"""Kinds that change every entry by itself: ReLU and its spiking form Fire, and Round."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from spiking_resnet.graph.grids import coarsest_grid, finest
+from spiking_resnet.graph.nodes.base import (
+    MOST_BITS,
+    SUMMED,
+    Bounds,
+    GraphError,
+    Node,
+    Shape,
+)
+from spiking_resnet.graph.nodes.weighted import Affine
+from spiking_resnet.rules import Rule, Rules, number, optional, whole
+from spiking_resnet.neurons import Neuron, TensorRule
+from spiking_resnet.neurons.base import MOST_LEVELS
+
+
+class Pointwise(Node):
+    """A function of every entry by itself, 0 of 0."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """That of its input."""
+        return shape
+
+    def input_scale(self, scale: Tensor, position: int, shapes: Sequence[Shape]) -> Tensor | None:
+        """Its own."""
+        return scale
+
+    def existing(self, *inputs: Tensor) -> Tensor:
+        """Where its input is."""
+        return inputs[0]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ReLU(Pointwise):
+    """max(x, 0), cut off at `ceiling` if there is one (ReLU6: 6).
+
+    levels: the quantised activation of QCFS (Bu et al., ICLR 2022) with its threshold as ceiling,
+    ceiling * clip(floor(x * levels / ceiling + 1/2) / levels, 0, 1). Raises GraphError for levels
+    without a positive ceiling.
+    """
+
+    ceiling: float | None = None
+    levels: int | None = None
+
+    RULES: ClassVar[Rules] = {
+        "ceiling": optional(number(0)),
+        "levels": optional(whole(1, MOST_LEVELS)),
+    }
+    is_population = True
+
+    def __post_init__(self) -> None:
+        if self.levels is None:
+            return
+        if self.levels < 1 or self.ceiling is None or not self.ceiling > 0:
+            raise GraphError(
+                f"{self.name!r} quantises to {self.levels} levels up to {self.ceiling}: levels "
+                "start at 1 and need a positive ceiling; train on, or from other weights"
+            )
+
+    def value(self, x: Tensor) -> Tensor:
+        """max(x, 0), cut off at the ceiling, rounded to a level if there are any."""
+        if self.levels is None or self.ceiling is None:
+            return x.clamp(0, self.ceiling)
+        height = self.ceiling / self.levels
+        return (x / height).add_(0.5).floor_().clamp_(0, self.levels).mul_(height)
+
+    def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
+        """Its input's."""
+        return inputs[0]
+
+    def value_grid(self, inputs: Sequence[int | None], bounds: Bounds) -> int | None:
+        """Its input's, or that of its ceiling."""
+        own = 0 if self.ceiling is None else coarsest_grid(self.ceiling)
+        return None if self.levels is not None else finest([own, *inputs])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Round(Pointwise):
+    """x rounded to the nearest multiple of 2^-bits (ties to even), as float32."""
+
+    bits: int
+
+    RULES: ClassVar[Rules] = {"bits": whole(0, MOST_BITS)}
+
+    def value(self, x: Tensor) -> Tensor:
+        """Rounded in float64."""
+        return (x.double() * 2.0**self.bits).round_().mul_(2.0**-self.bits).float()
+
+    def summed(self, steps: int) -> Node:
+        """The rounding of every step left out."""
+        one = torch.ones((), dtype=torch.float64)
+        return Affine(name=self.name, inputs=self.inputs, shape=self.shape, scale=one)
+
+    def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
+        """Half a unit of the grid wider."""
+        low, high = inputs[0]
+        return low - 2.0 ** -(self.bits + 1), high + 2.0 ** -(self.bits + 1)
+
+    def value_grid(self, inputs: Sequence[int | None], bounds: Bounds) -> int | None:
+        """That it rounds to."""
+        return self.bits
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fire(Pointwise):
+    """A population of spiking neurons in the place of a ReLU.
+
+    grid: currents and potentials are multiples of 2^-grid. step_bound: no potential changes by more
+    in one step (both set by the `snap` pass; they bound the range in which simulation is exact).
+    """
+
+    neuron: Neuron
+    grid: int | None = None
+    step_bound: float = 0.0
+
+    RULES: ClassVar[Rules] = {
+        "neuron": Rule(
+            "a population of spiking neurons", lambda value: isinstance(value, Neuron)
+        ),
+        **SUMMED,
+    }
+    is_population = True
+
+    @property
+    def integrates(self) -> bool:
+        """Its potentials do."""
+        return True
+
+    def tensor_rules(self) -> Mapping[str, TensorRule]:
+        """Those of its neurons."""
+        return {f"neuron.{name}": rule for name, rule in self.neuron.TENSORS.items()}
+
+    def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
+        """Of the spikes of one step."""
+        return self.neuron.bounds()
+
+    def value_grid(self, inputs: Sequence[int | None], bounds: Bounds) -> int | None:
+        """That of the amplitude of its spikes."""
+        return coarsest_grid(self.neuron.amplitude)
+
+    def carries_spikes(self, inputs: Sequence[bool]) -> bool:
+        """It fires them."""
+        return True
+
+    def spike_scale(self, scales: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
+        """The amplitude of its spikes."""
+        return self.neuron.amplitude.double()
+
+    def input_scale(self, scale: Tensor, position: int, shapes: Sequence[Shape]) -> Tensor | None:
+        """Its threshold, whatever the amplitude of its spikes is."""
+        return self.neuron.threshold.double()

@@ -1,0 +1,160 @@
+"""Kinds that make one value of each window of a map: AvgPool and MaxPool."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import frexp
+from typing import ClassVar, Literal, get_args
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from spiking_resnet.graph.nodes import windows
+from spiking_resnet.graph.nodes.base import SUMMED, Bounds, GraphError, Node, Pair, Shape
+from spiking_resnet.rules import Rule, Rules, number, one_of, pair, truth, whole
+
+MaxRule = Literal["instant", "cumulative"]
+
+
+class Pool(Node):
+    """Windows of a map, in each channel by itself."""
+
+    hands_on = True
+    shares_grid = True
+
+    def input_scale(self, scale: Tensor, position: int, shapes: Sequence[Shape]) -> Tensor | None:
+        """Its own."""
+        return scale
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class AvgPool(Pool):
+    """The sum over each window (zero padding included), divided by the positive `divisor`."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Pair = (0, 0)
+    divisor: float = 1.0
+
+    RULES: ClassVar[Rules] = {
+        "kernel": pair(whole(1)),
+        **windows.RULES,
+        "divisor": Rule("a positive finite number", lambda v: number().holds(v) and v > 0),
+    }
+    has_synapses = True
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """A map of all windows' positions."""
+        windows.is_map(self, shape)
+        windows.has_narrow_padding(self, self.padding, self.kernel)
+        found = windows.windows(self, shape, self.kernel, self.stride, self.padding)
+        return (shape[0], *found)
+
+    def value(self, x: Tensor) -> Tensor:
+        """The windows' sums over the divisor: the sum first, so that it is exact on a grid."""
+        sums = F.avg_pool2d(x, self.kernel, self.stride, self.padding, divisor_override=1)
+        return sums if self.divisor == 1 else sums / self.divisor
+
+    def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
+        """Of windows full of the lowest or the highest, or with padding among them."""
+        low, high = inputs[0]
+        share = self.kernel[0] * self.kernel[1] / self.divisor
+        return low.clamp(max=0) * share, high.clamp(min=0) * share
+
+    def value_grid(self, inputs: Sequence[int | None], bounds: Bounds) -> int | None:
+        """As much finer as a divisor that is a power of 2 says; none for others."""
+        (grid,) = inputs
+        share, power = frexp(abs(self.divisor))
+        return max(grid + power - 1, 0) if grid is not None and share == 0.5 else None
+
+    def spike_scale(self, scales: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
+        """Of the sums that it hands on."""
+        return scales[0] / self.divisor
+
+    def with_unit_spikes(self) -> Node:
+        """The pool that sums."""
+        return replace(self, divisor=1.0)
+
+    def connections(self, x: Tensor) -> Tensor:
+        """One for every entry of a window."""
+        return self.value(x).sum() * self.divisor
+
+    def existing(self, *inputs: Tensor) -> Tensor:
+        """Where something is in a window."""
+        return self.value(inputs[0]).sign()
+
+    def handed_on(self, *inputs: Tensor) -> Tensor:
+        """The sums of the windows."""
+        return self.value(inputs[0]) * self.divisor
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class MaxPool(Pool):
+    """The maximum over each window.
+
+    rule "instant": of the values of this step (an ANN; on spikes it is wrong, and more so the
+    longer it runs). Rule "cumulative": the growth, in this step, of the maximum of the
+    values summed over all steps so far. On spikes that is the paper's spiking max pool: the input
+    with the largest spike count decides, and the output spikes while that count exceeds its own.
+    grid, step_bound: as in Fire, for the sums.
+    """
+
+    kernel: Pair
+    stride: Pair
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    ceil_mode: bool = False
+    rule: MaxRule = "instant"
+    grid: int | None = None
+    step_bound: float = 0.0
+
+    RULES: ClassVar[Rules] = {
+        "kernel": pair(whole(1)),
+        **windows.RULES,
+        "dilation": pair(whole(1)),
+        "ceil_mode": truth(),
+        "rule": one_of(get_args(MaxRule)),
+        **SUMMED,
+    }
+
+    @property
+    def integrates(self) -> bool:
+        """By the cumulative rule."""
+        return self.rule == "cumulative"
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """A map of all windows' positions."""
+        windows.is_map(self, shape)
+        windows.has_narrow_padding(self, self.padding, self.kernel)
+        for size, padding, dilation in zip(shape[1:], self.padding, self.dilation, strict=True):
+            if padding and dilation > size:
+                raise GraphError(
+                    f"{self.name!r}: there are windows of nothing but padding in {shape}"
+                )
+        around = (self.stride, self.padding, self.dilation, self.ceil_mode)
+        return (shape[0], *windows.windows(self, shape, self.kernel, *around))
+
+    def value(self, x: Tensor) -> Tensor:
+        """The windows' maxima of x [N, C, H, W]: by the instant rule, of sums by the other."""
+        return F.max_pool2d(
+            x, self.kernel, self.stride, self.padding, self.dilation, self.ceil_mode
+        )
+
+    def summed(self, steps: int) -> Node:
+        """The maximum of the sums, which is what the cumulative rule hands on so far."""
+        return replace(self, rule="instant")
+
+    def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
+        """Its input's: the maximum of sums grows by no more than one of them."""
+        return inputs[0]
+
+    def value_grid(self, inputs: Sequence[int | None], bounds: Bounds) -> int | None:
+        """Its input's."""
+        return inputs[0]
+
+    def spike_scale(self, scales: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
+        """That of the spikes it reads."""
+        return scales[0]
+
+    def existing(self, *inputs: Tensor) -> Tensor:
+        """Where something is in a window."""
+        return self.value(inputs[0])
