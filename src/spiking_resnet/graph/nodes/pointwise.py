@@ -73,8 +73,9 @@ class ReLU(Pointwise):
         return (x / height).add_(0.5).floor_().clamp_(0, self.levels).mul_(height)
 
     def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
-        """Its input's."""
-        return inputs[0]
+        """Of both ends: it never falls."""
+        low, high = inputs[0]
+        return self.value(low), self.value(high)
 
     def value_grid(self, inputs: Sequence[int | None], bounds: Bounds) -> int | None:
         """Its input's, or that of its ceiling."""
