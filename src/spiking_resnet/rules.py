@@ -24,9 +24,6 @@ class Rule:
 Rules = Mapping[str, Rule]  # by the name of a field
 
 
-Rules = Mapping[str, Rule]  # by the name of a field
-
-
 def shown(value: Any) -> str:
     """A value as a message shows it: its beginning, where it is long."""
     text = repr(value)

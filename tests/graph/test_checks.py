@@ -27,6 +27,7 @@ def plain_fields(kind):
 def test_there_is_a_rule_for_every_field_of_every_kind():
     for kind in KINDS.values():
         assert plain_fields(kind) == {*Node.RULES, *kind.RULES}
+        assert {field.name for field in fields(kind)} == {*Node.RULES, *kind.RULES, *kind.TENSORS}
     for kind in NEURONS.values():
         assert plain_fields(kind) == set(kind.RULES)
         assert {field.name for field in fields(kind)} == {*kind.RULES, *kind.TENSORS}

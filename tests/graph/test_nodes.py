@@ -55,7 +55,6 @@ OF_ROLES = {
 def missing(kind):
     """The rules that a kind has no definition of, beside the ones that `Node` only names."""
     wanted = [*RULES, *(rule for rule, has in OF_ROLES.items() if has(kind))]
-    wanted += ["tensor_sizes"] if "Tensor" in str(kind.__annotations__) else []
     return [rule for rule in wanted if getattr(kind, rule) is getattr(Node, rule)]
 
 
@@ -387,8 +386,8 @@ def test_sizes_are_counts_one_by_one(kind, seed):
         for name, shape in zip(node.inputs, example.shapes, strict=True)
     ]
     found = sizes([*sources, node])["node"]
-    own = [t for t in (getattr(node, name, None) for name in node.tensor_sizes()) if t is not None]
-    assert found.parameters == (0 if kind is Fire else sum(t.numel() for t in own))
+    own = [t for t in (getattr(node, name, None) for name in kind.TENSORS) if t is not None]
+    assert found.parameters == sum(tensor.numel() for tensor in own)
     assert found.neurons == (torch.Size(node.shape).numel() if kind in (Fire, ReLU) else 0)
     if not node.has_synapses:
         assert (found.macs, found.synapses) == (0, 0)

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor
 
-from spiking_resnet.rules import Rule, Rules, number, optional, several, text, whole
 from spiking_resnet.neurons import Neuron, TensorRule
+from spiking_resnet.rules import Rule, Rules, number, optional, several, text, whole
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,9 +17,9 @@ from spiking_resnet.graph.nodes.base import (
     Shape,
 )
 from spiking_resnet.graph.nodes.weighted import Affine
-from spiking_resnet.rules import Rule, Rules, number, optional, whole
 from spiking_resnet.neurons import Neuron, TensorRule
 from spiking_resnet.neurons.base import MOST_LEVELS
+from spiking_resnet.rules import Rule, Rules, number, optional, whole
 
 
 class Pointwise(Node):
@@ -123,9 +123,7 @@ class Fire(Pointwise):
     step_bound: float = 0.0
 
     RULES: ClassVar[Rules] = {
-        "neuron": Rule(
-            "a population of spiking neurons", lambda value: isinstance(value, Neuron)
-        ),
+        "neuron": Rule("a population of spiking neurons", lambda value: isinstance(value, Neuron)),
         **SUMMED,
     }
     is_population = True

@@ -20,8 +20,8 @@ from spiking_resnet.graph.nodes.base import (
     Shape,
     tensors,
 )
-from spiking_resnet.rules import Rules, pair, whole
 from spiking_resnet.neurons import TensorRule, per_channel
+from spiking_resnet.rules import Rules, pair, whole
 
 
 class Weighted(Node):
