@@ -1,12 +1,17 @@
-"""A diagnosis as a table, and what to do about it in words."""
+"""What is shown of a diagnosis: its table and charts, and what to do about it in words."""
 
-from typing import TYPE_CHECKING
-
-from spiking_resnet.evaluation.diagnose import OWN, Diagnosis, LayerError
-from spiking_resnet.report.table import cells, titled
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from spiking_resnet.evaluation.diagnose import CONTRIBUTIONS, OWN, Diagnosis, LayerError
+from spiking_resnet.report.block import (
+    Axis,
+    Block,
+    Chart,
+    Column,
+    Level,
+    Row,
+    Series,
+    Table,
+    Text,
+)
 
 EXPLANATION = (
     "error: root mean square of rate - activation, in % of the activations'; mean: of the error. "
@@ -15,6 +20,11 @@ EXPLANATION = (
     "what this one takes from it, in points."
 )
 _HEADINGS = ("error", "mean", "clipped", "quant.", "uneven", "weights", "agreed", "lost")
+_COLUMNS = (
+    Column("population", align="left", folds=True),
+    *(Column(heading) for heading in _HEADINGS),
+)
+_TONES = dict(zip(CONTRIBUTIONS, (None, 3, 0, 1, 2), strict=True))
 _SHOWN = ("clipping", "quantisation", "unevenness", "weights")
 _MARKED = 3  # rows: those that cost most
 _FEW = 10  # decisions: fewer say little about where they went
@@ -27,23 +37,85 @@ _CAUSES = {
 }
 
 
-def render(diagnosis: Diagnosis, title: str = "") -> "Table":
-    """A rich table, a row for each population; those that cost most are marked."""
-    from rich.box import SIMPLE
-    from rich.table import Table
+def blocks(diagnosis: Diagnosis, title: str = "") -> list[Block]:
+    """The table of populations, the totals, and what to do."""
+    return [table(diagnosis, title), Text(summary(diagnosis)), Text(advice(diagnosis))]
 
-    table = Table(
-        box=SIMPLE, title=titled(title), caption=EXPLANATION, caption_justify="left",
-        padding=(0, 1, 0, 0),
-    )  # fmt: skip
-    table.add_column("population", overflow="fold")
-    for heading in _HEADINGS:
-        table.add_column(heading, justify="right", no_wrap=True)
+
+def table(diagnosis: Diagnosis, title: str = "") -> Table:
+    """A row for each population; those that cost most are marked."""
     marked = _worst_rows(diagnosis)
+    return Table(
+        columns=_COLUMNS,
+        rows=tuple(_row(layer, layer.name in marked) for layer in diagnosis.layers),
+        title=title,
+        footnotes=(EXPLANATION,),
+        shape="long",
+    )
+
+
+def charts(diagnosis: Diagnosis, title: str = "") -> tuple[Chart, Chart]:
+    """Two charts with a row for each population.
+
+    The first: the error (root mean square, in % of the activations'), cut by what each contribution
+    has of its square; what works against the others stands left of zero. The second: the agreement
+    with the ANN that is left after each population, and what each contribution took from it.
+    """
+    names = tuple(layer.name for layer in diagnosis.layers)
+    errors = Chart(
+        kind="bars",
+        y=Axis("error", "% of the activations' r.m.s."),
+        series=_stacked(diagnosis),
+        title=title,
+        levels=(Level(0.0),),
+        rows=names,
+        width=3.0,
+    )
+    left = tuple(100 * layer.agreement for layer in diagnosis.layers)
+    decisions = Chart(
+        kind="bars",
+        y=Axis("agreement with the ANN", "%"),
+        series=_taken(diagnosis),
+        rows=names,
+        line=Series("agreement", left, tone=None),
+        width=2.0,
+    )
+    return errors, decisions
+
+
+def _stacked(diagnosis: Diagnosis) -> tuple[Series, ...]:
+    """Bars of the errors, cut by their contributions' shares; negative ones left of zero."""
+    ends = {sign: [0.0 for _ in diagnosis.layers] for sign in (True, False)}
+    found = []
+    for name in CONTRIBUTIONS:
+        shares = tuple(100 * each.rms * each.parts[name].share for each in diagnosis.layers)
+        starts = []
+        for row, share in enumerate(shares):
+            end = ends[share >= 0]
+            starts.append(end[row])
+            end[row] += share
+        found.append(Series(name, shares, starts=tuple(starts), tone=_TONES[name]))
+    return tuple(found)
+
+
+def _taken(diagnosis: Diagnosis) -> tuple[Series, ...]:
+    """Bars from the agreement before each contribution to that after it."""
+    bars: dict[str, list[tuple[float, float]]] = {name: [] for name in CONTRIBUTIONS}
+    before = 1.0
     for layer in diagnosis.layers:
-        style = "bold red" if layer.name in marked else ""
-        table.add_row(*cells(_row(layer, layer.name in marked)), style=style)
-    return table
+        for name in CONTRIBUTIONS:
+            after = before - layer.parts[name].lost
+            bars[name].append((100 * before, 100 * (after - before)))
+            before = after
+    return tuple(
+        Series(
+            name,
+            values=tuple(length for _, length in found),
+            starts=tuple(start for start, _ in found),
+            tone=_TONES[name],
+        )
+        for name, found in bars.items()
+    )
 
 
 def _worst_rows(diagnosis: Diagnosis) -> set[str]:
@@ -52,18 +124,19 @@ def _worst_rows(diagnosis: Diagnosis) -> set[str]:
     return {layer.name for layer in ranked if layer.lost > 0}
 
 
-def _row(layer: LayerError, marked: bool) -> list[str]:
+def _row(layer: LayerError, marked: bool) -> Row:
     parts = [_share(layer.parts[name].rms) for name in _SHOWN]
     mean = 100 * layer.mean / (layer.activation or 1.0)
     lost = f"{100 * layer.lost:+.1f}" if layer.lost else "0.0"
-    return [
+    cells = (
         f"{layer.name} <" if marked else layer.name,
         _share(layer.rms),
         f"{mean:+.1f}",
         *parts,
         f"{100 * layer.agreement:.1f}",
         lost.replace("+", ""),
-    ]
+    )
+    return Row(cells, "alarming" if marked else "plain")
 
 
 def _share(fraction: float) -> str:

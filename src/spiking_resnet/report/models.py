@@ -1,39 +1,53 @@
-"""The networks that come with the package: a table, and a model card for each."""
+"""What is shown of the networks that come with the package: a table, and each one's model card."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 from spiking_resnet.ann.checkpoint import LoadedNetwork
+from spiking_resnet.report.block import Block, Column, Row, Table, Text
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-HEADINGS = ("network", "data set", "accuracy", "parameters", "activation", "seconds")
+_COLUMNS = (
+    Column("network", align="left"),
+    Column("data set", align="left"),
+    Column("accuracy", note="percent of the test images"),
+    Column("parameters"),
+    Column("activation"),
+    Column("seconds", note="of training"),
+)
+_AGAIN = (
+    *_COLUMNS[:2],
+    replace(_COLUMNS[2], note="percent of the test images, as the files say and as measured now"),
+    *_COLUMNS[3:5],
+    Column("measured"),
+)
+_TITLE = "The networks that come with the package"
+_INTRODUCTION = """\
+Made by `spiking-resnet models --cards docs/models.md` from what the files say of themselves. Each
+is `spiking_resnet.ann.pretrained(NAME)` in Python and a MODEL of every command; `resnet20 --weights
+pretrained --dataset cifar10` is `cifar10_resnet20`."""
 
 
 def table(
     networks: Mapping[str, LoadedNetwork], measured: Mapping[str, tuple[float, int]] | None = None
-) -> "Table":
-    """A rich table of networks by name.
+) -> Table:
+    """A row for each network, by name.
 
     measured: by name, the accuracy in 0..1 that was measured just now, on how many images; shown in
     the place of the time that training took.
     """
-    from rich.table import Table
-
-    made = Table(
-        caption="accuracy: percent of the test images"
-        + (", as the files say and as measured now." if measured else ". seconds: of training."),
-        caption_justify="left",
-    )
-    for heading in (*HEADINGS[:-1], "measured" if measured else HEADINGS[-1]):
-        left = heading in HEADINGS[:2]
-        made.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    rows = []
     for name, found in networks.items():
         cells = _row(name, found)
         last = f"{100 * measured[name][0]:.2f}" if measured else cells[-1]
-        made.add_row(*cells[:-1], last)
-    return made
+        rows.append(Row((*cells[:-1], last)))
+    return Table(_AGAIN if measured else _COLUMNS, tuple(rows))
+
+
+def cards(networks: Mapping[str, LoadedNetwork]) -> list[Block]:
+    """A document of all networks' model cards."""
+    found = [block for each in networks.items() for block in card(*each)]
+    return [Text(_TITLE, "title"), Text(_INTRODUCTION), *found]
 
 
 def _row(name: str, found: LoadedNetwork) -> tuple[str, ...]:
@@ -54,8 +68,8 @@ def _activation(found: LoadedNetwork) -> str:
     return "relu" if config.activation == "relu" else f"{config.activation}, {config.levels} levels"
 
 
-def card(name: str, found: LoadedNetwork) -> str:
-    """A network's model card, in Markdown: what it is, how it was made, how good it is."""
+def card(name: str, found: LoadedNetwork) -> list[Block]:
+    """A network's model card: what it is, how it was made, how good it is."""
     facts, config = found.metadata, found.config
     means = facts["normalisation"]
     training = facts["training"]
@@ -85,9 +99,10 @@ def card(name: str, found: LoadedNetwork) -> str:
         + f" s{', the last' if 'from' in facts else ''} on {facts['hardware']}",
         "versions": ", ".join(f"{key} {value}" for key, value in facts["versions"].items()),
     }
-    rows = "\n".join(f"| {key} | {value} |" for key, value in lines.items())
     commands = "\n".join(each["command"] for each in _trainings(facts) if each.get("command"))
-    return f"## {name}\n\n| | |\n|---|---|\n{rows}\n\n```\n{commands}\n```\n"
+    unnamed = Column("", align="left")
+    rows = tuple(Row(line) for line in lines.items())
+    return [Text(name, "heading"), Table((unnamed, unnamed), rows), Text(commands, "code")]
 
 
 def _trainings(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:

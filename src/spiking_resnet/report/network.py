@@ -1,7 +1,9 @@
-"""What a network consists of, as tables and in words."""
+"""What is shown of a network: what it consists of, as tables and in words."""
 
+import json
 from collections import Counter
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from pathlib import Path
 
 from spiking_resnet.evaluation.inspect import (
     FOLDED,
@@ -11,10 +13,9 @@ from spiking_resnet.evaluation.inspect import (
     Population,
     Range,
 )
-from spiking_resnet.report.table import cells, count
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from spiking_resnet.graph import Graph
+from spiking_resnet.report.block import Alternatives, Block, Column, Row, Table, Text
+from spiking_resnet.report.numbers import whole
 
 POPULATIONS = (
     "λ: firing threshold in the artificial network's units; spikes: the same in units of the "
@@ -25,40 +26,87 @@ NODES = (
     "For one image. MACs: dense, products with the zeros of the padding included; synapses: "
     "connections between values that exist, per time step"
 )
-
+ALL = ("shape", "neurons", "synapses", "λ", "spikes", "grid", "exact")
+FEW = ("shape", "neurons", "λ", "spikes", "exact")
 
 _NAMED = 4  # layers; of more the rest are not named
 _WIDE = 100  # characters of a terminal that has room for all columns
 
 
-def populations(found: Inspection, width: int = 120) -> "Table":
-    """A rich table of a network's spiking populations, in the order of computation.
+def _named(heading: str) -> Column:
+    """A column of names, which may be long."""
+    return Column(heading, align="left", folds=True)
 
-    width: of the terminal; a narrow one gets no columns of synapses and grids.
+
+_NODE = (
+    _named("node"),
+    Column("kind", align="left"),
+    *map(Column, ("shape", "params", "neurons", "MACs", "synapses")),
+    _named("line"),
+    _named("in conversion"),
+)
+
+
+def source(found: Inspection, model: str) -> list[Block]:
+    """An ANN called `model`: its nodes, and whether it can be converted."""
+    shape = found.nodes[0].shape if found.nodes else ()
+    said = [Text(f"{model}, images of {_shape(shape)}")]
+    if not found.nodes:
+        return [*said, Text(verdict(found))]
+    return [*said, nodes(found), Text(summary(found)), Text(verdict(found))]
+
+
+def spiking(found: Inspection, graph: Graph, path: Path) -> list[Block]:
+    """A converted network that lies in a file: its populations, and how it was made."""
+    image = f"image {graph.input.shape}, {graph.input.encoding} input"
+    resets = " and ".join(sorted({one.reset for one in found.populations}))
+    kept = "in the file" if graph.ann else "not in the file"
+    return [
+        Text(f"{path}: {path.stat().st_size:,} bytes"),
+        Text(f"{image}; {graph.output.shape[0]} classes"),
+        populations(found),
+        Text(summary(found)),
+        Text(f"{len(found.populations)} populations; {exactness(found)}"),
+        Text(f"reset: {resets}; read-out: {graph.output.readout}"),
+        Text(f"artificial network it came from: {kept}"),
+        Text("notes:"),
+        Text(json.dumps(dict(graph.notes), indent=2), "code"),
+    ]
+
+
+def blocks(found: Inspection) -> list[Block]:
+    """The populations of a spiking network, or the nodes of an ANN and whether it converts."""
+    if found.populations:
+        return [populations(found), Text(summary(found)), Text(exactness(found))]
+    return [nodes(found), Text(summary(found)), Text(verdict(found))]
+
+
+def populations(found: Inspection) -> Alternatives:
+    """The spiking populations of a network, in the order of computation.
+
+    On a narrow terminal without columns of synapses and grids.
     """
-    from rich.box import SIMPLE
-    from rich.table import Table
+    facts = [(one.name, _population(one)) for one in found.populations]
 
-    wide = width >= _WIDE
-    caption = POPULATIONS + (SYNAPSES if wide else "")
-    table = Table(box=SIMPLE, caption=caption, caption_justify="left", padding=(0, 1, 0, 0))
-    table.add_column("population", overflow="fold")
-    shown = ["shape", "neurons", "λ", "spikes", "exact"]
-    if wide:
-        shown = ["shape", "neurons", "synapses", "λ", "spikes", "grid", "exact"]
-    for heading in shown:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for one in found.populations:
-        facts = _population(one)
-        table.add_row(*cells((one.name, *(facts[heading] for heading in shown))))
-    return table
+    def table(names: tuple[str, ...], footnote: str, room: int | None) -> Table:
+        return Table(
+            columns=(_named("population"), *map(Column, names)),
+            rows=tuple(Row((name, *(cells[each] for each in names))) for name, cells in facts),
+            footnotes=(footnote,),
+            shape="long",
+            room=room,
+        )
+
+    return Alternatives(
+        ((table(ALL, POPULATIONS + SYNAPSES, _WIDE),), (table(FEW, POPULATIONS, None),))
+    )
 
 
 def _population(one: Population) -> dict[str, str]:
     return {
         "shape": _shape(one.shape),
-        "neurons": _whole(one.neurons),
-        "synapses": _whole(one.synapses),
+        "neurons": whole(one.neurons),
+        "synapses": whole(one.synapses),
         "λ": "-" if one.scale is None else _values(one.scale),
         "spikes": _values(one.threshold),
         "grid": "-" if one.grid is None else f"2^-{one.grid}",
@@ -66,37 +114,26 @@ def _population(one: Population) -> dict[str, str]:
     }
 
 
-def nodes(found: Inspection, width: int = 120) -> "Table":
-    """A rich table of all nodes of a network in the order of computation, with their sums.
+def nodes(found: Inspection) -> Alternatives:
+    """All nodes of a network in the order of computation, with their sums.
 
-    width: of the terminal; a narrow one gets no columns of source lines and remarks.
+    On a narrow terminal without columns of source lines and remarks.
     """
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    table = Table(box=SIMPLE, caption=NODES, caption_justify="left", padding=(0, 1, 0, 0))
-    table.add_column("node", overflow="fold")
-    table.add_column("kind", no_wrap=True)
-    for heading in ("shape", "params", "neurons", "MACs", "synapses"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    wide = width >= _WIDE
-    for heading in ("line", "in conversion") if wide else ():
-        table.add_column(heading, overflow="fold")
-    for node in found.nodes:
-        table.add_row(*cells(_node(node) if wide else _node(node)[:-2]))
-    table.add_section()
     total = found.total
     sums = (total.parameters, total.neurons, total.macs, total.synapses)
-    table.add_row("total", "", "", *(_whole(number) for number in sums), style="bold")
-    return table
+    last = ("total", "", "", *(whole(number) for number in sums), "", "")
+    rows = (*(Row(_node(node)) for node in found.nodes), Row(last, "strong", ruled=True))
+    full = Table(_NODE, rows, footnotes=(NODES,), shape="long", room=_WIDE)
+    few = tuple(replace(row, cells=row.cells[:-2]) for row in rows)
+    return Alternatives(((full,), (replace(full, columns=_NODE[:-2], rows=few, room=None),)))
 
 
-def _node(node: NodeFacts) -> list[str]:
+def _node(node: NodeFacts) -> tuple[str, ...]:
     size = node.size
     numbers = (size.parameters, size.neurons, size.macs, size.synapses)
-    counts = [_whole(number) if number else "" for number in numbers]
+    counts = [whole(number) if number else "" for number in numbers]
     line = ":".join(node.source.split(":")[:2])
-    return [node.name, node.kind, _shape(node.shape), *counts, line, node.remark]
+    return (node.name, node.kind, _shape(node.shape), *counts, line, node.remark)
 
 
 def exactness(found: Inspection) -> str:
@@ -136,11 +173,6 @@ def verdict(found: Inspection) -> str:
             f"{', '.join(signed[:_NAMED])}{', ...' if len(signed) > _NAMED else '.'}"
         )
     return "\n".join([text, *found.remarks])
-
-
-def _whole(number: int) -> str:
-    """A number in full where it is short."""
-    return f"{number:,}" if number < 10_000 else count(number)
 
 
 def _listed(kinds: Counter[str]) -> str:

@@ -1,0 +1,175 @@
+"""What is shown of a record, as plain data: texts, tables and charts in the order of reading.
+
+A report is a sequence of blocks. Whoever has a record makes its blocks (`curve`, `comparison`, …);
+whoever has a kind of output renders any blocks (`terminal`, `markdown`, `figure`). Blocks hold text
+as it came out of files: a renderer escapes what its output would take for more than text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from spiking_resnet.records import InputError
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph, a title or heading, a remark (what a reader should beware of), or code.
+
+    code: lines as they are typed. command: one such line. apart: after a blank line of a terminal.
+    """
+
+    text: str
+    kind: Literal["paragraph", "title", "heading", "remark", "code", "command"] = "paragraph"
+    apart: bool = False
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A list of (name, what it is)."""
+
+    items: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    note: what it holds, where its name does not say. folds: its cells may go over several lines.
+    """
+
+    name: str
+    unit: str = ""
+    align: Literal["left", "right"] = "right"
+    note: str = ""
+    folds: bool = False
+
+    @property
+    def heading(self) -> str:
+        """The name and the unit."""
+        return f"{self.name} {self.unit}".rstrip()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: a cell for each column. ruled: below a line."""
+
+    cells: tuple[str, ...]
+    style: Literal["plain", "strong", "alarming"] = "plain"
+    ruled: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns, rows of cells, and what they mean. Raises InputError for rows of other lengths.
+
+    shape: small (a few rows of numbers), long (a row for each part of a network), or wide (a column
+    for each of any number of things: may be cut between columns). room: the characters of a
+    terminal's line that it asks for; None: what its cells take. apart: as of a Text.
+    """
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    title: str = ""
+    footnotes: tuple[str, ...] = ()
+    shape: Literal["small", "long", "wide"] = "small"
+    room: int | None = None
+    apart: bool = False
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row.cells) != len(self.columns):
+                raise InputError(
+                    f"table {self.title!r}: a row has {len(row.cells)} cells for "
+                    f"{len(self.columns)} columns: give each column one"
+                )
+
+    @property
+    def explanations(self) -> tuple[str, ...]:
+        """The footnotes, and one more of all columns' notes."""
+        noted = " ".join(f"{each.name}: {each.note}." for each in self.columns if each.note)
+        return (*self.footnotes, noted) if noted else self.footnotes
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What an axis shows.
+
+    symbol: how a place on it is called in a line of text ("T"). bounds: between which its values
+    lie by their nature.
+    """
+
+    label: str
+    unit: str = ""
+    symbol: str = ""
+    scale: Literal["linear", "log2"] = "linear"
+    bounds: tuple[float, float] | None = None
+
+    @property
+    def heading(self) -> str:
+        """The label and the unit."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    def text(self, value: float) -> str:
+        """A value with its unit."""
+        return f"{value:.2f} %" if self.unit.startswith("%") else f"{value:.4g}"
+
+
+@dataclass(frozen=True)
+class Series:
+    """Numbers of one kind; NaN where there is none.
+
+    at: their places on the x axis (lines). intervals: the ends of each number's error bar, or None.
+    starts: where each bar begins; 0 where nothing is said. tone: which colour of a palette it has;
+    None: grey.
+    """
+
+    label: str
+    values: tuple[float, ...]
+    at: tuple[float, ...] = ()
+    intervals: tuple[tuple[float, float] | None, ...] = ()
+    starts: tuple[float, ...] = ()
+    tone: int | None = 0
+
+
+@dataclass(frozen=True)
+class Level:
+    """A line at one value across a chart, without a label where it is plain what it is."""
+
+    value: float
+    label: str = ""
+    tone: int | None = None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines over the x axis, or horizontal bars in rows: values are along the axis y of either.
+
+    x: None for bars. intervals: what the series' intervals are. rows: the names of the bars' rows;
+    every series has a number for each. line: one more series, drawn as a line through the rows.
+    width: in comparison with the charts beside it.
+    """
+
+    kind: Literal["lines", "bars"]
+    y: Axis
+    series: tuple[Series, ...]
+    x: Axis | None = None
+    title: str = ""
+    levels: tuple[Level, ...] = ()
+    intervals: str = ""
+    rows: tuple[str, ...] = ()
+    line: Series | None = None
+    width: float = 1.0
+
+
+@dataclass(frozen=True)
+class Alternatives:
+    """The same in several widths, the widest first: a terminal shows the first one that fits, or
+    the last; what knows no width shows the first.
+    """
+
+    choices: tuple[tuple["Block", ...], ...]
+
+
+Block = Text | Terms | Table | Chart | Alternatives
+Report = Sequence[Block]

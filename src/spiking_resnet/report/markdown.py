@@ -1,0 +1,139 @@
+"""Blocks as Markdown."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from math import isnan
+
+from spiking_resnet.printable import printable
+from spiking_resnet.report.block import (
+    Alternatives,
+    Block,
+    Chart,
+    Column,
+    Report,
+    Row,
+    Series,
+    Table,
+    Terms,
+    Text,
+)
+
+
+def render(blocks: Report) -> bytes:
+    """A file of the blocks, in UTF-8."""
+    return f"{text(blocks)}\n".encode()
+
+
+def text(blocks: Report) -> str:
+    """The blocks, with a blank line between them."""
+    parts: list[str] = []
+    listing = False
+    for block in blocks:
+        remark = isinstance(block, Text) and block.kind == "remark"
+        for part in _parts(block):
+            if remark and listing:
+                parts[-1] += f"\n{part}"
+            else:
+                parts.append(part)
+        listing = remark
+    return "\n\n".join(parts)
+
+
+def _parts(block: Block) -> Iterator[str]:
+    """The paragraphs of a block."""
+    match block:
+        case Text():
+            if block.text:
+                yield _text(block)
+        case Terms():
+            yield "\n".join(f"- `{_code(name)}`: {_plain(what)}" for name, what in block.items)
+        case Table():
+            yield from _table(block)
+        case Chart():
+            yield from _table(as_table(block))
+        case Alternatives():
+            for each in block.choices[0]:
+                yield from _parts(each)
+
+
+def _text(block: Text) -> str:
+    match block.kind:
+        case "title":
+            return f"# {_plain(block.text)}"
+        case "heading":
+            return f"## {_plain(block.text)}"
+        case "remark":
+            return f"- {_plain(block.text)}"
+        case "command":
+            return f"`{_code(block.text)}`"
+        case "code":
+            return f"```\n{printable(block.text, keep=chr(10))}\n```"
+        case _:
+            return printable(block.text, keep="\n").replace("<", r"\<")
+
+
+def _table(table: Table) -> Iterator[str]:
+    """The title, the table, and what it means."""
+    if table.title:
+        yield f"**{_plain(table.title)}**"
+    headings = [column.heading for column in table.columns]
+    head = _line(headings) if any(headings) else "|" + " |" * len(headings)
+    yield "\n".join([head, _ruler(table.columns), *(_line(row.cells) for row in table.rows)])
+    if said := " ".join(filter(None, table.explanations)):
+        yield _plain(said)
+
+
+def _ruler(columns: tuple[Column, ...]) -> str:
+    """The line that says where cells stand, where that is not the left."""
+    if all(column.align == "left" for column in columns):
+        return "|---" * len(columns) + "|"
+    return f"| {' | '.join('---:' if c.align == 'right' else '---' for c in columns)} |"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(_plain(cell).replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _plain(text: str) -> str:
+    """Text on one line that begins no tag."""
+    return printable(text).replace("<", r"\<")
+
+
+def _code(text: str) -> str:
+    """Text on one line that ends no code."""
+    return printable(text).replace("`", "'")
+
+
+def as_table(chart: Chart) -> Table:
+    """The numbers of a chart: a row for each place, a column for each series."""
+    series = (*chart.series, *((chart.line,) if chart.line else ()))
+    places = chart.rows or tuple(sorted({place for each in series for place in each.at}))
+    columns = zip(*(_cells(chart, each, places) for each in series), strict=True)
+    marked = (f"{each.label}: {chart.y.text(each.value)}." for each in chart.levels if each.label)
+    return Table(
+        title=chart.title,
+        columns=(
+            Column("" if chart.x is None else chart.x.heading, align="left"),
+            *(Column(each.label) for each in series),
+        ),
+        rows=tuple(Row((str(place), *cells)) for place, cells in zip(places, columns, strict=True)),
+        footnotes=(
+            f"{chart.y.heading}.",
+            f"In brackets: the {chart.intervals}." if chart.intervals else "",
+            *marked,
+        ),
+    )
+
+
+def _cells(chart: Chart, series: Series, places: Sequence[str | float]) -> Iterator[str]:
+    """A series' number at each place, with its interval where it has one."""
+    known: dict[str | float, int] = {
+        place: index for index, place in enumerate(chart.rows or series.at)
+    }
+    for place in places:
+        index = known.get(place)
+        if index is None or isnan(series.values[index]):
+            yield "-"
+            continue
+        ends = series.intervals[index] if series.intervals else None
+        said = chart.y.text(series.values[index])
+        yield said if ends is None else f"{said} ({ends[0]:.4g} .. {ends[1]:.4g})"

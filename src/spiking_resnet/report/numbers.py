@@ -1,0 +1,34 @@
+"""Numbers as they are written in tables."""
+
+
+def count(number: float) -> str:
+    """A number of spikes, operations or bytes in three digits: "174 k", "7.19 M"."""
+    for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= 0.9995 * unit:
+            return f"{_three_digits(number / unit)}{name}"
+    return _three_digits(number)
+
+
+def whole(number: int) -> str:
+    """A number in full where it is short, as `count` writes it where it is not."""
+    return f"{number:,}" if number < 10_000 else count(number)
+
+
+def percent(share: float | None) -> str:
+    """A share with two decimals, or a dash."""
+    return "-" if share is None else f"{100 * share:.2f} %"
+
+
+def number(value: float | None) -> str:
+    """A number in four digits, or a dash."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def interval(ends: tuple[float, float] | None) -> str:
+    """The ends of an interval of shares, in percent, or a dash."""
+    return "-" if ends is None else f"{100 * ends[0]:.1f} - {100 * ends[1]:.1f}"
+
+
+def _three_digits(number: float) -> str:
+    decimals = 0 if number >= 99.95 else 1 if number >= 9.995 else 2
+    return f"{number:.{decimals}f}"

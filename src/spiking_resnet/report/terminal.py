@@ -1,0 +1,226 @@
+"""Blocks in a terminal: tables by rich, charts as bars of text."""
+
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from math import isnan
+from typing import TYPE_CHECKING, Any
+
+from spiking_resnet.printable import printable
+from spiking_resnet.report import markdown
+from spiking_resnet.report.block import (
+    Alternatives,
+    Block,
+    Chart,
+    Report,
+    Series,
+    Table,
+    Terms,
+    Text,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+BARS = 40  # characters of a chart's longest bar
+_PLAIN = str.maketrans({"█": "#", "┃": "|"})  # for terminals that have other characters only
+_STYLES = {"plain": None, "strong": "bold", "alarming": "bold red"}
+
+
+def show(blocks: Report, out: "Console", err: "Console | None" = None) -> None:
+    """Print blocks, as wide as the terminal allows; remarks to `err` where one is given."""
+    for block in _chosen(blocks, out.width):
+        match block:
+            case Text(kind="remark"):
+                say(err or out, f"warning: {block.text}", "yellow")
+            case Text():
+                say(out, f"\n{block.text}" if block.apart else block.text, _style(block))
+            case Terms():
+                say(out, _listed(block))
+            case Chart():
+                say(out, bars(block))
+            case Table():
+                _print(block, out)
+
+
+def page(blocks: Report, out: "Console") -> None:
+    """Print blocks as a document, with its headings and its code set off."""
+    from rich.markdown import Markdown
+
+    out.print(Markdown(markdown.text(blocks)))
+
+
+def text(blocks: Report, width: int = 100) -> str:
+    """What `show` prints on a terminal of so many characters a line, without colours."""
+    from rich.console import Console
+
+    file = io.StringIO()
+    show(blocks, Console(file=file, width=width, highlight=False, markup=False, emoji=False))
+    return file.getvalue().rstrip("\n")
+
+
+def say(console: "Console", text: str, style: str = "") -> None:
+    """Print lines as they are, in what characters the terminal has."""
+    from rich.text import Text as RichText
+
+    if not console.encoding.lower().startswith("utf"):
+        text = text.translate(_PLAIN)
+    console.print(RichText(printable(text, keep="\n"), style=style), soft_wrap=True)
+
+
+def _style(block: Text) -> str:
+    return "bold" if block.kind in ("title", "heading") else ""
+
+
+def _listed(terms: Terms) -> str:
+    return "\n".join(f"{printable(name)}: {printable(what)}" for name, what in terms.items)
+
+
+def _chosen(blocks: Iterable[Block], width: int) -> Iterator[Block]:
+    """The blocks that are shown on so many characters: no alternatives, and tables that fit."""
+    for block in blocks:
+        if isinstance(block, Alternatives):
+            fitting = (choice for choice in block.choices if _fit(choice, width))
+            yield from _chosen(next(fitting, block.choices[-1]), width)
+        elif isinstance(block, Table) and block.shape == "wide":
+            yield from cut(block, width)
+        else:
+            yield block
+
+
+def _fit(blocks: Iterable[Block], width: int) -> bool:
+    """Whether every table fits into so many characters."""
+    return all(fits(block, width) for block in blocks if isinstance(block, Table))
+
+
+def widths(table: Table) -> tuple[int, ...]:
+    """The characters of every column."""
+    lines = [[column.heading for column in table.columns], *(row.cells for row in table.rows)]
+    return tuple(max(map(len, column)) for column in zip(*lines, strict=True))
+
+
+def fits(table: Table, width: int, gap: int = 1) -> bool:
+    """Whether a table fits into so many characters, with a gap after each column."""
+    if table.room is not None:
+        return table.room <= width
+    return sum(widths(table)) + gap * len(table.columns) <= width
+
+
+def cut(table: Table, width: int) -> list[Table]:
+    """Tables that fit, each with the first column and some of the others."""
+    if fits(table, width):
+        return [table]
+    own = widths(table)
+    parts: list[list[int]] = [[0]]
+    for column in range(1, len(own)):
+        used = sum(own[known] + 1 for known in parts[-1])
+        if used + own[column] + 1 > width and len(parts[-1]) > 1:
+            parts.append([0])
+        parts[-1].append(column)
+    return [
+        replace(
+            table,
+            title=table.title if number == 0 else f"{table.title} (continued)",
+            columns=tuple(replace(table.columns[column], note="") for column in part),
+            rows=tuple(
+                replace(row, cells=tuple(row.cells[column] for column in part))
+                for row in table.rows
+            ),
+            footnotes=table.explanations if number == len(parts) - 1 else (),
+        )
+        for number, part in enumerate(parts)
+    ]
+
+
+def _print(table: Table, out: "Console") -> None:
+    """Print a table; of a wide one what it means comes below, on lines of full length."""
+    from rich.text import Text as RichText
+
+    if table.apart:
+        out.print()
+    out.print(rich_table(table, out.width))
+    if table.shape == "wide" and (said := " ".join(filter(None, table.explanations))):
+        out.print(RichText(printable(said), style="italic"))
+
+
+def rich_table(table: Table, width: int = 120) -> "RichTable":
+    """A table as rich draws it: no markup, no control characters."""
+    from rich.table import Table as RichTable
+    from rich.text import Text as RichText
+
+    title = RichText(printable(table.title), style="table.title") if table.title else None
+    made = RichTable(title=title, caption_justify="left", **_looks(table, width))
+    for column in table.columns:
+        made.add_column(
+            RichText(printable(column.heading)),
+            justify=column.align,
+            no_wrap=not column.folds,
+            overflow="fold" if column.folds else "ellipsis",
+        )
+    for row in table.rows:
+        if row.ruled:
+            made.add_section()
+        cells = [RichText(printable(cell)) for cell in row.cells]
+        made.add_row(*cells, style=_STYLES[row.style])
+    return made
+
+
+def _looks(table: Table, width: int) -> dict[str, Any]:
+    """The frame and the room between columns, and what stands below."""
+    from rich.box import HEAVY_HEAD, SIMPLE, SIMPLE_HEAD
+    from rich.text import Text as RichText
+
+    if table.shape == "wide":
+        return {
+            "box": SIMPLE_HEAD,
+            "padding": (0, 1 if fits(table, width, 2) else 0, 0, 0),
+            "show_edge": False,
+            "title_justify": "left",
+        }
+    said = "\n".join(printable(line) for line in table.explanations)
+    caption = RichText(said, style="table.caption") if said else None
+    if table.shape == "long":
+        return {"box": SIMPLE, "padding": (0, 1, 0, 0), "caption": caption}
+    return {"box": HEAVY_HEAD, "caption": caption}
+
+
+def bars(chart: Chart, width: int = BARS) -> str:
+    """Every number of a chart as a bar of text, with a mark at its levels."""
+    series = (*chart.series, *((chart.line,) if chart.line else ()))
+    known = [value for each in series for value in each.values if not isnan(value)]
+    known += [0.0, *(level.value for level in chart.levels)]
+    low, high = chart.y.bounds or (min(known), max(known))
+    scale = width / (high - low) if high > low else 0.0
+    marks = [min(width - 1, int((level.value - low) * scale)) for level in chart.levels]
+    lines = [printable(chart.title)] if chart.title else []
+    indent = 0
+    for each in series:
+        if len(series) > 1:
+            lines.append(printable(each.label))
+        for place, value in zip(_places(chart, each), each.values, strict=True):
+            indent = len(place) + 1
+            if not isnan(value):
+                drawn = _bar(round((value - low) * scale), width, marks)
+                lines.append(f"{place} {drawn} {chart.y.text(value)}")
+    for level, mark in zip(chart.levels, marks, strict=True):
+        if level.label:
+            said = f"┃ {printable(level.label)} {chart.y.text(level.value)}"
+            lines.append(f"{' ' * (indent + mark)}{said}")
+    return "\n".join(lines)
+
+
+def _places(chart: Chart, series: Series) -> list[str]:
+    """What stands before each bar, all of one length."""
+    if chart.x is None:
+        names = [printable(name) for name in chart.rows]
+        return [name.ljust(max(map(len, names))) for name in names]
+    symbol = chart.x.symbol or chart.x.label
+    return [f"{symbol} = {place:>4}" for place in series.at]
+
+
+def _bar(filled: int, width: int, marks: list[int]) -> str:
+    cells = ["█" if place < filled else " " for place in range(width)]
+    for mark in marks:
+        cells[mark] = "┃"
+    return "".join(cells)
