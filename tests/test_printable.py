@@ -10,6 +10,7 @@ from spiking_resnet.graph import Affine, Fire, Flatten, Graph, Input, Output
 from spiking_resnet.neurons import IntegrateAndFire
 from spiking_resnet.printable import printable
 from spiking_resnet.report import network as report
+from spiking_resnet.report import terminal as report_terminal
 
 EVIL = "[red]x[/red]:smile:\x1b[2J\r\n\x07\u202e\u2066\u200fß\x9b"
 
@@ -52,8 +53,8 @@ def spiking(name):
 def test_names_are_shown_as_they_are_in_tables(console):
     file = io.StringIO()
     found = inspect_graph(spiking(EVIL))
-    for table in (report.populations(found), report.nodes(found)):
-        console(file=file, width=200).print(table)
+    blocks = (report.populations(found), report.nodes(found))
+    report_terminal.show(blocks, console(file=file, width=200))
     shown = file.getvalue()
     assert shown.count(printable(EVIL)) == 3
     assert not set("\x1b\x07\r\u202e\u2066\u200f\x9b") & set(shown)

@@ -40,6 +40,7 @@ _NOW = {
     "pair": "conversion.layer_by_layer",
     "rates": "evaluation.rates",
     "recipes": "conversion.presets",
+    "report.plot": "report.curve",
     "reproduce": "evaluation.reproduce",
     "resume": "evaluation.progress_file",
     "simulate": "engines.simulate",

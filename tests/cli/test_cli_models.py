@@ -12,6 +12,7 @@ from spiking_resnet.ann.checkpoint import CheckpointError
 from spiking_resnet.ann.train import accuracy
 from spiking_resnet.cli.networks import network
 from spiking_resnet.records import InputError
+from spiking_resnet.report import markdown
 from spiking_resnet.report.models import card, parameters
 
 CARDS = Path(__file__).parents[2] / "docs" / "models.md"
@@ -60,7 +61,7 @@ def test_documented_cards_are_what_the_files_say(tmp_path):
 @pytest.mark.parametrize("name", ann.pretrained_names())
 def test_a_card_says_how_to_make_the_network_again(name):
     found = ann.pretrained(name)
-    text = card(name, found)
+    text = markdown.text(card(name, found))
     assert f"{100 * found.metadata['accuracy']:.2f} %" in text
     assert f"{sum(value.numel() for value in found.model.parameters()):,} parameters" in text
     commands = re.search(r"```\n((?:spiking-resnet train .*\n)+)```", text).group(1).splitlines()

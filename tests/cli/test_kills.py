@@ -20,7 +20,7 @@ SERVER = """
 import io, json, os, sys, time, traceback
 import torch
 from spiking_resnet.cli import app
-import matplotlib.figure, sklearn.datasets, torchvision, torch._export, spiking_resnet.report.bars
+import matplotlib.figure, sklearn.datasets, torchvision, torch._export, spiking_resnet.report.figure
 
 torch.set_num_threads(1)
 print("ready", flush=True)

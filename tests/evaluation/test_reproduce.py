@@ -6,6 +6,7 @@ import pytest
 import spiking_resnet
 from spiking_resnet.evaluation import reproduce
 from spiking_resnet.records import Curve, InputError, Point
+from spiking_resnet.report import markdown, studies
 
 
 def result(label, accuracy=0.5):
@@ -83,7 +84,7 @@ def test_labels_make_different_files():
 
 
 def test_the_table_has_a_row_for_every_case():
-    lines = reproduce.markdown([result("one"), result("two", 0.25)]).splitlines()
+    lines = markdown.text(studies.blocks([result("one"), result("two", 0.25)])).splitlines()
     assert lines[0] == "| network | case | images | ANN | T = 8 |"
     assert lines[2:] == [
         "| resnet20 | one | 4 | 90.00 | 50.00 (75.0) |",

@@ -6,7 +6,6 @@ import torch
 from typer.testing import CliRunner
 
 from spiking_resnet.cli import app
-from spiking_resnet.cli.tune import verdict
 from spiking_resnet.conversion.methods import hu2021
 from spiking_resnet.conversion.presets import Recipe, chosen
 from spiking_resnet.evaluation.candidate import Reading
@@ -15,6 +14,7 @@ from spiking_resnet.evaluation.paired import Paired
 from spiking_resnet.evaluation.tune import Limits, Trial, Tuning, ladder, tune, within
 from spiking_resnet.files import BusyError, held
 from spiking_resnet.records import InputError
+from spiking_resnet.report.tuning import verdict
 from zoo import images, network
 
 

@@ -5,8 +5,9 @@ from rich.console import Console
 
 from spiking_resnet.evaluation.diagnose import CONTRIBUTIONS, Diagnosis, LayerError, Part
 from spiking_resnet.records import InputError
-from spiking_resnet.report.bars import plot_diagnosis
-from spiking_resnet.report.diagnosis import advice, render, summary
+from spiking_resnet.report import terminal
+from spiking_resnet.report.diagnosis import advice, charts, summary, table
+from spiking_resnet.report.write import write
 
 
 def layer(name, agreement, **lost):
@@ -37,7 +38,7 @@ def only(by):
 def printed(found, width=100):
     console = Console(width=width)
     with console.capture() as capture:
-        console.print(render(found, "a title"))
+        terminal.show([table(found, "a title")], console)
     return capture.get()
 
 
@@ -85,10 +86,10 @@ def test_what_is_done_already_is_not_advised():
 
 def test_the_figure_names_populations_and_causes(tmp_path):
     path = tmp_path / "where.svg"
-    plot_diagnosis(FOUND, path, "a title")
+    write(charts(FOUND, "a title"), path)
     text = path.read_text()
     for expected in ("stem", "block", "output.fire", *CONTRIBUTIONS, "a title", "agreement"):
         assert f"{expected}" in text
     assert [entry.name for entry in tmp_path.iterdir()] == ["where.svg"]
     with pytest.raises(InputError, match=r"where.txt"):
-        plot_diagnosis(FOUND, tmp_path / "where.txt")
+        write(charts(FOUND), tmp_path / "where.txt")

@@ -21,15 +21,15 @@ from spiking_resnet.cli.evaluate import set_threads, usual_batch
 from spiking_resnet.cli.networks import file_of, network
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, standard, write_json
 from spiking_resnet.cli.provenance import command_line, file_facts, going_on, versions
-from spiking_resnet.cli.terminal import out, say, warn, work_bar
+from spiking_resnet.cli.terminal import show, warn, work_bar
 from spiking_resnet.conversion.presets import RECIPES, Recipe, chosen, suiting
 from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.evaluation.candidate import prepared
-from spiking_resnet.evaluation.compare import STEPS, Comparison, compared
-from spiking_resnet.files import write_whole
+from spiking_resnet.evaluation.compare import STEPS, compared
 from spiking_resnet.records import InputError
 from spiking_resnet.report import comparison as report
-from spiking_resnet.report import plot as figure
+from spiking_resnet.report.figure import check_path
+from spiking_resnet.report.write import write
 
 DEFAULT_STEPS = ",".join(str(step) for step in STEPS)
 LISTED = "\n\n".join(f"  {recipe.name}: {recipe.description}" for recipe in RECIPES.values())
@@ -105,7 +105,7 @@ def compare(
     if threads is not None:
         set_threads(threads)
     if plot is not None:
-        figure.check_path(plot)
+        check_path(plot)
     outputs = {"--resume": resume, "--json": json_path, "--plot": plot, "--table": table}
     check_outputs(outputs, {"the network": file_of(model), "--weights": weights})
     source = network(model, weights, seed, dataset=dataset, key=weights_key)
@@ -127,7 +127,8 @@ def compare(
             recipes = suiting(recipes, subject.ann)
         fitted = tuple(fitting(recipe, training) for recipe in recipes)
         found = compared(subject, fitted, wanted, engine, progress, resume)
-    show(found, f"{source.spec} on {name} (test), calibrated on {len(training):,} training images")
+    title = f"{source.spec} on {name} (test), calibrated on {len(training):,} training images"
+    show(report.blocks(found, title))
     facts = {
         "model": source.spec,
         "weights": None if source.weights is None else file_facts(source.weights),
@@ -140,28 +141,12 @@ def compare(
         write_json(json_path, {**found.to_json(), **facts})
         say_wrote(json_path)
     if table is not None:
-        write_whole(standard(table), f"`{facts['command']}`\n\n{report.markdown(found)}".encode())
+        write(report.document(found, command_line(ctx)), standard(table), usual=".md")
         say_wrote(table)
-    if plot is not None and (curves := report.curves(found)):
-        figure.plot(curves, plot, f"{source.spec}, {name}, n = {found.images:,}")
+    chart = report.chart(found, f"{source.spec}, {name}, n = {found.images:,}")
+    if plot is not None and chart is not None:
+        write((chart,), plot)
         say_wrote(plot)
-
-
-def show(found: Comparison, title: str) -> None:
-    """Nothing; prints the tables of a comparison, and what failed in it."""
-    say(title)
-    for block in report.blocks(found, out.width):
-        say()
-        printed(block)
-    for line in report.failures(found):
-        warn(line)
-
-
-def printed(block: report.Block) -> None:
-    """Nothing; prints one table and what it means."""
-    out.print(report.render(block, out.width))
-    if block.text:
-        out.print(block.text, style="italic")
 
 
 def fitting(recipe: Recipe, data: ImageData) -> Recipe:

@@ -14,14 +14,12 @@ from spiking_resnet.ann.images import ImageData, Normalisation
 from spiking_resnet.ann.pixels import Framing
 from spiking_resnet.cli.networks import Network, channels_of
 from spiking_resnet.cli.provenance import file_facts, fingerprint, versions
-from spiking_resnet.cli.terminal import err, out, say, warn
+from spiking_resnet.cli.terminal import err, say, warn
 from spiking_resnet.conversion.convert import ConversionWarning
 from spiking_resnet.conversion.methods import Method, named, of_name
 from spiking_resnet.conversion.methods.option import options_of
-from spiking_resnet.evaluation.inspect import inspect_graph
 from spiking_resnet.graph import Graph, interpret, remarks_of
 from spiking_resnet.records import InputError, decisions, wilson
-from spiking_resnet.report.network import exactness, populations
 from spiking_resnet.surroundings import undisturbed
 
 BATCH = 50
@@ -215,40 +213,3 @@ def store(graph: Graph, path: Path) -> None:
     """Nothing; the file holds the network, in a folder that is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sr.save(graph, path)
-
-
-def made_for(notes: Mapping[str, Any]) -> str:
-    """One line on the number of steps a network was made for, and on what was fitted to it."""
-    parts = [f"made for {notes['options']['steps']} steps"]
-    if ratios := list(notes.get("ratios", {}).values()):
-        low, high = min(ratios), max(ratios)
-        parts.append(f"spikes shrink to {low:.2g} .. {high:.2g} of the first step's")
-    if notes.get("corrected_on"):
-        parts.append(f"corrected on {notes['corrected_on']} images")
-    if notes.get("delay"):
-        parts.append(f"the read-out leaves out {notes['delay']} steps")
-    return "; ".join(parts)
-
-
-def summarise(graph: Graph) -> None:
-    """Nothing; prints what was made."""
-    found = inspect_graph(graph)
-    out.print(populations(found, out.width))
-    notes = graph.notes
-    searched = notes.get("compensation", {})
-    trials = searched.get("trials", ())
-    if trials:
-        say("compensation, on calibration images only (best: smallest distance):")
-    for trial in trials:
-        say(
-            f"  factor {trial['factor']:<7} agreement {100 * trial['agreement']:6.2f} %"
-            f"  distance {trial['distance']:.6f}"
-        )
-    accuracy = notes["calibration"]["ann_accuracy"]
-    say(f"ANN on the {notes['calibration']['images']} calibration images: {100 * accuracy:.2f} %")
-    if searched:
-        say(f"compensation factor: {searched['factor']}")
-    else:
-        say(made_for(notes))
-    neurons, layers = found.total.neurons, len(found.populations)
-    say(f"{neurons:,} neurons in {layers} populations; {exactness(found)}")

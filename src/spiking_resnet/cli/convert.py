@@ -18,14 +18,14 @@ from spiking_resnet.cli.conversion import (
     said_by,
     store,
     suited,
-    summarise,
     tell_normalisation,
 )
 from spiking_resnet.cli.networks import file_of, network
 from spiking_resnet.cli.outputs import check_data, check_outputs
 from spiking_resnet.cli.provenance import command_line
-from spiking_resnet.cli.terminal import say, warn
+from spiking_resnet.cli.terminal import say, show, warn
 from spiking_resnet.conversion.methods import METHODS, PRESETS, Method
+from spiking_resnet.report import conversion
 
 EPILOG = """
 Examples:
@@ -294,6 +294,6 @@ def convert(
     chosen = suited(chosen, given, found)
     graph = converted(source, name, found, chosen, choice, command_line(ctx), origin)
     store(graph, out_path)
-    summarise(graph)
+    show(conversion.blocks(graph))
     where = "" if data is None else f" --data {data}"
     say(f"wrote {out_path}; next: spiking-resnet evaluate {out_path}{where}")

@@ -10,15 +10,15 @@ import typer
 from spiking_resnet.ann.data import DATA_VARIABLE, NORMALISATIONS, load_dataset
 from spiking_resnet.cli import options
 from spiking_resnet.cli.conversion import Choice, converted, store
-from spiking_resnet.cli.evaluate import Test, measured, show, usual_batch, write_results
+from spiking_resnet.cli.evaluate import Test, measured, usual_batch, write_results
 from spiking_resnet.cli.networks import Network, network
 from spiking_resnet.cli.outputs import check_outputs
 from spiking_resnet.cli.provenance import command_line, file_facts
-from spiking_resnet.cli.terminal import say
+from spiking_resnet.cli.terminal import say, show
 from spiking_resnet.conversion.methods import hu2021
 from spiking_resnet.evaluation.inspect import inspect_graph
 from spiking_resnet.records import InputError
-from spiking_resnet.report import table
+from spiking_resnet.report import curve as report
 from spiking_resnet.report.network import exactness
 
 CIFAR10_WEIGHTS = Path("weights") / "cifar10_resnet20_akamaster.pt"
@@ -70,8 +70,10 @@ def demo(
     test = Test(chosen, wanted, usual_batch(chosen))
     curve = measured(graph, test)
     say()
-    show(curve, title=f"{source.spec} on {name}: n = {len(chosen):,} test images")
-    say(f"\n{table.bars(curve)}\n")
+    show(report.blocks(curve, f"{source.spec} on {name}: n = {len(chosen):,} test images"))
+    say()
+    show((report.chart({"SNN": curve}),))
+    say()
     facts = {"file": file_facts(files[0]), "dataset": name, "split": "test", "limit": limit,
              "seed": 0, "command": command}  # fmt: skip
     say(f"4. Saving.\nwrote {files[0]}")

@@ -10,12 +10,12 @@ from spiking_resnet.cli import options
 from spiking_resnet.cli.evaluate import test_images, usual_batch, warn_of_guesses_on
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
 from spiking_resnet.cli.provenance import command_line, file_facts, versions
-from spiking_resnet.cli.terminal import evaluation_bar, out, say
+from spiking_resnet.cli.terminal import evaluation_bar, show
 from spiking_resnet.engines.simulate import ENGINES, choose
 from spiking_resnet.records import InputError
 from spiking_resnet.report import diagnosis as report
-from spiking_resnet.report.bars import plot_diagnosis
-from spiking_resnet.report.plot import check_path
+from spiking_resnet.report.figure import check_path
+from spiking_resnet.report.write import write
 
 EPILOG = """
 Examples:
@@ -82,9 +82,7 @@ def diagnose(
     with evaluation_bar(len(images)) as progress:
         found = sr.diagnose(graph, loader, steps, engine, progress)
     title = f"{snn.name} on {name} ({split}), T = {steps}, n = {found.images:,}"
-    out.print(report.render(found, title))
-    say(report.summary(found))
-    say(report.advice(found))
+    show(report.blocks(found, title))
     warn_of_guesses_on(graph, images, round(found.ann_accuracy * found.images), found.images)
     if json_path is not None:
         facts = {"file": file_facts(snn), "dataset": name, "split": split, "seed": seed,
@@ -94,5 +92,6 @@ def diagnose(
         say_wrote(json_path)
     if plot is not None:
         model = graph.notes.get("model", "network")
-        plot_diagnosis(found, plot, f"{model}, {name}, T = {steps}, n = {found.images:,}")
+        title = f"{model}, {name}, T = {steps}, n = {found.images:,}"
+        write(report.charts(found, title), plot)
         say_wrote(plot)

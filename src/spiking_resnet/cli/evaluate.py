@@ -23,13 +23,13 @@ from spiking_resnet.cli.provenance import (
     going_on,
     versions,
 )
-from spiking_resnet.cli.terminal import evaluation_bar, out, say, warn
+from spiking_resnet.cli.terminal import evaluation_bar, say, show, warn
 from spiking_resnet.engines.simulate import ENGINES, choose
 from spiking_resnet.evaluation.evaluate import usual_steps
 from spiking_resnet.graph import Graph
 from spiking_resnet.records import Curve, InputError
-from spiking_resnet.report import plot as figure
-from spiking_resnet.report import table
+from spiking_resnet.report import curve as report
+from spiking_resnet.report.figure import check_path
 
 SMALL, LARGE = 64, 8  # images a batch: measured best for 32 x 32, and what memory allows for 224
 EPILOG = """
@@ -104,7 +104,7 @@ def evaluate(
     if threads is not None:
         set_threads(threads)
     if plot is not None:
-        figure.check_path(plot)
+        check_path(plot)
     outputs = {"--json": json_path, "--plot": plot, "--resume": resume}
     check_outputs(outputs, {"the network": snn})
     graph = sr.load(snn)
@@ -123,7 +123,7 @@ def evaluate(
     test = Test(images, wanted or usual_steps(graph), size, engine, device, resume)
     with going_on(ctx, resume):
         curve = measured(graph, test)
-    show(curve, title=f"{snn.name} on {name} ({split})")
+    show(report.blocks(curve, f"{snn.name} on {name} ({split})"))
     if curve.ann_accuracy is not None:
         right = round(curve.ann_accuracy * curve.images)
         warn_of_guesses_on(graph, images, right, curve.images)
@@ -195,17 +195,10 @@ def _facts(test: Test) -> dict[str, Any]:
     }
 
 
-def show(curve: Curve, title: str = "") -> None:
-    """Nothing; prints the table of a curve, and whether it is exact."""
-    out.print(table.render(curve, title))
-    if curve.remark:
-        warn(curve.remark)
-
-
 def write_results(
     curve: Curve, test: Test, facts: dict[str, Any], json_path: Path | None, plot: Path | None
 ) -> None:
-    """Nothing; the files that were asked for hold the results and the figure."""
+    """Write the results and the figure to the files that were asked for."""
     if json_path is not None:
         conditions = {
             "normalisation": test.data.normalisation.to_json(),
@@ -220,7 +213,7 @@ def write_results(
     if plot is not None:
         label = f"SNN, {curve.notes.get('method', 'spiking')}"
         title = f"{curve.notes.get('model', 'network')}, {facts['dataset']}, n = {curve.images:,}"
-        figure.plot({label: curve}, plot, title)
+        report.plot({label: curve}, plot, title)
         say_wrote(plot)
 
 

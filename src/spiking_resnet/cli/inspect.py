@@ -1,6 +1,5 @@
 """The command `inspect`: what a network consists of, and whether it can be converted."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +10,8 @@ from spiking_resnet.cli import options
 from spiking_resnet.cli.networks import PUBLISHED, file_of, image_shape, network
 from spiking_resnet.cli.outputs import check_outputs, say_wrote, write_json
 from spiking_resnet.cli.provenance import command_line, versions
-from spiking_resnet.cli.terminal import EXIT_SYSTEM, out, say
-from spiking_resnet.evaluation.inspect import Inspection, inspect_graph, inspect_model
+from spiking_resnet.cli.terminal import EXIT_SYSTEM, show
+from spiking_resnet.evaluation.inspect import inspect_graph, inspect_model
 from spiking_resnet.report import network as report
 
 EPILOG = """
@@ -59,37 +58,17 @@ def inspect(
     inputs = {"the network": file_of(model), "--weights": weights}
     check_outputs({"--json": json_path}, inputs)
     if model.endswith(".safetensors"):
-        found = _converted(Path(model))
+        graph = sr.load(model)
+        found = inspect_graph(graph)
+        show(report.spiking(found, graph, Path(model)))
     else:
         source = network(model, weights, random=True, key=weights_key)
         known = image_size is None and isinstance(source.model, Path)
         found = inspect_model(source.model, None if known else image_shape(source, image_size))
-        shape = found.nodes[0].shape if found.nodes else ()
-        say(f"{model}, images of {'x'.join(str(size) for size in shape)}")
-        if found.nodes:
-            out.print(report.nodes(found, out.width))
-            say(report.summary(found))
-        say(report.verdict(found))
+        show(report.source(found, model))
     if json_path is not None:
         facts = {"model": model, "command": command_line(ctx), "versions": versions()}
         write_json(json_path, {**found.to_json(), **facts})
         say_wrote(json_path)
     if found.problems:
         raise typer.Exit(EXIT_SYSTEM)
-
-
-def _converted(path: Path) -> Inspection:
-    """What a file holds, printed."""
-    graph = sr.load(path)
-    found = inspect_graph(graph)
-    say(f"{path}: {path.stat().st_size:,} bytes")
-    say(f"image {graph.input.shape}, {graph.input.encoding} input; {graph.output.shape[0]} classes")
-    out.print(report.populations(found, out.width))
-    say(report.summary(found))
-    say(f"{len(found.populations)} populations; {report.exactness(found)}")
-    resets = " and ".join(sorted({one.reset for one in found.populations}))
-    say(f"reset: {resets}; read-out: {graph.output.readout}")
-    say(f"artificial network it came from: {'in the file' if graph.ann else 'not in the file'}")
-    say("notes:")
-    say(json.dumps(dict(graph.notes), indent=2))
-    return found

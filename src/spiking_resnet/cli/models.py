@@ -6,7 +6,6 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.markdown import Markdown
 
 from spiking_resnet import ann
 from spiking_resnet.ann.checkpoint import LoadedNetwork
@@ -14,16 +13,11 @@ from spiking_resnet.ann.data import load_dataset
 from spiking_resnet.ann.train import accuracy
 from spiking_resnet.cli import options
 from spiking_resnet.cli.outputs import check_outputs, standard, write_json
-from spiking_resnet.cli.terminal import out, say
-from spiking_resnet.files import write_whole
+from spiking_resnet.cli.terminal import out, say, show
 from spiking_resnet.report import models as report
+from spiking_resnet.report.terminal import page
+from spiking_resnet.report.write import write
 
-TITLE = """# The networks that come with the package
-
-Made by `spiking-resnet models --cards docs/models.md` from what the files say of themselves. Each
-is `spiking_resnet.ann.pretrained(NAME)` in Python and a MODEL of every command; `resnet20 --weights
-pretrained --dataset cifar10` is `cifar10_resnet20`.
-"""
 EPILOG = """
 Examples:
 
@@ -65,9 +59,9 @@ def models(
         each: _measured(found, data, download) for each, found in networks.items() if measure
     }
     if name is None:
-        out.print(report.table(networks, measured))
+        show((report.table(networks, measured),))
     else:
-        out.print(Markdown(report.card(name, networks[name])))
+        page(report.card(name, networks[name]), out)
         for each, (share, images) in measured.items():
             say(f"{each}: measured {100 * share:.2f} % of {images:,} test images")
     if json_path is not None:
@@ -77,8 +71,7 @@ def models(
         write_json(json_path, content)
         say(f"wrote {json_path}")
     if cards is not None:
-        text = "\n".join([TITLE, *(report.card(*each) for each in networks.items())])
-        write_whole(standard(cards), text.encode())
+        write(report.cards(networks), standard(cards), usual=".md")
         say(f"wrote {cards}")
 
 

@@ -10,10 +10,11 @@ from spiking_resnet.ann.data import DATA_VARIABLE
 from spiking_resnet.cli.outputs import check_outputs
 from spiking_resnet.cli.provenance import going_on
 from spiking_resnet.cli.terminal import err, say
-from spiking_resnet.evaluation.reproduce import NETWORKS, STUDIES, curves, markdown, run
-from spiking_resnet.files import write_whole
+from spiking_resnet.evaluation.reproduce import NETWORKS, STUDIES, curves, run
 from spiking_resnet.records import InputError
-from spiking_resnet.report.plot import plot
+from spiking_resnet.report import markdown, studies
+from spiking_resnet.report.curve import plot
+from spiking_resnet.report.write import write
 
 EPILOG = """
 Examples:
@@ -67,9 +68,9 @@ def reproduce(
     named = None if networks is None else networks.split(",")
     with going_on(ctx, out_path):
         results = list(run(study, data, out_path, named, images, tell, engine))
-    text = markdown(results)
-    write_whole(table, f"{text}\n".encode())
-    say(text)
+    found = studies.blocks(results)
+    write(found, table)
+    say(markdown.text(found))
     say(f"\nwrote {table}")
     for name in dict.fromkeys(result["network"] for result in results):
         figure = out_path / f"{study}_{name}.png"

@@ -17,7 +17,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.text import Text
 from typer.core import TyperGroup
 
 from spiking_resnet.ann.remarks import Remark
@@ -25,6 +24,8 @@ from spiking_resnet.ann.train import TrainError
 from spiking_resnet.cli.signals import exit_code, stoppable
 from spiking_resnet.cli.stream import Stream, take_numbers
 from spiking_resnet.printable import printable
+from spiking_resnet.report import terminal
+from spiking_resnet.report.block import Report, Text
 
 _shown = Stream("stdout")
 # No markup: "[red]" may be the name of a layer.
@@ -35,7 +36,6 @@ err = Console(file=cast(IO[str], Stream("stderr")), **_STYLE)
 EXIT_SYSTEM, EXIT_USER = 1, 2
 _EXPECTED = (ValueError, TrainError, OSError, MemoryError)
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "ALLOC_FAILED")  # of torch
-_PLAIN = str.maketrans({"█": "#", "┃": "|"})
 _DEBUG = "spiking_resnet.debug"
 _ARGUMENTS = "spiking_resnet.arguments"
 
@@ -105,15 +105,18 @@ def show_elsewhere() -> None:
 
 
 def say(text: str = "") -> None:
-    """Nothing; prints lines as they are, in what characters the terminal has."""
-    if not out.encoding.lower().startswith("utf"):
-        text = text.translate(_PLAIN)
-    out.print(Text(printable(text, keep="\n")), soft_wrap=True)
+    """Print lines as they are, in what characters the terminal has."""
+    terminal.say(out, text)
 
 
 def warn(text: str) -> None:
-    """Nothing; prints a warning to standard error."""
-    err.print(Text(printable(f"warning: {text}", keep="\n"), style="yellow"), soft_wrap=True)
+    """Print a warning to standard error."""
+    show((Text(text, "remark"),))
+
+
+def show(blocks: Report) -> None:
+    """Print blocks, as wide as the terminal is; remarks to standard error."""
+    terminal.show(blocks, out, err)
 
 
 @contextmanager
@@ -137,8 +140,8 @@ def _remarks_shown() -> Iterator[None]:
 
 
 def say_error(text: str) -> None:
-    """Nothing; prints an error to standard error."""
-    err.print(Text(printable(f"error: {text}", keep="\n"), style="bold red"), soft_wrap=True)
+    """Print an error to standard error."""
+    terminal.say(err, f"error: {text}", "bold red")
 
 
 @contextmanager

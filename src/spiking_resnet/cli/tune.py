@@ -9,7 +9,7 @@ import typer
 
 import spiking_resnet as sr
 from spiking_resnet.cli import options
-from spiking_resnet.cli.compare import LISTED, fitting, printed
+from spiking_resnet.cli.compare import LISTED, fitting
 from spiking_resnet.cli.conversion import (
     BATCH,
     dataset_of,
@@ -24,13 +24,13 @@ from spiking_resnet.cli.evaluate import set_threads, usual_batch
 from spiking_resnet.cli.networks import file_of, network
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
 from spiking_resnet.cli.provenance import command_line, going_on, versions
-from spiking_resnet.cli.terminal import EXIT_SYSTEM, err, say, warn
+from spiking_resnet.cli.terminal import EXIT_SYSTEM, err, show, warn
 from spiking_resnet.conversion.methods import Method
 from spiking_resnet.conversion.presets import chosen
 from spiking_resnet.engines.simulate import ENGINES
-from spiking_resnet.evaluation.tune import CONFIDENCE, Limits, Measure, Trial, Tuning, least_images
+from spiking_resnet.evaluation.tune import CONFIDENCE, Limits, Measure, Trial, least_images
 from spiking_resnet.records import InputError
-from spiking_resnet.report import comparison as report
+from spiking_resnet.report import tuning
 
 VALIDATION = 2000  # images to try methods on
 
@@ -162,7 +162,7 @@ def tune(
     typed = [str(part) for pair in given.items() if pair[1] is not None for part in pair]
     trial = found.winner or found.likely or found.nearest
     call = None if trial is None else conversion(trial, [model, *typed], data)
-    show(found, call)
+    show(tuning.blocks(found, call))
     if json_path is not None:
         facts = {
             "model": source.spec, "dataset": name, "split": "train", "seed": seed,
@@ -173,54 +173,6 @@ def tune(
         say_wrote(json_path)
     if found.winner is None:
         raise typer.Exit(EXIT_SYSTEM)
-
-
-def show(found: Tuning, call: str | None) -> None:
-    """Nothing; prints everything that was tried, the winner or the nearest, and how to make it."""
-    printed(report.trials(found))
-    for recipe, why in found.left_out.items():
-        say(f"left out: {recipe}: {why}")
-    best = found.winner or found.likely or found.nearest
-    if best is None:
-        say(f"nothing could be tried, so nothing meets a loss of {found.target:g} points")
-        return
-    say(verdict(found, best))
-    say(
-        "These are training images: where the network was trained on them, losses on new images "
-        "tend to be larger. The second command judges it."
-    )
-    say(f"\n{call}")
-
-
-def verdict(found: Tuning, best: Trial) -> str:
-    """What was found, in a sentence or two: `best` is the winner, the likely or the nearest."""
-    lost = 100 * float(best.reading.paired(found.images).loss)
-    share = f"{100 * found.confidence:g} % confidence"
-    named = f"{best.recipe} at T = {best.steps}, which loses {lost:.2f} points"
-    told = f"{named} (at most {best.bounds[1]:.2f} with {share})"
-    if best is found.winner:
-        said = [f"the cheapest in {found.measure} within {found.target:g} points is {told}"]
-        likely = found.likely
-        if likely is not None and likely is not best:
-            said.append(
-                f"{likely.recipe} at T = {likely.steps} would be cheaper and lost "
-                f"{likely.reading.loss:.2f}, which is not certain{_settled(found, likely)}"
-            )
-        return "; ".join(said)
-    if best is found.likely:
-        return (
-            f"nothing is certain to lose at most {found.target:g} points; the cheapest that lost "
-            f"no more here is {told}{_settled(found, best)}"
-        )
-    return f"nothing meets a loss of {found.target:g} points; the nearest is {told}"
-
-
-def _settled(found: Tuning, trial: Trial) -> str:
-    """How many images would settle a trial, as the end of a sentence."""
-    images = found.images_to_settle(trial)
-    if images is None:
-        return ": it is too close to the target for any number of images"
-    return f": some {images:,} --validation-images like these would settle it"
 
 
 def warn_of_few(images: int, target: float, confidence: float) -> None:

@@ -252,26 +252,3 @@ def _slug(label: str) -> str:
     """A label as part of a file name."""
     words = "".join(c if c.isalnum() or c == "." else " " for c in label.replace("θ", "theta"))
     return "-".join(words.split())
-
-
-def markdown(results: Sequence[Mapping[str, Any]]) -> str:
-    """The results as one Markdown table: accuracy and, in brackets, agreement, at every T."""
-    steps = [point["steps"] for point in results[0]["curve"]["snn"]]
-    lines = [
-        "| network | case | images | ANN | " + " | ".join(f"T = {step}" for step in steps) + " |",
-        "|---" * (4 + len(steps)) + "|",
-    ]
-    for result in results:
-        curve = result["curve"]
-        cells = [
-            f"{100 * point['accuracy']:.2f} ({100 * point['agreement']:.1f})"
-            for point in curve["snn"]
-        ]
-        label = result["label"]
-        if "trials" in (found := curve["notes"].get("compensation", {})):
-            label += f" (c = {found['factor']:g})"
-        lines.append(
-            f"| {result['network']} | {label} | {result['images']} | "
-            f"{100 * curve['ann']['accuracy']:.2f} | " + " | ".join(cells) + " |"
-        )
-    return "\n".join(lines)

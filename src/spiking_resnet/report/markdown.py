@@ -126,9 +126,8 @@ def as_table(chart: Chart) -> Table:
 
 def _cells(chart: Chart, series: Series, places: Sequence[str | float]) -> Iterator[str]:
     """A series' number at each place, with its interval where it has one."""
-    known: dict[str | float, int] = {
-        place: index for index, place in enumerate(chart.rows or series.at)
-    }
+    own: Sequence[str | float] = chart.rows or series.at
+    known = {place: index for index, place in enumerate(own)}
     for place in places:
         index = known.get(place)
         if index is None or isnan(series.values[index]):

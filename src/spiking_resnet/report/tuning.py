@@ -24,7 +24,9 @@ _TRAINING_IMAGES = (
 
 def blocks(found: Tuning, call: str | None = None) -> list[Block]:
     """Everything that was tried, the winner or the nearest, and the `call` that makes it."""
-    left_out = [Text(f"left out: {recipe}: {why}") for recipe, why in found.left_out.items()]
+    left_out: list[Block] = [
+        Text(f"left out: {recipe}: {why}") for recipe, why in found.left_out.items()
+    ]
     best = found.winner or found.likely or found.nearest
     if best is None:
         nothing = f"nothing could be tried, so nothing meets a loss of {found.target:g} points"

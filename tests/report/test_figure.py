@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from spiking_resnet.records import Curve, InputError, Point, wilson
-from spiking_resnet.report.plot import _apart, plot
+from spiking_resnet.report.curve import plot
+from spiking_resnet.report.figure import _apart
 
 STEPS, RIGHT = (8, 16, 32, 64, 128, 350), (40, 65, 82, 86, 90, 91)
 CURVE = Curve(
@@ -82,7 +83,7 @@ def test_labels_keep_their_distance():
 
 def test_importing_the_package_loads_no_plotting():
     code = (
-        "import sys, spiking_resnet, spiking_resnet.report.plot, spiking_resnet.report.table;"
+        "import sys, spiking_resnet, spiking_resnet.report.write, spiking_resnet.report.curve;"
         "print([n for n in ('matplotlib', 'rich', 'typer') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -3,7 +3,8 @@ from dataclasses import replace
 from rich.console import Console
 
 from spiking_resnet.records import Curve, Point, wilson
-from spiking_resnet.report import table
+from spiking_resnet.report import curve, markdown, terminal
+from spiking_resnet.report.numbers import count
 
 POINTS = tuple(
     Point(
@@ -37,18 +38,26 @@ WITHOUT_ANN = Curve(
 )
 
 
-def printed(curve):
+def printed(found):
     console = Console(width=80, record=True, file=None, quiet=False)
     with console.capture() as capture:
-        console.print(table.render(curve, "a title"))
+        terminal.show(curve.blocks(found, "a title"), console)
     return capture.get()
 
 
+def as_markdown(found):
+    return markdown.text(curve.blocks(found))
+
+
+def bars(found, width=40):
+    return terminal.bars(curve.chart({"": found}), width)
+
+
 def test_rows_hold_every_measure():
-    assert table.rows(CURVE)[0] == [
+    assert curve.rows(CURVE)[0] == [
         "8", "50.00 %", "40.4 - 59.6", "+40.00", "50.00 %", "8.00 k", "10.00 %"
     ]  # fmt: skip
-    assert table.rows(CURVE)[-1][3] == "-1.00"  # better than the ANN is a negative loss
+    assert curve.rows(CURVE)[-1][3] == "-1.00"  # better than the ANN is a negative loss
 
 
 def test_terminal_table_fits_80_columns_and_states_its_conditions():
@@ -59,13 +68,13 @@ def test_terminal_table_fits_80_columns_and_states_its_conditions():
 
 
 def test_without_an_ann_there_is_a_dash_and_no_ann_row():
-    assert table.rows(WITHOUT_ANN)[0][3:5] == ["-", "-"]
+    assert curve.rows(WITHOUT_ANN)[0][3:5] == ["-", "-"]
     assert "ANN  " not in printed(WITHOUT_ANN)
     assert "not exact" in printed(WITHOUT_ANN)
 
 
 def test_markdown_has_a_line_for_each_row():
-    lines = table.markdown(CURVE).splitlines()
+    lines = as_markdown(CURVE).splitlines()
     assert lines[0].startswith("| T | accuracy |")
     assert lines[2].startswith("| 8 | 50.00 % |")
     assert lines[5].startswith("| ANN | 90.00 % |")
@@ -74,15 +83,15 @@ def test_markdown_has_a_line_for_each_row():
 
 
 def test_bars_grow_with_accuracy_and_mark_the_ann():
-    lines = table.bars(CURVE, width=10).splitlines()
+    lines = bars(CURVE, width=10).splitlines()
     assert [line.count("█") for line in lines] == [5, 8, 9, 0]
     assert all(line.count("┃") == 1 for line in lines)
-    assert len(table.bars(WITHOUT_ANN).splitlines()) == 1
+    assert len(bars(WITHOUT_ANN).splitlines()) == 1
 
 
 def test_counts_have_three_digits():
     numbers = (3, 999, 999.6, 8150, 174337, 999_600, 7_187_486, 2.5e9)
-    assert [table.count(number) for number in numbers] == [
+    assert [count(number) for number in numbers] == [
         "3.00", "999", "1.00 k", "8.15 k", "174 k", "1.00 M", "7.19 M", "2.50 G"
     ]  # fmt: skip
 
@@ -101,11 +110,11 @@ def test_top5_has_a_column_and_the_widest_table_still_fits():
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
     for expected in ("top-1 %", "top-5 %", "100.00", "99.90"):
         assert expected in text
-    assert len(table.rows(TOP5)[0]) == len(table.headings(TOP5)) == 8
-    assert "| ANN | 90.00 |" in table.markdown(TOP5)
+    assert len(curve.rows(TOP5)[0]) == len(curve.table(TOP5).columns) == 8
+    assert "| ANN | 90.00 |" in as_markdown(TOP5)
     assert "top-5" not in printed(CURVE)
 
 
 def test_the_standard_error_is_stated():
     one = replace(CURVE, points=(replace(POINTS[0], accuracy=0.5),))
-    assert "standard errors up to 5.00 points" in table.markdown(one)  # sqrt(0.25 / 100)
+    assert "standard errors up to 5.00 points" in as_markdown(one)  # sqrt(0.25 / 100)
