@@ -36,7 +36,7 @@ from spiking_resnet.ann.resnet import build
 from spiking_resnet.capture.module import trace
 from spiking_resnet.conversion.methods import hu2021
 from spiking_resnet.conversion.passes.fold_bn import fold_bn
-from spiking_resnet.engines.cpu import library
+from spiking_resnet.engines.cpu import kernels, library
 from spiking_resnet.engines.cpu.fuse import without_moves
 from spiking_resnet.environment import hardware
 from spiking_resnet.evaluation.reproduce import NETWORKS, materials
@@ -415,7 +415,10 @@ def main():
     parser.add_argument("--own", action="store_true", help="leave the peers out")
     parser.add_argument("--memory", action="store_true", help="measure peak memory too (slower)")
     parser.add_argument(
-        "--kernel", "--way", choices=library.KERNELS, help="one kernel wherever it fits"
+        "--kernel",
+        "--way",
+        choices=[kernel.name for kernel in kernels.table()],
+        help="one kernel wherever it fits",
     )
     parser.add_argument("--json", type=Path, help="write the rows here")
     parser.add_argument("--only", help=argparse.SUPPRESS)

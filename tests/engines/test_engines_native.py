@@ -10,7 +10,7 @@ from torch import nn
 from spiking_resnet import convert, simulate
 from spiking_resnet.conversion.methods import hu2021
 from spiking_resnet.conversion.passes.snap import snap
-from spiking_resnet.engines.cpu import fuse, library, population
+from spiking_resnet.engines.cpu import fuse, kernels, library, population
 from spiking_resnet.engines.simulate import ENGINES, choose
 from spiking_resnet.graph import Fire, Pad, Slice, interpret
 from spiking_resnet.records import Trains, packed
@@ -18,17 +18,23 @@ from zoo import NAMES, images, names_with, spiking
 
 pytestmark = pytest.mark.skipif(library.library() is None, reason="the kernels are not compiled")
 
-KERNELS = [
-    ("avx512", "lookup-avx512"), ("avx512", "event-rows"),
-    ("avx2", "lookup-avx2"), ("avx2", "scatter-avx2"), ("portable", None),
-]  # fmt: skip
+KERNELS = [kernel.name for kernel in kernels.table()] if library.library() else []
 
 
-@pytest.fixture(params=KERNELS, ids=lambda kernel: kernel[1] or kernel[0])
+def runnable():
+    """The kernels of the table that this machine can run."""
+    level = library.kernels().machine_level()
+    return [kernel for kernel in kernels.table() if kernel.instruction_set <= level]
+
+
+@pytest.fixture(params=KERNELS)
 def kernel(request, monkeypatch):
-    """Each kernel in turn (where the machine lacks the instructions: the next best)."""
-    monkeypatch.setattr(library, "instruction_set", request.param[0])
-    monkeypatch.setattr(library, "kernel", request.param[1])
+    """Each kernel of the table that this machine can run, wherever it fits."""
+    found = kernels.named(request.param)
+    if found not in runnable():
+        pytest.skip(f"this machine cannot run {found.name}")
+    monkeypatch.setattr(library, "instruction_set", library.INSTRUCTION_SETS[found.instruction_set])
+    monkeypatch.setattr(library, "kernel", found.name)
 
 
 class Block(nn.Module):
@@ -122,12 +128,12 @@ def test_any_convolution_gives_the_interpreters_spikes(
         method=hu2021(steps=20, percentile=95.0, grid=20, sum_bits=24 if fine else 16),
     )  # fmt: skip
     expected = run(graph, frames, "interpreter", 11)
-    for level, kernel in KERNELS:
-        library.instruction_set, library.kernel = level, kernel
+    for kernel in runnable():
+        library.kernel = kernel.name
         try:
             assert_same(run(graph, frames, "cpu", 11), expected)
         finally:
-            library.instruction_set, library.kernel = "avx512", None
+            library.kernel = None
 
 
 @pytest.mark.usefixtures("kernel")
@@ -212,8 +218,8 @@ def test_sums_beyond_all_tables_are_told(kernel, channels, weight, expected):
         steps=1, images=1, height=1, width=1, channels=1, bias=bias.data_ptr(), wide=1, planes=1,
         levels=1,
     )  # fmt: skip
-    call = library.Call(population, [library.Source(None, weights.data_ptr(), *own)])
-    assert call.fits(kernel) is expected
+    call = kernels.Call(population, [library.Source(None, weights.data_ptr(), *own)])
+    assert call.refusals(kernels.named(kernel)) == ([] if expected else ["sums as large as these"])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -278,14 +284,18 @@ def test_the_kernel_is_chosen_by_what_fires(level, expected, monkeypatch):
     fused = fuse.fuse(graph, fixed)[0][node.name]
     if library.INSTRUCTION_SETS[library.level()] != level:
         pytest.skip(f"this machine has no {level}")
-    kernels = []
+    chosen = []
     for density in (0.01, 0.9):
         spikes = (torch.rand(4, 1, 128, 8, 8) < density).to(torch.uint8)
         planes = library.Planes.packed(spikes)
-        wide = library.Population(steps=4, images=1, height=8, width=8, channels=128)
-        able = population.KERNELS[level]
-        kernels.append(population.choose(able, wide, fused, [planes] * len(fused.synapses)))
-    assert kernels == expected
+        layer = library.Population(
+            steps=4, images=1, height=8, width=8, channels=128, planes=1, levels=1
+        )
+        sources = [library.Source(None, None, *each.geometry) for each in fused.synapses]
+        call = kernels.Call(layer, sources)
+        able = [kernels.named(name) for name in expected]
+        chosen.append(population.choose(able, call, [planes] * len(fused.synapses)).name)
+    assert chosen == expected
 
 
 def test_a_missing_compiler_is_told_once(monkeypatch):

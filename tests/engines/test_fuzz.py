@@ -11,7 +11,7 @@ import torch
 
 from fuzz import LIMIT, drawn
 from spiking_resnet import simulate
-from spiking_resnet.engines.cpu import library, memory, population
+from spiking_resnet.engines.cpu import kernels, library, memory
 from spiking_resnet.engines.simulate import ENGINES
 
 COUNT = int(os.environ.get("FUZZ_GRAPHS", "32"))
@@ -21,10 +21,11 @@ LONG = 500  # steps: beyond what most of them are exact for
 BRIGHTNESS = [1e-3, 0.3, 1.0, 1.0, 1.0, 3.0, 1e3, 1e6]  # of an image; 1 is as in calibration
 
 
-def kernels():
+def chosen():
     """(instruction set, kernel) of all that this machine has; the kernel None is the quickest."""
     known = library.INSTRUCTION_SETS[: library.kernels().machine_level() + 1]
-    return [(level, kernel) for level in known for kernel in (*population.KERNELS[level], None)]
+    named = [(known[k.instruction_set], k.name) for k in kernels.available()]
+    return [*named, *((level, None) for level in known)]
 
 
 @contextmanager
@@ -89,7 +90,7 @@ class Case:
     def every_kernel(self):
         """Every kernel with one thread and with several, in windows of any length."""
         engine, several = "auto" if "cpu" in self.engines else "layerwise", self.rng.randint(2, 5)
-        for level, kernel in kernels():
+        for level, kernel in chosen():
             for threads, window in ((1, None), (1, 1), (several, self.rng.randint(1, 7))):
                 with using(level, kernel, threads):
                     what = f"{level}/{kernel}, {threads} threads, window {window}"

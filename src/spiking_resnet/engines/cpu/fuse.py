@@ -36,17 +36,6 @@ class Synapses:
         channels, height, width, groups = (self.geometry[i] for i in (2, 3, 4, 11))
         return outputs * (channels // groups) * height * width
 
-    def scattered(self) -> Tensor:
-        """The weights as the scatter kernel wants them: rows of outputs that one spike reaches."""
-        if self.identity:
-            return self.weights
-        channels, stride, dilation, groups = (self.geometry[i] for i in (2, 6, 10, 11))
-        out, inner, tall, wide = self.weights.shape
-        table = self.weights.view(groups, out // groups, inner, tall, wide)
-        table = table.permute(3, 0, 2, 4, 1).reshape(tall, channels, wide, out // groups)
-        joined = groups == 1 and stride == 1 and dilation == 1
-        return (table.flip(2) if joined else table).contiguous()
-
 
 @dataclass(frozen=True, eq=False)
 class Fused:

@@ -11,17 +11,15 @@ import torch
 from torch import Tensor
 
 from spiking_resnet.engines.cpu.bit_code import BINARY, Code
-from spiking_resnet.engines.cpu.memory import Buffer, Memory, pointer
+from spiking_resnet.engines.cpu.memory import Buffer, Memory, no_memory, pointer
 from spiking_resnet.graph import MaxPool, Shape
 
 folder = Path(__file__).parent  # where the compiled library lies
-INTERFACE = 9  # the version of the C interface in native/kernels.cpp
+INTERFACE = 10  # the version of the C interface in native/kernels.cpp
 BLOCK = 32  # positions in a word
-INSTRUCTION_SETS = ("portable", "avx2", "avx512")
-# `Kernel` of native/kernels.cpp:
-KERNELS = ("scatter-portable", "scatter-avx2", "lookup-avx512", "event-rows", "lookup-avx2")
+INSTRUCTION_SETS = ("portable", "avx2", "avx512")  # `InstructionSet` of native/kernel.h
 instruction_set = "avx512"  # the best to be used; what the machine lacks is passed over
-kernel: str | None = None  # one of KERNELS, to use wherever it fits; None: the quickest
+kernel: str | None = None  # the name of one, to use wherever it fits; None: the quickest
 INSTALL = (
     "its kernels were not compiled: install a C++ compiler (g++ or clang), then "
     "`pip install --force-reinstall --no-deps spiking-resnet`"
@@ -68,9 +66,17 @@ def library() -> ctypes.CDLL | None:
             continue  # compiled from an older source
         number, address = ctypes.c_int64, ctypes.c_void_p
         for name, arguments in {
-            "fits": [address, address, number, number, address],
-            "table_size": [address, address, number, number, address],
-            "fill_tables": [address, address, number, number, address],
+            "kernel_count": [],
+            "kernel_info": [number],
+            "feature_text": [number],
+            "bytes_asked": [],
+            "fail_allocation": [number],
+            "features": [address, address, number],
+            **{
+                name: [address, address, number, number, address]
+                for name in ("refused", "table_bytes", "prepare")
+            },
+            "work": [address, address, number, number, address, address],
             "run_window": [address, address, number, number, number],
             **{
                 name: [address, address, number, address]
@@ -113,10 +119,7 @@ def call(name: str, *arguments: object) -> None:
     """
     status = getattr(kernels(), name)(*arguments)
     if status == 1:
-        raise MemoryError(
-            "the CPU engine found no memory to work with: simulate fewer images at once, or use "
-            "fewer threads"
-        )
+        raise no_memory(kernels().bytes_asked())
     if status == 2:
         raise OSError(
             "the system starts no more threads for the CPU engine: use fewer "
@@ -295,44 +298,3 @@ def pool(node: MaxPool, spikes: Planes, counts: tuple[Tensor, Tensor], memory: M
     threads = torch.get_num_threads()
     call("pool", spikes.pointer(), geometry, threads, ins, outs, made.pointer())
     return made
-
-
-class Call:
-    """A population and its sources, to be computed by one of the kernels."""
-
-    def __init__(self, population: Population, sources: Sequence[Source]) -> None:
-        self.population = population
-        self.sources = (Source * max(len(sources), 1))(*sources)
-        self.number = len(sources)
-
-    def fits(self, kernel: str) -> bool:
-        """Whether that kernel takes it: by its geometry, weights and neurons alone."""
-        return bool(self._found("fits", kernel))
-
-    def tables(self, kernel: str) -> Tensor:
-        """What that kernel needs made of the weights; bytes."""
-        made = torch.empty(self.table_size(kernel), dtype=torch.uint8, device="cpu")
-        call(
-            "fill_tables",
-            *self._given(),
-            KERNELS.index(kernel),
-            pointer(made, torch.uint8, len(made)),
-        )
-        return made
-
-    def table_size(self, kernel: str) -> int:
-        """The bytes of these tables."""
-        return self._found("table_size", kernel)
-
-    def run(self, kernel: str, threads: int) -> None:
-        """One window of time."""
-        call("run_window", *self._given(), threads, KERNELS.index(kernel))
-
-    def _found(self, name: str, kernel: str) -> int:
-        """The number that one of the library's functions finds."""
-        found = ctypes.c_int64()
-        call(name, *self._given(), KERNELS.index(kernel), ctypes.byref(found))
-        return found.value
-
-    def _given(self) -> tuple[object, ...]:
-        return ctypes.byref(self.population), self.sources, self.number

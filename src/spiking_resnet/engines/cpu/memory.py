@@ -49,7 +49,7 @@ class Memory:
             kept = self._free.get(number)
             if kept:
                 return Buffer(kept.pop())
-        fresh = torch.empty(number, dtype=torch.int32, device="cpu")
+        fresh = empty(number, torch.int32)
         return Buffer(fresh.fill_(POISON) if poisoned else fresh)
 
     def give(self, buffer: Buffer) -> None:
@@ -61,6 +61,23 @@ class Memory:
             if sum(number * len(kept) for number, kept in self._free.items()) > self.MOST:
                 self._free.clear()
             self._free.setdefault(len(numbers), []).append(numbers)
+
+
+def empty(number: int, dtype: torch.dtype) -> Tensor:
+    """Memory for so many values, with nothing written to it yet. Raises MemoryError."""
+    try:
+        return torch.empty(number, dtype=dtype, device="cpu")
+    except RuntimeError as error:
+        raise no_memory(number * dtype.itemsize) from error
+
+
+def no_memory(asked: int) -> MemoryError:
+    """The error for memory that there is not. asked: the bytes; 0 where that is unknown."""
+    what = f"no memory for {asked:,} bytes" if asked else "no memory to work with"
+    return MemoryError(
+        f"the CPU engine found {what}: simulate fewer images at once or in shorter windows, or use "
+        "fewer threads"
+    )
 
 
 def pointer(tensor: Tensor, dtype: torch.dtype, number: int) -> int:

@@ -8,31 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spiking_resnet.engines.cpu import library
+from spiking_resnet.engines.cpu import kernels, library
 from spiking_resnet.engines.cpu.bit_code import BINARY, Code
 from spiking_resnet.engines.cpu.fuse import MOST, Fused
+from spiking_resnet.engines.cpu.kernel_costs import quickest
+from spiking_resnet.engines.cpu.kernels import Call, Kernel
 from spiking_resnet.engines.cpu.library import BLOCK, Planes
 from spiking_resnet.engines.cpu.memory import Memory, pointer
 from spiking_resnet.engines.plan import OutOfRange
 from spiking_resnet.graph import Fire
 
-KERNELS = {  # by instruction set, what there is to choose from
-    "avx512": ("lookup-avx512", "event-rows"),
-    "avx2": ("lookup-avx2", "scatter-avx2"),
-    "portable": ("scatter-portable",),
-}
-
-# Cycles of the native kernels (see `_costs`).
-LOOKUP = 1.25  # for a key, 32 positions of a channel; and so many times that in the wide form
-LOOKUP_WIDE = 1.8
-ADVANCE = 18  # for 32 neurons
-LIST = 6  # for 32 channels at one position of a kernel
-PLACE = 100  # for 64 neurons
-ROW = 3  # for a spike, 64 neurons
-TRIPLE = 0.85  # for a key of three channels, 16 positions of a channel
-TRIPLE_ADVANCE = 30  # for 16 neurons
-SCATTER = 0.4  # for a spike, a neuron
-SCATTER_ADVANCE = 6  # for a neuron
+BY_POSITION, _, EVEN_FIRST = kernels.LAYOUTS
 
 Value = Planes | Tensor  # spikes; or [window, N, ...], [1, ...] where constant in time
 
@@ -48,7 +34,7 @@ class State:
     images: int
     threads: int
     memory: Memory
-    kernel: str = ""
+    kernel: Kernel | None = None
     potential: Tensor | None = None
     emitted: Tensor | None = None
     reached: int = 0
@@ -57,12 +43,11 @@ class State:
 @dataclass(frozen=True, eq=False)
 class _Made:
     """A population made ready for one kernel: an image's potentials at the start, in the kernel's
-    order; its tables; its weights, one tensor for each of its synapses.
+    layout; its tables.
     """
 
     start: Tensor
     tables: Tensor
-    weights: list[Tensor]
 
 
 class Population:
@@ -77,40 +62,34 @@ class Population:
         like = torch.zeros((1, *node.shape), dtype=torch.float32, device="cpu")
         self._start, self._highest_start = self._integers(node.neuron.initial_state(like).potential)
         self._lock = Lock()
-        self.made: dict[str, _Made] = {}  # by kernel
-        self.fits: dict[str, bool] = {}  # the same
+        self.made: dict[Kernel, _Made] = {}
+        self.refused: dict[Kernel, int] = {}  # features, as bits
 
-    def ready(self, kernel: str, call: library.Call) -> _Made:
+    def ready(self, kernel: Kernel, call: Call) -> _Made:
         """The population made ready for `kernel`, which takes long once."""
         with self._lock:
             if kernel not in self.made:
                 self.made[kernel] = self._make(kernel, call)
             return self.made[kernel]
 
-    def _make(self, kernel: str, call: library.Call) -> _Made:
+    def _make(self, kernel: Kernel, call: Call) -> _Made:
         start = self._start.view(1, self.node.shape[0], -1)
-        if kernel in ("lookup-avx512", "lookup-avx2"):  # blocks of positions
+        if kernel.layout != BY_POSITION:
             start = F.pad(start, (0, -start.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
-            start = start.transpose(1, 2)
-            if kernel == "lookup-avx512":  # even ones first
-                start = start.unflatten(-1, (-1, 2)).transpose(-1, -2)
-        else:
-            start = start.transpose(1, 2)
-        scattered = kernel.startswith("scatter")
-        weights = [s.scattered() if scattered else s.weights for s in self.fused.synapses]
-        return _Made(start.contiguous(), call.tables(kernel), weights)
+        start = start.transpose(1, 2)
+        if kernel.layout == EVEN_FIRST:
+            start = start.unflatten(-1, (-1, 2)).transpose(-1, -2)
+        return _Made(start.contiguous(), call.tables(kernel))
 
-    def kernels(self, call: library.Call) -> list[str]:
+    def kernels(self, call: Call) -> list[Kernel]:
         """What there is to choose from for one simulation, the first of which `call` is."""
-        known = KERNELS[library.INSTRUCTION_SETS[library.level()]]
+        asked = call.features()
+        known = [kernel for kernel in kernels.available() if not asked & ~kernel.honours]
         with self._lock:
-            for kernel in known:  # as long a work as some time steps of a small image
-                if kernel not in self.fits:
-                    self.fits[kernel] = call.fits(kernel)
-            fitting = [kernel for kernel in known if self.fits[kernel]]
-        if self.fused.currents or call.population.peaks:  # the walk knows neither
-            fitting = [kernel for kernel in fitting if kernel != "event-rows"]
-        return fitting or ["scatter-avx2"]
+            for kernel in known:
+                if kernel not in self.refused:
+                    self.refused[kernel] = call.refused(kernel)
+            return [kernel for kernel in known if not self.refused[kernel]]
 
     def _integers(self, values: Tensor) -> tuple[Tensor, int]:
         """(currents or potentials in units of the grid, the largest of them, without its sign)."""
@@ -124,7 +103,7 @@ class Population:
         """The membrane potentials [N, C, ...]."""
         assert state.potential is not None
         found = state.potential.transpose(1, 2)
-        if state.kernel == "lookup-avx512":
+        if state.kernel is not None and state.kernel.layout == EVEN_FIRST:
             found = found.transpose(-1, -2)
         flat = found.flatten(2)[..., : library.positions(self.node.shape)].float() * self.unit
         return flat.reshape(-1, *self.node.shape)
@@ -165,9 +144,9 @@ class Population:
             levels=neuron.levels,
             is_signed=neuron.signed,
         )
-        call = library.Call(population, sources_of(fused, planes, images, steps))
-        first = not state.kernel
-        state.kernel = state.kernel or choose(self.kernels(call), population, fused, planes)
+        call = Call(population, sources_of(fused, planes, images, steps))
+        first = state.kernel is None
+        state.kernel = state.kernel or choose(self.kernels(call), call, planes)
         made = self.ready(state.kernel, call)
         if first and keep:
             size = (images, *made.start.shape[1:])
@@ -177,9 +156,7 @@ class Population:
         population.start = _ints(made.start, each) if first else None
         population.potential = _ints(state.potential, images * each)
         population.emitted = _ints(state.emitted, images * each)
-        population.tables = pointer(made.tables, torch.uint8, call.table_size(state.kernel))
-        for i, synapses in enumerate(fused.synapses):
-            call.sources[i].weights = _ints(made.weights[i], synapses.number(shape[0]))
+        population.tables = pointer(made.tables, torch.uint8, call.table_bytes(state.kernel))
         call.run(state.kernel, state.threads)
         total = int((counts if spikes.code == BINARY else bits).sum())
         return replace(spikes, count=total), counts, float(peaks.max()) * self.unit
@@ -203,7 +180,7 @@ class Population:
 
     def _stay_in_range(self, state: State, steps: int, current: int) -> None:
         """Raises OutOfRange unless 32 bits hold all potentials of the window."""
-        if not state.kernel:
+        if state.kernel is None:
             state.reached = self._highest_start
         further = steps * (self.fused.reach + current)
         if state.reached + further >= MOST and state.potential is not None:
@@ -228,41 +205,14 @@ def sources_of(
     return found
 
 
-def choose(
-    kernels: Sequence[str], population: library.Population, fused: Fused, sources: list[Planes]
-) -> str:
-    """The quickest of these kernels to compute a population, given the spikes that reach it."""
-    if library.kernel is not None and library.kernel in kernels:
-        return library.kernel
-    if len(kernels) == 1:
-        return kernels[0]
-    costs = _costs(population, fused, sources)
-    return min(kernels, key=lambda kernel: costs[kernel])
-
-
-def _costs(population: library.Population, fused: Fused, sources: list[Planes]) -> dict[str, float]:
-    """Cycles per image and step: of the first two on a Zen 4 core, of the others on a Zen 3 one.
-
-    Lookups' are the same whatever fires, the others' grow with the spikes (docs/architecture.md).
-    """
-    places, channels = population.height * population.width, population.channels
-    sixes, threes, words, spikes, bits = 0, 0, 0, 0.0, fused.code.planes
-    for synapses, planes in zip(fused.synapses, sources, strict=True):
-        if not synapses.identity:
-            taps, inner = synapses.weights.shape[2:].numel(), synapses.weights.shape[1]
-            sixes += bits * -(-taps * inner // 6)
-            threes += taps * -(-inner // 3)
-            words += bits * taps * library.blocks(inner)
-            spikes += bits * taps * planes.density() * inner
-    wider = LOOKUP_WIDE if fused.wide else 1
-    row = ROW * (2 if fused.wide else 1)
-    triple = TRIPLE * (2 if fused.wide else 1)
-    return {
-        "lookup-avx512": library.blocks(places) * channels * (LOOKUP * sixes * wider + ADVANCE),
-        "event-rows": places * (LIST * words + channels / 64 * (PLACE + row * spikes)),
-        "lookup-avx2": -(-places // 16) * channels * (triple * threes + TRIPLE_ADVANCE),
-        "scatter-avx2": places * channels * (SCATTER_ADVANCE + SCATTER * spikes),
-    }
+def choose(fitting: Sequence[Kernel], call: Call, sources: Sequence[Planes]) -> Kernel:
+    """The quickest of these kernels, given the spikes that reach the population."""
+    for kernel in fitting:
+        if kernel.name == library.kernel:
+            return kernel
+    if len(fitting) == 1:
+        return fitting[0]
+    return quickest(fitting, call, [planes.density() for planes in sources])
 
 
 def _planes(value: Value) -> Planes:

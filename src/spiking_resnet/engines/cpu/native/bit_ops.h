@@ -80,10 +80,10 @@ struct Pool {
 // The windows that each position lies in: `each` of them, filled up with one beyond the last.
 struct Windows {
     int64_t each = 0;
-    std::vector<int32_t> reached;  // [positions, each]
+    Vector<int32_t> reached;  // [positions, each]
 
     explicit Windows(const Pool& p) {
-        std::vector<std::vector<int32_t>> found;
+        Vector<Vector<int32_t>> found;
         for (int64_t h = 0; h < p.height; ++h)
             for (int64_t w = 0; w < p.width; ++w) {
                 auto& own = found.emplace_back();
@@ -120,8 +120,8 @@ void pool(const uint32_t* words, const Pool& p, int64_t threads, int32_t* counts
     share(threads, p.images * groups, [&](int64_t task) {
         const int64_t image = task / groups, c = task % groups * POOLED;
         const int64_t width = p.channels - c < POOLED ? p.channels - c : POOLED;
-        std::vector<uint32_t> in(POOLED * CHUNK * length), out(POOLED * CHUNK * made + 1);
-        std::vector<int32_t> most(outputs + 1);
+        Vector<uint32_t> in(POOLED * CHUNK * length), out(POOLED * CHUNK * made + 1);
+        Vector<int32_t> most(outputs + 1);
         for (int64_t start = 0; start < p.steps; start += CHUNK) {
             const int64_t steps = p.steps - start < CHUNK ? p.steps - start : CHUNK;
             // Word `t` of block `b`, channel c + k: by channel and step in `in` and `out`.

@@ -7,9 +7,7 @@
 
 #pragma once
 
-#include <stdexcept>
-
-#include "planes.h"
+#include "kernel.h"
 #include "multilevel.h"
 
 #if defined(__x86_64__)
@@ -37,6 +35,12 @@ INLINE int64_t units(int64_t channels) { return (channels + 31) / 32; }
 
 INLINE int64_t rows_of(const Source& s) {
     return s.identity ? 0 : s.kernel_height * s.kernel_width * units(s.channels) * 32;
+}
+
+INLINE int64_t all_rows(const Source* sources, int64_t number) {
+    int64_t rows = 0;
+    for (int64_t i = 0; i < number; ++i) rows += rows_of(sources[i]);
+    return rows;
 }
 
 // The transpose of 32 words of 32 bits.
@@ -87,20 +91,22 @@ struct Look {
 
 // What a thread works with.
 struct Desk {
-    std::vector<std::vector<uint32_t>> bits;  // by source
-    std::unique_ptr<uint16_t[]> list;         // rows of weights: by position and step of a block
-    std::vector<int64_t> ends;                // [32 * CHUNK + 1]: where each one's rows begin
-    std::vector<uint32_t> fired;              // [CHUNK, own planes, units, 32]
-    std::vector<Look> looks;
-    std::vector<int32_t> potential;           // [positions, channels], of this thread's blocks
-    std::vector<int32_t> emitted;             // the same, where spikes are taken back
+    Vector<Vector<uint32_t>> bits;  // by source
+    Room memory;
+    uint16_t* list;                      // rows of weights: by position and step of a block
+    Vector<int64_t> ends;                // [32 * CHUNK + 1]: where each one's rows begin
+    Vector<uint32_t> fired;              // [CHUNK, own planes, units, 32]
+    Vector<Look> looks;
+    Vector<int32_t> potential;           // [positions, channels], of this thread's blocks
+    Vector<int32_t> emitted;             // the same, where spikes are taken back
     Desk(const Population& p, const Source* sources, int64_t number, int64_t rows)
-        : list(new uint16_t[BLOCK * CHUNK * (rows + TURN) + 64]),
-          ends(BLOCK * CHUNK + 1),
+        : ends(BLOCK * CHUNK + 1),
           fired(CHUNK * multilevel::own_planes(p) * units(p.channels) * 32),
           looks(rows / 32),
           potential(p.height * p.width * p.channels),
           emitted(p.is_signed ? potential.size() : 0) {
+        memory.reserve((BLOCK * CHUNK * (rows + TURN) + 64) * sizeof(uint16_t));
+        list = (uint16_t*)memory.data();
         for (int64_t i = 0; i < number; ++i) {
             const Source& s = sources[i];
             bits.emplace_back(s.height * s.width * CHUNK * units(s.channels));
@@ -136,7 +142,7 @@ AVX512_ROWS static void list_rows(const Population& p, const Source* sources, in
                            int64_t block, int64_t count, int64_t steps, int64_t zero, Desk& desk) {
     const __m512i lanes = _mm512_set_epi16(31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17,
                                            16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    uint16_t *const list = desk.list.get(), *to = list;
+    uint16_t *const list = desk.list, *to = list;
     int64_t* end = desk.ends.data();
     Look* const looks = desk.looks.data();
     *end++ = 0;
@@ -184,8 +190,8 @@ AVX512_ROWS static void run_place(const Population& p, const Source* sources, in
         __m512i sum[SUMS], other[SUMS];
         for (int64_t plane = 0; plane < planes; ++plane) {
             for (int i = 0; i < SUMS; ++i) sum[i] = other[i] = zero;
-            const uint16_t* at = desk.list.get() + ends[t * planes + plane];
-            const uint16_t* end = desk.list.get() + ends[t * planes + plane + 1];
+            const uint16_t* at = desk.list + ends[t * planes + plane];
+            const uint16_t* end = desk.list + ends[t * planes + plane + 1];
             for (; at < end; at += TURN)
                 for (int turn = 0; turn < TURN; turn += 2) {
                     const char* one = table + at[turn] * row;
@@ -304,14 +310,14 @@ AVX512_ROWS static void run_image(const Population& p, const Source* sources, in
     __atomic_fetch_add(p.counts + image, count, __ATOMIC_RELAXED);
 }
 
-// Whether this kernel takes the population, as long as it has no currents and is not watched.
-bool fits(const Population& p, const Source* sources, int64_t number) {
-    int64_t rows = 0;
-    for (int64_t i = 0; i < number; ++i) {
-        if (!sources[i].identity && sources[i].groups != 1) return false;
-        rows += rows_of(sources[i]);
-    }
-    return rows > 0 && rows < 65535 && p.channels % 32 == 0;
+int64_t refused(const Population& p, const Source* sources, int64_t number) {
+    const int64_t rows = all_rows(sources, number);
+    return rows > 0 && rows < 65535 && p.channels % 32 == 0 ? 0 : ANY_SHAPE;
+}
+
+int64_t table_bytes(const Population& p, const Source* sources, int64_t number) {
+    return (all_rows(sources, number) + 1) * p.channels *
+           int64_t(p.wide ? sizeof(int32_t) : sizeof(int16_t));
 }
 
 // Writes, for each group of outputs, the rows of weights [sources, kernel, channels in units of 32,
@@ -333,22 +339,46 @@ void fill_rows(const Population& p, const Source* sources, int64_t number, Numbe
     }
 }
 
+void prepare(const Population& p, const Source* sources, int64_t number, void* to) {
+    p.wide ? fill_rows(p, sources, number, (int32_t*)to)
+           : fill_rows(p, sources, number, (int16_t*)to);
+}
+
+void work(const Population& p, const Source* sources, int64_t number, const double* rates,
+          double* amounts) {
+    const double places = double(p.height * p.width), groups = p.channels / double(GROUP);
+    double words = 0, spikes = 0;
+    for (int64_t i = 0; i < number; ++i) {
+        const Source& s = sources[i];
+        if (s.identity) continue;
+        const double taps = double(s.kernel_height * s.kernel_width * p.planes);
+        words += taps * units(s.channels);
+        spikes += taps * s.channels * rates[i];
+    }
+    amounts[0] = places * words;
+    amounts[1] = places * groups * spikes * (p.wide ? 2 : 1);
+    amounts[2] = places * groups;
+}
+
 void run(const Population& p, const Source* sources, int64_t number, int64_t threads) {
-    if (p.constant || p.current || p.peaks) throw std::logic_error("event rows know none of them");
-    int64_t rows = 0;
-    for (int64_t i = 0; i < number; ++i) rows += rows_of(sources[i]);
+    const int64_t rows = all_rows(sources, number);
     const int64_t length = blocks(p.height * p.width), bands = bands_of(p.images, length, threads);
-    const auto desk_for = [&] { return std::make_unique<Desk>(p, sources, number, rows); };
+    const auto desk_for = [&] { return Desk(p, sources, number, rows); };
     const auto runner = multilevel::needed(p) ? (p.wide ? run_image<true, true> : run_image<false, true>)
                                            : (p.wide ? run_image<true, false> : run_image<false, false>);
-    share(threads, p.images * bands, desk_for, [&](int64_t task, std::unique_ptr<Desk>& own) {
-        Desk& desk = *own;
+    share(threads, p.images * bands, desk_for, [&](int64_t task, Desk& desk) {
         const int64_t image = task / bands, band = task % bands;
         runner(
             p, sources, number, rows, p.tables, image, length * band / bands,
             length * (band + 1) / bands, desk);
     });
 }
+
+constexpr Kernel KERNEL{
+    "event-rows", AVX512_SET, BY_POSITION, EVERYTHING & ~(GROUPS | CURRENTS | PEAKS | ANY_SHAPE),
+    {"word of spikes", "row of weights", "group of neurons"},
+    refused, table_bytes, prepare, work, run,
+};
 
 }  // namespace event_rows
 

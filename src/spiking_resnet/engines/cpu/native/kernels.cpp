@@ -1,26 +1,41 @@
-// The kernels' C interface: what Python calls (engines/cpu/library.py).
+// The table of the kernels, and the C interface: what Python calls (engines/cpu/library.py).
 
-#include <new>
 #include <stdexcept>
 #include <system_error>
 
-#include "lookup_run.h"
 #include "bit_ops.h"
-#include "scatter.h"
-#include "multilevel.h"
-#include "lookup_avx2.h"
 #include "event_rows.h"
+#include "lookup_avx2.h"
+#include "lookup_run.h"
+#include "scatter.h"
 
 namespace {
 
+// The best instruction set first.
+constexpr Kernel KERNELS[] = {
+#if defined(__x86_64__)
+    lookup_avx512::KERNEL,
+    event_rows::KERNEL,
+    lookup_avx2::KERNEL,
+    scatter::AVX2_KERNEL,
+#endif
+    scatter::PORTABLE_KERNEL,
+};
+
 // What every function that works returns: 0, or why it gave up. What it was to write is worthless then.
-enum Status : int64_t { DONE, NO_MEMORY, NO_THREAD, FAILED };
+enum Status : int64_t { DONE, NO_MEMORY, NO_THREAD, DOES_NOT_FIT, FAILED };
+
+thread_local int64_t asked_bytes = 0;  // of memory, by what found none
 
 template <typename Work>
 int64_t status_of(const Work& work) noexcept {
+    asked_bytes = 0;
     try {
         work();
         return DONE;
+    } catch (const OutOfMemory& error) {
+        asked_bytes = error.bytes;
+        return NO_MEMORY;
     } catch (const std::bad_alloc&) {
         return NO_MEMORY;
     } catch (const std::length_error&) {  // more than a vector can ever hold
@@ -37,85 +52,93 @@ int64_t status_of(const Work& work) noexcept {
 extern "C" {
 
 // Changes with every change of the structures, of a layout or of a function's arguments.
-int64_t interface_version() { return 9; }
+int64_t interface_version() { return 10; }
 
-// What this machine can do: 0 portable, 1 AVX2, 2 AVX-512.
+// The instruction set of this machine.
 int64_t machine_level() {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
-        __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("gfni") &&
-        __builtin_cpu_supports("bmi2"))
-        return 2;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) return 1;
+        __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") &&
+        __builtin_cpu_supports("gfni") && __builtin_cpu_supports("bmi2"))
+        return AVX512_SET;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) return AVX2_SET;
 #endif
-    return 0;
+    return PORTABLE;
 }
 
-// The kernels that compute a population.
-enum Kernel : int64_t { SCATTER_PORTABLE, SCATTER_AVX2, LOOKUP_AVX512, EVENT_ROWS, LOOKUP_AVX2 };
+int64_t kernel_count() { return sizeof KERNELS / sizeof *KERNELS; }
 
-// Whether a kernel takes a population, by its geometry, weights and neurons alone: lookups not where sums
-// are beyond all bounds, for one; the scatter takes all. (Event rows take no currents either, and
-// watch no potentials.)
-int64_t fits(const Population* p, const Source* sources, int64_t number, int64_t kernel, int64_t* found) {
+const Kernel* kernel_info(int64_t kernel) { return KERNELS + kernel; }
+
+// What feature a bit stands for, in words; null after the last.
+const char* feature_text(int64_t bit) {
+    return bit < int64_t(sizeof FEATURES / sizeof *FEATURES) ? FEATURES[bit] : nullptr;
+}
+
+// The bytes that the last call of this thread found no memory for; 0 where that is unknown.
+int64_t bytes_asked() { return asked_bytes; }
+
+// For tests: the number-th allocation from now on finds no memory; 0: none does.
+void fail_allocation(int64_t number) { allocations_to_failure = number; }
+
+// The features that a population asks for.
+int64_t features(const Population* p, const Source* sources, int64_t number) {
+    int64_t asked = 0;
+    if (p->planes > 1 || p->levels > 1) asked |= LEVELS;
+    if (p->is_signed) asked |= SIGNED;
+    if (p->reset_to_zero) asked |= RESET_TO_ZERO;
+    if (p->constant || p->current) asked |= CURRENTS;
+    if (p->peaks) asked |= PEAKS;
+    if (p->wide) asked |= WIDE_SUMS;
+    for (int64_t i = 0; i < number; ++i)
+        if (!sources[i].identity && sources[i].groups > 1) asked |= GROUPS;
+    return asked;
+}
+
+// Those of its geometry, weights and neurons that a kernel does not honour for this population though
+// it does for others. It may take as long as some time steps of a small image.
+int64_t refused(const Population* p, const Source* sources, int64_t number, int64_t kernel,
+                int64_t* found) {
     return status_of([=] {
-        *found = true;
-#if defined(__x86_64__)
-        if (kernel == EVENT_ROWS) *found = event_rows::fits(*p, sources, number);
-#endif
-        if (kernel == LOOKUP_AVX512) *found = lookup::divided(*p, sources, number).fits;
-        if (kernel == LOOKUP_AVX2) *found = lookup_avx2::fits(*p, sources, number);
+        const auto own = KERNELS[kernel].refused;
+        *found = own ? own(*p, sources, number) : 0;
     });
 }
 
-// The bytes that `fill_tables` writes.
-int64_t table_size(const Population* p, const Source* sources, int64_t number, int64_t kernel,
-                   int64_t* found) {
-    return status_of([=] {
-        *found = 0;
-#if defined(__x86_64__)
-        if (kernel == EVENT_ROWS) {
-            int64_t rows = 1;
-            for (int64_t i = 0; i < number; ++i) rows += event_rows::rows_of(sources[i]);
-            *found = rows * p->channels * (p->wide ? sizeof(int32_t) : sizeof(int16_t));
-        }
-#endif
-        if (kernel == LOOKUP_AVX512) *found = lookup::table_bytes(*p, sources, number);
-        if (kernel == LOOKUP_AVX2) *found = lookup_avx2::table_bytes(*p, sources, number);
-    });
+// The bytes that `prepare` writes.
+int64_t table_bytes(const Population* p, const Source* sources, int64_t number, int64_t kernel,
+                    int64_t* found) {
+    return status_of([=] { *found = KERNELS[kernel].bytes(*p, sources, number); });
 }
 
-int64_t fill_tables(const Population* p, const Source* sources, int64_t number, int64_t kernel,
-                    void* tables) {
-    return status_of([=] {
-#if defined(__x86_64__)
-        if (kernel == EVENT_ROWS && p->wide) event_rows::fill_rows(*p, sources, number, (int32_t*)tables);
-        if (kernel == EVENT_ROWS && !p->wide) event_rows::fill_rows(*p, sources, number, (int16_t*)tables);
-#endif
-        if (kernel == LOOKUP_AVX512) lookup::fill_tables(*p, sources, number, (char*)tables);
-        if (kernel == LOOKUP_AVX2) lookup_avx2::fill_tables(*p, sources, number, (char*)tables);
-    });
+int64_t prepare(const Population* p, const Source* sources, int64_t number, int64_t kernel,
+                void* tables) {
+    return status_of([=] { KERNELS[kernel].prepare(*p, sources, number, tables); });
 }
 
-int64_t run_window(const Population* p, const Source* sources, int64_t number, int64_t threads,
-                   int64_t kernel) {
-    return status_of([=] {
-#if defined(__x86_64__)
-        if (kernel == LOOKUP_AVX512) return lookup::run(*p, sources, number, threads);
-        if (kernel == LOOKUP_AVX2) return lookup_avx2::run(*p, sources, number, threads);
-        if (kernel == EVENT_ROWS) return event_rows::run(*p, sources, number, threads);
-#endif
-        scatter::run(*p, sources, number, threads, kernel == SCATTER_AVX2);
-    });
+// Adds to `amounts` [TERMS] what a kernel's work in a time step of an image consists of.
+int64_t work(const Population* p, const Source* sources, int64_t number, int64_t kernel,
+             const double* rates, double* amounts) {
+    return status_of([=] { KERNELS[kernel].work(*p, sources, number, rates, amounts); });
+}
+
+// One window of time.
+int64_t run_window(const Population* p, const Source* sources, int64_t number, int64_t kernel,
+                   int64_t threads) {
+    const Kernel& own = KERNELS[kernel];
+    if (features(p, sources, number) & ~own.honours || own.instruction_set > machine_level())
+        return DOES_NOT_FIT;
+    return status_of([=, &own] { own.run(*p, sources, number, threads); });
 }
 
 int64_t pack(const uint8_t* bytes, const bit_ops::Extent* extent, int64_t threads, uint32_t* words) {
     return status_of([=] { bit_ops::pack(bytes, *extent, threads, words); });
 }
 
-int64_t unpack(const uint32_t* words, const bit_ops::Extent* extent, int64_t threads, uint8_t* bytes) {
+int64_t unpack(const uint32_t* words, const bit_ops::Extent* extent, int64_t threads,
+               uint8_t* bytes) {
     return status_of([=] { bit_ops::unpack(words, *extent, threads, bytes); });
 }
 
@@ -129,8 +152,8 @@ int64_t sum_channels(const uint32_t* words, const bit_ops::Extent* extent, int64
     return status_of([=] { bit_ops::sum_channels(words, *extent, threads, sums); });
 }
 
-int64_t pool(const uint32_t* words, const bit_ops::Pool* geometry, int64_t threads, int32_t* counts,
-             int32_t* largest, uint32_t* to) {
+int64_t pool(const uint32_t* words, const bit_ops::Pool* geometry, int64_t threads,
+             int32_t* counts, int32_t* largest, uint32_t* to) {
     return status_of([=] { bit_ops::pool(words, *geometry, threads, counts, largest, to); });
 }
 }

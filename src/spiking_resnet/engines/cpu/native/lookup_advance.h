@@ -6,7 +6,7 @@
 
 #if defined(__x86_64__)
 
-namespace lookup {
+namespace lookup_avx512 {
 
 // One block of outputs of one image, from time step `start` on.
 struct Place {
@@ -131,8 +131,8 @@ AVX512 static void advance(const Place& at, int64_t first, const char* sums, int
     const char *low[NUMBER], *high[NUMBER];  // where the channels' sums and quotients are
     for (int c = 0; c < NUMBER; ++c) {
         const int64_t unit = c / job.units.channels, column = c % job.units.channels;
-        low[c] = sums + unit * job.units.sums + column * CHUNK * 64;
-        high[c] = sums + unit * job.units.sums + (job.units.channels * 2 + column) * CHUNK * 32;
+        low[c] = sums + unit * job.unit_sums + column * CHUNK * 64;
+        high[c] = sums + unit * job.unit_sums + (job.units.channels * 2 + column) * CHUNK * 32;
         const int32_t own = IDENTITY ? job.identities[0]->weights[first + c] : 0;
         const int32_t quotient = WIDE ? rounded(own, shift) : 0;
         gain_quotient[c] = _mm512_set1_epi16(int16_t(quotient));
@@ -189,9 +189,11 @@ AVX512 static void advance(const Place& at, int64_t first, const char* sums, int
 template <bool WIDE, bool IDENTITY, bool PLAIN>
 AVX512 static void advance_all(const Place& at, int64_t first, int64_t past, const char* sums,
                                int64_t stride) {
-    const Units& units = at.job->units;
+    const Job& job = *at.job;
     const int64_t begin = first;
-    const auto of = [&](int64_t channel) { return sums + (channel - begin) / units.channels * units.sums; };
+    const auto of = [&](int64_t channel) {
+        return sums + (channel - begin) / job.units.channels * job.unit_sums;
+    };
     for (; first + 4 <= past; first += 4) advance<4, WIDE, IDENTITY, PLAIN>(at, first, of(first), stride);
     for (; first + 2 <= past; first += 2) advance<2, WIDE, IDENTITY, PLAIN>(at, first, of(first), stride);
     for (; first < past; ++first) advance<1, WIDE, IDENTITY, PLAIN>(at, first, of(first), stride);
@@ -261,8 +263,8 @@ AVX512 static void advance_multilevel(const Place& at, int64_t first, const char
     const char *low[NUMBER], *high[NUMBER];
     for (int c = 0; c < NUMBER; ++c) {
         const int64_t unit = c / job.units.channels, column = c % job.units.channels;
-        low[c] = sums + unit * job.units.sums + column * CHUNK * 64;
-        high[c] = sums + unit * job.units.sums + (job.units.channels * 2 + column) * CHUNK * 32;
+        low[c] = sums + unit * job.unit_sums + column * CHUNK * 64;
+        high[c] = sums + unit * job.unit_sums + (job.units.channels * 2 + column) * CHUNK * 32;
         bias[c] = _mm512_set1_epi32(p.planes > 1 ? p.bias[first + c] : 0);
         neurons[c] = multilevel::sixteen(p, _mm512_set1_epi32(p.threshold[first + c]));
         even[c] = _mm512_load_si512(v + c * BLOCK);
@@ -301,13 +303,15 @@ AVX512 static void advance_multilevel(const Place& at, int64_t first, const char
 template <bool WIDE>
 AVX512 static void advance_all_multilevel(const Place& at, int64_t first, int64_t past, const char* sums,
                                        int64_t stride) {
-    const Units& units = at.job->units;
+    const Job& job = *at.job;
     const int64_t begin = first;
-    const auto of = [&](int64_t channel) { return sums + (channel - begin) / units.channels * units.sums; };
+    const auto of = [&](int64_t channel) {
+        return sums + (channel - begin) / job.units.channels * job.unit_sums;
+    };
     for (; first + 2 <= past; first += 2) advance_multilevel<2, WIDE>(at, first, of(first), stride);
     for (; first < past; ++first) advance_multilevel<1, WIDE>(at, first, of(first), stride);
 }
 
-}  // namespace lookup
+}  // namespace lookup_avx512
 
 #endif

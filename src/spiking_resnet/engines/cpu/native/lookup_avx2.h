@@ -1,127 +1,15 @@
-// The lookup kernel for AVX2: as the one for AVX-512 it multiplies nothing and looks for no spike; sums of weights are
-// looked up, 16 positions at a time.
+// The lookup kernel for AVX2: 16 positions at a time.
 //
-// Three channels' spikes at one position are a number below 8, and what they add to a neuron's
-// potential is an entry of a table of 8 sums. Such a table of 16-bit integers fills half a register,
-// and one instruction (vpshufb) looks up 16 positions in it: 48 synapses of work, whatever fires. Two
-// tables are read at once, for four time steps, whose sums stay in registers: those of two neurons'
-// channels, or where 16 bits do not hold a step's total ("wide") of one channel: the sums modulo 2^16,
-// and quotients by 2^s, from which `advance` has the exact sum. (AVX-512 takes 8 bits for these; here
-// they have 16, so keys need not be divided.)
+// Two tables are read at once, for four time steps, whose sums stay in registers: those of two neurons'
+// channels, or where sums are wide of one channel: the sums modulo 2^16, and quotients by 2^s, from
+// which `advance` has the exact sum.
 //
 // An index of a table is two bytes, those of its entry: number n is (2n, 2n + 1).
 
 #pragma once
 
-#include "planes.h"
+#include "lookup_tables.h"
 #include "multilevel.h"
-
-namespace lookup_avx2 {
-
-constexpr int64_t CHUNK = 4;    // time steps summed up at once
-constexpr int64_t LANES = 16;   // positions looked up at once
-constexpr int64_t GROUP = 3;    // channels looked up at once
-constexpr int64_t ENTRIES = 8;  // sums in a table
-constexpr int64_t SLACK = 64;   // indices before and after each plane of them, read and ignored
-constexpr uint16_t NONE = 0x0100;  // the index of number 0
-
-// Three channels at a position of the kernel make a key.
-INLINE int64_t groups_of(const Source& s) { return (s.channels + GROUP - 1) / GROUP; }
-
-INLINE int64_t keys_of(const Source* sources, int64_t number) {
-    int64_t keys = 0;
-    for (int64_t i = 0; i < number; ++i)
-        if (!sources[i].identity)
-            keys += sources[i].kernel_height * sources[i].kernel_width * groups_of(sources[i]);
-    return keys;
-}
-
-// Channels whose tables lie together.
-INLINE int64_t unit_of(const Population& p) { return p.wide ? 1 : 2; }
-
-INLINE int64_t units_of(const Population& p) { return (p.channels + unit_of(p) - 1) / unit_of(p); }
-
-// What precedes the tables.
-struct alignas(16) Header {
-    int64_t shift;  // s
-    int64_t fits;   // whether all sums can be had
-};
-
-// Calls visit(key, weights [3]) for every key of an output channel: by source, position of the kernel,
-// and channels.
-template <typename Visit>
-INLINE void each_key(const Source* sources, int64_t number, int64_t output, const Visit& visit) {
-    int64_t key = 0;
-    for (int64_t i = 0; i < number; ++i) {
-        const Source& s = sources[i];
-        if (s.identity) continue;
-        const int64_t taps = s.kernel_height * s.kernel_width;
-        for (int64_t tap = 0; tap < taps; ++tap)
-            for (int64_t c = 0; c < s.channels; c += GROUP) {
-                int32_t weights[GROUP] = {};
-                for (int64_t bit = 0; bit < GROUP && c + bit < s.channels; ++bit)
-                    weights[bit] = s.weights[(output * s.channels + c + bit) * taps + tap];
-                visit(key++, weights);
-            }
-    }
-}
-
-// The smallest s with which the quotients' sums fit 16 bits. Each entry and the bias is rounded by at
-// most half of 2^s, and all of them together must be off by less than 2^15.
-Header divided(const Population& p, const Source* sources, int64_t number) {
-    Header found{0, true};
-    if (!p.wide) return found;
-    const int64_t keys = keys_of(sources, number);
-    for (;; ++found.shift) {
-        if (((keys + 2) << found.shift) / 2 >= 32768) return {0, false};
-        found.fits = true;
-        for (int64_t o = 0; found.fits && o < p.channels; ++o) {
-            int64_t high = rounded(p.bias[o], found.shift), low = high;
-            each_key(sources, number, o, [&](int64_t, const int32_t* weights) {
-                int32_t most = 0, least = 0;
-                for (int64_t bit = 0; bit < GROUP; ++bit)
-                    (weights[bit] > 0 ? most : least) += weights[bit];
-                high += rounded(most, found.shift), low += rounded(least, found.shift);
-            });
-            found.fits = high < 32768 && low >= -32768;
-        }
-        if (found.fits) return found;
-    }
-}
-
-// Whether this kernel takes a population: spikes 0 and 1, no groups, and sums within bounds.
-bool fits(const Population& p, const Source* sources, int64_t number) {
-    if (multilevel::needed(p)) return false;
-    for (int64_t i = 0; i < number; ++i)
-        if (!sources[i].identity && sources[i].groups > 1) return false;
-    return divided(p, sources, number).fits;
-}
-
-INLINE int64_t table_bytes(const Population& p, const Source* sources, int64_t number) {
-    return sizeof(Header) + units_of(p) * keys_of(sources, number) * 2 * ENTRIES * sizeof(int16_t);
-}
-
-// Writes the header and the tables [unit, key, 2, 8]; the two: of two channels, or of one channel's
-// sums and quotients.
-void fill_tables(const Population& p, const Source* sources, int64_t number, char* tables) {
-    const int64_t keys = keys_of(sources, number), unit = unit_of(p);
-    const Header header = divided(p, sources, number);
-    std::memset(tables, 0, table_bytes(p, sources, number));
-    std::memcpy(tables, &header, sizeof header);
-    for (int64_t o = 0; o < p.channels; ++o)
-        each_key(sources, number, o, [&](int64_t key, const int32_t* weights) {
-            int16_t* own = (int16_t*)(tables + sizeof header) +
-                           ((o / unit * keys + key) * 2 + o % unit) * ENTRIES;
-            for (int64_t e = 0; e < ENTRIES; ++e) {
-                int32_t sum = 0;
-                for (int64_t bit = 0; bit < GROUP; ++bit) sum += e >> bit & 1 ? weights[bit] : 0;
-                own[e] = int16_t(uint16_t(sum));
-                if (p.wide) own[ENTRIES + e] = int16_t(rounded(sum, header.shift));
-            }
-        });
-}
-
-}  // namespace lookup_avx2
 
 #if defined(__x86_64__)
 
@@ -131,6 +19,24 @@ void fill_tables(const Population& p, const Source* sources, int64_t number, cha
 #define AVX2_INLINE static inline __attribute__((always_inline)) AVX2
 
 namespace lookup_avx2 {
+
+using lookup::Header;
+
+constexpr int64_t CHUNK = 4;    // time steps summed up at once
+constexpr int64_t LANES = 16;   // positions looked up at once
+constexpr int64_t GROUP = 3;    // channels looked up at once
+constexpr int64_t ENTRIES = 8;  // sums in a table
+constexpr int64_t SLACK = 64;   // indices before and after each plane of them, read and ignored
+constexpr uint16_t NONE = 0x0100;  // the index of number 0
+
+struct Format {
+    using Quotient = int16_t;
+    static constexpr int64_t GROUP = lookup_avx2::GROUP, ENTRIES = lookup_avx2::ENTRIES;
+    static constexpr int64_t KEYS = INT32_MAX, WIDE_KEYS = KEYS, PARTS = 1;  // all in one part
+    static constexpr bool JOINS = false;
+
+    static int64_t unit(const Population& p, const Source*, int64_t) { return p.wide ? 1 : 2; }
+};
 
 // A stretch of a plane of indices that some lanes of a vector of outputs see: lane i sees the index
 // `step` * i further than `offset`.
@@ -145,11 +51,11 @@ struct View {
     const Source* source;
     int64_t groups, top, left, pitch, plane;  // plane: indices in one, slack included
     int64_t step;                             // of the positions a run sees
-    std::vector<int64_t> taps;                // offsets
-    std::vector<Run> runs;
-    std::vector<int64_t> first;               // [vectors + 1]: where each one's runs begin
+    Vector<int64_t> taps;                // offsets
+    Vector<Run> runs;
+    Vector<int64_t> first;               // [vectors + 1]: where each one's runs begin
 
-    View(const Source& s, const Population& p) : source(&s), groups(groups_of(s)) {
+    View(const Source& s, const Population& p) : source(&s), groups(lookup::Keys<Format>(s).groups) {
         top = std::max<int64_t>(s.padding_height, 0), left = std::max<int64_t>(s.padding_width, 0);
         const int64_t bottom = (p.height - 1) * s.stride_height +
                                (s.kernel_height - 1) * s.dilation_height - s.padding_height;
@@ -179,26 +85,14 @@ struct View {
 };
 
 // What all threads work by.
-struct Job {
-    const Population* p;
-    std::vector<View> views;
-    std::vector<const Source*> identities;
-    Header header;
+struct Job : lookup::JobBase<Format> {
+    Vector<View> views;  // of the sources
     const __m128i* tables;
-    int64_t keys, length;  // length: blocks of an image
 
-    Job(const Population& given, const Source* sources, int64_t number)
-        : p(&given),
-          tables((const __m128i*)((const char*)given.tables + sizeof(Header))),
-          keys(keys_of(sources, number)),
-          length(blocks(given.height * given.width)) {
-        std::memcpy(&header, given.tables, sizeof header);
-        for (int64_t i = 0; i < number; ++i) {
-            if (sources[i].identity)
-                identities.push_back(sources + i);
-            else
-                views.emplace_back(sources[i], given);
-        }
+    Job(const Population& given, const Source* given_sources, int64_t number)
+        : JobBase(given, given_sources, number),
+          tables((const __m128i*)((const char*)given.tables + sizeof(Header))) {
+        for (const Source* s : sources) views.emplace_back(*s, given);
     }
 };
 
@@ -209,10 +103,10 @@ struct alignas(32) Index {
 
 // What a thread works with.
 struct Desk {
-    std::vector<std::vector<uint16_t>> planes;  // by source: [groups, CHUNK, plane]
-    std::vector<uint16_t> flat;                 // of one source: [groups, CHUNK, blocks * 32]
-    std::vector<Index> panel;                   // [keys, CHUNK]: what a vector of outputs sees
-    std::vector<int32_t> potential;             // [blocks, channels, 32], of this thread's blocks
+    Vector<Vector<uint16_t>> planes;  // by source: [groups, CHUNK, plane]
+    Vector<uint16_t> flat;                 // of one source: [groups, CHUNK, blocks * 32]
+    Vector<Index> panel;                   // [keys, CHUNK]: what a vector of outputs sees
+    Vector<int32_t> potential;             // [blocks, channels, 32], of this thread's blocks
 
     explicit Desk(const Job& job)
         : panel(job.keys * CHUNK), potential(job.length * job.p->channels * BLOCK) {
@@ -459,8 +353,8 @@ AVX2 static int64_t run_vector(const Job& job, const Place& at, Desk& desk) {
                             : fill_panel<2>(v, at.vector, planes, panel);
     }
     int64_t count = 0;
-    for (int64_t unit = 0; unit < units_of(p); ++unit) {
-        const int64_t c = unit * unit_of(p);
+    for (int64_t unit = 0; unit < job.units.number; ++unit) {
+        const int64_t c = unit * job.units.channels;
         const int32_t bias = p.bias[c];
         const int32_t next = WIDE ? rounded(bias, job.header.shift)
                                   : c + 1 < p.channels ? p.bias[c + 1] : 0;
@@ -478,28 +372,46 @@ void run(const Population& p, const Source* sources, int64_t number, int64_t thr
     const Job job(p, sources, number);
     const int64_t bands = bands_of(p.images, job.length, threads);
     const int64_t row = p.channels * BLOCK, neurons = job.length * row;  // of a block, of an image
-    const auto desk_for = [&] { return std::make_unique<Desk>(job); };
-    share(threads, p.images * bands, desk_for, [&](int64_t task, std::unique_ptr<Desk>& desk) {
+    const auto desk_for = [&] { return Desk(job); };
+    share(threads, p.images * bands, desk_for, [&](int64_t task, Desk& desk) {
         const int64_t image = task / bands, band = task % bands;
         const int64_t begin = job.length * band / bands, past = job.length * (band + 1) / bands;
-        int32_t* const potential = desk->potential.data();
+        int32_t* const potential = desk.potential.data();
         take_potentials(p, image, neurons, begin * row, past * row, potential);
         int64_t count = 0;
         Place at{image, 0, 0, 0, nullptr, 0};
         for (; at.start < p.steps; at.start += at.steps) {
             at.steps = std::min(p.steps - at.start, CHUNK);
             for (size_t i = 0; i < job.views.size(); ++i)
-                index_source(job.views[i], p, at, desk->flat.data(), desk->planes[i].data());
+                index_source(job.views[i], p, at, desk.flat.data(), desk.planes[i].data());
             for (at.vector = 2 * begin; at.vector < 2 * past; ++at.vector) {
                 at.valid = valid_bits(p.height * p.width, at.block()) >> at.half() * LANES & 0xffff;
                 at.potential = potential + (at.block() - begin) * row + at.half() * LANES;
-                count += p.wide ? run_vector<true>(job, at, *desk) : run_vector<false>(job, at, *desk);
+                count += p.wide ? run_vector<true>(job, at, desk) : run_vector<false>(job, at, desk);
             }
         }
         keep_potentials(p, image, neurons, begin * row, past * row, potential);
         __atomic_fetch_add(p.counts + image, count, __ATOMIC_RELAXED);
     });
 }
+
+int64_t refused(const Population& p, const Source* sources, int64_t number) {
+    return lookup::divided<Format>(p, sources, number).fits ? 0 : ANY_SUMS;
+}
+
+void work(const Population& p, const Source* sources, int64_t number, const double*, double* amounts) {
+    const double vectors = double((p.height * p.width + LANES - 1) / LANES);
+    const double keys = vectors * double(lookup::keys_of<Format>(sources, number));
+    amounts[0] = keys * p.channels * (p.wide ? 2 : 1);
+    amounts[1] = keys;
+    amounts[2] = vectors * p.channels;
+}
+
+constexpr Kernel KERNEL{
+    "lookup-avx2", AVX2_SET, BY_BLOCK, EVERYTHING & ~(LEVELS | SIGNED | GROUPS | ANY_SUMS),
+    {"lookup", "index", "vector of neurons"},
+    refused, lookup::table_bytes<Format>, lookup::fill_tables<Format>, work, run,
+};
 
 }  // namespace lookup_avx2
 

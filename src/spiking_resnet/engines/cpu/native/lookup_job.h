@@ -6,19 +6,7 @@
 
 #if defined(__x86_64__)
 
-namespace lookup {
-
-// Memory that begins at a multiple of 64 bytes.
-struct Aligned {
-    std::unique_ptr<char[]> memory;
-    int64_t size = 0;
-    void reserve(int64_t bytes) {
-        if (bytes <= size) return;
-        memory.reset(new char[bytes + 64]);
-        size = bytes;
-    }
-    char* data() const { return (char*)((uintptr_t(memory.get()) + 63) & ~uintptr_t{63}); }
-};
+namespace lookup_avx512 {
 
 // Some keys of a part, one after the other. A part's slices end with one of no keys.
 struct Slice {
@@ -32,8 +20,8 @@ struct Cut {
 };
 
 // The slices of every part. keys: of all sources.
-std::vector<Cut> cuts_of(const std::vector<const View*>& views, int64_t keys, int64_t parts) {
-    std::vector<Cut> found;
+Vector<Cut> cuts_of(const Vector<const View*>& views, int64_t keys, int64_t parts) {
+    Vector<Cut> found;
     for (int64_t part = 0; part < parts; ++part) {
         const int64_t begin = part_of(keys, part, parts), past = part_of(keys, part + 1, parts);
         int64_t before = 0;
@@ -62,35 +50,21 @@ struct Turn {
 };
 
 // What all threads work by.
-struct Job {
-    const Population* p;
-    std::vector<const View*> views;
-    std::vector<const Source*> sources, identities;  // sources: of the views
-    Units units;
+struct Job : lookup::JobBase<Format> {
+    Vector<const View*> views;  // of the sources
     Turn turn;
-    Header header;
-    int64_t keys, length;    // length: blocks of an image
-    std::vector<Cut> cuts;
-    std::vector<int16_t> low, high;  // [channels]: what sums start from: the biases; 0 where several
+    int64_t unit_sums;  // bytes of a unit's sums: [channels, CHUNK, 32] of 16 bits, wide: and of 8
+    Vector<Cut> cuts;
+    Vector<int16_t> low, high;  // [channels]: what sums start from: the biases; 0 where several
                                      // planes would add them
 
     Job(const Population& given, const Source* given_sources, int64_t number)
-        : p(&given),
-          units(given, given_sources, number),
+        : JobBase(given, given_sources, number),
           turn(given),
-          keys(keys_of(given_sources, number)),
-          length(blocks(given.height * given.width)),
+          unit_sums(units.channels * CHUNK * BLOCK * (given.wide ? 3 : 2)),
           low(units.number * units.channels),
           high(low.size()) {
-        std::memcpy(&header, given.tables, sizeof header);
-        for (int64_t i = 0; i < number; ++i) {
-            if (given_sources[i].identity) {
-                identities.push_back(given_sources + i);
-                continue;
-            }
-            views.push_back(&view_of(given_sources[i], given, views.size()));
-            sources.push_back(given_sources + i);
-        }
+        for (const Source* s : sources) views.push_back(&view_of(*s, given, views.size()));
         cuts = cuts_of(views, keys, header.parts);
         for (int64_t o = 0; given.planes == 1 && o < given.channels; ++o) {
             low[o] = int16_t(uint16_t(given.bias[o]));
@@ -105,23 +79,23 @@ struct Job {
     }
 
     // From one part's sums to the next one's (wide), and from one chunk's to the next one's; bytes.
-    int64_t part_stride() const { return units_at_once() * units.sums; }
+    int64_t part_stride() const { return units_at_once() * unit_sums; }
     int64_t chunk_stride() const { return (p->wide ? header.parts : 1) * part_stride(); }
 };
 
 // What a thread works with. Its memory stays with the thread: fresh memory takes long to write to.
 struct Desk {
-    std::vector<uint16_t*> numbers;  // by source: [chunks, CHUNK, channel groups, pitch]
-    std::vector<uint16_t*> panels;   // by source: [chunks, slots, keys of a row, CHUNK, 32]: what a
+    Vector<uint16_t*> numbers;  // by source: [chunks, CHUNK, channel groups, pitch]
+    Vector<uint16_t*> panels;   // by source: [chunks, slots, keys of a row, CHUNK, 32]: what a
                                      // block of outputs sees
-    std::vector<std::vector<int64_t>> held;  // by source [slots]: which stretch is there
-    std::vector<Slice> slices;       // [chunks] of the job's cuts
+    Vector<Vector<int64_t>> held;  // by source [slots]: which stretch is there
+    Vector<Slice> slices;       // [chunks] of the job's cuts
     char* sums;                      // [chunks, wide: parts, units at once] of units' sums
     int32_t* potential;              // [blocks, channels, 32], of this thread's blocks
     int32_t* emitted;                // the same, where spikes are taken back
 
     explicit Desk(const Job& job) : slices(job.turn.chunks * job.cuts.size()) {
-        static thread_local Aligned memory;
+        static thread_local Room memory;
         for (const bool counting : {true, false}) {
             int64_t taken = 0;
             const auto take = [&](int64_t bytes) {
@@ -151,6 +125,6 @@ private:
     }
 };
 
-}  // namespace lookup
+}  // namespace lookup_avx512
 
 #endif

@@ -7,7 +7,7 @@
 
 #if defined(__x86_64__)
 
-namespace lookup {
+namespace lookup_avx512 {
 
 // The slot of a panel that holds what a block sees through one row of a source's kernel.
 INLINE int64_t slot_of(const View& view, int64_t row, int64_t stretch) {
@@ -61,7 +61,7 @@ AVX512 static void sum_units(const Job& job, int64_t begin, int64_t past, int64_
                              part_of(job.keys, part, job.header.parts);
         for (int64_t unit = begin; unit < past; ++unit) {
             const char* table = tables + unit * keys * job.units.table;
-            char* sums = all + (unit - begin) * job.units.sums + (WIDE ? part * stride : 0);
+            char* sums = all + (unit - begin) * job.unit_sums + (WIDE ? part * stride : 0);
             const int16_t* low = job.low.data() + unit * job.units.channels;
             const int16_t* high = job.high.data() + unit * job.units.channels;
             if (part) low = WIDE ? nothing : nullptr, high = nothing;
@@ -134,9 +134,8 @@ void run(const Population& p, const Source* sources, int64_t number, int64_t thr
     const auto run_one = p.wide ? runner<true>(job) : runner<false>(job);
     const int64_t bands = bands_of(p.images, job.length, threads);
     const int64_t row = p.channels * BLOCK, neurons = job.length * row;  // of a block, of an image
-    const auto desk_for = [&] { return std::make_unique<Desk>(job); };
-    share(threads, p.images * bands, desk_for, [&](int64_t task, std::unique_ptr<Desk>& own) {
-        Desk& desk = *own;
+    const auto desk_for = [&] { return Desk(job); };
+    share(threads, p.images * bands, desk_for, [&](int64_t task, Desk& desk) {
         const int64_t image = task / bands, band = task % bands;
         const int64_t begin = job.length * band / bands, past = job.length * (band + 1) / bands;
         take_potentials(p, image, neurons, begin * row, past * row, desk.potential);
@@ -168,6 +167,22 @@ void run(const Population& p, const Source* sources, int64_t number, int64_t thr
     });
 }
 
-}  // namespace lookup
+int64_t refused(const Population& p, const Source* sources, int64_t number) {
+    return lookup::divided<Format>(p, sources, number).fits ? 0 : ANY_SUMS;
+}
+
+void work(const Population& p, const Source* sources, int64_t number, const double*, double* amounts) {
+    const double vectors = double(blocks(p.height * p.width) * p.channels);
+    amounts[p.wide ? 1 : 0] = vectors * p.planes * lookup::keys_of<Format>(sources, number);
+    amounts[2] = vectors;
+}
+
+constexpr Kernel KERNEL{
+    "lookup-avx512", AVX512_SET, EVEN_FIRST, EVERYTHING & ~ANY_SUMS,
+    {"lookup", "wide lookup", "vector of neurons"},
+    refused, lookup::table_bytes<Format>, lookup::fill_tables<Format>, work, run,
+};
+
+}  // namespace lookup_avx512
 
 #endif

@@ -6,7 +6,7 @@
 
 #if defined(__x86_64__)
 
-namespace lookup {
+namespace lookup_avx512 {
 
 // The innermost loops of all, for units of two channels: each key is 4 + 8 loads, 16 lookups and 16
 // additions, and takes as many cycles as there are lookups. They are in assembler because compilers
@@ -134,6 +134,6 @@ AVX512 static void sum_single(const Slice* slice, const char* table, const int16
         for (int64_t i = 0; i < PAIRS; ++i) _mm512_store_si512(kept + CHUNK + i, quotient[i]);
 }
 
-}  // namespace lookup
+}  // namespace lookup_avx512
 
 #endif

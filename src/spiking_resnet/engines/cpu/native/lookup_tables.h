@@ -1,44 +1,37 @@
-// The tables of the lookup kernel for AVX-512. There nothing is multiplied and no spike is looked for; sums of weights are looked
-// up, 32 positions at a time.
+// The tables of the lookup kernels. There nothing is multiplied and no spike is looked for: some
+// channels' spikes at one position are a small number, and what they add to a neuron's potential is an
+// entry of a table of sums of their weights. One instruction looks up many positions in it.
 //
-// Six channels' spikes at one position are a number below 64, and what they add to a neuron's
-// potential is an entry of a table of 64 sums. Such a table of 16-bit integers fills two registers,
-// and one instruction (vpermi2w) looks up 32 positions in it: 192 synapses of work, whatever fires.
-// For two neurons' channels and eight time steps at once, sums and tables stay in registers; what a
-// few dozen groups of channels and kernel positions ("keys") bring stays in the first cache.
+// AVX-512: six channels make a number below 64; a table of 64 sums of 16 bits fills two registers, in
+// which vpermi2w looks up 32 positions: 192 synapses of work, whatever fires. AVX2: three channels, 8
+// sums, half a register, in which vpshufb looks up 16 positions: 48 synapses.
 //
 // 16-bit sums wrap around without harm as long as the total of a step fits 16 bits ("narrow", the
-// caller's promise). Where it does not ("wide") a second table holds the entries' quotients by 2^s in
-// 8 bits, in one register, in which one instruction (vpermb) looks up 32 positions at two time steps:
-// together they give the exact sum (see `advance`), for half as much work again.
+// caller's promise). Where it does not ("wide") a second table holds the entries' quotients by 2^s: in 8
+// bits for AVX-512, where vpermb looks up 32 positions at two time steps, in 16 bits for AVX2. Together
+// they give the exact sum (see `advance`).
 //
 // Planes of spikes of several bits (multilevel.h) are summed up as steps of their own, with the same
 // tables; a plane's sum counts twice that of the plane below it when neurons are advanced.
 
 #pragma once
 
-#include "planes.h"
-#include "multilevel.h"
+#include "kernel.h"
 
 namespace lookup {
 
-constexpr int64_t CHUNK = 8;     // time steps (or planes of them) summed up at once
-constexpr int64_t KEYS = 36;     // keys summed up at once at most,
-constexpr int64_t WIDE_KEYS = 48;  // and in the wide form
-constexpr int64_t UNITS = 8;     // units in turn, where keys are more
-constexpr int64_t GROUP = 6;     // channels looked up at once
-constexpr int64_t ENTRIES = 64;  // sums in a table
-constexpr uint32_t EVEN = 0x55555555;
-constexpr int64_t SLACK = 64;    // entries before and after each plane of numbers, read and ignored
-
-// The keys of a source. Six channels at a position of the kernel make a key; the channels left over (5
-// at most) make keys together with those of the next positions in the same row of the kernel, or
-// (where that takes fewer keys) of all positions, which are then as one row.
+// The keys of a source: what is looked up together. FORMAT::GROUP channels at a position of the kernel
+// make a key. The channels left over make keys of their own or, where the format joins them, together
+// with those of the next positions in the same row of the kernel, or (where that takes fewer keys) of
+// all positions, which are then as one row.
+template <typename FORMAT>
 struct Keys {
     int64_t inner, groups, left;  // channels; keys at each position, and the channels left over
     int64_t rows, taps, each;     // rows of the kernel; positions and keys in each
     explicit Keys(const Source& s)
-        : inner(s.channels / s.groups), groups(inner / GROUP), left(inner % GROUP) {
+        : inner(s.channels / s.groups),
+          groups(FORMAT::JOINS ? inner / FORMAT::GROUP : whole(inner)),
+          left(FORMAT::JOINS ? inner % FORMAT::GROUP : 0) {
         const int64_t all = s.kernel_height * s.kernel_width;
         const bool joint = s.kernel_height * whole(s.kernel_width * left) > whole(all * left);
         rows = joint ? 1 : s.kernel_height;
@@ -47,34 +40,26 @@ struct Keys {
         if (s.identity) rows = each = 0;
     }
     int64_t number() const { return rows * each; }
-    static int64_t whole(int64_t bits) { return (bits + GROUP - 1) / GROUP; }
+    static int64_t whole(int64_t bits) { return (bits + FORMAT::GROUP - 1) / FORMAT::GROUP; }
 };
 
+template <typename FORMAT>
 INLINE int64_t keys_of(const Source* sources, int64_t number) {
     int64_t keys = 0;
-    for (int64_t i = 0; i < number; ++i) keys += Keys(sources[i]).number();
+    for (int64_t i = 0; i < number; ++i) keys += Keys<FORMAT>(sources[i]).number();
     return keys;
 }
 
-// Whether the source's groups read different channels for each output: a unit is one channel then.
-INLINE bool single(const Population& p, const Source* sources, int64_t number) {
-    for (int64_t i = 0; i < number; ++i) {
-        const Source& s = sources[i];
-        if (!s.identity && s.groups > 1 && p.channels / s.groups % 2) return true;
-    }
-    return false;
-}
-
 // Units are what is summed up together: two channels, or one. All sizes in bytes.
+template <typename FORMAT>
 struct Units {
     int64_t channels, number;  // in each, and of units
-    int64_t table, sums;       // a key's tables: [channels, 64] of 16 bits, wide: and of 8 bits;
-                               // sums: [channels, CHUNK, 32] of 16 bits, wide: and of 8 bits
+    int64_t table;             // a key's tables: [channels, ENTRIES] of 16 bits, wide: and of quotients
     Units(const Population& p, const Source* sources, int64_t count)
-        : channels(single(p, sources, count) ? 1 : 2),
+        : channels(FORMAT::unit(p, sources, count)),
           number((p.channels + channels - 1) / channels),
-          table(channels * ENTRIES * (p.wide ? 3 : 2)),
-          sums(channels * CHUNK * BLOCK * (p.wide ? 3 : 2)) {}
+          table(channels * FORMAT::ENTRIES *
+                (sizeof(int16_t) + (p.wide ? sizeof(typename FORMAT::Quotient) : 0))) {}
 };
 
 // What precedes the tables.
@@ -85,26 +70,29 @@ struct alignas(64) Header {
 };
 
 // Which key `key` of an output channel takes as its `bit`; 0 where it has none.
-INLINE int32_t weight_of(const Source& s, const Keys& keys, int64_t output, int64_t key, int64_t bit) {
+template <typename FORMAT>
+INLINE int32_t weight_of(const Source& s, const Keys<FORMAT>& keys, int64_t output, int64_t key,
+                         int64_t bit) {
     const int64_t row = key / keys.each, at = key % keys.each, whole = keys.taps * keys.groups;
-    const int64_t rest = (at - whole) * GROUP + bit;  // among those left over
+    const int64_t rest = (at - whole) * FORMAT::GROUP + bit;  // among those left over
     const int64_t tap = at < whole ? at / keys.groups : rest / keys.left;
-    const int64_t c = at < whole ? at % keys.groups * GROUP + bit
+    const int64_t c = at < whole ? at % keys.groups * FORMAT::GROUP + bit
                                  : keys.inner - keys.left + rest % keys.left;
-    if (tap >= keys.taps) return 0;
+    if (tap >= keys.taps || c >= keys.inner) return 0;
     const int64_t taps = s.kernel_height * s.kernel_width;
     return s.weights[(output * keys.inner + c) * taps + row * keys.taps + tap];
 }
 
-// Calls visit(key, weights [6]) for every key of an output channel.
-template <typename Visit>
+// Calls visit(key, weights [GROUP]) for every key of an output channel. Keys: sources; in each, rows of
+// the kernel; in each, first those of whole groups at each position, then those of what is left over.
+template <typename FORMAT, typename Visit>
 INLINE void each_key(const Source* sources, int64_t number, int64_t output, const Visit& visit) {
     int64_t before = 0;
     for (int64_t i = 0; i < number; ++i) {
-        const Keys keys(sources[i]);
+        const Keys<FORMAT> keys(sources[i]);
         for (int64_t key = 0; key < keys.number(); ++key) {
-            int32_t weights[GROUP];
-            for (int64_t bit = 0; bit < GROUP; ++bit)
+            int32_t weights[FORMAT::GROUP];
+            for (int64_t bit = 0; bit < FORMAT::GROUP; ++bit)
                 weights[bit] = weight_of(sources[i], keys, output, key, bit);
             visit(before + key, weights);
         }
@@ -115,24 +103,27 @@ INLINE void each_key(const Source* sources, int64_t number, int64_t output, cons
 INLINE int64_t part_of(int64_t keys, int64_t part, int64_t parts) { return keys * part / parts; }
 
 // The fewest parts in which the sums of a population can be had. In every part the quotients' sum
-// must fit 8 bits; each entry (and bias and gain) is rounded by at most half of 2^s, and all of them
-// together must be off by less than 2^15.
+// must fit a quotient's bits; each entry (and bias and gain) is rounded by at most half of 2^s, and all
+// of them together must be off by less than 2^15.
+template <typename FORMAT>
 Header divided(const Population& p, const Source* sources, int64_t number) {
-    const int64_t keys = keys_of(sources, number);
-    const int64_t most_keys = p.wide ? WIDE_KEYS : KEYS;
+    const int64_t keys = keys_of<FORMAT>(sources, number);
+    const int64_t most_keys = p.wide ? FORMAT::WIDE_KEYS : FORMAT::KEYS;
+    const int64_t limit = int64_t{1} << (8 * sizeof(typename FORMAT::Quotient) - 1);
     Header found{std::max<int64_t>((keys + most_keys - 1) / most_keys, 1), 0, true};
     if (!p.wide) return found;
-    std::vector<int32_t> most(p.channels * keys), least(p.channels * keys);
+    Vector<int32_t> most(p.channels * keys), least(p.channels * keys);
     for (int64_t o = 0; o < p.channels; ++o)
-        each_key(sources, number, o, [&](int64_t key, const int32_t* weights) {
-            for (int64_t bit = 0; bit < GROUP; ++bit)
+        each_key<FORMAT>(sources, number, o, [&](int64_t key, const int32_t* weights) {
+            for (int64_t bit = 0; bit < FORMAT::GROUP; ++bit)
                 (weights[bit] > 0 ? most : least)[o * keys + key] += weights[bit];
         });
     for (;; ++found.parts) {
         const int64_t longest = (keys + found.parts - 1) / found.parts;
+        const auto rough = [&] { return ((longest + 2) << found.shift) / 2 >= 32768; };
         found.shift = 14;
-        while (((longest + 2) << found.shift) / 2 >= 32768) --found.shift;
-        found.fits = true;
+        while (found.shift > 0 && rough()) --found.shift;
+        found.fits = !rough();
         for (int64_t o = 0; found.fits && o < p.channels; ++o)
             for (int64_t part = 0; found.fits && part < found.parts; ++part) {
                 int64_t high = part ? 0 : rounded(p.bias[o], found.shift), low = high;
@@ -141,46 +132,69 @@ Header divided(const Population& p, const Source* sources, int64_t number) {
                     high += rounded(most[o * keys + key], found.shift);
                     low += rounded(least[o * keys + key], found.shift);
                 }
-                found.fits = high < 128 && low >= -128;
+                found.fits = high < limit && low >= -limit;
             }
-        if (found.fits || found.parts >= keys) return found;
+        if (found.fits || found.parts >= std::min(keys, FORMAT::PARTS)) return found;
     }
 }
 
-INLINE int64_t table_bytes(const Population& p, const Source* sources, int64_t number) {
-    const Units units(p, sources, number);
-    return sizeof(Header) + units.number * keys_of(sources, number) * units.table;
+template <typename FORMAT>
+int64_t table_bytes(const Population& p, const Source* sources, int64_t number) {
+    const Units<FORMAT> units(p, sources, number);
+    return sizeof(Header) + units.number * keys_of<FORMAT>(sources, number) * units.table;
 }
 
-// Writes the header and the tables [part, unit, key of the part], in the order they are read in. Keys:
-// sources; in each, rows of the kernel; in each, first those of six channels at each position, then
-// those of what is left over.
-void fill_tables(const Population& p, const Source* sources, int64_t number, char* tables) {
-    const int64_t keys = keys_of(sources, number);
-    const Units units(p, sources, number);
-    const Header header = divided(p, sources, number);
-    std::memset(tables, 0, table_bytes(p, sources, number));
+// Writes the header and the tables [part, unit, key of the part], in the order they are read in.
+template <typename FORMAT>
+void fill_tables(const Population& p, const Source* sources, int64_t number, void* to) {
+    char* const tables = (char*)to;
+    const int64_t keys = keys_of<FORMAT>(sources, number);
+    const Units<FORMAT> units(p, sources, number);
+    const Header header = divided<FORMAT>(p, sources, number);
+    std::memset(tables, 0, table_bytes<FORMAT>(p, sources, number));
     std::memcpy(tables, &header, sizeof header);
     for (int64_t o = 0; o < p.channels; ++o) {
         const int64_t unit = o / units.channels, column = o % units.channels;
         int64_t part = 0;
-        each_key(sources, number, o, [&](int64_t key, const int32_t* weights) {
+        each_key<FORMAT>(sources, number, o, [&](int64_t key, const int32_t* weights) {
             while (key >= part_of(keys, part + 1, header.parts)) ++part;
             const int64_t begin = part_of(keys, part, header.parts);
             const int64_t count = part_of(keys, part + 1, header.parts) - begin;
             char* const own = tables + sizeof header +
                               (begin * units.number + unit * count + key - begin) * units.table;
-            int16_t* low = (int16_t*)own + column * ENTRIES;
-            int8_t* high = (int8_t*)own + (2 * units.channels + column) * ENTRIES;
-            int32_t sums[ENTRIES] = {};
-            for (int64_t bit = 0; bit < GROUP; ++bit)
+            int16_t* low = (int16_t*)own + column * FORMAT::ENTRIES;
+            auto* high = (typename FORMAT::Quotient*)((int16_t*)own +
+                                                      units.channels * FORMAT::ENTRIES) +
+                         column * FORMAT::ENTRIES;
+            int32_t sums[FORMAT::ENTRIES] = {};
+            for (int64_t bit = 0; bit < FORMAT::GROUP; ++bit)
                 for (int64_t e = 0; e < 1 << bit; ++e) sums[e + (1 << bit)] = sums[e] + weights[bit];
-            for (int64_t e = 0; e < ENTRIES; ++e) {
+            for (int64_t e = 0; e < FORMAT::ENTRIES; ++e) {
                 low[e] = int16_t(uint16_t(sums[e]));
-                if (p.wide) high[e] = int8_t(rounded(sums[e], header.shift));
+                if (p.wide) high[e] = (typename FORMAT::Quotient)rounded(sums[e], header.shift);
             }
         });
     }
 }
+
+// What a run begins with: sources and identities apart, and what precedes the tables.
+template <typename FORMAT>
+struct JobBase {
+    const Population* p;
+    Vector<const Source*> sources, identities;
+    Units<FORMAT> units;
+    Header header;
+    int64_t keys, length;  // length: blocks of an image
+
+    JobBase(const Population& given, const Source* all, int64_t number)
+        : p(&given),
+          units(given, all, number),
+          keys(keys_of<FORMAT>(all, number)),
+          length(blocks(given.height * given.width)) {
+        std::memcpy(&header, given.tables, sizeof header);
+        for (int64_t i = 0; i < number; ++i)
+            (all[i].identity ? identities : sources).push_back(all + i);
+    }
+};
 
 }  // namespace lookup

@@ -17,7 +17,37 @@
 #define AVX512_INLINE_MEMBER __attribute__((always_inline)) AVX512 inline
 #define AVX512_INLINE static inline __attribute__((always_inline)) AVX512
 
-namespace lookup {
+namespace lookup_avx512 {
+
+using lookup::Header;
+using lookup::part_of;
+
+constexpr int64_t CHUNK = 8;     // time steps (or planes of them) summed up at once
+constexpr int64_t GROUP = 6;     // channels looked up at once
+constexpr int64_t ENTRIES = 64;  // sums in a table
+constexpr int64_t UNITS = 8;     // units in turn, where keys are more than fit one part
+constexpr int64_t SLACK = 64;    // entries before and after each plane of numbers, read and ignored
+constexpr uint32_t EVEN = 0x55555555;
+
+struct Format {
+    using Quotient = int8_t;
+    static constexpr int64_t GROUP = lookup_avx512::GROUP, ENTRIES = lookup_avx512::ENTRIES;
+    static constexpr int64_t KEYS = 36, WIDE_KEYS = 48;  // summed up at once at most
+    static constexpr int64_t PARTS = INT64_MAX;
+    static constexpr bool JOINS = true;
+
+    // One channel where a source's groups read different channels for each output.
+    static int64_t unit(const Population& p, const Source* sources, int64_t number) {
+        for (int64_t i = 0; i < number; ++i) {
+            const Source& s = sources[i];
+            if (!s.identity && s.groups > 1 && p.channels / s.groups % 2) return 1;
+        }
+        return 2;
+    }
+};
+
+using Keys = lookup::Keys<Format>;
+using Units = lookup::Units<Format>;
 
 // Positions of a source that a block of outputs sees through one position of the kernel: lanes
 // `mask` of a stretch from `offset` on, each lane `index[lane]` further.
@@ -33,8 +63,8 @@ struct View {
     Source source;               // its geometry alone
     Keys keys;
     int64_t groups, pitch;       // keys' planes of a group's channels, left over ones included
-    std::vector<int64_t> first;  // [taps * blocks + 1]: where each one's pieces begin
-    std::vector<Piece> pieces;
+    Vector<int64_t> first;  // [taps * blocks + 1]: where each one's pieces begin
+    Vector<Piece> pieces;
     // What a block sees through one row of the kernel another block sees through another: row r at
     // block b is stretch b * advance + r * descent. slots: so many stretches are kept.
     int64_t advance = 0, descent = 0, slots;
@@ -65,7 +95,7 @@ struct View {
     void see(const Source& s, const Population& p, int64_t ky, int64_t kx, int64_t block) {
         first.push_back(pieces.size());
         Piece whole{0, 0, false, {}};  // as long as all lanes are neighbours
-        std::vector<Piece> rows;       // else a piece for each stretch of a row
+        Vector<Piece> rows;       // else a piece for each stretch of a row
         bool neighbours = true;
         int64_t row = -1, start = 0;   // of the piece begun last: its row of outputs, its first lane
         int64_t y = block * BLOCK / p.width, x = block * BLOCK % p.width - 1;
@@ -98,7 +128,8 @@ struct View {
 // as long as the job for which it is asked.
 const View& view_of(const Source& s, const Population& p, size_t sources) {
     using Geometry = std::array<int64_t, 16>;
-    static thread_local std::map<Geometry, View> kept;
+    using Entry = std::pair<const Geometry, View>;
+    static thread_local std::map<Geometry, View, std::less<Geometry>, Allocator<Entry>> kept;
     constexpr size_t MOST = 256;
     if (sources == 0 && kept.size() > MOST) kept.clear();  // none is in use yet
     const Geometry geometry{s.height, s.width, s.channels, s.kernel_height, s.kernel_width,
@@ -209,6 +240,6 @@ AVX512 static void fill_panel(const View& view, const uint16_t* numbers, int64_t
     }
 }
 
-}  // namespace lookup
+}  // namespace lookup_avx512
 
 #endif

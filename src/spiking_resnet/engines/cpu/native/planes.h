@@ -11,9 +11,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <memory>
-#include <vector>
 
+#include "memory.h"
 #include "threads.h"
 
 #define INLINE static inline __attribute__((always_inline))
@@ -32,9 +31,8 @@ extern "C" {
 // Spikes that reach a population, and their synapses.
 struct Source {
     const uint32_t* spikes;  // [images, blocks, steps, planes, channels]
-    const int32_t* weights;  // identity: [channels]; scatter: [kernel height, channels,
-                             // kernel width, outputs / groups]; others: [outputs, channels /
-                             // groups, kernel], which only `fill_tables` reads
+    const int32_t* weights;  // identity: [channels]; others: [outputs, channels / groups, kernel],
+                             // which only what prepares a kernel reads
     int64_t height, width, channels;
     int64_t kernel_height, kernel_width;
     int64_t stride_height, stride_width;
@@ -47,8 +45,7 @@ struct Source {
 // A population of neurons over a window of time steps, and what it computes with.
 struct Population {
     int64_t steps, images, height, width, channels;
-    // Potentials: lookup: [images, blocks, channels, 32], of the 32 the even ones first; others:
-    // [images, positions, channels].
+    // Potentials: [images], and each image's in the kernel's layout (kernel.h).
     const int32_t* start;      // of the first window: one image's, for all; else null
     int32_t* potential;        // taken from here otherwise, and kept here; null: not kept
     const int32_t* constant;   // [images, channels, positions]: current of every step, or null
@@ -59,7 +56,7 @@ struct Population {
     uint32_t* spikes;          // [images, blocks, steps, own planes, channels]
     int64_t* counts;           // [images]: spikes in this window, added to what is there
     int64_t* peaks;            // [images]: largest |potential| after a step so far, or null
-    const void* tables;        // what `fill_tables` wrote, where it writes anything
+    const void* tables;        // what the kernel's `prepare` wrote
     int64_t wide;              // whether sums (of each plane) need 32 bits instead of 16
     int64_t* bits;             // [images]: as counts, the bits that are set; used where spikes are several
     int64_t planes;            // of the sources' spikes, and

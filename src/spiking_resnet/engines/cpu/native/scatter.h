@@ -3,7 +3,7 @@
 
 #pragma once
 
-#include "planes.h"
+#include "kernel.h"
 #include "multilevel.h"
 
 namespace scatter {
@@ -13,8 +13,8 @@ typedef int32_t Ints __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 
 // Which outputs each row (or column) of a source reaches, and through which row of its kernel.
 struct Axis {
-    std::vector<int64_t> first;           // [inputs + 1]: where each input's entries begin
-    std::vector<int64_t> kernel, output;  // the entries, outputs ascending
+    Vector<int64_t> first;           // [inputs + 1]: where each input's entries begin
+    Vector<int64_t> kernel, output;  // the entries, outputs ascending
     Axis(int64_t inputs, int64_t outputs, int64_t size, int64_t stride, int64_t padding,
          int64_t dilation) {
         for (int64_t at = 0; at < inputs; ++at) {
@@ -35,21 +35,32 @@ struct Reach {
     int64_t to, weights, count;
 };
 
+// Whether the columns of a source's kernel are stored last first, and the weights it has.
+INLINE bool reversed(const Source& s) {
+    return s.groups == 1 && s.stride_width == 1 && s.dilation_width == 1;
+}
+
+INLINE int64_t weights_of(const Source& s, const Population& p) {
+    return s.identity ? 0 : p.channels * (s.channels / s.groups) * s.kernel_height * s.kernel_width;
+}
+
 // A source, and what the spikes of each position reach. Columns that a spike reaches are neighbours,
 // in the order of the weights (kernel columns are stored reversed), where nothing lies between them:
 // then they are one run of additions.
 struct Synapses {
     const Source* source;
-    std::vector<int64_t> first;  // [positions + 1]
-    std::vector<Reach> reaches;
+    const int32_t* weights;  // [kernel height, channels, kernel width, outputs / groups]
+    Vector<int64_t> first;  // [positions + 1]
+    Vector<Reach> reaches;
 
-    Synapses(const Source& s, const Population& p) : source(&s) {
+    Synapses(const Source& s, const Population& p, const int32_t* rows_of_weights)
+        : source(&s), weights(rows_of_weights) {
         if (s.identity) return;
         const Axis rows(s.height, p.height, s.kernel_height, s.stride_height, s.padding_height,
                         s.dilation_height);
         const Axis columns(s.width, p.width, s.kernel_width, s.stride_width, s.padding_width,
                            s.dilation_width);
-        const bool joined = s.groups == 1 && s.stride_width == 1 && s.dilation_width == 1;
+        const bool joined = reversed(s);
         const int64_t out = p.channels / s.groups, row = s.kernel_width * out;
         for (int64_t h = 0; h < s.height; ++h)
             for (int64_t w = 0; w < s.width; ++w) {
@@ -112,7 +123,7 @@ INLINE void deliver(const Synapses& synapses, const Population& p, const uint32_
                 const int64_t shift = s.groups == 1 ? 0 : c / inner * out;
                 const Reach* end = synapses.reaches.data() + synapses.first[place + 1];
                 for (const Reach* r = synapses.reaches.data() + synapses.first[place]; r < end; ++r)
-                    add_row<MULTILEVEL>(v + r->to + shift, s.weights + c * row + r->weights, r->count,
+                    add_row<MULTILEVEL>(v + r->to + shift, synapses.weights + c * row + r->weights, r->count,
                                      factor);
             }
         }
@@ -174,10 +185,10 @@ INLINE void fire_multilevel(const Population& p, int32_t* __restrict v, int32_t*
 }
 
 template <bool MULTILEVEL>
-INLINE void run_image(const Population& p, const std::vector<Synapses>& synapses, int64_t image) {
+INLINE void run_image(const Population& p, const Vector<Synapses>& synapses, int64_t image) {
     const int64_t neurons = p.height * p.width * p.channels, length = blocks(p.height * p.width);
     const int64_t planes = MULTILEVEL ? p.planes : 1, own = MULTILEVEL ? multilevel::own_planes(p) : 1;
-    std::vector<int32_t> memory(neurons), emitted(MULTILEVEL && p.is_signed ? neurons : 0);
+    Vector<int32_t> memory(neurons), emitted(MULTILEVEL && p.is_signed ? neurons : 0);
     int32_t* v = memory.data();
     take_potentials(p, image, neurons, 0, neurons, v);
     take_emitted(p, image, neurons, 0, neurons, emitted.data());
@@ -207,29 +218,77 @@ INLINE void run_image(const Population& p, const std::vector<Synapses>& synapses
 }
 
 template <bool MULTILEVEL>
-void run_portable(const Population& p, const std::vector<Synapses>& synapses, int64_t image) {
+void run_portable(const Population& p, const Vector<Synapses>& synapses, int64_t image) {
     run_image<MULTILEVEL>(p, synapses, image);
 }
 
 #if defined(__x86_64__)
 template <bool MULTILEVEL>
 __attribute__((target("avx2,bmi,bmi2,popcnt"))) void run_avx2(
-    const Population& p, const std::vector<Synapses>& synapses, int64_t image) {
+    const Population& p, const Vector<Synapses>& synapses, int64_t image) {
     run_image<MULTILEVEL>(p, synapses, image);
 }
 #endif
 
-void run(const Population& p, const Source* sources, int64_t number, int64_t threads, bool avx2) {
-    std::vector<Synapses> synapses;
-    for (int64_t i = 0; i < number; ++i) synapses.emplace_back(sources[i], p);
-    const bool needed = multilevel::needed(p);
-    auto* runner = needed ? run_portable<true> : run_portable<false>;
-#if defined(__x86_64__)
-    if (avx2) runner = needed ? run_avx2<true> : run_avx2<false>;
-#else
-    (void)avx2;
-#endif
-    share(threads, p.images, [&](int64_t image) { runner(p, synapses, image); });
+template <auto ONE, auto SEVERAL>
+void run(const Population& p, const Source* sources, int64_t number, int64_t threads) {
+    Vector<Synapses> synapses;
+    const int32_t* weights = (const int32_t*)p.tables;
+    for (int64_t i = 0; i < number; ++i) {
+        synapses.emplace_back(sources[i], p, weights);
+        weights += weights_of(sources[i], p);
+    }
+    const auto run_one = multilevel::needed(p) ? SEVERAL : ONE;
+    share(threads, p.images, [&](int64_t image) { run_one(p, synapses, image); });
 }
+
+int64_t table_bytes(const Population& p, const Source* sources, int64_t number) {
+    int64_t weights = 0;
+    for (int64_t i = 0; i < number; ++i) weights += weights_of(sources[i], p);
+    return weights * int64_t(sizeof(int32_t));
+}
+
+// Writes the weights of every source as rows of the outputs that one spike reaches.
+void prepare(const Population& p, const Source* sources, int64_t number, void* tables) {
+    int32_t* to = (int32_t*)tables;
+    for (int64_t i = 0; i < number; ++i) {
+        const Source& s = sources[i];
+        if (s.identity) continue;
+        const int64_t inner = s.channels / s.groups, out = p.channels / s.groups;
+        const int64_t taps = s.kernel_height * s.kernel_width;
+        for (int64_t ky = 0; ky < s.kernel_height; ++ky)
+            for (int64_t c = 0; c < s.channels; ++c)
+                for (int64_t k = 0; k < s.kernel_width; ++k) {
+                    const int64_t kx = reversed(s) ? s.kernel_width - 1 - k : k;
+                    const int32_t* from =
+                        s.weights + (c / inner * out * inner + c % inner) * taps +
+                        ky * s.kernel_width + kx;
+                    for (int64_t o = 0; o < out; ++o) *to++ = from[o * inner * taps];
+                }
+    }
+}
+
+void work(const Population& p, const Source* sources, int64_t number, const double* rates,
+          double* amounts) {
+    const double neurons = double(p.height * p.width * p.channels);
+    for (int64_t i = 0; i < number; ++i) {
+        const Source& s = sources[i];
+        const double each = s.identity ? 1.0 : double(weights_of(s, p)) / p.channels;
+        amounts[0] += neurons * p.planes * each * rates[i];
+    }
+    amounts[1] = neurons;
+}
+
+constexpr Kernel PORTABLE_KERNEL{
+    "scatter-portable", PORTABLE, BY_POSITION, EVERYTHING, {"synapse of a spike", "neuron"},
+    nullptr, table_bytes, prepare, work, run<run_portable<false>, run_portable<true>>,
+};
+
+#if defined(__x86_64__)
+constexpr Kernel AVX2_KERNEL{
+    "scatter-avx2", AVX2_SET, BY_POSITION, EVERYTHING, {"synapse of a spike", "neuron"},
+    nullptr, table_bytes, prepare, work, run<run_avx2<false>, run_avx2<true>>,
+};
+#endif
 
 }  // namespace scatter

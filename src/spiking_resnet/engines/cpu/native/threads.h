@@ -98,7 +98,7 @@ Pool& pool() {
 template <typename Make, typename Work>
 void share(int64_t threads, int64_t tasks, const Make& make, const Work& work) {
     std::atomic<int64_t> next{0};
-    pool().run((threads < tasks ? threads : tasks) - 1, [&] {
+    const auto serve = [&] {
         int64_t task = next.fetch_add(1);
         if (task >= tasks) return;
         try {
@@ -107,7 +107,8 @@ void share(int64_t threads, int64_t tasks, const Make& make, const Work& work) {
             next = tasks;
             throw;
         }
-    });
+    };
+    pool().run((threads < tasks ? threads : tasks) - 1, std::cref(serve));  // allocates nothing
 }
 
 template <typename Work>
