@@ -15,6 +15,7 @@ from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 FIELDS = (("*", "*"),)  # in a layout: all fields that it does not name otherwise
+ANY = ("*",)  # of `later`: all fields that have a default
 Layout = tuple[tuple[str, str], ...]
 _FORM = "json"  # of a field's metadata
 _WORDS = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}
@@ -148,7 +149,7 @@ def _record(kind: Any, content: Any, place: str) -> Any:
         if value is not MISSING:
             own = known[name].metadata.get(_FORM)
             values[name] = _read(hints[name], value, where, own and own[1])
-        elif name not in kind.later:
+        elif not _may_be_missing(kind, known[name]):
             raise RecordError(f"{where} is missing")
     if left := next(_left(content, paths, place), ""):
         raise RecordError(f"{left} is unknown")
@@ -156,6 +157,11 @@ def _record(kind: Any, content: Any, place: str) -> Any:
         return kind(**values)
     except (TypeError, ValueError) as error:  # a record may check its own fields
         raise RecordError(f"{place or 'it'}: {error}") from error
+
+
+def _may_be_missing(kind: Any, known: Field[Any]) -> bool:
+    default = known.default is not MISSING or known.default_factory is not MISSING
+    return known.name in kind.later or (kind.later == ANY and default)
 
 
 def _left(content: dict[str, Any], paths: Mapping[str, str], place: str) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """What results say about the machine they were made on."""
 
 import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -20,6 +21,20 @@ def threads() -> str:
     """How many threads torch has here."""
     count = torch.get_num_threads()
     return f"{count} thread{'s' * (count != 1)}"
+
+
+def package_version(name: str) -> str:
+    """The version of an installed package."""
+    try:
+        return version(name)
+    except PackageNotFoundError:  # used from a source tree
+        return "not installed"
+
+
+def versions(*names: str) -> dict[str, str]:
+    """The versions of "python", "torch", and installed packages, by name."""
+    own = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    return {name: own.get(name) or package_version(name) for name in names}
 
 
 def hardware() -> str:

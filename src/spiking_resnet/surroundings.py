@@ -7,12 +7,13 @@ every constructor of a tensor in this package states its dtype (tests/test_surro
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
 import torch
+from torch import nn
 
 _KINDS = ("cpu", "cuda")  # of devices that may have an autocast
 
@@ -136,3 +137,16 @@ def undisturbed(device: torch.device = OWN.device) -> Iterator[None]:
     """
     with Modes(OWN.grad, OWN.inference, device).entered(), _FLOAT32.entered():
         yield
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Every module of a model is in evaluation mode while it is open, and then what it was."""
+    before = [(module, module.training) for module in model.modules()]
+    with suppress(NotImplementedError):  # of torch.export's own modules, which have one mode
+        model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training

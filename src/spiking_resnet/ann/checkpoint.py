@@ -49,9 +49,7 @@ class LoadedNetwork:
     def normalisation(self) -> Normalisation | None:
         """What the network's images were normalised by; None where the file does not say."""
         found = self.metadata.get("normalisation")
-        if found is None:
-            return None
-        return Normalisation(tuple(found["mean"]), tuple(found["std"]))
+        return None if found is None else Normalisation.from_json(found, "normalisation")
 
 
 def save(path: str | Path, model: ResNet, metadata: Mapping[str, Any], half: bool = False) -> None:
@@ -79,7 +77,9 @@ def load(path: str | Path, weights_key: str | None = None) -> LoadedNetwork:
     try:
         described = metadata.get("config")
         config = (
-            _config(content, path, weights_key) if described is None else ResNetConfig(**described)
+            _config(content, path, weights_key)
+            if described is None
+            else ResNetConfig.from_json(described, "config")
         )
     except CheckpointError:
         raise

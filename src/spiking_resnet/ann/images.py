@@ -9,11 +9,12 @@ from torch import Tensor
 from spiking_resnet.ann.augment import Augmentation, generator_for
 from spiking_resnet.ann.pixels import DataError, Framing, PixelsInFiles, PixelsInMemory, PixelSource
 from spiking_resnet.ann.remarks import remark
+from spiking_resnet.codec import Record
 from spiking_resnet.surroundings import undisturbed
 
 
 @dataclass(frozen=True)
-class Normalisation:
+class Normalisation(Record):
     """(pixel / 255 - mean) / std, per channel; a single value serves any number of channels."""
 
     mean: tuple[float, ...]
@@ -44,10 +45,6 @@ class Normalisation:
         typed = "/".join(",".join(f"{v:g}" for v in part) for part in (self.mean, self.std))
         name = next((name for name, known in NORMALISATIONS.items() if known == self), None)
         return typed if name is None else f"{name} ({typed})"
-
-    def to_json(self) -> dict[str, list[float]]:
-        """The two lists, for JSON."""
-        return {"mean": list(self.mean), "std": list(self.std)}
 
 
 NORMALISATIONS = {

@@ -13,6 +13,7 @@ from spiking_resnet.ann.activation import QCFS, Activation
 from spiking_resnet.ann.checkpoint import CheckpointError, load
 from spiking_resnet.ann.images import ImageData, Normalisation
 from spiking_resnet.ann.resnet import ResNet, ResNetConfig
+from spiking_resnet.surroundings import evaluation_mode
 
 _IMAGES, _BATCH = 256, 64
 PERCENTILE = 97.0  # of a layer's activations: its threshold before training
@@ -94,8 +95,9 @@ def percentiles(
 
     hooks = [model.get_submodule(name).register_forward_hook(keep(name)) for name in seen]
     try:
-        for images in batches:
-            model.eval()(images)
+        with evaluation_mode(model):
+            for images in batches:
+                model(images)
     finally:
         for hook in hooks:
             hook.remove()

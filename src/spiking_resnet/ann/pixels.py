@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from spiking_resnet.ann.pictures import DataError, read_picture
+from spiking_resnet.codec import Record
 
 __all__ = [
     "INTERPOLATIONS",
@@ -72,7 +73,7 @@ class PixelsInMemory:
 
 
 @dataclass(frozen=True)
-class Framing:
+class Framing(Record):
     """How an image file becomes pixels: shortest side to `resize`, then the central `crop` squared.
 
     interpolation: of the resizing; one of INTERPOLATIONS. As torchvision's Resize and CenterCrop.
@@ -106,10 +107,6 @@ class Framing:
         image = image.crop((left, top, left + self.crop, top + self.crop))
         pixels = torch.from_numpy(np.array(image))
         return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
-
-    def to_json(self) -> dict[str, int | str]:
-        """Its fields, for JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

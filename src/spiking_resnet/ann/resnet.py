@@ -7,7 +7,7 @@ shortcuts; Hu, Tang, Pan (arXiv 1805.01352) for the "paper" shortcuts; He et al.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_args
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spiking_resnet.ann.activation import Activation, activation
+from spiking_resnet.codec import ANY, Record
 
 Block = Literal["basic", "bottleneck"]
 Shortcut = Literal["paper", "paper-average", "A", "B"]
@@ -28,7 +29,7 @@ _CONVOLUTIONS_PER_BLOCK = {"basic": 2, "bottleneck": 3}
 
 
 @dataclass(frozen=True)
-class ResNetConfig:
+class ResNetConfig(Record):
     """Everything a `ResNet` is rebuilt from; plain values, so it goes into JSON and back.
 
     Raises ValueError, naming the field, for values that describe no network.
@@ -45,6 +46,8 @@ class ResNetConfig:
     pool_grid: int = 1  # the last map is averaged to this many cells a side; 1 is global
     activation: Activation = "relu"
     levels: int = 8  # of "qcfs": the steps between 0 and its threshold
+
+    later = ANY
 
     def __post_init__(self) -> None:
         if self.stem_width == 0:
@@ -87,10 +90,6 @@ class ResNetConfig:
     def features(self) -> int:
         """Inputs of the classifier."""
         return 4 * self.width * self.expansion * self.pool_grid**2
-
-    def to_json(self) -> dict[str, int | str]:
-        """The fields as a JSON-able dict."""
-        return asdict(self)
 
 
 class PadShortcut(nn.Module):

@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spiking_resnet.ann.activation import QCFS
 from spiking_resnet.ann.augment import generator_for, resized
 from spiking_resnet.ann.checkpoint import save
 from spiking_resnet.ann.contents import content_hash
 from spiking_resnet.ann.images import ImageData
 from spiking_resnet.ann.initial_weights import Start, begin
+from spiking_resnet.ann.optimisation import distance, move_average, optimizer_for
 from spiking_resnet.ann.pixels import PixelsInMemory
 from spiking_resnet.ann.processes import Processes
 from spiking_resnet.ann.recipe import TrainConfig, augmentation_for, learning_rate_at, sides_at
@@ -25,6 +25,7 @@ from spiking_resnet.ann.resnet import ResNet
 from spiking_resnet.ann.tails import Tails
 from spiking_resnet.ann.training_state import TrainingState, describe, state_path, write_state
 from spiking_resnet.files import Pace
+from spiking_resnet.surroundings import evaluation_mode
 
 _CUDA_STEPS_BETWEEN_CHECKS = 25  # reading a loss makes the host wait for the device
 _EVALUATION_BATCH = 500
@@ -107,7 +108,7 @@ class Run:
             own = own.to(self.device).to(memory_format=self.layout)
             self.teacher = torch.compile(own, dynamic=False) if config.compiled else own
             self.teacher_sees = teacher.normalisation or data.normalisation
-        self.optimizer = _optimizer(self.model, config)
+        self.optimizer = optimizer_for(self.model, config)
         self.identity = {
             **config.identity(),
             "data": [
@@ -134,7 +135,7 @@ class Run:
         if self.average is not None:
             self.average.load_state_dict(content["average"])
         self.optimizer.load_state_dict(content["optimizer"])
-        self.state = TrainingState(**content["state"])
+        self.state = TrainingState.from_json(content["state"], "state")
 
     def epoch(self, progress: Callable[[TrainProgress], None] | None) -> None:
         """Run the rest of the current epoch, then choose and store."""
@@ -206,7 +207,7 @@ class Run:
         torch.autograd.backward(loss)
         self.optimizer.step()
         if self.average is not None:
-            _move_average(self.average, self.model, min(rules.average, (1 + done) / (10 + done)))
+            move_average(self.average, self.model, min(rules.average, (1 + done) / (10 + done)))
         right = (logits.argmax(1) == labels).sum()
         sums = self.processes.total(torch.stack([right.double(), loss.detach().double()]))
         counted += torch.stack([sums[0].long(), counted.new_tensor(len(chosen))])
@@ -288,7 +289,7 @@ class Run:
             "model": self.model.state_dict(),
             "average": self.average.state_dict() if self.average is not None else None,
             "optimizer": self.optimizer.state_dict(),
-            "state": asdict(self.state),
+            "state": self.state.to_json(),
         }
         with self.pace.saving():
             self._check_weights()
@@ -301,54 +302,12 @@ class Run:
         return {**facts, **which, **self.facts}
 
 
-def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.SGD:
-    rules = config.rules
-    thresholds = [module.threshold for module in model.modules() if isinstance(module, QCFS)]
-    matrices = [value for value in model.parameters() if value.dim() > 1]
-    vectors = [value for value in model.parameters() if value.dim() == 1]
-    groups = [
-        {"params": matrices, "weight_decay": config.decay},
-        {"params": vectors, "weight_decay": config.decay if rules.decay_norms else 0.0},
-    ]
-    if thresholds:
-        groups.append({"params": thresholds, "weight_decay": rules.threshold_decay})
-    return torch.optim.SGD(
-        groups,
-        lr=config.learning_rate or rules.learning_rate,
-        momentum=rules.momentum,
-        nesterov=rules.nesterov,
-    )
-
-
-def distance(logits: Tensor, opinion: Tensor, temperature: float) -> Tensor:
-    """Mean KL divergence of softened logits [N, classes] from a teacher's, times the squared
-    temperature (Hinton, Vinyals, Dean, arXiv 1503.02531, section 2).
-    """
-    own = functional.log_softmax(logits / temperature, 1)
-    wanted = functional.log_softmax(opinion / temperature, 1)
-    divergence = functional.kl_div(own, wanted, reduction="batchmean", log_target=True)
-    return divergence * temperature**2
-
-
-@torch.no_grad()
-def _move_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move `average`, running statistics included, by 1 - decay towards the model."""
-    new = model.state_dict()
-    for key, value in average.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(new[key], 1 - decay)
-        else:
-            value.copy_(new[key])
-
-
 @torch.no_grad()
 def accuracy(model: nn.Module, data: ImageData, device: torch.device) -> float:
     """The share of images, in 0..1, whose largest logit is their label; the mode is put back."""
-    was_training = model.training
-    model.eval()
-    correct = sum(
-        int((model(images.to(device)).argmax(1) == labels.to(device)).sum())
-        for images, labels in data.loader(_EVALUATION_BATCH)
-    )
-    model.train(was_training)
+    with evaluation_mode(model):
+        correct = sum(
+            int((model(images.to(device)).argmax(1) == labels.to(device)).sum())
+            for images, labels in data.loader(_EVALUATION_BATCH)
+        )
     return correct / len(data)

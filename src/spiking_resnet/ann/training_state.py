@@ -2,9 +2,7 @@
 
 import io
 import json
-import platform
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +12,13 @@ from spiking_resnet.ann.checkpoint import CheckpointError, load
 from spiking_resnet.ann.images import ImageData
 from spiking_resnet.ann.recipe import TrainConfig
 from spiking_resnet.ann.remarks import remark
-from spiking_resnet.environment import processor, threads
+from spiking_resnet.codec import ANY, Record
+from spiking_resnet.environment import processor, threads, versions
 from spiking_resnet.files import write_whole
 
 
 @dataclass
-class TrainingState:
+class TrainingState(Record):
     """How far a training is. No generators: all draws are functions of (seed, epoch, step)."""
 
     epoch: int = 0  # finished epochs
@@ -30,6 +29,8 @@ class TrainingState:
     best_held_out: float | None = None
     best_epoch: int = 0
     seconds: float = 0.0  # of training, over all resumptions
+
+    later = ANY
 
 
 def state_path(out: Path) -> Path:
@@ -147,20 +148,10 @@ def describe(
         "selection": f"{kept}, {how}; never the test set",
         "epoch": state.best_epoch,
         "finished": test_accuracy is not None,
-        "versions": _versions(),
+        "versions": versions("python", "torch", "spiking-resnet", "torchvision"),
         "hardware": _hardware(device),
         "seconds": round(state.seconds, 1),
     }
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "torch": torch.__version__}
-    for package in ("spiking-resnet", "torchvision"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # used from a source tree
-            found[package] = "not installed"
-    return found
 
 
 def _hardware(device: torch.device) -> str:

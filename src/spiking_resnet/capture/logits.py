@@ -1,7 +1,7 @@
 """What of a model's output are the logits, whatever they stand in."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from itertools import chain
 from threading import RLock
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from spiking_resnet.capture.calls import TraceError
-from spiking_resnet.surroundings import undisturbed
+from spiking_resnet.surroundings import evaluation_mode, undisturbed
 
 _ALONE = RLock()
 
@@ -87,10 +87,9 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     copies = [
         (tensor, tensor.detach().clone()) for tensor in chain(model.parameters(), model.buffers())
     ]
-    with suppress(NotImplementedError):  # of torch.export's own modules, which have one mode
-        model.eval()
     try:
-        yield
+        with evaluation_mode(model):
+            yield
     finally:
         for own, before, buffers in kept:
             own.clear()

@@ -16,8 +16,8 @@ from spiking_resnet.cli import (
     train,
     tune,
 )
-from spiking_resnet.cli.provenance import own_version
 from spiking_resnet.cli.terminal import Commands, keep_tracebacks, say
+from spiking_resnet.environment import package_version
 
 EPILOG = """
 Start with:  spiking-resnet demo
@@ -54,7 +54,7 @@ app.command(epilog=reproduce.EPILOG)(reproduce.reproduce)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        say(f"spiking-resnet {own_version()}")
+        say(f"spiking-resnet {package_version('spiking-resnet')}")
         raise typer.Exit
 
 

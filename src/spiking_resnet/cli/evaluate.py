@@ -271,5 +271,5 @@ def _normalised(graph: Graph, data: ImageData, chosen: Normalisation | None) -> 
     """`data` normalised as asked for, else as for the calibration, else in its own way."""
     found = graph.notes.get("normalisation")
     if chosen is None and found is not None:
-        chosen = Normalisation(tuple(found["mean"]), tuple(found["std"]))
+        chosen = Normalisation.from_json(found, "normalisation")
     return data if chosen is None else replace(data, normalisation=chosen)

@@ -1,16 +1,15 @@
 """What results say about their making: command line, versions, files."""
 
 import hashlib
-import platform
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 import typer
 
+from spiking_resnet import environment
 from spiking_resnet.ann.contents import content_hash
 from spiking_resnet.ann.images import ImageData
 from spiking_resnet.cli.terminal import arguments, err
@@ -59,23 +58,9 @@ def _without_folders(option: str, value: str) -> str:
     return Path(value).name if option in ("--out", "--from", "--teacher", "--dataset") else value
 
 
-def own_version() -> str:
-    """This package's version."""
-    try:
-        return version("spiking-resnet")
-    except PackageNotFoundError:  # used from a source tree
-        return "not installed"
-
-
 def versions() -> dict[str, str]:
     """The versions that results may depend on."""
-    return {
-        "spiking-resnet": own_version(),
-        "torch": torch.__version__,
-        "torchvision": version("torchvision"),
-        "numpy": version("numpy"),
-        "python": platform.python_version(),
-    }
+    return environment.versions("spiking-resnet", "torch", "torchvision", "numpy", "python")
 
 
 def file_facts(path: Path) -> dict[str, str]:
