@@ -5,12 +5,16 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test fuzz lint clean
+PYTEST := OMP_NUM_THREADS=1 $(RUN)/python -m pytest -q
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal --durations 15
+
+.PHONY: help install demo test test-all fuzz lint clean
 
 help:
 	@echo "make demo      a trained network becomes a spiking one: about a minute, no downloads of data"
 	@echo "make install   make $(VENV) with everything pinned (PYTHON=python3.12 to choose another Python)"
-	@echo "make test      lint, types and tests"
+	@echo "make test      lint, types and the core of the tests: what every push runs"
+	@echo "make test-all  lint, types and all tests but those that take minutes each (pytest -m slow)"
 	@echo "make fuzz      a thousand random graphs on every engine (FUZZ_GRAPHS=5000 FUZZ_FIRST=1000 for others)"
 	@echo "make lint      lint and types alone"
 	@echo "make clean     remove $(VENV), caches and results of the demo"
@@ -34,11 +38,14 @@ lint: install
 	$(RUN)/mypy
 
 test: lint
-	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -q -m "not slow and not gpu" -n auto --maxprocesses 4 --dist worksteal --durations 15
+	$(PYTEST) -m "not slow and not gpu" --core $(PARALLEL)
+
+test-all: lint
+	$(PYTEST) -m "not slow and not gpu" $(PARALLEL)
 
 fuzz: export FUZZ_GRAPHS ?= 1000
 fuzz: install
-	OMP_NUM_THREADS=1 $(RUN)/python -m pytest -q tests/engines/test_fuzz.py -n auto --dist worksteal
+	$(PYTEST) tests/engines/test_fuzz.py -n auto --dist worksteal
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build demo

@@ -1,4 +1,5 @@
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,29 @@ from spiking_resnet.engines.cpu import memory
 
 memory.poisoned = True  # whoever reads memory that was given back finds nonsense
 torch.set_num_threads(1)  # also where a module's fixtures are made, before those of its tests
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--core",
+        action="store_true",
+        help="what every push runs: no tests marked `sweep`, and of those marked `sampled(n)` the "
+        "first of every n sets of parameters",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--core"):
+        return
+    seen, core, left = Counter(), [], []
+    for item in items:
+        sampled = item.get_closest_marker("sampled")
+        test = item.nodeid.partition("[")[0]
+        skipped = sampled is not None and seen[test] % sampled.args[0] != 0
+        seen[test] += 1
+        (left if skipped or item.get_closest_marker("sweep") else core).append(item)
+    items[:] = core
+    config.hook.pytest_deselected(items=left)
 
 
 @pytest.fixture(autouse=True)
