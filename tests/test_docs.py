@@ -8,7 +8,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "spiking_resnet"
 # `folder/file.py`, `folder/file`, `folder/file.name`, `folder/`, `file.h`
-PATH = re.compile(r"`((?:[a-z_0-9]+/)+(?:[a-z_0-9*]+(?:\.[A-Za-z_]+)?)?|[a-z_0-9*]+\.(?:py|h|cpp))`")
+PATH = re.compile(
+    r"`((?:[a-z_0-9]+/)+(?:[a-z_0-9*]+(?:\.[A-Za-z_]+)?)?|[a-z_0-9*]+\.(?:py|h|cpp))`"
+)
 THEIRS = ("demo/", "path/", "weights/")  # a user's own folders
 
 

@@ -31,7 +31,7 @@ class BusyError(ValueError):
 
 
 def write_whole(path: str | Path, content: bytes, folders: bool = True) -> None:
-    """Nothing; `path` holds the content on the disk, or is as it was where writing fails (OSError).
+    """Write the content to `path` and onto the disk; it is as it was where that fails (OSError).
 
     Of a symbolic link it is the target that is written; an existing file's permissions stay. What
     cannot be replaced is written directly: devices, pipes, and open files such as /dev/stdout.
@@ -117,7 +117,7 @@ def _fresh(target: Path) -> tuple[int, Path]:
 
 
 def _clear(target: Path) -> None:
-    """Nothing; temporary files of this target that nobody is writing any more are gone."""
+    """Remove temporary files of this target that nobody is writing any more."""
     for left in target.parent.glob(f"{escape(_prefix(target))}{'[0-9a-f]' * 8}.part"):
         with suppress(OSError):
             handle = os.open(left, os.O_RDONLY)
@@ -142,7 +142,7 @@ def _lock(handle: int) -> bool | None:
 
 
 def _dress_like(target: Path, handle: int) -> None:
-    """Nothing; an open file has the permissions of a target that exists, and its owner if it may.
+    """Give an open file the permissions of a target that exists, and its owner where allowed.
 
     Changing the owner clears some permissions, so that is first.
     """
@@ -157,7 +157,7 @@ def _dress_like(target: Path, handle: int) -> None:
 
 
 def _settle(folder: Path) -> None:
-    """Nothing; a folder's names are on the disk too, where the system can do that."""
+    """Bring a folder's names onto the disk too, where the system can do that."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -87,12 +87,12 @@ class SpikingModule(nn.Module):
         return self._made_of
 
     def set_extra_state(self, state: Any) -> None:
-        """Nothing: it was looked at before anything was loaded."""
+        """Accept the state: it was looked at before anything was loaded."""
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *others: Any, **options: Any
     ) -> None:
-        """Nothing; InputError for the state of a module of another graph."""
+        """Raise InputError for the state of a module of another graph."""
         own = self.get_extra_state()
         if not torch.equal(state_dict.get(f"{prefix}_extra_state", own).cpu(), own):
             raise InputError(

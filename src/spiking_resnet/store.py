@@ -30,8 +30,9 @@ from spiking_resnet.rules import shown
 from spiking_resnet.surroundings import undisturbed
 
 VERSION = 5
-# In 1 neurons fire 0 or 1 spike in a step; before 3 no read-out is delayed, before 4 none waits,
-# before 5 none is DCGS's or gated and no ReLU has levels. Of 5 only the newer have a checksum.
+# In 1 neurons fire 0 or 1 spike in a step; before 3 no read-out is delayed, before 4 no neuron is
+# layer-serial, before 5 none is DCGS's or gated and no ReLU has levels. Of 5 only the newer have a
+# checksum.
 READABLE = (1, 2, 3, 4, 5)
 KEY = "spiking_resnet"
 CHECKSUM = "spiking_resnet.checksum"
@@ -46,7 +47,7 @@ class StoreError(ValueError):
 @arguments.checked(graph=arguments.network, path=arguments.path)
 @undisturbed()
 def save(graph: Graph, path: str | Path) -> None:
-    """Writes `graph`, and the artificial network it came from, to one .safetensors file.
+    """Write `graph`, and the ANN it came from, to one .safetensors file.
 
     Raises StoreError for notes that JSON cannot hold, GraphError for tensors that were spoilt in
     place, IsADirectoryError for a folder, and OSError (a full disk, a missing folder), without
@@ -132,7 +133,7 @@ def _many_objects() -> Iterator[None]:
 def _graph(
     description: Any, metadata: Mapping[str, str], found: Mapping[str, Tensor], path: Path
 ) -> Graph:
-    """The spiking network a description stands for, with the artificial one beside it."""
+    """The spiking network a description stands for, with its ANN beside it."""
     if not isinstance(description, dict):
         raise GraphError(f"its description is {shown(description)}, not a dictionary")
     if "snn" not in description:

@@ -109,7 +109,7 @@ class _Precision:
         return cls(products, cudnn, backends)
 
     def set(self) -> None:
-        """Nothing; this is set, for the whole process."""
+        """Set this, for the whole process."""
         torch.set_float32_matmul_precision(self.products)
         torch.backends.cudnn.allow_tf32 = self.cudnn
         for backend, precision in zip(_backends(), self.backends, strict=True):

@@ -53,7 +53,7 @@ class LoadedNetwork:
 
 
 def save(path: str | Path, model: ResNet, metadata: Mapping[str, Any], half: bool = False) -> None:
-    """Nothing; the file holds the weights, the configuration and the JSON-able metadata.
+    """Write the weights, the configuration and the JSON-able metadata to the file.
 
     half: matrices are rounded to float16, which halves the file; vectors and scalars, statistics of
     BatchNorm among them, stay float32.
@@ -97,7 +97,7 @@ def load(path: str | Path, weights_key: str | None = None) -> LoadedNetwork:
 
 
 def load_into(model: nn.Module, path: str | Path, weights_key: str | None = None) -> None:
-    """Nothing; the module holds the weights of a file that safetensors or torch.save wrote.
+    """Load the weights of a file that safetensors or torch.save wrote into the module.
 
     They are found by the module's own names and shapes: in whatever dictionary they stand
     (`state_dict`, `model`, …), whatever prefix they have (`module.`, `_orig_mod.`, `model.`, …).

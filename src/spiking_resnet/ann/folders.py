@@ -120,7 +120,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _tell(folder: Path, names: tuple[str, ...], labels: list[int], skipped: Counter[str]) -> None:
-    """Nothing; Remarks on classes without images and on files that were left out."""
+    """Remark on classes without images and on files that were left out."""
     seen = set(labels)
     empty = [each for label, each in enumerate(names) if label not in seen]
     if empty:

@@ -56,7 +56,7 @@ def start_from(path: str | Path, percentile: float = PERCENTILE) -> Start:
 
 
 def begin(model: ResNet, start: Start, data: ImageData, seed: int) -> None:
-    """Nothing; `model` has the weights and the BatchNorm statistics of the start.
+    """Give `model` the weights and the BatchNorm statistics of the start.
 
     Thresholds that the start does not have become the percentile of its activations on some of the
     training images `data`, which the seed chooses; where that is 0 it is 1. Raises

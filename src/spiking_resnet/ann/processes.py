@@ -43,12 +43,12 @@ class Processes:
         return nn.parallel.DistributedDataParallel(model) if self.count > 1 else model
 
     def wait(self) -> None:
-        """Nothing; all processes have come here."""
+        """Wait until all processes have come here."""
         if self.count > 1:
             distributed.barrier()
 
     def leave(self) -> None:
-        """Nothing; these processes no longer speak with each other."""
+        """End the connection between these processes."""
         if self.count > 1:
             distributed.destroy_process_group()
 

@@ -14,7 +14,7 @@ _NEVER_MIRRORED = ("digits", "mnist")
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way of training by SGD."""
+    """How a network is trained by SGD."""
 
     name: str
     epochs: int

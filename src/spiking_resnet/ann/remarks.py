@@ -8,5 +8,5 @@ class Remark(UserWarning):
 
 
 def remark(text: str) -> None:
-    """Nothing; issues a Remark, which the command line shows as a warning of its own."""
+    """Issue a Remark, which the command line shows as a warning of its own."""
     warnings.warn(text, Remark, stacklevel=3)

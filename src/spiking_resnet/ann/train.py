@@ -122,7 +122,7 @@ def _kept_state(run: Run, resume: bool, overwrite: bool) -> dict[str, Any] | Non
 
 
 def _refuse(out: Path, there: Occupant, overwrite: bool) -> None:
-    """Nothing; CheckpointError for a file that would be replaced though nobody said so."""
+    """Raise CheckpointError for a file that would be replaced though nobody said so."""
     if not overwrite:
         raise CheckpointError(
             f"{out} is there already, and would be replaced ({there.other or 'unfinished'}): "
@@ -141,7 +141,7 @@ def _repeated(run: Run, metadata: dict[str, Any]) -> TrainResult:
 
 
 def _clear(out: Path) -> None:
-    """Nothing; a finished training's state, and its weights beside `out`, are gone."""
+    """Remove a finished training's state, and its weights beside `out`."""
     state_path(out).unlink(missing_ok=True)
     _beside(out).unlink(missing_ok=True)
 

@@ -168,7 +168,7 @@ class Run:
         self._close_epoch()
 
     def _tell(self, progress: Callable[[TrainProgress], None], loss: float) -> None:
-        """Nothing; what stops the training here, between two steps, loses none of them."""
+        """Let what stops the training stop it here, between two steps, so that none is lost."""
         try:
             progress(self._progress(loss))
         except KeyboardInterrupt:

@@ -39,7 +39,7 @@ def state_path(out: Path) -> Path:
 
 
 def write_state(path: Path, identity: dict[str, Any], content: dict[str, Any]) -> None:
-    """Nothing; the file holds the content and the identity of the training."""
+    """Write the content and the identity of the training to the file."""
     whole = {"identity": json.dumps(identity, sort_keys=True), **content}
     # Through memory: torch's own file writer reports a full disk as a RuntimeError.
     buffer = io.BytesIO()

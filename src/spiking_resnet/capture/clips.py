@@ -115,14 +115,14 @@ def threshold(call: Call, x: Value, at: float, value: float) -> Any:
     return maximum(call, x, at)
 
 
-def qcfs(call: Call, x: Value, height: Any, levels: int) -> Node:
+def qcfs(call: Call, x: Value, threshold: Any, levels: int) -> Node:
     """The quantised activation of QCFS."""
-    height = weight_of(height)
-    if height.numel() != 1:
+    threshold = weight_of(threshold)
+    if threshold.numel() != 1:
         raise Unsupported(
-            f"thresholds of shape {tuple(height.shape)}; give it one threshold for its layer"
+            f"thresholds of shape {tuple(threshold.shape)}; give it one threshold for its layer"
         )
-    return ReLU(**call.base(x), ceiling=float(height), levels=levels)
+    return ReLU(**call.base(x), ceiling=float(threshold), levels=levels)
 
 
 def signed(

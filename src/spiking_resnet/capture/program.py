@@ -99,7 +99,7 @@ class _Others(io.TextIOBase):
         return len(text) if threading.get_ident() == self.own else self.stream.write(text)
 
     def flush(self) -> None:
-        """Nothing; what was handed on is written."""
+        """Write out what was handed on."""
         self.stream.flush()
 
 
@@ -187,7 +187,7 @@ def _is_unknown(size: Any) -> bool:
 
 
 def _write_out(graph: torch.fx.Graph, device: str) -> None:
-    """Nothing; blocks that only set a mode have become their calls."""
+    """Replace blocks that only set a mode by their calls."""
     for call in list(graph.nodes):
         if call.op != "call_function" or operation_of(call) not in _BLOCKS:
             continue

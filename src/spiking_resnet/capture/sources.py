@@ -119,7 +119,7 @@ def _described(model: Any) -> str:
 
 
 def _check(model: nn.Module) -> None:
-    """Raises TraceError for modules that cannot run, or not as artificial networks."""
+    """Raises TraceError for modules that cannot run, or not as ANNs."""
     kind = type(model).__name__
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):

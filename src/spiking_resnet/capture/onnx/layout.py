@@ -12,7 +12,7 @@ from spiking_resnet.graph import Concat, Flatten
 
 
 def check_alike(values: Sequence[Activation]) -> None:
-    """Nothing; Unsupported unless the values can be combined number by number."""
+    """Raise Unsupported unless the values can be combined number by number."""
     first = values[0]
     for other in values[1:]:
         same = first.columns is other.columns or (
