@@ -121,7 +121,7 @@ def test_the_cumulative_max_pool_counts_like_its_busiest_input(seed, rate, steps
     spikes = (torch.rand(steps, 2, 2, 6, 5, generator=generator) < rates).float()
     node, memory, counts = pool("cumulative"), {}, torch.zeros(2, 2, 3, 3)
     for time in range(steps):
-        out = interpret._advance(node, [spikes[time]], memory, time)
+        out = node.advance([spikes[time]], memory, time)
         counts += out
         assert set(out.unique().tolist()) <= {0.0, 1.0}
         assert torch.equal(counts, F.max_pool2d(spikes[: time + 1].sum(0), 3, 2, 1))
@@ -133,7 +133,7 @@ def test_the_instant_max_pool_counts_too_much_and_ever_more():
     excess = []
     for steps in (50, 100, 200, 400):
         node, memory = pool("instant"), {}
-        out = sum(interpret._advance(node, [spikes[t]], memory, t) for t in range(steps))
+        out = sum(node.advance([spikes[t]], memory, t) for t in range(steps))
         excess.append(float((out - F.max_pool2d(spikes[:steps].sum(0), 3, 2, 1)).mean()))
     assert excess == sorted(excess)
     assert excess[-1] > 6 * excess[0] > 0
@@ -147,7 +147,7 @@ def poisson(seed=0, scale=2.0):
 
 
 def frames(node, x, steps):
-    return torch.stack([interpret.present(node, x, time) for time in range(steps)])
+    return torch.stack([node.present(x, time) for time in range(steps)])
 
 
 def test_poisson_spikes_have_the_mean_of_the_pixel():
@@ -185,8 +185,8 @@ def test_poisson_draws_differ_by_seed_step_and_pixel():
 
 def test_constant_images_are_taken_as_they_are_or_on_their_grid():
     node = Input(name="input", inputs=(), shape=(4, 6, 5))
-    assert interpret.present(node, X, 3) is X
-    snapped = interpret.present(Input(name="i", inputs=(), shape=(4, 6, 5), grid=3), X, 0)
+    assert node.present(X, 3) is X
+    snapped = Input(name="i", inputs=(), shape=(4, 6, 5), grid=3).present(X, 0)
     assert torch.equal(snapped * 8, (X.double() * 8).round())
     assert snapped.dtype == torch.float64
 

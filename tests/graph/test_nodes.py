@@ -46,7 +46,8 @@ OF_ROLES = {
     "connections": lambda kind: kind.has_synapses,
     "scaled": lambda kind: kind.takes_any_scale,
     "spike_scale": lambda kind: kind.hands_on or kind in (Input, Fire),
-    "value": lambda kind: kind not in (Input, Fire, Output),  # these know the time
+    "value": lambda kind: kind.advance is Node.advance or kind is MaxPool,
+    "advance": lambda kind: kind in (Input, Fire, Output),  # these know the time
     "input_scale": lambda kind: kind.ARITY != 0,
     "macs": lambda kind: kind.takes_any_scale,
 }

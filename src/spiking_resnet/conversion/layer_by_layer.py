@@ -113,7 +113,7 @@ class Pair:
         images = self.images[part]
         if node.encoding == "constant":
             return images[None]
-        return torch.stack([interpret.present(node, images, t) for t in range(self.steps)])
+        return torch.stack([node.present(images, t) for t in range(self.steps)])
 
     def _through(self, node: Node, inputs: list[Tensor]) -> Tensor:
         """A stateless node's value over all steps, [T or 1, n, ...]."""

@@ -99,19 +99,19 @@ class _Work:
             return pooled
         widest = max(len(value) for value in inputs)
         flat = [value.expand(widest, *value.shape[1:]).flatten(0, 1) for value in inputs]
-        value = interpret.STATELESS[type(node)](node, *flat)
+        value = node.value(*flat)
         return value.unflatten(0, (widest, -1))
 
     def _fire(self, node: Fire, current: Tensor, start: int, steps: int) -> Tensor:
         """The spikes [window, N, ...] of a population, and its potentials brought up to date."""
         neuron = node.neuron
-        state = interpret.neuron_state(node, self.memory, current[0])
+        state = node.state(self.memory, current[0])
         if node.name in self.memory and node.name not in self.own:  # the user keeps it as it is
             state = state._replace(potential=torch.empty_like(current[0]).copy_(state.potential))
         self.own.add(node.name)
         watch = self._watch(node) if node.name in self.plan.watch else None
         spikes, state = neuron.run(state, current, steps, start, watch)
-        interpret.keep_state(node, self.memory, state)
+        node.keep_state(self.memory, state)
         self.result.count(node.name, neuron.count(spikes))
         return spikes
 
@@ -121,6 +121,6 @@ class _Work:
 
     def _sum_up(self, node: Output, value: Tensor, steps: int, stop: int) -> None:
         total = value.sum(0) if len(value) > 1 else value[0] * steps
-        interpret.sum_up(node, self.memory, total, stop)
+        node.sum_up(self.memory, total, stop)
         if node.name in self.plan.watch:
             self.result.note_peak(node.name, peak(node, self.memory[node.name]))

@@ -173,9 +173,9 @@ def pool_window(
     far. A cumulative pool hands on the growth of the pooled sums from step to step.
     """
     if node.rule == "instant":
-        return interpret.max_pool(node, value.flatten(0, 1)).unflatten(0, (len(value), -1)), None
+        return node.value(value.flatten(0, 1)).unflatten(0, (len(value), -1)), None
     value = value.expand(steps, *value.shape[1:])
     before = torch.zeros_like(value[0]) if before is None else before
     sums = torch.cat([before[None], before + value.cumsum(0)])  # [window + 1, N, C, H, W]
-    pooled = interpret.max_pool(node, sums.flatten(0, 1)).unflatten(0, (steps + 1, -1))
+    pooled = node.value(sums.flatten(0, 1)).unflatten(0, (steps + 1, -1))
     return pooled[1:] - pooled[:-1], sums[-1]

@@ -64,9 +64,7 @@ class Presented:
 
     def presented(self, node: Input, start: int, stop: int) -> Tensor:
         """The values [steps, N, C, H, W] of the Input node over the steps start ... stop - 1."""
-        return torch.stack(
-            [interpret.present(node, self.frame(time), time) for time in range(start, stop)]
-        )
+        return torch.stack([node.present(self.frame(time), time) for time in range(start, stop)])
 
 
 def last_readers(nodes: Mapping[str, tuple[str, ...]]) -> dict[str, str]:

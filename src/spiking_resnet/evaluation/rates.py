@@ -142,5 +142,5 @@ def _beforehand(
         return interpret.varying(graph, given), given
     total = torch.zeros_like(images, dtype=torch.float64)
     for time in range(steps):
-        total += interpret.present(graph.input, images, time)
+        total += graph.input.present(images, time)
     return graph.nodes, {graph.input.name: total}

@@ -23,13 +23,8 @@ def exact_steps_of(node: Fire | MaxPool | Output) -> int:
     """For how many steps the sums of one node are certain to stay exact; 0 off the grid."""
     if node.grid is None:
         return 0
-    room = 2.0 ** (MANTISSA - node.grid) - potential_offset(node)
+    room = 2.0 ** (MANTISSA - node.grid) - node.potential_offset
     return int(max(min(2.0**31, room / max(node.step_bound, 2.0**-30)), 0))
-
-
-def potential_offset(node: Fire | MaxPool | Output) -> float:
-    """What a potential can hold beside its summed currents."""
-    return node.neuron.potential_offset if isinstance(node, Fire) else 0.0
 
 
 def bounded(graph: Graph, bounds: Mapping[str, Bounds] | None = None) -> Graph:

@@ -1,18 +1,17 @@
-"""What a graph computes: the definition of every node, for artificial and spiking networks alike.
+"""What a graph computes, node by node: the reference for ANNs and spiking networks alike.
 
-`step` advances a network by one time step. With ReLU nodes that is the artificial network; with
-Fire nodes it is the spiking one. Every engine is tested against this file. State is an argument
-and a result, never hidden, so that a user can also stream frames step by step.
+What a kind of node computes stands with the kind, in `graph.nodes`. `step` advances a network by
+one time step. With ReLU nodes that is the ANN; with Fire nodes it is the spiking one. Every engine
+is tested against this file. State is an argument and a result, never hidden, so that a user can
+also stream frames step by step.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
-from spiking_resnet.graph import KINDS, Fire, Graph, Input, MaxPool, Node, Output
-from spiking_resnet.neurons import State as NeuronState
+from spiking_resnet.graph import Graph, Input, Node
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,49 +20,12 @@ class State:
 
     time: steps done. memory: membrane potentials (Fire), cumulative inputs (MaxPool) and the summed
     read-out (Output), [N, ...] by node name; of neurons that remember more than their potential
-    also that, by the name that `emitted_by` gives, and of a delayed read-out the sum over the steps
-    it leaves out, by `left_out`.
+    also that (`nodes.base.emitted_by`), and of a delayed read-out the sum over the steps it leaves
+    out (`nodes.base.left_out`).
     """
 
     time: int = 0
     memory: Mapping[str, Tensor] = field(default_factory=dict)
-
-
-def emitted_by(name: str) -> str:
-    """Where a State keeps what a population remembers: spikes fired, of signed neurons."""
-    return f"{name}:emitted"
-
-
-def left_out(name: str) -> str:
-    """Where a State keeps what a delayed read-out has summed up over the steps it leaves out."""
-    return f"{name}:left out"
-
-
-def neuron_state(node: Fire, memory: Mapping[str, Tensor], current: Tensor) -> NeuronState:
-    """The state of a population in `memory`, or before the first step, for currents like this."""
-    if node.name not in memory:
-        return node.neuron.initial_state(current)
-    return NeuronState(memory[node.name], memory.get(emitted_by(node.name)))
-
-
-def keep_state(node: Fire, memory: dict[str, Tensor], state: NeuronState) -> None:
-    """Puts the state of a population into `memory`."""
-    memory[node.name] = state.potential
-    if state.memory is not None:
-        memory[emitted_by(node.name)] = state.memory
-
-
-STATELESS = {kind: kind.value for kind in KINDS.values()}
-
-
-def max_pool(node: MaxPool, x: Tensor) -> Tensor:
-    """The windows' maxima of x [N, C, H, W]."""
-    return node.value(x)
-
-
-def present(node: Input, images: Tensor, time: int) -> Tensor:
-    """What the Input node hands on at step `time` (0 is the first), [N, C, H, W]."""
-    return node.present(images, time)
 
 
 def at_step(node: Node, once: bool, time: int) -> Node:
@@ -106,46 +68,15 @@ def walk(
     for node in (at_step(node, once, time) for node in nodes):
         if node.name in given:
             value = given[node.name]
-        elif isinstance(node, Input):
-            value = present(node, images, time)
         else:
-            value = _advance(node, [values[name] for name in node.inputs], memory, time)
+            inputs = [values[name] for name in node.inputs] or [images]
+            value = node.advance(inputs, memory, time)
         if node.name in last:
             values[node.name] = value
         for name in set(node.inputs) & values.keys():
             if last[name] == node.name:
                 del values[name]
         yield node, value
-
-
-def _advance(node: Node, inputs: list[Tensor], memory: dict[str, Tensor], time: int) -> Tensor:
-    """The value of one node in this step; `memory` is brought up to date."""
-    name = node.name
-    if isinstance(node, Fire):
-        value, after = node.neuron.step(neuron_state(node, memory, inputs[0]), inputs[0], time)
-        keep_state(node, memory, after)
-        return value
-    if isinstance(node, Output):
-        sum_up(node, memory, inputs[0], time + 1)
-        return inputs[0]
-    if isinstance(node, MaxPool):
-        if node.rule == "instant":
-            return node.value(inputs[0])
-        before = memory[name] if name in memory else torch.zeros_like(inputs[0])
-        memory[name] = before + inputs[0]
-        return node.value(memory[name]) - node.value(before)
-    return node.value(*inputs)
-
-
-def sum_up(node: Output, memory: dict[str, Tensor], total: Tensor, time: int) -> None:
-    """Adds to the read-out the `total` [N, K] of the steps that end with `time` of them done.
-
-    They end with the read-out's delay, or do not reach across it.
-    """
-    name = node.name
-    memory[name] = memory[name] + total if name in memory else total
-    if time == node.delay:
-        memory[left_out(name)] = memory[name]
 
 
 def step(
@@ -188,14 +119,7 @@ def readout(graph: Graph, state: State) -> Tensor:
     """The logits [N, K] after the steps done so far, in the artificial network's units."""
     if state.time < 1:
         raise ValueError("no time step was run: there is nothing to read out")
-    node = graph.output
-    total = state.memory[node.name]
-    if node.readout == "spikes+membrane":
-        total = total + torch.softmax(state.memory[node.inputs[0]], -1)
-    steps = state.time
-    if node.readout == "mean" and 0 < node.delay < steps:
-        total, steps = total - state.memory[left_out(node.name)], steps - node.delay
-    return total.float() * (node.scale / (1 if node.readout == "sum" else steps))
+    return graph.output.logits(state.memory, state.time)
 
 
 def values(graph: Graph, images: Tensor, names: Collection[str]) -> dict[str, Tensor]:

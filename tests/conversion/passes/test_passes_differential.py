@@ -19,6 +19,7 @@ from spiking_resnet.conversion.passes.fold_bn import fold_bn
 from spiking_resnet.conversion.passes.pools import relu_first
 from spiking_resnet.evaluation.rates import stands
 from spiking_resnet.graph import AvgPool, Fire, ReLU, interpret
+from spiking_resnet.graph.nodes.base import emitted_by
 from spiking_resnet.neurons import Differential, State, per_channel
 from spiking_resnet.records import InputError
 from spiking_resnet.store import digest, load
@@ -129,7 +130,7 @@ def test_biases_and_images_enter_once():
     for conv in (node for node in graph.nodes if getattr(node, "bias", None) is not None):
         assert interpret.at_step(conv, True, 0) is conv
         assert interpret.at_step(conv, True, 1).bias is None
-    assert torch.equal(interpret.present(graph.input, batch, 1), torch.zeros_like(batch))
+    assert torch.equal(graph.input.present(batch, 1), torch.zeros_like(batch))
     assert state.time == 1
     assert bool((first != 0).any())
 
@@ -225,7 +226,7 @@ def test_the_lead_says_from_when_on_errors_of_the_first_population_count():
         state, found = None, []
         for _ in range(16):
             _, state = interpret.step(graph, batch, state)
-            sent = state.memory[interpret.emitted_by(first)]
+            sent = state.memory[emitted_by(first)]
             threshold = per_channel(graph[first].neuron.threshold, sent)
             found.append(float((sent * threshold - expected).square().sum()))
         return found

@@ -24,7 +24,7 @@ from spiking_resnet.graph import (
     tensors,
     with_tensors,
 )
-from spiking_resnet.graph.exactness import bounded, bounds_of, largest, potential_offset
+from spiking_resnet.graph.exactness import bounded, bounds_of, largest
 from spiking_resnet.graph.grids import MANTISSA, WIDE_MANTISSA, to_grid
 from spiking_resnet.graph.nodes import Bounds, Weighted
 from spiking_resnet.graph.structure import carries_spikes
@@ -151,7 +151,7 @@ def _grids(
         currents = [name for name in node.inputs if not spikes[name]]
         if currents and isinstance(node, Fire | MaxPool | Output) and node.integrates:
             reach = largest(bounds[currents[0]])
-            total = steps * reach + potential_offset(node)
+            total = steps * reach + node.potential_offset
             fitting = floor(MANTISSA - log2(max(total, 1.0)))
             if isinstance(node, Fire):  # a little less than half: rounding to the grid may add
                 fitting = min(fitting, floor(sum_bits - 1 - log2(max(1.01 * reach, 1.0))))

@@ -185,7 +185,7 @@ class _Work:
             total = counts.float()
         else:
             total = value.sum(0) if len(value) > 1 else value[0] * steps
-        interpret.sum_up(node, self.memory, total, stop)
+        node.sum_up(self.memory, total, stop)
         if node.name in self.plan.watch:
             self.result.note_peak(node.name, peak(node, self.memory[node.name]))
 
@@ -224,7 +224,7 @@ class _Work:
         numbers = [numbers_of(value) for value in inputs]
         widest = max(len(value) for value in numbers)
         flat = [value.expand(widest, *value.shape[1:]).flatten(0, 1) for value in numbers]
-        value = interpret.STATELESS[type(node)](node, *flat).unflatten(0, (widest, -1))
+        value = node.value(*flat).unflatten(0, (widest, -1))
         return self._as_spikes(node, value)
 
     def _as_spikes(self, node: Node, value: Tensor) -> Value:

@@ -21,7 +21,7 @@ Memory = dict[str, Tensor]  # what nodes carry from one time step to the next, [
 
 MOST_BITS = 24  # of a grid: float32 holds no more behind the point, of numbers below 1
 RANKS = (1, 3)  # axes of a value: [C], [C, H], [C, H, W]
-RESERVED = (":emitted", ":left out")  # ends of names that memory beside a node's first is kept by
+RESERVED = (":emitted", ":left out")  # ends of names that a node keeps further memory by
 
 GRID = optional(whole(0, MOST_BITS))
 SUMMED = {"grid": GRID, "step_bound": number(0)}  # of what sums up over time
@@ -65,6 +65,11 @@ class Node:
         """Whether it sums up over time, so that it carries memory from step to step."""
         return False
 
+    @property
+    def potential_offset(self) -> float:
+        """The most that |a sum over time| can hold beside what was summed up."""
+        return 0.0
+
     # What it may be.
 
     def tensor_rules(self) -> Mapping[str, TensorRule]:
@@ -83,6 +88,13 @@ class Node:
     def value(self, *inputs: Any, **none: Any) -> Tensor:
         """Its value [N, ...] of its inputs' [N, ...], where that needs no memory."""
         raise NotImplementedError(f"{type(self).__name__}.value")
+
+    def advance(self, inputs: Sequence[Tensor], memory: Memory, time: int) -> Tensor:
+        """Its value in step `time` (0 is the first); `memory` is brought up to date.
+
+        inputs: those of this step, of the Input node the images.
+        """
+        return self.value(*inputs)
 
     def without_constants(self) -> "Node":
         """The node as it computes at steps at which no constant enters."""
@@ -162,6 +174,16 @@ class Node:
 
 
 N = TypeVar("N", bound=Node)
+
+
+def emitted_by(name: str) -> str:
+    """Where memory holds what a population remembers beside its potentials."""
+    return f"{name}:emitted"
+
+
+def left_out(name: str) -> str:
+    """Where memory holds what a delayed read-out has summed up over the steps it leaves out."""
+    return f"{name}:left out"
 
 
 def tensors(node: Node) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """The two ends of a network: Input, the image, and Output, the read-out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, get_args
 
@@ -13,8 +13,10 @@ from spiking_resnet.graph.nodes.base import (
     SUMMED,
     Bounds,
     GraphError,
+    Memory,
     Node,
     Shape,
+    left_out,
 )
 from spiking_resnet.rules import Rules, number, one_of, optional, positive, whole
 
@@ -54,6 +56,10 @@ class Input(Node):
     def output_shape(self) -> Shape:
         """Any."""
         return self.shape
+
+    def advance(self, inputs: Sequence[Tensor], memory: Memory, time: int) -> Tensor:
+        """What it presents of the images."""
+        return self.present(inputs[0], time)
 
     def present(self, images: Tensor, time: int) -> Tensor:
         """What it hands on of `images` [N, C, H, W] at step `time` (0 is the first)."""
@@ -128,6 +134,29 @@ class Output(Node):
     def integrates(self) -> bool:
         """It sums up what it reads."""
         return True
+
+    def advance(self, inputs: Sequence[Tensor], memory: Memory, time: int) -> Tensor:
+        """What it reads, added to its sum."""
+        self.sum_up(memory, inputs[0], time + 1)
+        return inputs[0]
+
+    def sum_up(self, memory: Memory, total: Tensor, time: int) -> None:
+        """Add to its sum the `total` [N, K] of the steps that end with `time` of them done.
+
+        They end with its delay, or do not reach across it.
+        """
+        memory[self.name] = memory[self.name] + total if self.name in memory else total
+        if time == self.delay:
+            memory[left_out(self.name)] = memory[self.name]
+
+    def logits(self, memory: Mapping[str, Tensor], steps: int) -> Tensor:
+        """The logits [N, K] after so many steps, in the ANN's units."""
+        total = memory[self.name]
+        if self.readout == "spikes+membrane":
+            total = total + torch.softmax(memory[self.inputs[0]], -1)
+        if self.readout == "mean" and 0 < self.delay < steps:
+            total, steps = total - memory[left_out(self.name)], steps - self.delay
+        return total.float() * (self.scale / (1 if self.readout == "sum" else steps))
 
     def output_shape(self, shape: Shape) -> Shape:
         """That of logits."""

@@ -13,11 +13,13 @@ from spiking_resnet.graph.nodes.base import (
     SUMMED,
     Bounds,
     GraphError,
+    Memory,
     Node,
     Shape,
+    emitted_by,
 )
 from spiking_resnet.graph.nodes.weighted import Affine
-from spiking_resnet.neurons import Neuron, TensorRule
+from spiking_resnet.neurons import Neuron, State, TensorRule
 from spiking_resnet.neurons.base import MOST_LEVELS
 from spiking_resnet.rules import Rule, Rules, number, optional, whole
 
@@ -132,6 +134,30 @@ class Fire(Pointwise):
     def integrates(self) -> bool:
         """Its potentials do."""
         return True
+
+    @property
+    def potential_offset(self) -> float:
+        """Of its neurons: their start, and a threshold."""
+        return self.neuron.potential_offset
+
+    def state(self, memory: Mapping[str, Tensor], current: Tensor) -> State:
+        """The state of its neurons, or before the first step, for currents like [N, C, ...]."""
+        if self.name not in memory:
+            return self.neuron.initial_state(current)
+        return State(memory[self.name], memory.get(emitted_by(self.name)))
+
+    def keep_state(self, memory: Memory, state: State) -> None:
+        """Put the state of its neurons into `memory`."""
+        memory[self.name] = state.potential
+        if state.memory is not None:
+            memory[emitted_by(self.name)] = state.memory
+
+    def advance(self, inputs: Sequence[Tensor], memory: Memory, time: int) -> Tensor:
+        """The spikes that its neurons fire of the current."""
+        (current,) = inputs
+        spikes, state = self.neuron.step(self.state(memory, current), current, time)
+        self.keep_state(memory, state)
+        return spikes
 
     def tensor_rules(self) -> Mapping[str, TensorRule]:
         """Those of its neurons."""

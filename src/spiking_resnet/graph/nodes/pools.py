@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from math import frexp
 from typing import ClassVar, Literal, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from spiking_resnet.graph.nodes import windows
-from spiking_resnet.graph.nodes.base import SUMMED, Bounds, GraphError, Node, Pair, Shape
+from spiking_resnet.graph.nodes.base import SUMMED, Bounds, GraphError, Memory, Node, Pair, Shape
 from spiking_resnet.rules import Rule, Rules, number, one_of, pair, truth, whole
 
 MaxRule = Literal["instant", "cumulative"]
@@ -138,6 +139,15 @@ class MaxPool(Pool):
         return F.max_pool2d(
             x, self.kernel, self.stride, self.padding, self.dilation, self.ceil_mode
         )
+
+    def advance(self, inputs: Sequence[Tensor], memory: Memory, time: int) -> Tensor:
+        """The maxima, or what those of the sums grow by."""
+        (x,) = inputs
+        if self.rule == "instant":
+            return self.value(x)
+        before = memory[self.name] if self.name in memory else torch.zeros_like(x)
+        memory[self.name] = before + x
+        return self.value(memory[self.name]) - self.value(before)
 
     def summed(self, steps: int) -> Node:
         """The maximum of the sums, which is what the cumulative rule hands on so far."""
