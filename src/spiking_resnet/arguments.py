@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from spiking_resnet.graph import Graph
+from spiking_resnet.graph.interpret import State
 from spiking_resnet.records import InputError
 
 P = ParamSpec("P")
@@ -121,6 +122,13 @@ def image_batch(name: str, value: Any) -> Tensor:
     if isinstance(value, Tensor):
         return value
     raise expected(name, value, "give one tensor [N, C, H, W]")
+
+
+def state(name: str, value: Any) -> State:
+    """What a run has left."""
+    if isinstance(value, State):
+        return value
+    raise expected(name, value, "give the state of a Run, of simulate(..., keep_state=True)")
 
 
 def batches(name: str, value: Any) -> Any:

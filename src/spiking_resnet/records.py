@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from spiking_resnet.codec import Record, same
+from spiking_resnet.graph.interpret import State
 
 Metric = Literal["accuracy", "binary", "mse"]  # what an evaluation measures
 
@@ -80,6 +81,8 @@ class Run:
     exact: whether every sum stayed in the range where any engine gives the same spikes; if not,
     remark says where it left it. trains: spike trains [T, N, ...] (uint8) of the layers asked for.
     neuron_spikes: for the layers asked for, every neuron's spikes [N, ...] (int64) over the run.
+    state: what the next run goes on from, if it was asked for. Steps and spikes of a run that began
+    from a state are its own; its logits are those after all steps, the earlier ones included.
     """
 
     record: tuple[int, ...]
@@ -91,6 +94,7 @@ class Run:
     remark: str = ""
     trains: Mapping[str, Tensor] = field(default_factory=dict)
     neuron_spikes: Mapping[str, Tensor] = field(default_factory=dict)
+    state: State | None = None
 
 
 UNRELIABLE = "Do not rely on this result"  # in remarks of runs that left the exact range by far

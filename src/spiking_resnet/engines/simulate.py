@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,8 +14,10 @@ from spiking_resnet.engines.cpu.engine import NativeCpu
 from spiking_resnet.engines.interpreter import Interpreter
 from spiking_resnet.engines.layerwise import Layerwise
 from spiking_resnet.engines.plan import OutOfRange, Plan, Result
+from spiking_resnet.engines.state import fitting, within_bounds
 from spiking_resnet.graph import Fire, Graph, MaxPool, Output
 from spiking_resnet.graph.exactness import MANTISSA, exact_steps
+from spiking_resnet.graph.interpret import State
 from spiking_resnet.images import as_images, as_maps
 from spiking_resnet.records import UNRELIABLE, InputError, LayerCount, Run, Trains
 from spiking_resnet.surroundings import undisturbed
@@ -39,6 +42,7 @@ ENGINES: dict[str, Engine] = {  # the fastest first: "auto" takes the first that
     trains=arguments.names,
     window=arguments.whole,
     neurons=arguments.names,
+    state=arguments.state,
 )
 def simulate(
     graph: Graph,
@@ -49,31 +53,39 @@ def simulate(
     trains: Collection[str] = (),
     window: int | None = None,
     neurons: Collection[str] = (),
+    state: State | None = None,
+    keep_state: bool = False,
 ) -> Run:
     """The run of a spiking network over `steps` time steps, read out at every step of `record`.
 
     steps: None for the T that the network is made for (`Graph.made_for`), or 350 if it serves any.
     images: float [N, C, H, W] (or [N, C, L], or [N, F], as the network takes them), normalised as
-    for the artificial network, on the device to run on.
+    for the ANN, on the device to run on; or frames [T, N, C, H, W], one for each of T steps.
     record: ascending steps; `steps` itself is always the last. engine: a name from ENGINES or
     "auto". trains: layers whose spikes [T, N, ...] are kept. window: the most time steps to hold
     in memory at once (None: as the engine likes). neurons: layers whose spikes are counted neuron
-    by neuron. Nothing is carried from one call to the next, and nothing that a program has set in
-    torch (autocast, default dtype or device, gradients) changes a spike.
+    by neuron. state: `Run.state` of the same images' run before, on any engine, which this one
+    continues: its `steps` and `record` are further ones, its logits those after all steps.
+    keep_state: whether to return the state. Nothing else is carried from one call to the next, and
+    nothing that a program has set in torch (autocast, default dtype or device, gradients) changes a
+    spike.
 
-    The logits tend to the artificial network's as steps grow where the read-out is "mean" or "sum".
+    The logits tend to the ANN's as steps grow where the read-out is "mean" or "sum".
     With "spikes+membrane" they are counts of the output neurons' spikes, scaled: the largest one is
     meant to be the same, but neurons cannot count below zero, so negative logits come out as about
     0.
     Raises InputError.
     """
-    steps = usual(graph) if steps is None else steps
     with undisturbed():
-        images = as_maps(as_images(images))
-        record = _check(graph, images, steps, record, {*trains, *neurons}, window)
+        images = _maps(images)
+        steps = _steps(graph, images, state) if steps is None else steps
+        _check(graph, images, steps, record, {*trains, *neurons}, window)
+        state = None if state is None else fitting(state, graph, images)
+        record = tuple(sorted({*record, steps}))
+        plan = Plan(images, record, tuple(trains), tuple(neurons), (), window, state, keep_state)
+        _check_length(graph, plan)
+        plan = replace(plan, watch=_to_watch(graph, plan))
         chosen = choose(graph, engine, images.device)
-        watch = _to_watch(graph, images, record[-1])
-        plan = Plan(images, record, tuple(trains), tuple(neurons), watch, window)
         begin = time.perf_counter()
         try:
             result = chosen.prepare(graph, images.device).run(plan)
@@ -105,7 +117,22 @@ def _run_of(graph: Graph, plan: Plan, result: Result, engine: str, seconds: floa
             {name: graph[name].shape for name in result.trains},
         ),
         neuron_spikes=result.neurons,
+        state=result.state,
     )
+
+
+def _maps(images: Tensor) -> Tensor:
+    """Images [N, C, H, W], or frames [T, N, C, H, W], as networks take them."""
+    if images.ndim != 5:
+        return as_maps(as_images(images))
+    return as_images(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+
+
+def _steps(graph: Graph, images: Tensor, state: State | None) -> int:
+    """The steps of a run if nobody says otherwise: one a frame, or those left of the usual ones."""
+    if images.ndim == 5:
+        return len(images)
+    return max(1, usual(graph) - (0 if state is None else state.time))
 
 
 def usual(graph: Graph) -> int:
@@ -143,37 +170,52 @@ def _check(
     record: Sequence[int],
     layers: Collection[str],
     window: int | None,
-) -> tuple[int, ...]:
-    """The recorded steps; InputError for anything that cannot be simulated."""
-    if len(images) == 0:
+) -> None:
+    """Raises InputError for anything that cannot be simulated."""
+    if images.shape[:-3].numel() == 0:
         raise InputError("there are no images to simulate")
-    if tuple(images.shape[1:]) != graph.input.shape:
+    if tuple(images.shape[-3:]) != graph.input.shape:
         raise InputError(
-            f"images have shape {tuple(images.shape[1:])}; the network was made for "
+            f"images have shape {tuple(images.shape[-3:])}; the network was made for "
             f"{graph.input.shape}: give them as [N, C, H, W]"
         )
     if steps < 1 or (window is not None and window < 1):
         raise InputError(f"steps is {steps} and window {window}: both must be at least 1")
     if any(not 1 <= step <= steps for step in record):
         raise InputError(f"record is {tuple(record)}: every entry must lie in 1..{steps}")
+    if not graph.of(Fire):
+        raise InputError("the network has no spiking neurons: convert it first")
+    if unknown := sorted(set(layers) - graph.neurons.keys()):
+        raise InputError(f"no population is called {unknown[0]!r}: see graph.neurons")
+
+
+def _check_length(graph: Graph, plan: Plan) -> None:
+    """Raises InputError for more steps than there are frames, or neurons that know how to fire."""
+    steps = plan.times[-1]
+    if plan.frames and len(plan.images) != plan.record[-1]:
+        raise InputError(
+            f"steps is {plan.record[-1]}, and there are {len(plan.images)} frames: give one frame "
+            "[N, C, H, W] for every step"
+        )
+    if plan.frames and graph.input.encoding == "once":
+        raise InputError(
+            "the network's image enters at the first step only, so it takes no frames: convert by "
+            "a method of rates, such as hu2021"
+        )
     if graph.longest is not None and steps > graph.longest:
         raise InputError(
             f"steps is {steps}, and differential neurons have heights for {graph.longest} steps: "
             "convert with more steps"
         )
-    if not graph.of(Fire):
-        raise InputError("the network has no spiking neurons: convert it first")
-    if unknown := sorted(set(layers) - graph.neurons.keys()):
-        raise InputError(f"no population is called {unknown[0]!r}: see graph.neurons")
-    return tuple(sorted({*record, steps}))
 
 
-def _to_watch(graph: Graph, images: Tensor, steps: int) -> tuple[str, ...]:
+def _to_watch(graph: Graph, plan: Plan) -> tuple[str, ...]:
     """The populations whose potentials must be followed: none where exactness is certain."""
-    if graph.input.grid is None and graph.input.encoding == "constant":
+    image = graph.input
+    if image.grid is None and image.encoding == "constant":
         return ()
-    within = float(images.abs().max()) <= graph.input.limit or graph.input.encoding == "poisson"
-    if within and steps <= exact_steps(graph):
+    within = float(plan.images.abs().max()) <= image.limit or image.encoding == "poisson"
+    if within and plan.times[-1] <= exact_steps(graph) and within_bounds(plan.state, graph):
         return ()
     return tuple(node.name for node in graph.integrators if node.grid is not None)
 
@@ -199,7 +241,7 @@ def _inexact(graph: Graph, plan: Plan, result: Result, engine: str) -> str:
     neurons = [node for node in beyond if not isinstance(node, Output)]
     rounded = [node for node in neurons if not isinstance(node, ENGINES[engine].integers)]
     node = max(rounded or neurons or beyond, key=lambda node: beyond[node])
-    peak, steps = result.peaks[node.name], plan.record[-1]
+    peak, steps = result.peaks[node.name], plan.times[-1]
     reached = (
         f"the potentials of {node.name!r} reached {peak:.0f}, beyond {_exact_sum(node):.0f}, where "
         f"sums on its grid 2^-{node.grid} are exact in float32: "

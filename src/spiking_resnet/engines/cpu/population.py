@@ -17,6 +17,7 @@ from spiking_resnet.engines.cpu.library import BLOCK, Planes
 from spiking_resnet.engines.cpu.memory import Memory, pointer
 from spiking_resnet.engines.plan import OutOfRange
 from spiking_resnet.graph import Fire
+from spiking_resnet.neurons import State as NeuronState
 
 BY_POSITION, _, EVEN_FIRST = kernels.LAYOUTS
 
@@ -27,13 +28,14 @@ Value = Planes | Tensor  # spikes; or [window, N, ...], [1, ...] where constant 
 class State:
     """A population in one simulation.
 
-    kernel: what computes it, chosen in the first window. reached: what no |potential| is above,
-    in units of the grid.
+    before: what it begins from, if not from its initial state. kernel: what computes it, chosen in
+    the first window. reached: what no |potential| is above, in units of the grid.
     """
 
     images: int
     threads: int
     memory: Memory
+    before: NeuronState | None = None
     kernel: Kernel | None = None
     potential: Tensor | None = None
     emitted: Tensor | None = None
@@ -73,13 +75,17 @@ class Population:
             return self.made[kernel]
 
     def _make(self, kernel: Kernel, call: Call) -> _Made:
-        start = self._start.view(1, self.node.shape[0], -1)
+        return _Made(self._laid_out(self._start, kernel), call.tables(kernel))
+
+    def _laid_out(self, numbers: Tensor, kernel: Kernel) -> Tensor:
+        """Numbers of neurons, int32 [N, C, ...], in the kernel's layout."""
+        found = numbers.reshape(len(numbers), self.node.shape[0], -1)
         if kernel.layout != BY_POSITION:
-            start = F.pad(start, (0, -start.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
-        start = start.transpose(1, 2)
+            found = F.pad(found, (0, -found.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
+        found = found.transpose(1, 2)
         if kernel.layout == EVEN_FIRST:
-            start = start.unflatten(-1, (-1, 2)).transpose(-1, -2)
-        return _Made(start.contiguous(), call.tables(kernel))
+            found = found.unflatten(-1, (-1, 2)).transpose(-1, -2)
+        return found.contiguous()
 
     def kernels(self, call: Call) -> list[Kernel]:
         """What there is to choose from for one simulation, the first of which `call` is."""
@@ -99,13 +105,19 @@ class Population:
             raise OutOfRange(f"what {self.node.name!r} receives")
         return scaled.to(torch.int32).contiguous(), int(max(-low, high))
 
-    def potentials(self, state: State) -> Tensor:
-        """The membrane potentials [N, C, ...]."""
+    def left(self, state: State) -> NeuronState:
+        """What the population has after the windows run so far; potentials were kept."""
         assert state.potential is not None
-        found = state.potential.transpose(1, 2)
+        potential = self._as_maps(state.potential, state).mul_(self.unit)
+        emitted = state.emitted
+        return NeuronState(potential, None if emitted is None else self._as_maps(emitted, state))
+
+    def _as_maps(self, numbers: Tensor, state: State) -> Tensor:
+        """A kernel's numbers of neurons as float32 [N, C, ...]."""
+        found = numbers.transpose(1, 2)
         if state.kernel is not None and state.kernel.layout == EVEN_FIRST:
             found = found.transpose(-1, -2)
-        flat = found.flatten(2)[..., : library.positions(self.node.shape)].float() * self.unit
+        flat = found.flatten(2)[..., : library.positions(self.node.shape)].float()
         return flat.reshape(-1, *self.node.shape)
 
     def run(
@@ -148,18 +160,27 @@ class Population:
         first = state.kernel is None
         state.kernel = state.kernel or choose(self.kernels(call), call, planes)
         made = self.ready(state.kernel, call)
-        if first and keep:
+        if first and state.before is not None:
+            self._go_on(state, state.before, state.kernel)
+        elif first and keep:
             size = (images, *made.start.shape[1:])
             state.potential = torch.empty(size, dtype=torch.int32, device="cpu")
             state.emitted = torch.empty_like(state.potential) if neuron.signed else None
         each = made.start.numel()
-        population.start = _ints(made.start, each) if first else None
+        population.start = _ints(made.start, each) if first and state.before is None else None
         population.potential = _ints(state.potential, images * each)
         population.emitted = _ints(state.emitted, images * each)
         population.tables = pointer(made.tables, torch.uint8, call.table_bytes(state.kernel))
         call.run(state.kernel, state.threads)
         total = int((counts if spikes.code == BINARY else bits).sum())
         return replace(spikes, count=total), counts, float(peaks.max()) * self.unit
+
+    def _go_on(self, state: State, before: NeuronState, kernel: Kernel) -> None:
+        """Puts what the population begins from in the kernel's layout."""
+        state.potential = self._laid_out(self._integers(before.potential)[0], kernel)
+        if self.node.neuron.signed:
+            assert before.memory is not None  # of a state that fits
+            state.emitted = self._laid_out(before.memory.to(torch.int32), kernel)
 
     def _currents(
         self, values: list[Value], steps: int
@@ -181,7 +202,8 @@ class Population:
     def _stay_in_range(self, state: State, steps: int, current: int) -> None:
         """Raises OutOfRange unless 32 bits hold all potentials of the window."""
         if state.kernel is None:
-            state.reached = self._highest_start
+            start = self._highest_start
+            state.reached = start if state.before is None else self._integers(state.before[0])[1]
         further = steps * (self.fused.reach + current)
         if state.reached + further >= MOST and state.potential is not None:
             low, high = (int(end) for end in torch.aminmax(state.potential))

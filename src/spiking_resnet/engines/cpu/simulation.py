@@ -39,6 +39,7 @@ from spiking_resnet.graph import (
     Slice,
     interpret,
 )
+from spiking_resnet.neurons import State as NeuronState
 
 FEW = 2**13  # pixels (8 images of CIFAR) that are not worth waking torch's threads for
 
@@ -107,6 +108,8 @@ class Network(Prepared):
             if stop in plan.times:
                 state = interpret.State(stop, work.readable())
                 work.result.read(interpret.readout(self.graph, state))
+        if plan.keep_state:
+            work.result.state = work.state()
         return work.result
 
 
@@ -118,7 +121,7 @@ class _Work:
         self.codes, self.populations = network.codes, network.populations
         self.shown = Presented(network.schedule, plan)
         self.states: dict[str, State] = {}
-        self.memory: dict[str, Tensor] = {}  # read-outs and sums, as in interpret.State
+        self.memory = plan.memory()  # read-outs, sums and what was before the run: interpret.State
         self.counts: dict[str, tuple[Tensor, Tensor]] = {}  # of cumulative max pools of spikes
         self.free = network.free
         self.last_window = False
@@ -129,7 +132,16 @@ class _Work:
         read = self.network.graph.output.inputs[0]
         if read not in self.populations:
             return self.memory
-        return {**self.memory, read: self.populations[read].potentials(self.states[read])}
+        return {**self.memory, read: self.populations[read].left(self.states[read]).potential}
+
+    def state(self) -> interpret.State:
+        """What the next run goes on from."""
+        memory = dict(self.memory)
+        for node in self.network.graph.of(Fire):
+            left = self.populations[node.name].left(self.states[node.name])
+            interpret.keep_state(node, memory, left)
+        memory.update({name: inputs.float() for name, (inputs, _) in self.counts.items()})
+        return interpret.State(self.plan.times[-1], memory)
 
     def advance(self, start: int, stop: int) -> None:
         """Runs every layer over the steps start … stop - 1."""
@@ -159,10 +171,12 @@ class _Work:
         """The spikes of a population over the window."""
         population = self.populations[node.name]
         watched = node.name in self.plan.watch
-        keep = not self.last_window or node.name in self.network.graph.output.inputs
+        read = node.name in self.network.graph.output.inputs
+        keep = read or self.plan.keep_state or not self.last_window
         with library.alone():
             if node.name not in self.states:
-                self.states[node.name] = State(self.plan.batch, self.threads, self.free)
+                before = self._before(node)
+                self.states[node.name] = State(self.plan.batch, self.threads, self.free, before)
             state = self.states[node.name]
             spikes, counts, highest = population.run(state, values, steps, watched, keep)
         self.result.add(node.name, counts)
@@ -175,6 +189,11 @@ class _Work:
             reserve = max(spent, node.step_bound)
             self.result.note_peak(node.name, highest + reserve)
         return spikes
+
+    def _before(self, node: Fire) -> NeuronState | None:
+        """What a population begins the run from, if that is not its initial state."""
+        before = self.memory.get(node.name)
+        return None if before is None else interpret.neuron_state(node, self.memory, before)
 
     def _read_out(self, node: Output, value: Value, steps: int, stop: int) -> None:
         """Adds what the window brings to the read-out."""
@@ -193,12 +212,7 @@ class _Work:
         """A max pool of the window."""
         if isinstance(value, Planes) and node.rule == "cumulative" and value.code == BINARY:
             if node.name not in self.counts:
-                shapes = (value.shape, node.shape)
-                ins, outs = (
-                    torch.zeros((self.plan.batch, *shape), dtype=torch.int32, device="cpu")
-                    for shape in shapes
-                )
-                self.counts[node.name] = ins, outs
+                self.counts[node.name] = self._counted_before(node, value)
             found = library.pool(node, value, self.counts[node.name], self.free)
             if node.name in self.plan.watch:
                 highest = float(self.counts[node.name][1].max())
@@ -211,6 +225,19 @@ class _Work:
                 reserve = steps * node.step_bound
                 self.result.note_peak(node.name, peak(node, memory) + reserve)
         return self._as_spikes(node, pooled)
+
+    def _counted_before(self, node: MaxPool, value: Planes) -> tuple[Tensor, Tensor]:
+        """The spikes of a pool's inputs and outputs before the run, int32."""
+        if node.name not in self.memory:
+            ins, outs = (
+                torch.zeros((self.plan.batch, *shape), dtype=torch.int32, device="cpu")
+                for shape in (value.shape, node.shape)
+            )
+            return ins, outs
+        sums = self.memory.pop(node.name)
+        if float(sums.max()) + self.plan.record[-1] >= MOST_STEPS:
+            raise OutOfRange(f"the spikes counted by {node.name!r}")
+        return sums.int().contiguous(), interpret.max_pool(node, sums).int().contiguous()
 
     def _other(self, node: Node, inputs: list[Value]) -> Value:
         """The value of a node that no kernel computes."""
