@@ -23,7 +23,7 @@ from spiking_resnet.conversion import methods
 from spiking_resnet.evaluation.compare import Comparison, Entry
 from spiking_resnet.evaluation.counts import Tally
 from spiking_resnet.evaluation.diagnose import CONTRIBUTIONS, Diagnosis, LayerError, Part
-from spiking_resnet.evaluation.tune import Trial, Tuning
+from spiking_resnet.evaluation.trials import Trial, Tuning
 from spiking_resnet.records import Curve, Point
 
 

@@ -16,7 +16,8 @@ from spiking_resnet.evaluation.compare import Comparison, compare
 from spiking_resnet.evaluation.diagnose import Diagnosis, diagnose
 from spiking_resnet.evaluation.evaluate import evaluate
 from spiking_resnet.evaluation.progress_file import ResumeError
-from spiking_resnet.evaluation.tune import Limits, Tuning, tune
+from spiking_resnet.evaluation.trials import Limits, Tuning
+from spiking_resnet.evaluation.tune import tune
 from spiking_resnet.graph import Graph, GraphError
 from spiking_resnet.records import Curve, InputError, LayerCount, Point, Run
 from spiking_resnet.spiking_module import as_module

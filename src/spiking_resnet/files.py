@@ -167,11 +167,14 @@ def _settle(folder: Path) -> None:
 
 
 @contextmanager
-def held(path: str | Path) -> Iterator[None]:
+def held(path: str | Path | None) -> Iterator[None]:
     """While it lasts nobody else can hold `path`, which need not exist; BusyError where one does.
 
-    The lock is a file beside it, and ends with the process, however that ends.
+    None holds nothing. The lock is a file beside it, and ends with the process, however that ends.
     """
+    if path is None:
+        yield
+        return
     target = Path(os.path.realpath(path))
     if open_file(path) is not None or is_special(path):
         yield

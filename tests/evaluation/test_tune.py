@@ -11,7 +11,8 @@ from spiking_resnet.conversion.presets import Recipe, chosen
 from spiking_resnet.evaluation.candidate import Reading
 from spiking_resnet.evaluation.conditions import Facts
 from spiking_resnet.evaluation.paired import Paired
-from spiking_resnet.evaluation.tune import Limits, Trial, Tuning, ladder, tune, within
+from spiking_resnet.evaluation.trials import Limits, Trial, Tuning, within
+from spiking_resnet.evaluation.tune import ladder, tune
 from spiking_resnet.files import BusyError, held
 from spiking_resnet.records import InputError
 from spiking_resnet.report.tuning import verdict

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +88,7 @@ def train(
     _check_shares(config, train_data, processes)
     run = Run(config, train_data, out, start, teacher, processes)
     _check_kernels(run.model, run.device)
-    with held(out) if processes.first else nullcontext():
+    with held(out if processes.first else None):
         there = occupant(out, run.identity)
         if there is not None and there.result and not overwrite:
             processes.wait()  # all have read it

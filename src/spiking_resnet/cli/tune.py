@@ -28,7 +28,7 @@ from spiking_resnet.cli.terminal import EXIT_SYSTEM, err, show, warn
 from spiking_resnet.conversion.methods import Method
 from spiking_resnet.conversion.presets import chosen
 from spiking_resnet.engines.simulate import ENGINES
-from spiking_resnet.evaluation.tune import CONFIDENCE, Limits, Measure, Trial, least_images
+from spiking_resnet.evaluation.trials import CONFIDENCE, Limits, Measure, Trial, least_images
 from spiking_resnet.records import InputError
 from spiking_resnet.report import tuning
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,7 +164,7 @@ def compared(
         **(options or {}),
     }
     work = _Work(progress, subject.images * sum(_work(recipe, wanted) for recipe in recipes))
-    with nullcontext() if resume is None else held(resume):
+    with held(resume):
         ledger = None if resume is None else Ledger(resume, facts_of_all)
         rows = tuple(_row(subject, recipe, wanted, engine, work, ledger) for recipe in recipes)
     return Comparison(
@@ -250,7 +250,7 @@ def _entry(
     except ResumeError:  # it was counted in batches of another size: the part begins again
         if ledger is None:
             raise
-        ledger.begun = {}
+        ledger.begun = None
         kept = Part(ledger, key, digest(made.graph))
         readings = judge(subject, made, group, engine, progress, kept)
     entry = Entry(method.describe(), made.facts, made.seconds, made.costs.image, readings)

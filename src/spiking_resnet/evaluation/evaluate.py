@@ -1,7 +1,6 @@
 """How well a spiking network does: accuracy at every recorded time step from one simulation."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
@@ -79,7 +78,7 @@ def evaluate(
     compared = graph.ann if ann is None else ann
     reference = None if compared is None else _Reference(compared, metric)
     tally = Tally(tuple(sorted(set(steps))), metric)
-    with held(resume) if isinstance(resume, str | Path) else nullcontext():
+    with held(resume if isinstance(resume, str | Path) else None):
         kept: Progress | Part | None = None
         if isinstance(resume, Part):
             kept, loader = resume, resume.rest(loader)

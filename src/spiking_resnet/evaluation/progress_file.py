@@ -6,15 +6,16 @@ Their files are written whole, and are refused for another network, other data o
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spiking_resnet.codec import RecordError
+from spiking_resnet.codec import Record, RecordError, form
 from spiking_resnet.evaluation.counts import Tally
 from spiking_resnet.files import Pace, write_whole
 from spiking_resnet.images import images_of
@@ -27,7 +28,62 @@ class ResumeError(InputError):
     """A progress file that does not belong to this evaluation; the message says what differs."""
 
 
-class Progress:
+@dataclass(frozen=True)
+class Counted(Record):
+    """What the file of an evaluation holds."""
+
+    version: int
+    facts: Mapping[str, Any]
+    tally: Tally
+
+
+@dataclass(frozen=True)
+class Begun(Record):
+    """The part of a comparison that was under way; network: a digest."""
+
+    key: str
+    network: str
+    tally: Tally
+
+
+def _begun(found: Any) -> Begun | None:
+    return Begun.from_json(found) if found else None
+
+
+@dataclass(frozen=True)
+class Parts(Record):
+    """What the file of a comparison holds; parts: JSON-able, by key. begun: in JSON {} for None."""
+
+    version: int
+    facts: Mapping[str, Any]
+    parts: Mapping[str, Any]
+    begun: Begun | None = field(
+        default=None, metadata=form(lambda begun: begun.to_json() if begun else {}, _begun)
+    )
+
+    later = ("begun",)
+
+
+C = TypeVar("C", Counted, Parts)
+
+
+class _Paced:
+    """What keeps the counts of an evaluation under way, as often as that costs little."""
+
+    def __init__(self) -> None:
+        self._pace = Pace()
+
+    def save(self, tally: Tally, now: bool = False) -> None:
+        """Keep the counts, at once or as soon as that costs little."""
+        if now or self._pace.due():
+            with self._pace.saving():
+                self._write(tally)
+
+    def _write(self, tally: Tally) -> None:
+        raise NotImplementedError
+
+
+class Progress(_Paced):
     """The file at `path`, which keeps a Tally and what must be the same to go on with it.
 
     facts: JSON-able, by a name that an error message can show (network, data, steps, …). tally: the
@@ -35,121 +91,96 @@ class Progress:
     """
 
     def __init__(self, path: str | Path, facts: Mapping[str, Any]) -> None:
-        self.path = Path(path)
-        self.facts: dict[str, Any] = json.loads(json.dumps(dict(facts)))
-        self.tally = self._load() if self.path.is_file() else None
-        self._pace = Pace()
+        super().__init__()
+        self.path, self.facts = Path(path), _as_json_has_them(facts)
+        found = _read(Counted, self.path, "evaluation", self.facts)
+        self.tally = None if found is None else found.tally
 
-    def _load(self) -> Tally | None:
-        try:
-            found = json.loads(self.path.read_text())
-            version, facts = found["version"], found["facts"]
-            tally = Tally.from_json(found["tally"]) if version == VERSION else None
-        except _DAMAGED as error:
-            raise _no_progress(self.path, "an evaluation", error) from error
-        _refuse_other(self.path, "evaluation", version, facts, self.facts)
-        return tally
-
-    def save(self, tally: Tally, now: bool = False) -> None:
-        """Nothing; the file holds the counts, at once or as soon as that costs little."""
-        if not now and not self._pace.due():
-            return
-        content = {"version": VERSION, "facts": self.facts, "tally": tally.to_json()}
-        with self._pace.saving():
-            write_whole(self.path, (json.dumps(content, indent=1) + "\n").encode())
+    def _write(self, tally: Tally) -> None:
+        _write(self.path, Counted(VERSION, self.facts, tally))
 
 
 class Ledger:
     """The file at `path`, which keeps finished parts of a comparison by their keys.
 
-    facts: as of Progress. parts: JSON-able, by key; those that were in the file. begun: key,
-    network and counts of the part that was under way. Raises ResumeError for a file of another
-    comparison.
+    facts: as of Progress. parts: JSON-able, by key; those that were in the file. begun: the part
+    that was under way. Raises ResumeError for a file of another comparison.
     """
 
     def __init__(self, path: str | Path, facts: Mapping[str, Any]) -> None:
-        self.path = Path(path)
-        self.facts: dict[str, Any] = json.loads(json.dumps(dict(facts)))
-        self.parts: dict[str, Any] = {}
-        self.begun: dict[str, Any] = {}
-        if self.path.is_file():
-            self.parts, self.begun = self._load()
-
-    def _load(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        try:
-            found = json.loads(self.path.read_text())
-            version, facts, parts = found["version"], found["facts"], dict(found["parts"])
-            begun = dict(found.get("begun", {}))
-            if begun and version == VERSION:
-                Tally.from_json(begun["tally"])
-        except _DAMAGED as error:
-            raise _no_progress(self.path, "a comparison", error) from error
-        _refuse_other(self.path, "comparison", version, facts, self.facts)
-        return parts, begun
+        self.path, self.facts = Path(path), _as_json_has_them(facts)
+        found = _read(Parts, self.path, "comparison", self.facts)
+        self.parts: dict[str, Any] = {} if found is None else dict(found.parts)
+        self.begun = None if found is None else found.begun
 
     def keep(self, key: str, part: Any) -> None:
-        """Nothing; the file holds this part too."""
-        self.parts[key], self.begun = part, {}
+        """Write the file with this part too."""
+        self.parts[key], self.begun = part, None
         self.write()
 
     def write(self) -> None:
-        """Nothing; the file holds all parts, and the one that is under way."""
-        content = {
-            "version": VERSION, "facts": self.facts, "parts": self.parts, "begun": self.begun
-        }  # fmt: skip
-        write_whole(self.path, (json.dumps(content, indent=1) + "\n").encode())
+        """Write the file: all parts, and the one that is under way."""
+        _write(self.path, Parts(VERSION, self.facts, self.parts, self.begun))
 
 
-class Part:
+class Part(_Paced):
     """The evaluation in one part of a comparison, kept in its ledger while it is under way.
 
     network: a digest. tally: the counts of the same part and network that were kept, or None.
     """
 
     def __init__(self, ledger: Ledger, key: str, network: str) -> None:
-        self.ledger, self.own = ledger, {"key": key, "network": network}
+        super().__init__()
+        self.ledger, self.key, self.network = ledger, key, network
         found = ledger.begun
-        same = {name: found.get(name) for name in self.own} == self.own
-        self.tally = Tally.from_json(found["tally"]) if same else None
-        self._pace = Pace()
+        same = found is not None and (found.key, found.network) == (key, network)
+        self.tally = found.tally if found is not None and same else None
 
-    def save(self, tally: Tally, now: bool = False) -> None:
-        """Nothing; the ledger's file holds the counts, at once or as soon as that costs little."""
-        if not now and not self._pace.due():
-            return
-        self.ledger.begun = {**self.own, "tally": tally.to_json()}
-        with self._pace.saving():
-            self.ledger.write()
+    def _write(self, tally: Tally) -> None:
+        self.ledger.begun = Begun(self.key, self.network, tally)
+        self.ledger.write()
 
     def rest(self, batches: Iterable[Any]) -> Iterable[Any]:
         """The batches that are left to do."""
         return _rest(batches, 0 if self.tally is None else self.tally.images)
 
 
-_DAMAGED = (ValueError, TypeError, KeyError, AttributeError)
+def _as_json_has_them(facts: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(dict(facts)))
+    return found
 
 
-def _no_progress(path: Path, what: str, error: Exception) -> ResumeError:
-    return ResumeError(
-        f"{path} holds no progress of {what} ({_told(error)}): name another file, or delete it to "
-        "begin again"
-    )
+def _write(path: Path, content: Record) -> None:
+    write_whole(path, (json.dumps(content.to_json(), indent=1) + "\n").encode())
 
 
-def _told(error: Exception) -> str:
-    """What is wrong with a file's content."""
-    return str(error) if isinstance(error, RecordError) else repr(error)
-
-
-def _refuse_other(
-    path: Path, what: str, version: int, facts: Mapping[str, Any], now: Mapping[str, Any]
-) -> None:
-    """Nothing; ResumeError, with what differs, for a file of another version or other facts."""
-    if version != VERSION:
+def _read(kind: type[C], path: Path, what: str, facts: Mapping[str, Any]) -> C | None:
+    """What a file holds of an evaluation, or a comparison, of these facts; None without a file."""
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text())
+        if (version := found["version"]) != VERSION:
+            raise ResumeError(
+                f"{path} has format version {version}, and this one reads {VERSION}: go on with "
+                "the version of this package that wrote it, or name another file"
+            )
+        content = kind.from_json(found)
+    except ResumeError:
+        raise
+    except (ValueError, TypeError, KeyError) as error:
+        told = str(error) if isinstance(error, RecordError) else repr(error)
+        article = "an" if what == "evaluation" else "a"
         raise ResumeError(
-            f"{path} has format version {version}, and this one reads {VERSION}: go on with the "
-            "version of this package that wrote it, or name another file"
-        )
+            f"{path} holds no progress of {article} {what} ({told}): name another file, or delete "
+            "it to begin again"
+        ) from error
+    _refuse_other(path, what, content.facts, facts)
+    return content
+
+
+def _refuse_other(path: Path, what: str, facts: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise ResumeError, with what differs, for a file of other facts."""
     differing = [
         f"{name} was {_short(facts.get(name))}, now {_short(now.get(name))}"
         for name in sorted(facts.keys() | now.keys())

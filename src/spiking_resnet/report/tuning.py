@@ -1,6 +1,6 @@
 """What is shown of a tuning: everything that was tried, what was found, and how to make it."""
 
-from spiking_resnet.evaluation.tune import Trial, Tuning
+from spiking_resnet.evaluation.trials import Trial, Tuning
 from spiking_resnet.report.block import Block, Column, Row, Table, Text
 from spiking_resnet.report.comparison import levels
 from spiking_resnet.report.numbers import count
