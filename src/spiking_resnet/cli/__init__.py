@@ -16,6 +16,7 @@ from spiking_resnet.cli import (
     train,
     tune,
 )
+from spiking_resnet.cli.method import MethodCommand
 from spiking_resnet.cli.terminal import Commands, keep_tracebacks, say
 from spiking_resnet.environment import package_version
 
@@ -42,7 +43,7 @@ app = typer.Typer(
 )
 app.command(epilog=demo.EPILOG)(demo.demo)
 app.command(epilog=train.EPILOG)(train.train)
-app.command(epilog=convert.EPILOG)(convert.convert)
+app.command(epilog=convert.EPILOG, cls=MethodCommand)(convert.convert)
 app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(epilog=compare.EPILOG)(compare.compare)
 app.command(epilog=tune.EPILOG)(tune.tune)

@@ -13,10 +13,12 @@ from spiking_resnet.ann.data import load_dataset
 from spiking_resnet.ann.images import ImageData, Normalisation
 from spiking_resnet.ann.pixels import Framing
 from spiking_resnet.cli.networks import Network, channels_of
+from spiking_resnet.cli.options import ImageFlags, ModelFlags
+from spiking_resnet.cli.outputs import Outputs, check_data, check_outputs
 from spiking_resnet.cli.provenance import file_facts, fingerprint, versions
 from spiking_resnet.cli.terminal import err, say, warn
 from spiking_resnet.conversion.convert import ConversionWarning
-from spiking_resnet.conversion.methods import Method, named, of_name
+from spiking_resnet.conversion.methods import Method
 from spiking_resnet.conversion.methods.option import options_of
 from spiking_resnet.graph import Graph, interpret, remarks_of
 from spiking_resnet.records import InputError, decisions, wilson
@@ -36,20 +38,6 @@ class Choice:
     split: str = "train"
 
 
-def chosen_method(name: str, given: Mapping[str, Any], seed: int) -> Method:
-    """The method of this name with the options given; InputError for those it does not have."""
-    try:
-        kind, _ = of_name(name)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-    own = options_of(kind)
-    if foreign := sorted(given.keys() - own.keys()):
-        option = foreign[0].replace("_", "-")
-        raise InputError(f"the method {name} has no option --{option}: leave it out")
-    usual: dict[str, Any] = {"seed": seed}
-    return named(name, **{key: v for key, v in {**usual, **given}.items() if key in own})
-
-
 def suited(method: Method, given: Mapping[str, Any], data: ImageData) -> Method:
     """The method with the paper's percentile for ImageNet where none was given."""
     usual: dict[str, Any] = {"percentile": IMAGENET_PERCENTILE}
@@ -58,22 +46,31 @@ def suited(method: Method, given: Mapping[str, Any], data: ImageData) -> Method:
     return replace(method, **usual) if usual.keys() <= options_of(type(method)).keys() else method
 
 
-def images_for(
-    source: Network,
-    name: str,
-    split: str,
-    data: Path | None,
-    download: bool,
-    normalisation: Normalisation | None,
-    framing: Framing | None,
-) -> ImageData:
-    """The images of a split, normalised and framed as asked for, else as is usual for a network."""
-    found = load_dataset(name, split, data, download)
+def source_and_images(
+    model: ModelFlags, images: ImageFlags, seed: int, outputs: Outputs, *splits: str
+) -> tuple[Network, str, list[ImageData]]:
+    """The network, the name of its data set, and the images of one split or of two.
+
+    They are normalised and framed as asked for, else as is usual for the network. outputs: the
+    command's files, which are looked at before any work.
+    """
+    check_outputs(outputs, model.files)
+    source = model.load(seed, images.dataset)
+    name = dataset_of(source, images.dataset)
+    refuse_test_images(name, splits[0]) if len(splits) == 1 else refuse_a_single_file(name)
+    check_data(outputs, name, images.data)
+    found = [_images_of(source, name, split, images) for split in splits]
+    tell_normalisation(found[-1], said_by(source, found[-1].name, images.wanted))
+    return source, name, found
+
+
+def _images_of(source: Network, name: str, split: str, images: ImageFlags) -> ImageData:
+    found = load_dataset(name, split, images.data, images.download)
     channels = channels_of(source)
     if channels in (1, 3):
         found = found.with_channels(channels)
-    chosen = normalisation or source.normalisation or found.normalisation
-    return framed(replace(found, normalisation=chosen), framing, source.framing)
+    chosen = images.wanted or source.normalisation or found.normalisation
+    return framed(replace(found, normalisation=chosen), images.framing, source.framing)
 
 
 def said_by(source: Network, name: str, asked: Normalisation | None) -> str:
@@ -86,7 +83,7 @@ def said_by(source: Network, name: str, asked: Normalisation | None) -> str:
 
 
 def tell_normalisation(data: ImageData, origin: str) -> None:
-    """Nothing; prints what the images are normalised by, and where that comes from."""
+    """Print what the images are normalised by, and where that comes from."""
     say(f"normalisation: {data.normalisation}, {origin}")
 
 
@@ -116,6 +113,15 @@ def refuse_test_images(name: str, split: str) -> None:
         raise InputError(
             f"{name} looks like test images: calibrate on training images, or say --split {stem} "
             "if that is what you want"
+        )
+
+
+def refuse_a_single_file(name: str) -> None:
+    """Raise InputError for a data set that cannot have training and test images."""
+    if name.endswith(".npz"):
+        raise InputError(
+            f"{name} is one set of images, and two are needed: name a folder that holds train.npz "
+            "and test.npz"
         )
 
 

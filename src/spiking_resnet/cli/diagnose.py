@@ -8,10 +8,11 @@ import typer
 import spiking_resnet as sr
 from spiking_resnet.cli import options
 from spiking_resnet.cli.evaluate import test_images, usual_batch, warn_of_guesses_on
+from spiking_resnet.cli.groups import grouped
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
 from spiking_resnet.cli.provenance import command_line, file_facts, versions
 from spiking_resnet.cli.terminal import evaluation_bar, show
-from spiking_resnet.engines.simulate import ENGINES, choose
+from spiking_resnet.engines.simulate import choose
 from spiking_resnet.records import InputError
 from spiking_resnet.report import diagnosis as report
 from spiking_resnet.report.figure import check_path
@@ -31,33 +32,22 @@ the file's own.
 FEW = 32  # time steps that show causes, where a network serves any T
 
 
+@grouped
 def diagnose(
     ctx: typer.Context,
     snn: Annotated[Path, typer.Argument(help="A file that `convert` wrote.")],
-    dataset: options.DatasetOption = None,
-    data: options.DataOption = None,
-    download: options.DownloadOption = False,
+    asked: options.ImageFlags,
     split: Annotated[str, typer.Option(help="train must be asked for.")] = "test",
-    normalisation: options.NormalisationOption = None,
     steps: Annotated[
         int | None, typer.Option(help="Time steps to simulate.", show_default="its own T, or 32")
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Only so many images, chosen by --seed.")
-    ] = 200,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Images at once.", show_default="64, large: 8")
-    ] = None,
-    engine: Annotated[str, typer.Option(help=f"auto, {', '.join(ENGINES)}.")] = "auto",
+    limit: Annotated[int | None, typer.Option(help="Only so many images, chosen by --seed.")] = 200,
+    batch_size: options.BatchSizeOption = None,
+    engine: options.EngineOption = "auto",
     seed: options.SeedOption = 0,
-    json_path: Annotated[
-        Path | None, typer.Option("--json", help="All numbers and facts.", show_default=False)
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(help="Errors and agreement: .png, .svg or .pdf.", show_default=False),
-    ] = None,
-) -> None:  # fmt: skip
+    json_path: options.JsonOption = None,
+    plot: options.PlotOption = None,
+) -> None:
     """Say where a spiking network loses accuracy, and what to do about it.
 
     The difference between rates and the artificial network's activations is
@@ -74,9 +64,8 @@ def diagnose(
     graph = sr.load(snn)
     steps = steps or graph.made_for or FEW
     choose(graph, engine)
-    chosen = options.parse_normalisation(normalisation)
-    name, images = test_images(graph, snn, dataset, split, data, download, chosen, None)
-    check_data(outputs, name, data)
+    name, images = test_images(graph, snn, split, asked)
+    check_data(outputs, name, asked.data)
     images = images.subset(limit, seed)
     loader = images.loader(usual_batch(images) if batch_size is None else batch_size)
     with evaluation_bar(len(images)) as progress:

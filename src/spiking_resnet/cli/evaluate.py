@@ -14,6 +14,7 @@ from spiking_resnet.ann.images import ImageData, Normalisation
 from spiking_resnet.ann.pixels import Framing
 from spiking_resnet.cli import options
 from spiking_resnet.cli.conversion import framed, tell_normalisation, warn_of_guesses
+from spiking_resnet.cli.groups import grouped
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
 from spiking_resnet.cli.provenance import (
     all_images,
@@ -24,7 +25,7 @@ from spiking_resnet.cli.provenance import (
     versions,
 )
 from spiking_resnet.cli.terminal import evaluation_bar, say, show, warn
-from spiking_resnet.engines.simulate import ENGINES, choose
+from spiking_resnet.engines.simulate import choose
 from spiking_resnet.evaluation.evaluate import usual_steps
 from spiking_resnet.graph import Graph
 from spiking_resnet.records import Curve, InputError
@@ -59,60 +60,37 @@ class Test:
     resume: Path | None = None
 
 
+@grouped
 def evaluate(
     ctx: typer.Context,
     snn: Annotated[Path, typer.Argument(help="A file that `convert` wrote.")],
-    dataset: options.DatasetOption = None,
-    data: options.DataOption = None,
-    download: options.DownloadOption = False,
+    asked: options.ImageFlags,
     split: Annotated[str, typer.Option(help="train must be asked for.")] = "test",
-    normalisation: options.NormalisationOption = None,
-    crop: options.CropOption = None,
     steps: options.OwnStepsOption = None,
     limit: Annotated[
         int | None, typer.Option(help="Only so many images, chosen by --seed.", show_default=False)
     ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Images at once.", show_default=f"{SMALL}, large: {LARGE}")
-    ] = None,
-    engine: Annotated[str, typer.Option(help=f"auto, {', '.join(ENGINES)}.")] = "auto",
+    batch_size: options.BatchSizeOption = None,
+    engine: options.EngineOption = "auto",
     seed: options.SeedOption = 0,
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads.", show_default="all")
-    ] = None,
+    threads: options.ThreadsOption = None,
     device: options.DeviceOption = "cpu",
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            help="File that keeps the progress: stopped at any moment, the same command goes on.",
-            show_default=False,
-        ),
-    ] = None,
-    json_path: Annotated[
-        Path | None, typer.Option("--json", help="Results with all facts.", show_default=False)
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(help="Accuracy over T: .png, .svg or .pdf.", show_default=False),
-    ] = None,
-) -> None:  # fmt: skip
+    resume: options.ResumeOption = None,
+    json_path: options.JsonOption = None,
+    plot: options.PlotOption = None,
+) -> None:
     """Measure a spiking network on test images: accuracy, agreement, spikes at every T."""
     wanted = None if steps is None else options.parse_steps(steps)
-    chosen_normalisation = options.parse_normalisation(normalisation)
-    framing = options.parse_crop(crop)
     options.check_device(device)
-    if threads is not None:
-        set_threads(threads)
+    set_threads(threads)
     if plot is not None:
         check_path(plot)
     outputs = {"--json": json_path, "--plot": plot, "--resume": resume}
     check_outputs(outputs, {"the network": snn})
     graph = sr.load(snn)
     choose(graph, engine)
-    name, images = test_images(
-        graph, snn, dataset, split, data, download, chosen_normalisation, framing
-    )
-    check_data(outputs, name, data)
+    name, images = test_images(graph, snn, split, asked)
+    check_data(outputs, name, asked.data)
     images = images.subset(limit, seed)
     size = usual_batch(images) if batch_size is None else batch_size
     if graph.made_for is not None and set(wanted or ()) - {graph.made_for}:
@@ -139,29 +117,22 @@ def evaluate(
 
 
 def test_images(
-    graph: Graph,
-    snn: Path,
-    dataset: str | None,
-    split: str,
-    data: Path | None,
-    download: bool,
-    normalisation: Normalisation | None,
-    framing: Framing | None,
+    graph: Graph, snn: Path, split: str, asked: options.ImageFlags
 ) -> tuple[str, ImageData]:
     """(name, images) to test a network of file `snn` on: what was asked for, else the file's own.
 
     Raises InputError where no data set is named, and for the images it was calibrated on.
     """
-    name = dataset or graph.notes.get("dataset")
+    name = asked.dataset or graph.notes.get("dataset")
     if name is None:
         raise InputError(f"{snn} names no data set: use --dataset")
-    images = load_dataset(name, split, data, download)
+    images = load_dataset(name, split, asked.data, asked.download)
     images = images.with_channels(graph.input.shape[0])
-    images = framed(images, framing, _stored_framing(graph))
+    images = framed(images, asked.framing, _stored_framing(graph))
     refuse_training_images(graph, name, images, split)
     images = images.ordered_as(graph.notes.get("classes") or images.class_names or ())
-    images = _normalised(graph, images, normalisation)
-    tell_normalisation(images, _said_by(graph, images, normalisation))
+    images = _normalised(graph, images, asked.wanted)
+    tell_normalisation(images, _said_by(graph, images, asked.wanted))
     return name, images
 
 
@@ -236,8 +207,10 @@ def usual_batch(data: ImageData) -> int:
     return SMALL if max(data.size) <= 64 else LARGE
 
 
-def set_threads(threads: int) -> None:
-    """Nothing; from now on torch uses so many CPU threads. InputError for too few or too many."""
+def set_threads(threads: int | None) -> None:
+    """Let torch use so many CPU threads; None: as many as before. InputError if impossible."""
+    if threads is None:
+        return
     most = 4 * (os.cpu_count() or 1)
     if not 1 <= threads <= most:
         raise InputError(

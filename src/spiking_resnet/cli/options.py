@@ -1,5 +1,6 @@
 """The options that several commands share, and what their texts mean."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,10 @@ import typer
 from spiking_resnet.ann.data import DATASETS, NORMALISATIONS, normalisation_named
 from spiking_resnet.ann.images import Normalisation
 from spiking_resnet.ann.pixels import INTERPOLATIONS, Framing
-from spiking_resnet.cli.networks import PUBLISHED, SHIPPED
+from spiking_resnet.cli.groups import Group
+from spiking_resnet.cli.networks import PUBLISHED, SHIPPED, Network, file_of, network
+from spiking_resnet.cli.terminal import warn
+from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.evaluation.evaluate import STEPS
 from spiking_resnet.records import InputError
 
@@ -80,8 +84,78 @@ OwnStepsOption = Annotated[
 StepsOption = Annotated[
     str, typer.Option("--steps", help="Time steps at which accuracy is read out.")
 ]
+EngineOption = Annotated[str, typer.Option("--engine", help=f"auto, {', '.join(ENGINES)}.")]
+BatchSizeOption = Annotated[
+    int | None, typer.Option("--batch-size", help="Images at once.", show_default="64, large: 8")
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", help="CPU threads.", show_default="all")
+]
+CalibrationImagesOption = Annotated[
+    int,
+    typer.Option("--calibration-images", help="Training images to calibrate on, by --seed."),
+]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", help="Results with all facts.", show_default=False)
+]
+PlotOption = Annotated[
+    Path | None, typer.Option("--plot", help="A figure: .png, .svg or .pdf.", show_default=False)
+]
+ResumeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume",
+        help="File that keeps what is done: stopped at any moment, the same command goes on.",
+        show_default=False,
+    ),
+]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, or cuda:N.")]
 SeedOption = Annotated[int, typer.Option(help="Chooses the images, and all random draws.")]
+
+
+@dataclass(frozen=True)
+class ModelFlags(Group):
+    """The network to convert, and its weights."""
+
+    model: ModelArgument
+    weights: WeightsOption = None
+    weights_key: WeightsKeyOption = None
+
+    @property
+    def files(self) -> dict[str, str | Path | None]:
+        """The files that are read, by what the user calls them."""
+        return {"the network": file_of(self.model), "--weights": self.weights}
+
+    def load(self, seed: int, dataset: str | None) -> Network:
+        """The network, with what is to be said of it said."""
+        source = network(self.model, self.weights, seed, dataset=dataset, key=self.weights_key)
+        if source.remark:
+            warn(source.remark)
+        return source
+
+
+@dataclass(frozen=True)
+class ImageFlags(Group):
+    """A data set, and what is done to its images. InputError for what cannot be done to them."""
+
+    dataset: DatasetOption = None
+    data: DataOption = None
+    download: DownloadOption = False
+    normalisation: NormalisationOption = None
+    crop: CropOption = None
+
+    def __post_init__(self) -> None:
+        _ = self.wanted, self.framing
+
+    @property
+    def wanted(self) -> Normalisation | None:
+        """The normalisation that is asked for."""
+        return parse_normalisation(self.normalisation)
+
+    @property
+    def framing(self) -> Framing | None:
+        """The framing that is asked for."""
+        return parse_crop(self.crop)
 
 
 def parse_steps(text: str) -> tuple[int, ...]:
@@ -127,34 +201,6 @@ def parse_crop(text: str | None) -> Framing | None:
             f"an interpolation if you like ({', '.join(INTERPOLATIONS)})"
         ) from None
     return Framing(*sizes, interpolation or Framing.interpolation)
-
-
-def parse_grid(text: str | None) -> dict[str, int | None]:
-    """The method option that "14" or "none" stands for; no option where nothing was typed."""
-    if text is None:
-        return {}
-    if text == "none":
-        return {"grid": None}
-    try:
-        bits = int(text)
-    except ValueError:
-        bits = 0
-    if not 1 <= bits <= 20:
-        raise InputError(f"--grid {text!r}: a number of bits in 1..20, or none")
-    return {"grid": bits}
-
-
-def parse_compensation(text: str | None) -> float | str | None:
-    """A positive factor, "search", or None where nothing was typed."""
-    if text is None or text == "search":
-        return text
-    try:
-        factor = float(text)
-    except ValueError:
-        factor = 0.0
-    if not 0 < factor < float("inf"):
-        raise InputError(f"--compensation {text!r}: a factor such as 1.01, or search")
-    return factor
 
 
 def check_device(name: str) -> torch.device:

@@ -1,9 +1,9 @@
 """The command `tune`: the cheapest method that keeps the accuracy, and how to convert with it."""
 
 import shlex
-from dataclasses import fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, cast, get_args
 
 import typer
 
@@ -12,22 +12,16 @@ from spiking_resnet.cli import options
 from spiking_resnet.cli.compare import LISTED, fitting
 from spiking_resnet.cli.conversion import (
     BATCH,
-    dataset_of,
-    images_for,
-    refuse_test_images,
-    said_by,
-    tell_normalisation,
+    source_and_images,
     warn_of_guesses,
 )
-from spiking_resnet.cli.convert import arguments_of
 from spiking_resnet.cli.evaluate import set_threads, usual_batch
-from spiking_resnet.cli.networks import file_of, network
-from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
+from spiking_resnet.cli.groups import Group, grouped
+from spiking_resnet.cli.method import arguments_of
+from spiking_resnet.cli.outputs import say_wrote, write_json
 from spiking_resnet.cli.provenance import command_line, going_on, versions
 from spiking_resnet.cli.terminal import EXIT_SYSTEM, err, show, warn
-from spiking_resnet.conversion.methods import Method
 from spiking_resnet.conversion.presets import chosen
-from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.evaluation.trials import CONFIDENCE, Limits, Measure, Trial, least_images
 from spiking_resnet.records import InputError
 from spiking_resnet.report import tuning
@@ -54,114 +48,99 @@ Methods:
 """
 
 
-def tune(
-    ctx: typer.Context,
-    model: options.ModelArgument,
-    weights: options.WeightsOption = None,
-    weights_key: options.WeightsKeyOption = None,
+@dataclass(frozen=True)
+class TargetFlags(Group):
+    """What a method must reach, and what it may be."""
+
     target_loss: Annotated[
-        float, typer.Option(help="Points of accuracy that may be lost.")
-    ] = 0.5,
-    max_steps: Annotated[int, typer.Option(help="The most time steps.")] = 32,
+        float, typer.Option("--target-loss", help="Points of accuracy that may be lost.")
+    ] = 0.5
+    max_steps: Annotated[int, typer.Option("--max-steps", help="The most time steps.")] = 32
     cost: Annotated[
         str,
-        typer.Option(help="What is cheap: operations (synaptic, of an image), or steps."),
-    ] = "operations",
+        typer.Option("--cost", help="What is cheap: operations (SynOps of an image), or steps."),
+    ] = "operations"
     levels: Annotated[
         int | None,
-        typer.Option(help="The most levels of a spike in one step.", show_default="any"),
-    ] = None,
-    binary: Annotated[bool, typer.Option("--binary", help="Only spikes of 0 or 1.")] = False,
+        typer.Option(
+            "--levels", help="The most levels of a spike in one step.", show_default="any"
+        ),
+    ] = None
+    binary: Annotated[bool, typer.Option("--binary", help="Only spikes of 0 or 1.")] = False
     allow_waiting: Annotated[
-        bool,
-        typer.Option("--allow-waiting", help="Neurons may wait for their whole input."),
-    ] = False,
+        bool, typer.Option("--allow-waiting", help="Layer-serial neurons, too.")
+    ] = False
+    confidence: Annotated[
+        float,
+        typer.Option(
+            "--confidence",
+            help="That the loss is within the target, 0.5 to 1; of each trial by itself.",
+        ),
+    ] = CONFIDENCE
+
+    @property
+    def measure(self) -> Measure:
+        """What is cheap; InputError for what is not measured."""
+        found = next((known for known in get_args(Measure) if known == self.cost), None)
+        if found is None:
+            raise InputError(f"--cost {self.cost!r}: use one of {', '.join(get_args(Measure))}")
+        return cast(Measure, found)
+
+
+@grouped
+def tune(
+    ctx: typer.Context,
+    model: options.ModelFlags,
+    images: options.ImageFlags,
+    target: TargetFlags,
     methods: options.MethodsOption = "all",
-    dataset: options.DatasetOption = None,
-    data: options.DataOption = None,
-    download: options.DownloadOption = False,
-    calibration_images: Annotated[
-        int, typer.Option(help="Training images to make methods on, chosen by --seed.")
-    ] = 500,
+    calibration_images: options.CalibrationImagesOption = 500,
     validation_images: Annotated[
         int | None,
         typer.Option(
             help="Other training images to try them on.", show_default=f"{VALIDATION}, or all"
         ),
     ] = None,
-    confidence: Annotated[
-        float,
-        typer.Option(help="That the loss is within the target, 0.5 to 1; of each trial by itself."),
-    ] = CONFIDENCE,
-    normalisation: options.NormalisationOption = None,
-    crop: options.CropOption = None,
     seed: options.SeedOption = 0,
-    engine: Annotated[str, typer.Option(help=f"auto, {', '.join(ENGINES)}.")] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads.", show_default="all")
-    ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            help="File that keeps every trial: the same command goes on.", show_default=False
-        ),
-    ] = None,
-    json_path: Annotated[
-        Path | None, typer.Option("--json", help="Everything tried.", show_default=False)
-    ] = None,
-) -> None:  # fmt: skip
+    engine: options.EngineOption = "auto",
+    threads: options.ThreadsOption = None,
+    resume: options.ResumeOption = None,
+    json_path: options.JsonOption = None,
+) -> None:
     """Find the cheapest method that loses no more than is allowed, on training images alone.
 
     Methods are tried at 1, 2, 4, ... time steps from cheap to dear, until
     nothing that is left can be cheaper; then the command that converts with
     the winner is printed.
     """
-    recipes = chosen(methods)
-    ways = options.parse_normalisation(normalisation), options.parse_crop(crop)
-    measure = next((known for known in get_args(Measure) if known == cost), None)
-    if measure is None:
-        raise InputError(f"--cost {cost!r}: use one of {', '.join(get_args(Measure))}")
-    if threads is not None:
-        set_threads(threads)
+    recipes, measure = chosen(methods), target.measure
+    set_threads(threads)
     outputs = {"--resume": resume, "--json": json_path}
-    check_outputs(outputs, {"the network": file_of(model), "--weights": weights})
-    source = network(model, weights, seed, dataset=dataset, key=weights_key)
-    if source.remark:
-        warn(source.remark)
-    name = dataset_of(source, dataset)
-    refuse_test_images(name, "train")
-    check_data(outputs, name, data)
-    images = images_for(source, name, "train", data, download, *ways)
-    tell_normalisation(images, said_by(source, images.name, ways[0]))
+    source, name, (found_images,) = source_and_images(model, images, seed, outputs, "train")
     if validation_images is None:
-        validation_images = max(1, min(VALIDATION, len(images) - calibration_images))
-    training, validation = images.parted(calibration_images, validation_images, seed)
-    warn_of_few(len(validation), target_loss, confidence)
+        validation_images = max(1, min(VALIDATION, len(found_images) - calibration_images))
+    training, validation = found_images.parted(calibration_images, validation_images, seed)
+    warn_of_few(len(validation), target.target_loss, target.confidence)
     with going_on(ctx, resume), err.status("looking through the images") as status:
         found = sr.tune(
             source.model,
             training.loader(BATCH),
             validation.loader(usual_batch(validation)),
-            target_loss,
-            max_steps,
+            target.target_loss,
+            target.max_steps,
             measure,
-            Limits(levels, binary, allow_waiting),
+            Limits(target.levels, target.binary, target.allow_waiting),
             [fitting(recipe, training) for recipe in recipes],
             engine,
             lambda what: status.update(f"trying {what}"),
-            confidence,
+            target.confidence,
             resume,
         )
     right = round(found.ann_accuracy * found.images)
-    warn_of_guesses(right, found.images, images.classes, "validation", source.accuracy)
-    given = {
-        "--weights": weights, "--weights-key": weights_key, "--dataset": dataset, "--data": data,
-        "--crop": crop, "--normalisation": normalisation,
-        "--calibration-images": calibration_images, "--seed": seed,
-    }  # fmt: skip
-    typed = [str(part) for pair in given.items() if pair[1] is not None for part in pair]
+    warn_of_guesses(right, found.images, found_images.classes, "validation", source.accuracy)
     trial = found.winner or found.likely or found.nearest
-    call = None if trial is None else conversion(trial, [model, *typed], data)
+    typed = typed_again(model, images, calibration_images, seed)
+    call = None if trial is None else conversion(trial, typed, images.data)
     show(tuning.blocks(found, call))
     if json_path is not None:
         facts = {
@@ -175,6 +154,20 @@ def tune(
         raise typer.Exit(EXIT_SYSTEM)
 
 
+def typed_again(
+    model: options.ModelFlags, images: options.ImageFlags, calibration_images: int, seed: int
+) -> list[str]:
+    """What to type after `convert` for the same network and images."""
+    given = {
+        "--weights": model.weights, "--weights-key": model.weights_key,
+        "--dataset": images.dataset, "--data": images.data, "--crop": images.crop,
+        "--normalisation": images.normalisation, "--calibration-images": calibration_images,
+        "--seed": seed,
+    }  # fmt: skip
+    typed = [str(part) for pair in given.items() if pair[1] is not None for part in pair]
+    return [model.model, *typed]
+
+
 def warn_of_few(images: int, target: float, confidence: float) -> None:
     """Warn where so few images cannot show a loss within the target, whatever they say."""
     least = least_images(target, confidence)
@@ -186,18 +179,8 @@ def warn_of_few(images: int, target: float, confidence: float) -> None:
 
 
 def conversion(trial: Trial, typed: list[str], data: Path | None) -> str:
-    """The commands that convert with a trial's method and evaluate it, or a call in Python."""
-    arguments = arguments_of(trial.method)
-    if arguments is None:
-        return f"spiking_resnet.convert(model, images, {call_of(trial.method)})"
+    """The commands that convert with a trial's method and evaluate it."""
     more = [] if data is None else ["--data", str(data)]
     evaluate = ["spiking-resnet", "evaluate", "snn.safetensors", *more, "--steps", str(trial.steps)]
-    convert = ["spiking-resnet", "convert", *typed, *arguments]
+    convert = ["spiking-resnet", "convert", *typed, *arguments_of(trial.method)]
     return f"{shlex.join(convert)}\n{shlex.join(evaluate)}"
-
-
-def call_of(method: Method) -> str:
-    """A method as it is written in Python, without the options that have their defaults."""
-    chosen = [(entry, getattr(method, entry.name)) for entry in fields(method)]
-    given = [f"{entry.name}={value!r}" for entry, value in chosen if value != entry.default]
-    return f"spiking_resnet.methods.{method.name}({', '.join(given)})"

@@ -1,11 +1,12 @@
 """Methods by names, as they are compared: which options, and whether they are made for one T."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from spiking_resnet import arguments
 from spiking_resnet.conversion.methods import (
+    METHODS,
     PLAIN,
     PRESETS,
     Method,
@@ -16,6 +17,7 @@ from spiking_resnet.conversion.methods import (
     named,
     qcfs,
 )
+from spiking_resnet.conversion.methods.option import first_line, options_of
 from spiking_resnet.graph import Graph, ReLU
 from spiking_resnet.records import InputError
 
@@ -135,7 +137,21 @@ _ALL = (
     ),
     *(_preset(name) for name in PRESETS),
 )
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _ALL}
+
+
+def _unlisted() -> Iterator[Recipe]:
+    """The methods that no recipe stands for, with their defaults; made for each T."""
+    listed = {recipe.make(1).name for recipe in _ALL}
+    for name, kind in METHODS.items():
+        if name not in listed:
+            yield Recipe(name, first_line(kind), _made_for(name, "steps" in options_of(kind)), True)
+
+
+def _made_for(name: str, steps: bool) -> Callable[[int], Method]:
+    return lambda count: named(name, steps=count) if steps else named(name)
+
+
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*_ALL, *_unlisted())}
 
 
 def chosen(names: str | Iterable[str]) -> tuple[Recipe, ...]:

@@ -90,7 +90,7 @@ class calibrated(Method):
     compensation: Literal["none", "bias", "potential", "offsets"] = option(
         "potential", "what is corrected, layer by layer, by the error of rates"
     )
-    rounds: int = option(3, "repetitions of that correction", least=1)
+    rounds: int = option(3, "repetitions of the compensation", least=1)
     weights: bool = option(
         True, "weights refitted to what layers receive", flags=("--fit-weights", "--keep-weights")
     )

@@ -5,7 +5,7 @@ check, its entry in the class's docstring, its flag and help on the command line
 docs/methods.md.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from textwrap import wrap
 from types import NoneType
@@ -107,6 +107,13 @@ class Option:
             parts.append("none")
         return either(parts)
 
+    @property
+    def help(self) -> str:
+        """Its text, with what it can be where that does not go without saying."""
+        bounded = self.bounds.most is not None or self.bounds.below is not None
+        said = not self.switch and (bounded or len(self.kinds) > 1 or self.choices)
+        return f"{self.text} ({self.values})" if said else self.text
+
     def shown(self, value: Any) -> str:
         """A value as it is typed and shown."""
         if self.switch:
@@ -147,7 +154,7 @@ class Option:
         except ValueError:
             value = None
         if value is None or not self.bounds.hold(value):
-            raise InputError(f"{self.flag[0]} {text!r}: {self.values}")
+            raise InputError(f"{self.flag[0]} {text!r}: give {self.values}")
         return value
 
     def typed(self, value: Any) -> list[str]:
@@ -198,6 +205,24 @@ def _listed(method: type[Any]) -> Iterable[str]:
     for name, one in options_of(method).items():
         line = f"{name}: {one.text} ({one.values}; default: {one.usual})."
         yield from wrap(line, 100, initial_indent="    ", subsequent_indent="        ")
+
+
+def first_line(method: type[Any]) -> str:
+    """What a method's class says of itself in one line."""
+    return (method.__doc__ or "").partition("\n")[0]
+
+
+def by_text(texts: Mapping[str, str], always: bool = False) -> str:
+    """Each text once, after the methods it is of, which are left out where it is everybody's.
+
+    texts: by method. always: methods are named even there.
+    """
+    methods: dict[str, list[str]] = {}
+    for method, text in texts.items():
+        methods.setdefault(text, []).append(method)
+    if len(methods) == 1 and not always:
+        return next(iter(methods))
+    return "; ".join(f"{', '.join(own)}: {text}" for text, own in methods.items())
 
 
 def either(words: Iterable[str]) -> str:

@@ -58,8 +58,10 @@ class hu2021(Method):
     compensation: float | Literal["search"] = option(
         1.0, "factor on all synapses; search: found on calibration images", above=0, below=inf
     )
-    compensation_steps: int = option(100, "time steps of that search", least=1)
-    compensation_images: int = option(100, "calibration images of that search", least=1)
+    compensation_steps: int = option(100, "time steps of the search for the compensation", least=1)
+    compensation_images: int = option(
+        100, "calibration images of the search for the compensation", least=1
+    )
     pool_neurons: bool = option(True, "neurons of their own after average pools")
     max_pooling: Literal["cumulative", "instant"] = shared.max_pooling()
     readout: Literal["auto", "spikes+membrane", "membrane"] = option(
@@ -68,7 +70,7 @@ class hu2021(Method):
     input_coding: Literal["constant", "poisson"] = option(
         "constant", "the image as a constant current, or as random spikes"
     )
-    seed: int = option(0, "of the draws of those spikes")
+    seed: int = option(0, "of the draws of a Poisson input's spikes")
     steps: int = shared.steps(350)
     grid: int | None = shared.grid()
     sum_bits: int = shared.sum_bits()

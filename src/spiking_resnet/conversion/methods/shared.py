@@ -7,7 +7,7 @@ from spiking_resnet.conversion.methods.option import option
 
 def percentile(default: float) -> float:
     """The share of a layer's activations below its firing threshold."""
-    text = "of a layer's activations, taken as its firing threshold; 100 is the maximum"
+    text = "of a layer's activations, its firing threshold; usual for ImageNet: 99.99"
     return option(default, text, above=0, most=100)
 
 
@@ -36,7 +36,7 @@ def signed(default: bool) -> bool:
 
 def max_pooling() -> Any:
     """How spikes are pooled by their maximum."""
-    text = "cumulative: spike counts decide; instant: the maximum of the spikes (wrong)"
+    text = "max pools by spike counts, or by the spikes of the instant, which is wrong"
     return option("cumulative", text)
 
 
