@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from spiking_resnet.graph import Fire, Graph, MaxPool, Output, Shape, interpret
-from spiking_resnet.graph.exactness import potential_offset
+from spiking_resnet.graph.nodes.base import emitted_by, left_out
 from spiking_resnet.records import InputError
 
 
@@ -40,7 +40,7 @@ def within_bounds(state: interpret.State | None, graph: Graph) -> bool:
         return True
     return all(
         float(state.memory[node.name].abs().max())
-        <= potential_offset(node) + state.time * node.step_bound
+        <= node.potential_offset + state.time * node.step_bound
         for node in graph.integrators
     )
 
@@ -49,11 +49,11 @@ def _shapes(graph: Graph, state: interpret.State) -> Iterator[tuple[str, Shape]]
     """The names that a state of the network has, with the shape of one image's tensor."""
     for node in graph.integrators:
         yield node.name, graph[node.inputs[0]].shape if isinstance(node, MaxPool) else node.shape
-        emitted = interpret.emitted_by(node.name)
+        emitted = emitted_by(node.name)
         if isinstance(node, Fire) and (node.neuron.signed or emitted in state.memory):
             yield emitted, node.shape
         if isinstance(node, Output) and 0 < node.delay <= state.time:
-            yield interpret.left_out(node.name), node.shape
+            yield left_out(node.name), node.shape
 
 
 def _check_names(state: interpret.State, graph: Graph, shapes: dict[str, Shape]) -> None:

@@ -139,7 +139,7 @@ class _Work:
         memory = dict(self.memory)
         for node in self.network.graph.of(Fire):
             left = self.populations[node.name].left(self.states[node.name])
-            interpret.keep_state(node, memory, left)
+            node.keep_state(memory, left)
         memory.update({name: inputs.float() for name, (inputs, _) in self.counts.items()})
         return interpret.State(self.plan.times[-1], memory)
 
@@ -193,7 +193,7 @@ class _Work:
     def _before(self, node: Fire) -> NeuronState | None:
         """What a population begins the run from, if that is not its initial state."""
         before = self.memory.get(node.name)
-        return None if before is None else interpret.neuron_state(node, self.memory, before)
+        return None if before is None else node.state(self.memory, before)
 
     def _read_out(self, node: Output, value: Value, steps: int, stop: int) -> None:
         """Adds what the window brings to the read-out."""
@@ -237,7 +237,7 @@ class _Work:
         sums = self.memory.pop(node.name)
         if float(sums.max()) + self.plan.record[-1] >= MOST_STEPS:
             raise OutOfRange(f"the spikes counted by {node.name!r}")
-        return sums.int().contiguous(), interpret.max_pool(node, sums).int().contiguous()
+        return sums.int().contiguous(), node.value(sums).int().contiguous()
 
     def _other(self, node: Node, inputs: list[Value]) -> Value:
         """The value of a node that no kernel computes."""
