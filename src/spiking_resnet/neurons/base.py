@@ -154,7 +154,7 @@ class Neuron(ABC):
         """(spikes [number, N, C, ...], the state after them) of `number` steps from `time` on.
 
         currents: as for `steps`. watch: called with the potentials after every step. The potentials
-        of the state that is given are overwritten; spikes are laid out in memory as they are.
+        of the state that is given are overwritten.
         """
         spikes = room(state.potential, number)
         for index, (fired, after) in enumerate(self.steps(state, currents, number, time)):
@@ -200,6 +200,5 @@ def per_channel(values: Tensor, like: Tensor) -> Tensor:
 
 
 def room(like: Tensor, number: int) -> Tensor:
-    """An empty tensor [number, N, C, ...], laid out in memory as `like` [N, C, ...] is."""
-    flat = torch.empty_like(like[None].expand(number, *like.shape).flatten(0, 1))
-    return flat.unflatten(0, (number, -1))
+    """An empty tensor [number, N, C, ...], contiguous; of one step, laid out as `like` is."""
+    return torch.empty_like(like)[None] if number == 1 else like.new_empty(number, *like.shape)
