@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -6,8 +9,8 @@ from hypothesis import strategies as st
 
 from spiking_resnet.conversion.calibration import Calibration, Sample
 from spiking_resnet.conversion.methods import hu2021
-from spiking_resnet.conversion.statistics import Histogram, measure
-from spiking_resnet.graph import interpret
+from spiking_resnet.conversion.statistics import Histogram, Measured, measure
+from spiking_resnet.graph import ReLU, interpret
 from spiking_resnet.records import InputError
 from zoo import ann, images, same_tensors, traced
 
@@ -48,6 +51,59 @@ def test_counts_do_not_depend_on_order_or_batches(seed):
     assert torch.equal(one.counts, other.counts)
     assert torch.equal(one.maximum, other.maximum)
     assert one.total == other.total == 24 * 16
+
+
+def slow_counts(values, rows, bits):
+    """What a Histogram counts, value by value with `frexp`: bins, the lowest exponent, maxima."""
+    table = values.transpose(0, 1).reshape(rows, -1).double().numpy()
+    highest = max(int(np.frexp(table.max())[1]) - 1, -126) if table.max() >= 2.0**-126 else -127
+    lowest, counts = max(-127, highest - 43), np.zeros((rows, 44 << bits), dtype=np.int64)
+    for row, column in enumerate(table):
+        for value in column[column > 0]:
+            fraction, exponent = np.frexp(value)  # value = fraction * 2^exponent, fraction >= 1/2
+            if value < 2.0**-126:  # a denormal float32
+                place = int(value * 2.0**126 * (1 << bits)) + ((-127 - lowest) << bits)
+            else:
+                inside = int((2 * fraction - 1) * (1 << bits))
+                place = ((int(exponent) - 1 - lowest) << bits) + inside
+            counts[row, max(place, 0)] += 1
+    return torch.from_numpy(counts), lowest, torch.from_numpy(table.max(1)).clamp(min=0).float()
+
+
+LARGEST = torch.finfo(torch.float32).max
+AWKWARD = {
+    "zeros of both signs": [0.0, -0.0, -1.0, 1.0],
+    "denormals": [2.0**-149, 2.0**-140, 2.0**-127, -(2.0**-149)],
+    "denormals beside ones": [2.0**-149, 2.0**-126, 1.0, 2.0**-43],
+    "huge": [LARGEST, 1.0, 2.0**84, 2.0**85],
+    "negative alone": [-1.0, -LARGEST, -0.0, -2.0],
+    "edges of bins": [1 + 2.0**-7, 1 + 2.0**-10, 2.0, 2 - 2.0**-23],
+    "just below edges": [1 + 2.0**-7 - 2.0**-23, 1 - 2.0**-24, 1.0, 4 - 2.0**-22],
+    "the lowest octave": [2.0, 2.0**-42, 2.0**-43, 2.0**-42 - 2.0**-66],
+}
+
+
+@pytest.mark.parametrize("case", AWKWARD)
+@pytest.mark.parametrize(("rows", "bits"), [(1, 10), (1, 7), (2, 7)])
+def test_counts_are_those_of_a_slow_reference(case, rows, bits):
+    values = torch.tensor(AWKWARD[case], dtype=torch.float32).view(2, 2, 1)
+    histogram = Histogram(rows, bits)
+    for part in values:  # the octaves move while values come in
+        histogram.add(part[None])
+    counts, lowest, maximum = slow_counts(values, rows, bits)
+    assert torch.equal(histogram.counts, counts)
+    assert torch.equal(histogram.maximum, maximum)
+    if counts.any():
+        assert histogram.lowest == lowest
+
+
+def test_counts_of_many_values_are_those_of_a_slow_reference():
+    values = torch.randn(9, 4, 5, generator=torch.Generator().manual_seed(2))
+    values *= 10.0 ** torch.arange(-20, 16, 4).view(9, 1, 1)
+    for rows, bits in ((1, 10), (4, 7)):
+        histogram = Histogram(rows, bits)
+        histogram.add(values.permute(0, 2, 1).contiguous().permute(0, 2, 1))
+        assert torch.equal(histogram.counts, slow_counts(values, rows, bits)[0])
 
 
 def test_negative_values_count_as_zeros():
@@ -131,6 +187,115 @@ def test_memory_does_not_grow_with_images():
     for name, histogram in few.layers.items():
         assert histogram.counts.shape == many.layers[name].counts.shape
     assert few.sample.shape == many.sample.shape == (4, 3, 8, 8)
+
+
+def images_alive():
+    """How many images [3, 8, 8] the tensors alive hold, whole storages counted."""
+    storages = {}
+    for one in gc.get_objects():
+        if type(one) is torch.Tensor and one.shape[-3:] == (3, 8, 8):
+            storages[one.untyped_storage().data_ptr()] = one.untyped_storage().nbytes()
+    return sum(storages.values()) / (3 * 8 * 8 * 4)
+
+
+def test_a_measured_batch_is_not_kept_for_the_sample_of_it():
+    gc.collect()
+    before, found = images_alive(), []
+
+    def source():
+        for seed in range(10):
+            found.append(images_alive() - before)
+            yield images("identity", 100, seed=seed)
+
+    measure(ann("identity"), Calibration(source()), sample=64)
+    assert max(found) == found[2]  # with the sample full, nothing is kept of further parts
+
+
+def test_values_are_freed_when_their_last_reader_ran():
+    graph, known, most = ann("identity"), [], 0
+    for _, value in interpret.walk(graph.nodes, images("identity", 2), {}):
+        known.append(weakref.ref(value))
+        most = max(most, sum(one() is not None for one in known))
+    assert most <= 3  # what a shortcut hands on, and the value before the one that was just made
+    assert len(graph.nodes) > 8
+
+
+def test_logits_are_found_without_keeping_the_values(monkeypatch):
+    graph, known, most = ann("identity"), [], []
+    relu = ReLU.advance
+
+    def watched(*given):
+        value = relu(*given)
+        most.append(sum(one() is not None for one in known))
+        known.append(weakref.ref(value))
+        return value
+
+    monkeypatch.setattr(ReLU, "advance", watched)
+    interpret.logits(graph, images("identity", 2))
+    assert max(most) <= 2 < len(most)
+
+
+def test_large_images_are_measured_in_small_batches():
+    few = Calibration(torch.ones(20, 1, 129, 128))
+    assert [(len(batch), count) for batch, count in few.batches()] == [(16, 16), (16, 4)]
+    many = Calibration(torch.ones(20, 1, 128, 128))
+    assert [(len(batch), count) for batch, count in many.batches()] == [(50, 20)]
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_statistics_do_not_depend_on_the_size_of_batches(per_channel, monkeypatch):
+    graph, frames = ann("identity"), images("identity", 40)
+    usual = measure(graph, Calibration(frames), per_channel, sample=8)
+    monkeypatch.setattr(Calibration, "BATCH", 16)
+    small = measure(graph, Calibration(frames), per_channel, sample=8)
+    assert torch.equal(small.sample, usual.sample)
+    assert (small.images, small.input_limit) == (usual.images, usual.input_limit)
+    for name, histogram in usual.layers.items():
+        assert histogram.total == small.layers[name].total
+        assert torch.allclose(histogram.maximum, small.layers[name].maximum, rtol=1e-6)
+
+
+@pytest.fixture
+def walks(monkeypatch):
+    """The batches that a network was run on."""
+    found, plain = [], interpret.walk
+
+    def counted(nodes, images, *rest):
+        found.append(len(images))
+        return plain(nodes, images, *rest)
+
+    monkeypatch.setattr(interpret, "walk", counted)
+    return found
+
+
+def test_what_several_methods_need_is_measured_once(walks):
+    graph, frames = ann("identity"), images("identity", 70)
+    shared = Measured(frames)
+    for per_channel, sample in ((False, 4), (False, 100), (True, 256), (True, 1)):
+        plain = measure(graph, Calibration(frames), per_channel, sample)
+        before = len(walks)
+        found = measure(graph, shared, per_channel, sample)
+        assert len(walks) - before == (2 if sample in (4, 256) else 0)  # two batches of 50, or none
+        assert torch.equal(found.sample, plain.sample)
+        assert (found.images, found.input_limit) == (plain.images, plain.input_limit)
+        assert found.no_positive_logit == plain.no_positive_logit
+        for name, histogram in plain.layers.items():
+            assert torch.equal(found.layers[name].counts, histogram.counts)
+            assert torch.equal(found.layers[name].maximum, histogram.maximum)
+
+
+def test_a_larger_sample_or_another_network_is_measured_again(walks):
+    frames = images("identity", 70)
+    shared = Measured(frames)
+    shared.SAMPLE = 10
+    assert len(measure(ann("identity"), shared, sample=5).sample) == 5
+    assert len(measure(ann("identity"), shared, sample=50).sample) == 50
+    assert len(measure(ann("identity"), shared, sample=500).sample) == 70
+    assert len(walks) == 3 * 2
+    assert len(measure(ann("identity"), shared, sample=1000).sample) == 70
+    assert len(walks) == 3 * 2
+    measure(ann("projection"), shared)
+    assert len(walks) == 4 * 2
 
 
 def test_padding_of_the_last_batch_is_not_counted():

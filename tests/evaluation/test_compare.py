@@ -5,8 +5,10 @@ import sys
 import pytest
 import torch
 
-from spiking_resnet import convert, methods, simulate
+from spiking_resnet import convert, evaluate, methods, simulate
 from spiking_resnet.capture.module import trace
+from spiking_resnet.conversion.calibration import Calibration
+from spiking_resnet.conversion.methods import described
 from spiking_resnet.conversion.presets import RECIPES, chosen, suiting
 from spiking_resnet.evaluation.compare import compare
 from spiking_resnet.evaluation.conditions import facts
@@ -36,6 +38,23 @@ def test_rows_hold_every_step_and_the_network_itself_as_the_judge():
         assert sorted(row.readings) == [4, 16]
         for reading in row.readings.values():  # labels are the network's own decisions
             assert reading.agreement == reading.accuracy
+
+
+def test_methods_share_what_they_measure(monkeypatch):
+    names, read = "hu2021,hu2021-channel,burst,calibrated,dcgs-1", []
+    plain = Calibration.batches
+    monkeypatch.setattr(Calibration, "batches", lambda self: read.append(self) or plain(self))
+    frames = images("identity", 16)
+    found = compare(network("identity"), frames, judged(), chosen(names), (4, 16))
+    assert len(read) == 2  # one histogram a layer, and one a channel; 7 conversions
+    assert sum(len(row.entries) for row in found.rows) == 7
+    for row in found.rows:  # each network is the one that its method makes alone
+        for entry in row.entries:
+            made = convert(network("identity"), frames, described(entry.method))
+            for steps, reading in row.readings.items():
+                if steps in [each.steps for each in entry.readings]:
+                    spikes = evaluate(made, judged(), (steps,)).points[0].spikes_per_image
+                    assert reading.spikes_per_image == spikes
 
 
 def test_a_comparison_goes_on_where_it_was(tmp_path):

@@ -1,7 +1,8 @@
 """What calibration images tell about activations, in memory that does not grow with them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,8 @@ from spiking_resnet.conversion.calibration import Calibration, Sample
 from spiking_resnet.graph import Graph, ReLU, interpret
 from spiking_resnet.images import finite
 from spiking_resnet.records import InputError
-from spiking_resnet.surroundings import undisturbed
+from spiking_resnet.store import digest
+from spiking_resnet.surroundings import Modes, undisturbed
 
 _OCTAVES = 44  # powers of two that a histogram holds, below its largest value
 _MANTISSA = 23  # bits of a float32's mantissa
@@ -126,9 +128,36 @@ class Statistics:
     no_positive_logit: int
 
 
+class Measured:
+    """Calibration images for several methods: what more than one of them needs is measured once.
+
+    Methods take it in the place of a Calibration. source: as for that, but one that can be read
+    again; it is read once for each network and each kind of histogram.
+    """
+
+    SAMPLE = 256  # images; methods that ask for fewer get the first of them, which are the same
+
+    def __init__(self, source: Tensor | Iterable[Any]) -> None:
+        self.source, self._modes = source, Modes.now()
+        self._known: dict[tuple[str, bool, tuple[str, ...]], Statistics] = {}
+
+    def statistics(
+        self, graph: Graph, per_channel: bool, sample: int, probes: Sequence[str]
+    ) -> Statistics:
+        """What `measure` finds in the source."""
+        key = (digest(graph), per_channel, tuple(probes))
+        known = self._known.get(key)
+        if known is None or len(known.sample) < min(sample, known.images):
+            with self._modes.entered():
+                calibration = Calibration(self.source)
+            known = measure(graph, calibration, per_channel, max(sample, self.SAMPLE), probes)
+            self._known[key] = known
+        return replace(known, sample=known.sample[:sample])
+
+
 def measure(
     graph: Graph,
-    calibration: Calibration,
+    calibration: Calibration | Measured,
     per_channel: bool = False,
     sample: int = 256,
     probes: Sequence[str] = (),
@@ -139,6 +168,8 @@ def measure(
     0.1 % a bin). probes: further nodes to measure. The results are the same for any order and
     batching of the images. Raises InputError where an activation is not finite.
     """
+    if isinstance(calibration, Measured):
+        return calibration.statistics(graph, per_channel, sample, probes)
     kept = Sample(sample)
     layers: dict[str, Histogram] = {}
     for name in (*(node.name for node in graph.of(ReLU)), graph.output.name, *probes):

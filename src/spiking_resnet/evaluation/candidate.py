@@ -24,6 +24,7 @@ from spiking_resnet.conversion.convert import traced_alike
 from spiking_resnet.conversion.methods import Method
 from spiking_resnet.conversion.passes.fold_bn import fold_bn
 from spiking_resnet.conversion.passes.pools import relu_first
+from spiking_resnet.conversion.statistics import Measured
 from spiking_resnet.costs.operations import Costs, costs
 from spiking_resnet.evaluation.conditions import Facts, facts
 from spiking_resnet.evaluation.evaluate import check_labels, evaluate, labelled
@@ -72,13 +73,14 @@ class Reading(Record):
 class Subject:
     """What methods are compared on.
 
-    traced: the network. ann: the same, as methods take it. seen, judged: digests of the two sets of
+    traced: the network. ann: the same, as methods take it. calibration: measured once for all
+    methods that need the same of it. seen, judged: digests of the two sets of
     images; `images` is the number of those that judge.
     """
 
     traced: Graph
     ann: Graph
-    calibration: Images
+    calibration: Measured
     loader: Iterable[Any]
     images: int
     ann_accuracy: float
@@ -119,7 +121,14 @@ def prepared(model: nn.Module | str | Path, calibration: Images, loader: Iterabl
         raise InputError("the loader gave no images: check the data set, --limit and the split")
     joined = blake2b(b"".join(sorted(seen)), digest_size=16).hexdigest()
     return Subject(
-        traced, ann, calibration, judging, count, right / count, joined, hashed.hexdigest()
+        traced,
+        ann,
+        Measured(calibration),
+        judging,
+        count,
+        right / count,
+        joined,
+        hashed.hexdigest(),
     )
 
 
@@ -162,7 +171,7 @@ class Made:
 def make(subject: Subject, method: Method) -> Made:
     """The spiking network of a subject by this method."""
     begin = time.perf_counter()
-    graph = method.apply(subject.traced, Calibration(subject.calibration))
+    graph = method.apply(subject.traced, subject.calibration)
     seconds = time.perf_counter() - begin
     return Made(graph, method, facts(graph), costs(graph), seconds)
 

@@ -37,7 +37,8 @@ FAILURES = (ValueError, RuntimeError, ArithmeticError, MemoryError)  # of one me
 class Entry(Record):
     """One conversion, judged.
 
-    method: its name and options. seconds: of its making. image_macs: multiply-accumulates of the
+    method: its name and options. seconds: of its making; what several conversions need of the
+    calibration images is measured for the first of them. image_macs: multiply-accumulates of the
     layers that read the image, once an image; operations of readings are without them.
     """
 
@@ -126,11 +127,11 @@ def compare(
 ) -> Comparison:
     """Every recipe's accuracy at every one of `steps`, with what it costs and asks for.
 
-    model, calibration: as for `convert`, but that calibration is read once for each conversion.
-    loader: the batches (images, labels) to judge by, read as often; none of them may be among the
-    calibration images. progress: called with (what is being done, work done, all work), in images
-    times steps. resume: a file that keeps every finished conversion: the same call goes on where it
-    was. options: JSON-able; what else must be the same to go on.
+    model, calibration: as for `convert`, but that calibration is read several times.
+    loader: the batches (images, labels) to judge by, read for each conversion; none of them may be
+    among the calibration images. progress: called with (what is being done, work done, all work),
+    in images times steps. resume: a file that keeps every finished conversion: the same call goes
+    on where it was. options: JSON-able; what else must be the same to go on.
 
     What a single method cannot do (an unsupported network, numbers that run away) becomes the
     `problem` of its row. Raises what `convert` raises for the network and the images, InputError

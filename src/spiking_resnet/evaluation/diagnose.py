@@ -199,8 +199,7 @@ def _continued(ann: Graph, images: Tensor, given: Mapping[str, Tensor]) -> Tenso
         for node in ann.nodes
         if node.name in needed
     ]
-    *_, (_, logits) = interpret.walk(nodes, images, {}, 0, given)
-    return decisions(logits)
+    return decisions(interpret.last(interpret.walk(nodes, images, {}, 0, given)))
 
 
 def _reading(ann: Graph, images: Tensor, rates: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ is tested against this file. State is an argument and a result, never hidden, so
 also stream frames step by step.
 """
 
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -63,18 +64,17 @@ def walk(
     nodes = tuple(nodes)
     given = given or {}
     values: dict[str, Tensor] = {}
-    last = last_readers(nodes)
+    readers = last_readers(nodes)
     once = any(isinstance(node, Input) and node.encoding == "once" for node in nodes)
     for node in (at_step(node, once, time) for node in nodes):
         if node.name in given:
             value = given[node.name]
         else:
-            inputs = [values[name] for name in node.inputs] or [images]
-            value = node.advance(inputs, memory, time)
-        if node.name in last:
+            value = node.advance([values[name] for name in node.inputs] or [images], memory, time)
+        if node.name in readers:
             values[node.name] = value
         for name in set(node.inputs) & values.keys():
-            if last[name] == node.name:
+            if readers[name] == node.name:
                 del values[name]
         yield node, value
 
@@ -92,8 +92,14 @@ def step(
     """
     state = state or State()
     memory = dict(state.memory)
-    *_, (_, value) = walk(varying(graph, given), images, memory, state.time, given)
+    value = last(walk(varying(graph, given), images, memory, state.time, given))
     return value, State(state.time + 1, memory)
+
+
+def last(walked: Iterable[tuple[Node, Tensor]]) -> Tensor:
+    """The value of the last node of a walk, without keeping the others."""
+    ((_, value),) = deque(walked, maxlen=1)
+    return value
 
 
 def varying(graph: Graph, given: Mapping[str, Tensor] | None) -> tuple[Node, ...]:

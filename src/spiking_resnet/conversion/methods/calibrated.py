@@ -27,7 +27,7 @@ from spiking_resnet.conversion.passes.thresholds import (
     mmse_thresholds,
     percentile_thresholds,
 )
-from spiking_resnet.conversion.statistics import Statistics, measure
+from spiking_resnet.conversion.statistics import Measured, Statistics, measure
 from spiking_resnet.graph import Graph, ReLU
 from spiking_resnet.surroundings import undisturbed
 
@@ -126,7 +126,7 @@ class calibrated(Method):
             raise ValueError("offsets are for neurons that wait: add waits=True")
 
     @undisturbed()
-    def apply(self, traced: Graph, calibration: Calibration) -> Graph:
+    def apply(self, traced: Graph, calibration: Calibration | Measured) -> Graph:
         """The spiking network of a traced one."""
         ann = relu_first(fold_bn(traced))
         statistics = measure(ann, calibration, self.per_channel, self.images)

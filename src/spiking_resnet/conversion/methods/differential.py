@@ -25,7 +25,7 @@ from spiking_resnet.conversion.passes.thresholds import (
     iterated_thresholds,
     percentile_thresholds,
 )
-from spiking_resnet.conversion.statistics import Statistics, measure
+from spiking_resnet.conversion.statistics import Measured, Statistics, measure
 from spiking_resnet.graph import Graph
 from spiking_resnet.neurons import Dcgs
 from spiking_resnet.surroundings import undisturbed
@@ -73,7 +73,7 @@ class differential(Method):
             raise ValueError("first and last go together: name both heights, or neither")
 
     @undisturbed()
-    def apply(self, traced: Graph, calibration: Calibration) -> Graph:
+    def apply(self, traced: Graph, calibration: Calibration | Measured) -> Graph:
         """The spiking network of a traced one."""
         ann = relu_first(fold_bn(traced))
         statistics = measure(ann, calibration, self.per_channel, self.images)
@@ -118,7 +118,7 @@ class dcgs(Method):
     images: int = option(256, "calibration images, for means and variances", least=1)
 
     @undisturbed()
-    def apply(self, traced: Graph, calibration: Calibration) -> Graph:
+    def apply(self, traced: Graph, calibration: Calibration | Measured) -> Graph:
         """The spiking network of a traced one."""
         ann = relu_first(fold_bn(traced))
         statistics = measure(ann, calibration, True, self.images)

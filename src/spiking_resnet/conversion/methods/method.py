@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.methods.option import options_of
+from spiking_resnet.conversion.statistics import Measured
 from spiking_resnet.graph import Graph
 
 
@@ -27,7 +28,7 @@ class Method(ABC):
             object.__setattr__(self, name, option.check(getattr(self, name)))
 
     @abstractmethod
-    def apply(self, traced: Graph, calibration: Calibration) -> Graph:
+    def apply(self, traced: Graph, calibration: Calibration | Measured) -> Graph:
         """The spiking network of a traced one."""
 
     def describe(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from spiking_resnet.conversion.passes.pools import cumulative_pools, relu_first
 from spiking_resnet.conversion.passes.shortcuts import projections, unconverted
 from spiking_resnet.conversion.passes.snap import single, snap
 from spiking_resnet.conversion.passes.thresholds import percentile_thresholds
-from spiking_resnet.conversion.statistics import Statistics, measure
+from spiking_resnet.conversion.statistics import Measured, Statistics, measure
 from spiking_resnet.engines.simulate import simulate
 from spiking_resnet.graph import Graph, ReLU, with_remark
 from spiking_resnet.neurons import Reset
@@ -83,7 +83,7 @@ class hu2021(Method):
             raise ValueError("without shortcut conversion thresholds are one per layer")
 
     @undisturbed()
-    def apply(self, traced: Graph, calibration: Calibration) -> Graph:
+    def apply(self, traced: Graph, calibration: Calibration | Measured) -> Graph:
         """The spiking network of a traced one."""
         ann = relu_first(fold_bn(traced))
         probes = [] if self.shortcut_conversion else projections(ann)
@@ -190,7 +190,7 @@ class qcfs(Method):
             )
 
     @undisturbed()
-    def apply(self, traced: Graph, calibration: Calibration) -> Graph:
+    def apply(self, traced: Graph, calibration: Calibration | Measured) -> Graph:
         """The spiking network of a traced one; InputError where a ReLU is not quantised."""
         ann = relu_first(fold_bn(traced))
         thresholds = {node.name: _trained_threshold(node) for node in ann.of(ReLU)}
