@@ -20,6 +20,7 @@ from spiking_resnet.evaluation.trials import Limits, Tuning
 from spiking_resnet.evaluation.tune import tune
 from spiking_resnet.graph import Graph, GraphError
 from spiking_resnet.records import Curve, InputError, LayerCount, Point, Run
+from spiking_resnet.report.records import make_readable
 from spiking_resnet.spiking_module import as_module
 from spiking_resnet.store import StoreError, load, save
 
@@ -62,3 +63,4 @@ __all__ = [
 ]
 
 moved.register()
+make_readable()

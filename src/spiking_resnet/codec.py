@@ -57,6 +57,19 @@ class Record:
         """The record that wrote `found`; RecordError, with what lies at `place`, for others."""
         return _record(cls, deepcopy(found), place)
 
+    def __str__(self) -> str:
+        """What a terminal shows of it, without colours; its `repr` where nothing is shown."""
+        show = _SHOWN.get(type(self))
+        return repr(self) if show is None else show(self)
+
+
+_SHOWN: dict[type[Record], Callable[[Any], str]] = {}
+
+
+def shown_by(kind: type[Record], show: Callable[[Any], str]) -> None:
+    """Make `show` write what `str` gives of records of one kind."""
+    _SHOWN[kind] = show
+
 
 def form(write: Callable[[Any], Any], read: Callable[[Any], Any]) -> dict[str, Any]:
     """The metadata of a field that is no record and has a JSON form of its own.

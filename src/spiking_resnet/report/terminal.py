@@ -57,7 +57,7 @@ def text(blocks: Report, width: int = 100) -> str:
 
     file = io.StringIO()
     show(blocks, Console(file=file, width=width, highlight=False, markup=False, emoji=False))
-    return file.getvalue().rstrip("\n")
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
 def say(console: "Console", text: str, style: str = "") -> None:

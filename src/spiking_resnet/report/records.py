@@ -1,0 +1,36 @@
+"""Which blocks show which record."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from spiking_resnet.codec import Record, shown_by
+from spiking_resnet.evaluation.compare import Comparison
+from spiking_resnet.evaluation.diagnose import Diagnosis
+from spiking_resnet.evaluation.inspect import Inspection
+from spiking_resnet.evaluation.trials import Tuning
+from spiking_resnet.records import Curve, InputError
+from spiking_resnet.report import comparison, curve, diagnosis, network, terminal, tuning
+from spiking_resnet.report.block import Report
+
+BLOCKS: Mapping[type[Record], Callable[[Any], Report]] = {
+    Comparison: comparison.blocks,
+    Curve: curve.blocks,
+    Diagnosis: diagnosis.blocks,
+    Inspection: network.blocks,
+    Tuning: tuning.blocks,
+}
+
+
+def blocks(record: Record) -> Report:
+    """What is shown of a record; InputError for a kind of which nothing is."""
+    make = BLOCKS.get(type(record))
+    if make is None:
+        known = ", ".join(kind.__name__ for kind in BLOCKS)
+        raise InputError(f"nothing is shown of a {type(record).__name__}: give one of {known}")
+    return make(record)
+
+
+def make_readable() -> None:
+    """Make `str(record)` what a terminal shows of it."""
+    for kind in BLOCKS:
+        shown_by(kind, lambda record: terminal.text(blocks(record)))

@@ -1,0 +1,80 @@
+import pytest
+from test_curve import CURVE
+from test_diagnosis import FOUND
+
+from spiking_resnet.conversion.methods import hu2021
+from spiking_resnet.costs.sizes import Size
+from spiking_resnet.evaluation.candidate import Reading
+from spiking_resnet.evaluation.compare import Comparison, Entry
+from spiking_resnet.evaluation.compare import Row as Compared
+from spiking_resnet.evaluation.conditions import Facts
+from spiking_resnet.evaluation.inspect import Inspection, NodeFacts
+from spiking_resnet.evaluation.trials import Trial, Tuning
+from spiking_resnet.records import InputError
+from spiking_resnet.report import comparison, markdown, terminal
+from spiking_resnet.report.records import BLOCKS, blocks
+
+FACTS = Facts(
+    levels=2, signed=True, waits=False, pre_steps=0, calibration_images=8, trained=False
+)  # fmt: skip
+
+
+def reading(steps):
+    return Reading(
+        steps=steps, accuracy=0.875, interval=(0.8, 0.95), standard_error=0.01, loss=2.5,
+        loss_error=0.25, agreement=0.9, lost=30, gained=5, operations=3e6, spikes_per_image=1.0,
+        firing_rate=0.125, engine="cpu", exact=True,
+    )  # fmt: skip
+
+
+ENTRY = Entry({"method": "hu2021"}, FACTS, 1.5, 1000, (reading(2), reading(4)))
+COMPARED = Comparison(
+    1000, (2, 4), 0.9, (0.85, 0.95), 4_000_000,
+    (Compared("plain", "the plain one", False, (ENTRY,)),
+     Compared("odd", "an odd one", True, (), "it ran away")),
+)  # fmt: skip
+TRIAL = Trial("plain", 4, hu2021(), FACTS, reading(4), "uncertain", (0.5, 4.0))
+TUNED = Tuning(3.0, "steps", 1000, 0.9, (TRIAL,), {"odd": "it ran away"})
+INSPECTED = Inspection((NodeFacts("stem", "ReLU", ("image",), (1, 2, 2), Size(0, 4, 0, 0)),))
+RECORDS = (CURVE, FOUND, COMPARED, TUNED, INSPECTED)
+SEEN = {
+    "Curve": ("80.00 %", "ANN", "n = 100"),
+    "Diagnosis": ("stem", "block <", "points of agreement are lost", "--per-channel"),
+    "Comparison": ("87.50", "±2", "2.50 ± 0.25", "3.00 M", "warning: odd failed: it ran away"),
+    "Tuning": ("not certain", "left out: odd", "nothing is certain to lose at most 3 points"),
+    "Inspection": ("stem", "ReLU", "1x2x2", "It can be converted"),
+}
+
+
+def test_every_record_that_is_shown_is_tried():
+    assert {type(record) for record in RECORDS} == set(BLOCKS)
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+def test_records_print_as_a_terminal_shows_them(record):
+    shown = str(record)
+    assert shown == terminal.text(blocks(record))
+    assert len(shown.splitlines()) > 3
+    for text in SEEN[type(record).__name__]:
+        assert text in shown
+
+
+def test_other_records_print_as_they_are_written():
+    assert str(FACTS) == repr(FACTS)
+    with pytest.raises(InputError, match=r"Facts.*Comparison, Curve"):
+        blocks(FACTS)
+
+
+def test_a_comparison_is_written_with_its_command_and_its_recipes():
+    text = markdown.text(comparison.document(COMPARED, "a command"))
+    assert text.startswith("`a command`\n\n**Accuracy, %**\n\n| recipe | T=2 | T=4 | levels |")
+    assert "| plain | 87.50 | 87.50 | ±2 | no | 0 | 8 | once | 1.5 | no | 12.5 |" in text
+    assert text.endswith("- `odd`: an odd one\n\n- odd failed: it ran away")
+
+
+@pytest.mark.parametrize(("width", "seen"), [(120, "2.50 ± 0.25"), (30, "2.50")])
+def test_narrow_terminals_get_fewer_columns_side_by_side(width, seen):
+    shown = terminal.text(blocks(COMPARED), width)
+    assert seen in shown
+    assert ("What is fair to know" in shown) is (width == 30)
+    assert ("0.25" in shown) is (width == 120)
