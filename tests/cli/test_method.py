@@ -64,7 +64,7 @@ def test_help_without_a_method_shows_every_option_with_the_methods_that_have_it(
     assert helped("convert", "--method", "none-such") == text
 
 
-@pytest.mark.parametrize("command", ["compare", "tune", "evaluate", "diagnose"])
+@pytest.mark.parametrize("command", ["compare", "tune", "evaluate", "diagnose", "train"])
 def test_no_help_is_cut_at_80_columns(eighty, command):
     assert f"spiking-resnet {command}" in helped(command)
 

@@ -2,22 +2,24 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, cast
 
 import typer
 
 from spiking_resnet.ann.activation import Activation
 from spiking_resnet.ann.data import load_dataset
+from spiking_resnet.ann.images import ImageData
 from spiking_resnet.ann.processes import Processes, joined
 from spiking_resnet.ann.progress import progress_bar
 from spiking_resnet.ann.recipe import RECIPES, TrainConfig
 from spiking_resnet.ann.resnet import Block, ResNetConfig, Shortcut, depth_of
-from spiking_resnet.ann.train import PERCENTILE, Start, TrainProgress, start_from
+from spiking_resnet.ann.train import PERCENTILE, Start, TrainProgress, TrainResult, start_from
 from spiking_resnet.ann.train import train as train_network
 from spiking_resnet.ann.training_state import state_path
 from spiking_resnet.cli import options
+from spiking_resnet.cli.groups import Group, grouped
 from spiking_resnet.cli.outputs import check_data, check_outputs
 from spiking_resnet.cli.provenance import going_on, shared_command_line
 from spiking_resnet.cli.signals import between_steps
@@ -45,43 +47,28 @@ The test set chooses nothing.
 """
 
 
-def train(
-    ctx: typer.Context,
-    out_path: Annotated[
-        Path, typer.Option("--out", help="The .safetensors file to write.", show_default=False)
-    ],
-    model: Annotated[str, typer.Option(help="resnetD, D = 6n+2 (bottleneck: 9n+2).")] = "resnet20",
-    dataset: Annotated[
-        str, typer.Option(help=f"{', '.join(options.DATASETS)}, {options.PATH_OF_SET}.")
-    ] = "cifar10",
-    data: options.DataOption = None,
-    download: options.DownloadOption = False,
-    recipe: Annotated[str, typer.Option(help=f"One of {', '.join(RECIPES)}.")] = "modern",
-    epochs: Annotated[int | None, typer.Option(show_default="the recipe's")] = None,
-    batch_size: Annotated[int | None, typer.Option(show_default="the recipe's")] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option("--lr", help="The highest.", show_default="the recipe's")
-    ] = None,
-    weight_decay: Annotated[float | None, typer.Option(show_default="the recipe's")] = None,
-    norm_momentum: Annotated[
-        float, typer.Option(help="BatchNorm: share of a batch in its running statistics.")
-    ] = 0.1,
-    tails: Annotated[
-        float,
-        typer.Option(help="Weight in the loss of activations far above the usual (short tails)."),
-    ] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
-    width: Annotated[int, typer.Option(help="Channels of the first stage.")] = 16,
+@dataclass(frozen=True)
+class NetworkFlags(Group):
+    """The architecture to train."""
+
+    model: Annotated[str, typer.Option("--model", help="resnetD, D = 6n+2 (bottleneck: 9n+2).")] = (
+        "resnet20"
+    )
+    width: Annotated[int, typer.Option("--width", help="Channels of the first stage.")] = 16
     shortcut: Annotated[
-        str, typer.Option(help="A, B, paper, or paper-average: of 2x2 pixels before it strides.")
-    ] = "paper",
-    block: Annotated[str, typer.Option(help="basic or bottleneck.")] = "basic",
-    device: options.DeviceOption = "cpu",
-    precision: Annotated[str, typer.Option(help="auto, fp32 or bf16.")] = "auto",
+        str,
+        typer.Option(
+            "--shortcut", help="A, B, paper, or paper-average: of 2x2 pixels before it strides."
+        ),
+    ] = "paper"
+    block: Annotated[str, typer.Option("--block", help="basic or bottleneck.")] = "basic"
     activation: Annotated[
-        str, typer.Option(help="relu, or qcfs: quantised to --levels, made for conversion.")
-    ] = "relu",
-    levels: Annotated[int, typer.Option(help="qcfs: steps up to its threshold.")] = 8,
+        str,
+        typer.Option(
+            "--activation", help="relu, or qcfs: quantised to --levels, made for conversion."
+        ),
+    ] = "relu"
+    levels: Annotated[int, typer.Option("--levels", help="qcfs: steps up to its threshold.")] = 8
     start: Annotated[
         Path | None,
         typer.Option(
@@ -89,31 +76,120 @@ def train(
             show_default=False,
             help="File of trained weights to begin with; its architecture is taken too.",
         ),
-    ] = None,
+    ] = None
     percentile: Annotated[
-        float, typer.Option(help="With --from, qcfs: of its activations, the first thresholds.")
-    ] = PERCENTILE,
-    teacher: Annotated[
-        Path | None,
-        typer.Option(show_default=False, help="File of a better network to learn from, too."),
-    ] = None,
-    teacher_normalisation: Annotated[
-        str | None,
+        float,
         typer.Option(
-            show_default="what its file says, else the data set's", help="As --normalisation."
+            "--percentile", help="With --from, qcfs: of its activations, the first thresholds."
         ),
-    ] = None,
+    ] = PERCENTILE
+
+    def config(self, found: Start | None, images: ImageData) -> ResNetConfig:
+        """The architecture, of the file at --from if there is one."""
+        kind = cast(Activation, self.activation)
+        if found is not None:
+            return found.config(kind, self.levels)
+        return ResNetConfig(
+            depth_of(self.model), images.classes, images.channels, self.width,
+            cast(Block, self.block), cast(Shortcut, self.shortcut),
+            activation=kind, levels=self.levels,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RecipeFlags(Group):
+    """How it is trained: what is None is the recipe's."""
+
+    recipe: Annotated[str, typer.Option("--recipe", help=f"One of {', '.join(RECIPES)}.")] = (
+        "modern"
+    )
+    epochs: Annotated[int | None, typer.Option("--epochs", show_default="the recipe's")] = None
+    batch_size: Annotated[int | None, typer.Option("--batch-size", show_default="the recipe's")] = (
+        None
+    )
+    learning_rate: Annotated[
+        float | None, typer.Option("--lr", help="The highest.", show_default="the recipe's")
+    ] = None
+    weight_decay: Annotated[
+        float | None, typer.Option("--weight-decay", show_default="the recipe's")
+    ] = None
+    norm_momentum: Annotated[
+        float,
+        typer.Option(
+            "--norm-momentum", help="BatchNorm: share of a batch in its running statistics."
+        ),
+    ] = 0.1
+    tails: Annotated[
+        float,
+        typer.Option(
+            "--tails",
+            help="Weight in the loss of activations far above the usual (short tails).",
+        ),
+    ] = 0.0
+    held_out: Annotated[
+        int,
+        typer.Option("--held-out", help="Training images kept aside to choose the best epoch."),
+    ] = 0
+    seed: Annotated[int, typer.Option("--seed", help="Of weights, order and augmentation.")] = 0
+    device: options.DeviceOption = "cpu"
+    precision: Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")] = "auto"
     compiled: Annotated[
         bool,
         typer.Option("--compile", help="By torch.compile: faster after a minute; CPUs need g++."),
-    ] = False,
-    normalisation: options.NormalisationOption = None,
-    held_out: Annotated[
-        int, typer.Option(help="Training images kept aside to choose the best epoch.")
-    ] = 0,
+    ] = False
     half: Annotated[
         bool, typer.Option("--half", help="Store float16: half the size, measured as stored.")
-    ] = False,
+    ] = False
+
+
+@dataclass(frozen=True)
+class TeacherFlags(Group):
+    """A better network to learn from."""
+
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            "--teacher",
+            show_default=False,
+            rich_help_panel="Teacher",
+            help="File of a better network to learn from, too.",
+        ),
+    ] = None
+    teacher_normalisation: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher-normalisation", help="As --normalisation.", rich_help_panel="Teacher",
+            show_default="what its file says, else the data set's",
+        ),
+    ] = None  # fmt: skip
+
+    def load(self) -> Start | None:
+        """The better network, normalised as asked for."""
+        found = None if self.teacher is None else start_from(self.teacher)
+        wanted = options.parse_normalisation(self.teacher_normalisation)
+        if wanted is None:
+            return found
+        if found is None:
+            raise InputError("--teacher-normalisation without --teacher: leave it out")
+        facts = {**found.facts, "normalisation": wanted.to_json()}
+        return replace(found, normalisation=wanted, facts=facts)
+
+
+@grouped
+def train(
+    ctx: typer.Context,
+    out_path: Annotated[
+        Path, typer.Option("--out", help="The .safetensors file to write.", show_default=False)
+    ],
+    network: NetworkFlags,
+    recipe: RecipeFlags,
+    teacher: TeacherFlags,
+    dataset: Annotated[
+        str, typer.Option(help=f"{', '.join(options.DATASETS)}, {options.PATH_OF_SET}.")
+    ] = "cifar10",
+    data: options.DataOption = None,
+    download: options.DownloadOption = False,
+    normalisation: options.NormalisationOption = None,
     resume: Annotated[bool, typer.Option(help="Go on with a training that was stopped.")] = True,
     overwrite: Annotated[
         bool,
@@ -121,20 +197,14 @@ def train(
     ] = False,
 ) -> None:
     """Train a residual network for small images, and save it with all facts of its making."""
-    depth = depth_of(model)
-    options.check_device(device)
+    depth = depth_of(network.model)
+    options.check_device(recipe.device)
     outputs = {"--out": out_path}
-    check_outputs(outputs, {"--from": start, "--teacher": teacher})
+    check_outputs(outputs, {"--from": network.start, "--teacher": teacher.teacher})
     check_data(outputs, dataset, data)
-    processes = joined(device)
-    found = None if start is None else _start(ctx, start, depth, percentile)
-    taught_by = None if teacher is None else start_from(teacher)
-    its_normalisation = options.parse_normalisation(teacher_normalisation)
-    if its_normalisation is not None:
-        if taught_by is None:
-            raise InputError("--teacher-normalisation without --teacher: leave it out")
-        facts = {**taught_by.facts, "normalisation": its_normalisation.to_json()}
-        taught_by = replace(taught_by, normalisation=its_normalisation, facts=facts)
+    processes = joined(recipe.device)
+    found = None if network.start is None else _start(ctx, network.start, depth, network.percentile)
+    taught_by = teacher.load()
     wanted = options.parse_normalisation(normalisation)
     if wanted is None and found is not None:
         wanted = found.normalisation
@@ -142,16 +212,9 @@ def train(
         replace(each, normalisation=wanted or each.normalisation)
         for each in (load_dataset(dataset, split, data, download) for split in ("train", "test"))
     )
-    kind = cast(Activation, activation)
     config = TrainConfig(
-        model=ResNetConfig(
-            depth, images.classes, images.channels, width, cast(Block, block),
-            cast(Shortcut, shortcut), activation=kind, levels=levels,
-        ) if found is None else found.config(kind, levels),
-        recipe=recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
-        seed=seed, device=device, precision=cast(Literal["auto", "fp32", "bf16"], precision),
-        held_out=held_out, weight_decay=weight_decay, norm_momentum=norm_momentum, tails=tails,
-        compiled=compiled, half=half, command=shared_command_line(ctx),
+        model=network.config(found, images), command=shared_command_line(ctx),
+        **{one.name: getattr(recipe, one.name) for one in fields(recipe)},
     )  # fmt: skip
     if state_path(out_path).is_file() and resume and processes.first:
         say(f"going on with the training in {state_path(out_path)}")
@@ -160,14 +223,18 @@ def train(
             config, images, test, out_path, resume, progress, found, taught_by, processes, overwrite
         )
     processes.leave()
-    if not processes.first:
-        return
+    if processes.first:
+        _tell(result, network.model, dataset, len(test), out_path)
+
+
+def _tell(result: TrainResult, model: str, dataset: str, images: int, path: Path) -> None:
+    """Print what was trained, and what to do with it."""
     if result.repeated:
         say("this training is finished already; --overwrite trains again")
-    say(f"{model} on {dataset}: {100 * result.accuracy:.2f} % of {len(test):,} test images")
+    say(f"{model} on {dataset}: {100 * result.accuracy:.2f} % of {images:,} test images")
     say(f"{result.epochs} epochs in {result.seconds:.0f} s; {result.selection}")
     wrote = "it is in" if result.repeated else "wrote"
-    say(f"{wrote} {out_path}; next: spiking-resnet convert {model} --weights {out_path}")
+    say(f"{wrote} {path}; next: spiking-resnet convert {model} --weights {path}")
 
 
 @contextmanager
