@@ -125,6 +125,8 @@ def call(name: str, *arguments: object) -> None:
             "the system starts no more threads for the CPU engine: use fewer "
             "(torch.set_num_threads, --threads)"
         )
+    if status == 3:
+        raise RuntimeError("a defect of the CPU engine, please report it: a kernel does not fit")
     if status:
         raise RuntimeError(f"a defect of the CPU engine, please report it: {name} gave up")
 

@@ -108,6 +108,9 @@ INLINE void deliver(const Synapses& synapses, const Population& p, const uint32_
     const Source& s = *synapses.source;
     const int64_t length = blocks(s.height * s.width), out = p.channels / s.groups;
     const int64_t inner = s.channels / s.groups, row = s.kernel_width * out;
+    const int32_t* const weights = synapses.weights;
+    const Reach* const reaches = synapses.reaches.data();
+    const int64_t* const first = synapses.first.data();
     for (int64_t b = 0; b < length; ++b, spikes += p.steps * (MULTILEVEL ? p.planes : 1) * s.channels)
         for (int64_t c = 0; c < s.channels; ++c) {
             uint32_t bits = spikes[c];
@@ -121,10 +124,10 @@ INLINE void deliver(const Synapses& synapses, const Population& p, const uint32_
                     continue;
                 }
                 const int64_t shift = s.groups == 1 ? 0 : c / inner * out;
-                const Reach* end = synapses.reaches.data() + synapses.first[place + 1];
-                for (const Reach* r = synapses.reaches.data() + synapses.first[place]; r < end; ++r)
-                    add_row<MULTILEVEL>(v + r->to + shift, synapses.weights + c * row + r->weights, r->count,
-                                     factor);
+                const Reach* const end = reaches + first[place + 1];
+                for (const Reach* r = reaches + first[place]; r < end; ++r)
+                    add_row<MULTILEVEL>(v + r->to + shift, weights + c * row + r->weights,
+                                        r->count, factor);
             }
         }
 }

@@ -1,0 +1,158 @@
+"""Measures what the native kernels cost on this processor, and writes it to the package.
+
+    python benchmarks/kernel_costs.py                 # as this processor
+    python benchmarks/kernel_costs.py --as avx2       # as what an instruction set costs in general
+
+Every kernel of the table that this machine can run computes layers of several shapes, at several
+firing rates; the nanoseconds of each term of its work are fitted to the times, so that their ratio
+to what is predicted is near 1. The choice of a kernel (`engines/cpu/kernel_costs.py`) uses them.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+
+import torch
+
+from spiking_resnet.engines.cpu import kernel_costs, kernels, library
+from spiking_resnet.engines.cpu.kernels import Call, Kernel
+from spiking_resnet.engines.cpu.library import Planes, Population, Source
+from spiking_resnet.environment import processor
+
+LAYERS = [  # channels, size, kernel, wide sums
+    (3, 32, 3, False), (16, 32, 3, False), (16, 32, 3, True), (32, 16, 3, False),
+    (64, 8, 3, False), (64, 8, 3, True), (128, 14, 1, False), (128, 7, 3, False),
+    (256, 4, 3, False), (512, 1, 1, False), (512, 7, 1, True),
+]  # fmt: skip
+RATES = [0.005, 0.03, 0.1, 0.3]  # of bits that are set
+IMAGES, STEPS = 2, 16
+
+
+class Layer:
+    """A convolution between layers of one size, whose neurons fire about as often as its inputs."""
+
+    def __init__(self, channels: int, size: int, kernel: int, wide: bool, rate: float) -> None:
+        spikes = (torch.rand(STEPS, IMAGES, channels, size, size) < rate).to(torch.uint8)
+        self.planes = Planes.packed(spikes)
+        top = 6000 if wide else 60
+        shape = (channels, channels, kernel, kernel)
+        self.weights = torch.randint(-top, top + 1, shape, dtype=torch.int32)
+        self.bias = torch.full((channels,), int(rate * 100 * top), dtype=torch.int32)
+        self.threshold = torch.full((channels,), 100 * top, dtype=torch.int32)
+        blocks = library.blocks(size * size)
+        self.start = torch.zeros(blocks * 32 * channels, dtype=torch.int32)
+        self.spikes = torch.empty(self.planes.words.numel(), dtype=torch.int32)
+        self.counts = torch.zeros(2, IMAGES, dtype=torch.int64)
+        population = Population(
+            *(STEPS, IMAGES, size, size, channels), start=self.start.data_ptr(),
+            bias=self.bias.data_ptr(), threshold=self.threshold.data_ptr(),
+            spikes=self.spikes.data_ptr(), counts=self.counts[0].data_ptr(),
+            bits=self.counts[1].data_ptr(), planes=1, levels=1, wide=wide,
+        )  # fmt: skip
+        pad = kernel // 2
+        geometry = (size, size, channels, kernel, kernel, 1, 1, pad, pad, 1, 1, 1, 0)
+        source = Source(self.planes.words.data_ptr(), self.weights.data_ptr(), *geometry)
+        self.call = Call(population, [source])
+
+    def nanoseconds(self, kernel: Kernel, repeats: int) -> float:
+        """What a time step of an image takes at best: all else that runs only makes it longer."""
+        tables = self.call.tables(kernel)
+        self.call.population.tables = tables.data_ptr()
+        times = []
+        for _ in range(repeats):
+            begin = perf_counter()
+            self.call.run(kernel, 1)
+            times.append(perf_counter() - begin)
+        return min(times) * 1e9 / IMAGES / STEPS
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One layer at one rate: its work by kernel and term, and the nanoseconds it took."""
+
+    label: str
+    work: dict[str, dict[str, float]]
+    took: dict[str, float]
+
+
+def measured(repeats: int) -> list[Sample]:
+    """All layers at all rates, by every kernel that takes them."""
+    samples = []
+    for channels, size, side, wide in LAYERS:
+        for rate in RATES:
+            layer = Layer(channels, size, side, wide, rate)
+            fitting = [each for each in kernels.available() if not layer.call.refusals(each)]
+            rates = [layer.planes.density()]
+            label = f"{channels} x {size} x {size}, {side} x {side}{', wide' * wide}, {rate:.1%}"
+            work = {each.name: layer.call.work(each, rates) for each in fitting}
+            took = {each.name: layer.nanoseconds(each, repeats) for each in fitting}
+            samples.append(Sample(label, work, took))
+    return samples
+
+
+def fitted(kernel: Kernel, samples: list[Sample]) -> dict[str, float]:
+    """The nanoseconds of every term, by least squares of relative errors; none is negative."""
+    own = [each for each in samples if kernel.name in each.took]
+    work = torch.tensor([[each.work[kernel.name][term] for term in kernel.terms] for each in own])
+    took = torch.tensor([each.took[kernel.name] for each in own])
+    kept = list(range(len(kernel.terms)))
+    while True:
+        rows = work[:, kept].double() / took[:, None].double()
+        ones = torch.ones((len(own), 1), dtype=torch.float64)
+        found = torch.linalg.lstsq(rows, ones).solution[:, 0]
+        if bool((found >= 0).all()):
+            break
+        kept.pop(int(found.argmin()))
+    costs = dict.fromkeys(kernel.terms, 0.0)
+    return costs | {kernel.terms[i]: round(float(x), 4) for i, x in zip(kept, found, strict=True)}
+
+
+def report(samples: list[Sample], costs: dict[str, dict[str, float]]) -> None:
+    """Print every time and prediction, and whether the kernel chosen is the quickest."""
+    worst, lost = 1.0, []
+    for each in samples:
+        predicted = {
+            name: sum(costs[name][term] * amount for term, amount in work.items())
+            for name, work in each.work.items()
+        }
+        chosen = min(predicted, key=lambda name: predicted[name])
+        ratio = each.took[chosen] / min(each.took.values())
+        worst = max(worst, ratio)
+        lost.append(ratio)
+        columns = ", ".join(
+            f"{name} {each.took[name] / 1e3:.1f} ({predicted[name] / 1e3:.1f})"
+            for name in predicted
+        )
+        print(f"{each.label:32} {columns} µs -> {chosen}, {ratio:.2f} times the quickest")
+    print(f"the chosen kernel takes {median(lost):.2f} times the quickest one, at most {worst:.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--as", dest="name", default=kernel_costs.processor())
+    parser.add_argument("--repeats", type=int, default=9)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    print(f"{processor()} as {options.name!r}: measured (predicted), for a time step of an image")
+    samples = measured(options.repeats)
+    found = {each.name: fitted(each, samples) for each in kernels.available()}
+    report(samples, found)
+    if options.name in library.INSTRUCTION_SETS:  # only its own: others' times are others'
+        level = library.INSTRUCTION_SETS.index(options.name)
+        own = {each.name for each in kernels.table() if each.instruction_set == level}
+        found = {name: costs for name, costs in found.items() if name in own}
+    table = {**kernel_costs.measured(), options.name: found}
+    lines = ",\n".join(
+        f"  {json.dumps(name)}: {{\n"
+        + ",\n".join(f"    {json.dumps(key)}: {json.dumps(value)}" for key, value in costs.items())
+        + "\n  }"
+        for name, costs in table.items()
+    )
+    kernel_costs.FILE.write_text(f"{{\n{lines}\n}}\n")
+    print(f"written to {kernel_costs.FILE}")
+
+
+if __name__ == "__main__":
+    main()
