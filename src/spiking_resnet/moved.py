@@ -54,6 +54,7 @@ _NOW = {
 }
 # Names that were in a module which is there still.
 _NAMES = {
+    "evaluation.tune": dict.fromkeys(("least_images", "within"), "evaluation.trials"),
     "records": {
         **dict.fromkeys(("Calibration", "Sample"), "conversion.calibration"),
         **dict.fromkeys(

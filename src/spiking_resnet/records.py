@@ -111,10 +111,10 @@ def graver(one: str, other: str) -> str:
 class Point(Record):
     """A spiking network's results after `steps` time steps, over all images.
 
-    accuracy and agreement (with the artificial network's decisions) are fractions; interval is
+    accuracy and agreement (with the ANN's decisions) are fractions; interval is
     accuracy's 95 % Wilson interval. firing_rate: spikes per neuron and step; layers: by layer.
     top5: how often the label is among the five largest logits (None for up to 5 classes).
-    lost, gained: images that the artificial network alone decides rightly, and this one alone.
+    lost, gained: images that the ANN alone decides rightly, and this one alone.
     error: of the metric "mse", the mean squared difference from the targets; distance: from the
     artificial network's outputs. Accuracy and all that belongs to it is then None.
     """
@@ -137,9 +137,9 @@ class Point(Record):
 
 @dataclass(frozen=True)
 class Curve(Record):
-    """Accuracy against time steps: one Point per recorded T, and the artificial network's own.
+    """Accuracy against time steps: one Point per recorded T, and the ANN's own.
 
-    metric: what its points measure; of "mse" `ann_error` is the artificial network's error.
+    metric: what its points measure; of "mse" `ann_error` is the ANN's error.
     """
 
     images: int

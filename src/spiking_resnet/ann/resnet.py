@@ -33,6 +33,7 @@ class ResNetConfig(Record):
     """Everything a `ResNet` is rebuilt from; plain values, so it goes into JSON and back.
 
     Raises ValueError, naming the field, for values that describe no network.
+    What JSON leaves out has its default.
     """
 
     depth: int = 20  # layers with weights: 6n+2 (basic) or 9n+2 (bottleneck)

@@ -19,9 +19,9 @@ class Facts(Record):
     """The conditions under which a network's neurons fire, and what was needed to make it.
 
     levels: the most sizes that one step's spike of a neuron can have, its sign left aside. signed:
-    whether there are negative spikes. waits: whether a neuron waits for its whole input before it
-    fires (layer by layer: latency grows with depth). pre_steps: steps that precede the counted
-    ones. calibration_images: that were looked at. trained: whether the artificial network had to be
+    whether there are negative spikes. waits: whether a neuron is layer-serial: it fires after its
+    whole input, so that latency grows with depth. pre_steps: steps that precede the counted
+    ones. calibration_images: that were looked at. trained: whether the ANN had to be
     trained or fine-tuned for the conversion.
     """
 

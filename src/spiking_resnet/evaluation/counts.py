@@ -20,7 +20,7 @@ class Tally(Record):
     """Counts over the images so far, for each of the recorded `steps`.
 
     correct, top5, agreed: images; top5 is None for networks of up to 5 classes; agreed, lost (those
-    that the artificial network alone decides rightly) and ann_correct without a network to agree
+    that the ANN alone decides rightly) and ann_correct without a network to agree
     with. spikes: of every layer. seconds: of simulation. metric "mse" has sums of mean squared
     differences in the place of decisions: squared and ann_squared from the targets, apart between
     the two networks.
@@ -49,7 +49,7 @@ class Tally(Record):
         return self.correct[-1] if self.correct else 0
 
     def added(self, run: Run, labels: Tensor, reference: Tensor | None) -> "Tally":
-        """These counts and those of one batch; reference: the artificial network's logits [N, K].
+        """These counts and those of one batch; reference: the ANN's logits [N, K].
 
         labels: int64 [N], or float [N, K] for the metric "mse".
         This tally stays as it is: whatever happens on the way, one of the two is whole.

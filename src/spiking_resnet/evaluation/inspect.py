@@ -58,7 +58,7 @@ class NodeFacts(Record):
 class Population(Record):
     """One population of a spiking network.
 
-    scale: the threshold calibration found, in the artificial network's units (None where it took
+    scale: the threshold calibration found, in the ANN's units (None where it took
     another's). threshold: in units of the spikes that come in. synapses: those that end at it.
     grid: bits, or None. exact_steps: for how long its sums are certain to be exact.
     """

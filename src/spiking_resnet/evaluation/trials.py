@@ -24,8 +24,8 @@ CONFIDENCE = 0.95  # of each trial's verdict, one-sided
 
 @dataclass(frozen=True)
 class Limits:
-    """What is allowed: at most so many levels of a spike (None: any), 0/1 spikes alone, neurons
-    that wait for their whole input.
+    """What is allowed: at most so many levels of a spike (None: any), 0/1 spikes alone (binary),
+    layer-serial neurons (waiting).
     """
 
     levels: int | None = None
