@@ -7,6 +7,7 @@ from spiking_resnet.capture.calls import TraceError
 from spiking_resnet.capture.module import trace
 from spiking_resnet.capture.onnx.package import OnnxError
 from spiking_resnet.capture.onnx.translate import trace_onnx
+from spiking_resnet.codec import Record
 from spiking_resnet.conversion import methods
 from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.convert import convert
@@ -20,9 +21,16 @@ from spiking_resnet.evaluation.trials import Limits, Tuning
 from spiking_resnet.evaluation.tune import tune
 from spiking_resnet.graph import Graph, GraphError
 from spiking_resnet.records import Curve, InputError, LayerCount, Point, Run
-from spiking_resnet.report.records import make_readable
 from spiking_resnet.spiking_module import as_module
 from spiking_resnet.store import StoreError, load, save
+
+
+def _shown(record: Record) -> str:
+    """What a terminal shows of a record; what draws it is loaded when it is asked for."""
+    from spiking_resnet.report.records import text
+
+    return text(record)
+
 
 try:
     __version__ = version("spiking-resnet")
@@ -63,4 +71,4 @@ __all__ = [
 ]
 
 moved.register()
-make_readable()
+Record.shown = _shown

@@ -36,10 +36,12 @@ class Record:
     layout: the paths in JSON, in order, each with the attribute that stands there: a field, or a
     property whose value is derived. "a.b" lies within the object a; "a.*.b" in every item of the
     list a, and its attribute has a value for each. later: fields that older files do not have.
+    shown: what `str` gives; the package sets it for all records.
     """
 
     layout: ClassVar[Layout] = FIELDS
     later: ClassVar[tuple[str, ...]] = ()
+    shown: ClassVar[Callable[[Any], str]] = repr
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dictionary, which `from_json` reads."""
@@ -59,16 +61,7 @@ class Record:
 
     def __str__(self) -> str:
         """What a terminal shows of it, without colours; its `repr` where nothing is shown."""
-        show = _SHOWN.get(type(self))
-        return repr(self) if show is None else show(self)
-
-
-_SHOWN: dict[type[Record], Callable[[Any], str]] = {}
-
-
-def shown_by(kind: type[Record], show: Callable[[Any], str]) -> None:
-    """Make `show` write what `str` gives of records of one kind."""
-    _SHOWN[kind] = show
+        return type(self).shown(self)
 
 
 def form(write: Callable[[Any], Any], read: Callable[[Any], Any]) -> dict[str, Any]:

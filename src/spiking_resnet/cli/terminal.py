@@ -82,7 +82,7 @@ def arguments(ctx: typer.Context) -> list[str]:
 
 
 def keep_tracebacks(ctx: typer.Context) -> None:
-    """Nothing; expected errors are shown with their tracebacks (--debug)."""
+    """Show expected errors with their tracebacks from now on (--debug)."""
     ctx.meta[_DEBUG] = True
 
 
@@ -100,7 +100,7 @@ def _message(error: BaseException) -> str:
 
 
 def show_elsewhere() -> None:
-    """Nothing; what is said goes to standard error, because standard output takes a file."""
+    """Print on standard error from now on, because standard output takes a file."""
     _shown.name = "stderr"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from spiking_resnet.codec import Record, shown_by
+from spiking_resnet.codec import Record
 from spiking_resnet.evaluation.compare import Comparison
 from spiking_resnet.evaluation.diagnose import Diagnosis
 from spiking_resnet.evaluation.inspect import Inspection
@@ -30,7 +30,6 @@ def blocks(record: Record) -> Report:
     return make(record)
 
 
-def make_readable() -> None:
-    """Make `str(record)` what a terminal shows of it."""
-    for kind in BLOCKS:
-        shown_by(kind, lambda record: terminal.text(blocks(record)))
+def text(record: Record) -> str:
+    """What a terminal shows of a record, without colours; its `repr` where nothing is shown."""
+    return terminal.text(blocks(record)) if type(record) in BLOCKS else repr(record)
