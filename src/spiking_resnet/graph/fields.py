@@ -1,11 +1,12 @@
 """What the fields of nodes and neurons may hold, tensors aside: whether they keep their rules."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from spiking_resnet.graph.nodes import KINDS, Fire, Node
 from spiking_resnet.neurons import NEURONS, Neuron
-from spiking_resnet.rules import Rule, shown
+from spiking_resnet.rules import Rules, shown
 
 
 def problems(node: Node) -> Iterator[str]:
@@ -14,8 +15,7 @@ def problems(node: Node) -> Iterator[str]:
     if KINDS.get(kind.__name__) is not kind:
         yield f"there is no kind of node {kind.__name__!r}"
         return
-    yield from _broken(Node.RULES, node, "")
-    yield from _broken(kind.RULES, node, "")
+    yield from _broken(_rules(kind), node, "")
     if isinstance(node, Fire):
         neuron = type(node.neuron)
         if neuron in NEURONS.values():
@@ -24,7 +24,12 @@ def problems(node: Node) -> Iterator[str]:
             yield f"there is no kind of neuron {shown(neuron.__name__)}"
 
 
-def _broken(rules: Mapping[str, Rule], holder: Any, prefix: str) -> Iterator[str]:
+@cache
+def _rules(kind: Any) -> Rules:
+    return {**Node.RULES, **kind.RULES}
+
+
+def _broken(rules: Rules, holder: Any, prefix: str) -> Iterator[str]:
     for field, rule in rules.items():
         if problem := rule.problem(f"{prefix}{field}", getattr(holder, field)):
             yield problem

@@ -13,6 +13,13 @@ from spiking_resnet.neurons import TensorRule
 from spiking_resnet.rules import LARGEST, shown
 
 DTYPES = (torch.float32, torch.float64)
+FIXED: dict[str, Shape | None] = {  # sizes that do not depend on the node
+    "one": (),
+    "steps": (-1,),
+    "matrix": (-1, -1),
+    "kernels": (-1, -1, -1, -1),
+    "none": None,
+}
 MOST_UNITS = 2.0**31  # of its grid that an entry counts: engines keep them in 32 bits
 
 
@@ -39,16 +46,10 @@ def problems(node: Node) -> Iterator[str]:
 
 def sizes(node: Node, rule: TensorRule) -> tuple[Any, ...]:
     """The sizes that a tensor of a node may have; -1 is any number from 1 on, None no tensor."""
-    known = {
-        "one": (),
-        "channels": (node.shape[0],),
-        "map": node.shape,
-        "steps": (-1,),
-        "matrix": (-1, -1),
-        "kernels": (-1, -1, -1, -1),
-        "none": None,
-    }
-    return tuple(known[size] for size in rule.sizes)
+    return tuple(
+        node.shape[:1] if size == "channels" else node.shape if size == "map" else FIXED[size]
+        for size in rule.sizes
+    )
 
 
 def _entries(name: str, tensor: Tensor, rule: TensorRule, grid: int | None) -> Iterator[str]:

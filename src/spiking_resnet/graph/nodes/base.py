@@ -7,11 +7,13 @@ in `NotImplementedError` here are missing from a kind that has none of its own.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cache
+from operator import attrgetter
 from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor
 
-from spiking_resnet.neurons import Neuron, TensorRule
+from spiking_resnet.neurons import TensorRule
 from spiking_resnet.rules import Rule, Rules, number, optional, several, text, whole
 
 Shape = tuple[int, ...]
@@ -188,16 +190,11 @@ def left_out(name: str) -> str:
 
 def tensors(node: Node) -> dict[str, Tensor]:
     """The tensors a node holds, by field name; a neuron's as "neuron.threshold" and so on."""
-    found: dict[str, Tensor] = {}
-    for name in field_names(type(node)):
-        value = getattr(node, name)
-        if isinstance(value, Tensor):
-            found[name] = value
-        elif isinstance(value, Neuron):
-            for part in field_names(type(value)):
-                if isinstance(tensor := getattr(value, part), Tensor):
-                    found[f"{name}.{part}"] = tensor
-    return found
+    found = {name: _getter(name)(node) for name in node.tensor_rules()}
+    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+
+
+_getter = cache(attrgetter)
 
 
 _NAMES: dict[type, tuple[str, ...]] = {}

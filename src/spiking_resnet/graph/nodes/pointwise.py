@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar
 
 import torch
@@ -161,7 +162,7 @@ class Fire(Pointwise):
 
     def tensor_rules(self) -> Mapping[str, TensorRule]:
         """Those of its neurons."""
-        return {f"neuron.{name}": rule for name, rule in self.neuron.TENSORS.items()}
+        return _neuron_rules(type(self.neuron))
 
     def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
         """Of the spikes of one step."""
@@ -182,3 +183,8 @@ class Fire(Pointwise):
     def input_scale(self, scale: Tensor, position: int, shapes: Sequence[Shape]) -> Tensor | None:
         """Its threshold, whatever the amplitude of its spikes is."""
         return self.neuron.threshold.double()
+
+
+@cache
+def _neuron_rules(kind: type[Neuron]) -> Mapping[str, TensorRule]:
+    return {f"neuron.{name}": rule for name, rule in kind.TENSORS.items()}
