@@ -15,7 +15,7 @@ def problems(node: Node) -> Iterator[str]:
     if KINDS.get(kind.__name__) is not kind:
         yield f"there is no kind of node {kind.__name__!r}"
         return
-    yield from _broken(_rules(kind), node, "")
+    yield from _broken(_rules(kind.__name__), node, "")
     if isinstance(node, Fire):
         neuron = type(node.neuron)
         if neuron in NEURONS.values():
@@ -25,8 +25,8 @@ def problems(node: Node) -> Iterator[str]:
 
 
 @cache
-def _rules(kind: Any) -> Rules:
-    return {**Node.RULES, **kind.RULES}
+def _rules(kind: str) -> Rules:
+    return {**Node.RULES, **KINDS[kind].RULES}
 
 
 def _broken(rules: Rules, holder: Any, prefix: str) -> Iterator[str]:
