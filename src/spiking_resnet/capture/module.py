@@ -26,6 +26,14 @@ from spiking_resnet.capture.calls import (
     source_of,
     unmoved,
 )
+from spiking_resnet.capture.carried_out import (
+    as_features,
+    constant,
+    flat_list,
+    is_move,
+    rearranged,
+    stacked,
+)
 from spiking_resnet.capture.clips import COMPARISONS, OF_MASKS
 from spiking_resnet.capture.heads import FUNCTIONS as HEADS
 from spiking_resnet.capture.heads import heads, notes, refuse
@@ -33,7 +41,7 @@ from spiking_resnet.capture.logits import evaluating
 from spiking_resnet.capture.pools import REDUCTIONS
 from spiking_resnet.capture.program import Captured, captured
 from spiking_resnet.capture.rectifiers import recognised
-from spiking_resnet.capture.reindex import BORDERS, MOVES, lacking, settled
+from spiking_resnet.capture.reindex import lacking, settled
 from spiking_resnet.capture.sources import module_of, single_precision
 from spiking_resnet.capture.writes import SOURCES, Written, written
 from spiking_resnet.graph import Graph, Input, Node, Output, rename_inputs
@@ -105,7 +113,7 @@ class _Translation:
         if isinstance(value, str) and len(shape := self.nodes[value].shape) != 1:
             value = unmoved(Value(value, shape), Call(end.name, shape, source_of(end)))
         if isinstance(value, Moved):
-            value = self._settled_value(_as_features(value))
+            value = self._settled_value(as_features(value))
         self._raise_problems()
         if not isinstance(value, str):
             raise TraceError("what the network returns does not depend on the image")
@@ -139,14 +147,14 @@ class _Translation:
         if call.target is operator.getitem and isinstance(self._of(call), list):
             self.values[call.name] = self._part(call, context)
             return
-        lazy = _is_move(call) or context.operation in (*TRANSPARENT, *REDUCTIONS, *SOURCES)
+        lazy = is_move(call) or context.operation in (*TRANSPARENT, *REDUCTIONS, *SOURCES)
         lazy = lazy or context.operation not in BUILDERS  # it is refused, and what it reads is not
         arguments = [self._resolve(argument, lazy) for argument in call.args]
         options = {name: self._resolve(value, lazy) for name, value in call.kwargs.items()}
-        given = _flat([*arguments, *options.values()])
+        given = flat_list([*arguments, *options.values()])
         depends = [isinstance(argument, Value | Moved | Mask) for argument in given]
         if not any(depends) or (context.operation in FROM_SHAPES and not any(depends[1:])):
-            self.values[call.name] = _constant(call, context, arguments, options)
+            self.values[call.name] = constant(call, context, arguments, options)
             return
         if isinstance(size := call.meta.get("val"), int | torch.SymInt):  # of a value's shape
             self.values[call.name] = int(size)
@@ -240,7 +248,7 @@ class _Translation:
                 raise Unsupported(
                     f"{operation} makes {produced.dtype} of it; keep activations float"
                 )
-        elif any(isinstance(a, Mask) for a in _flat(arguments)) and operation not in OF_MASKS:
+        elif any(isinstance(a, Mask) for a in flat_list(arguments)) and operation not in OF_MASKS:
             raise Unsupported(
                 f"{operation} of a comparison's result, a step; write it with relu or clamp"
             )
@@ -251,8 +259,8 @@ class _Translation:
                     "training=self.training, and make nn.Dropout in __init__, not in forward"
                 )
             return self._kept(arguments[0])
-        if _is_move(call):
-            return _moved(call, context, arguments, options)
+        if is_move(call):
+            return rearranged(call, context, arguments, options)
         if operation in SOURCES:
             return self._written(call, context, arguments)
         if operation.lstrip("_") in HEADS:
@@ -266,7 +274,7 @@ class _Translation:
         name = made if isinstance(made, str) else self._put_all(made)
         value = Value(name, self.nodes[name].shape)
         if operation == "stack":
-            return _stacked(value, context, arguments, options)
+            return stacked(value, context, arguments, options)
         several = isinstance(produced, list | tuple)  # (values, indices) of a pool
         if several or value.shape == context.shape:
             return [name] if several else name
@@ -278,7 +286,9 @@ class _Translation:
         place = SOURCES[context.operation]
         base, source = arguments[0], arguments[place]
         rest = [a.cpu() if isinstance(a, Tensor) else a for a in arguments]
-        if any(isinstance(a, Value | Moved) for a in _flat([*rest[1:place], *rest[place + 1 :]])):
+        if any(
+            isinstance(a, Value | Moved) for a in flat_list([*rest[1:place], *rest[place + 1 :]])
+        ):
             raise Unsupported(f"{context.operation} by numbers that depend on the image; fix them")
 
         def write(into: Tensor, values: Tensor) -> Any:
@@ -307,82 +317,6 @@ class _Translation:
         return name
 
 
-def _as_features(moved: Moved) -> Moved:
-    """A value with one axis of more than one entry, such as [N, K, 1, 1] or [N], as [N, K]."""
-    first, *rest = moved.places.shape or (0,)
-    if first != BATCH or moved.places.numel() != BATCH * max(rest, default=1):
-        return moved
-    places = moved.places.reshape(BATCH, -1)
-    return replace(moved, places=places, call=replace(moved.call, shape=places.shape[1:]))
-
-
-def _is_move(call: torch.fx.Node) -> bool:
-    """Whether a call hands on entries of its first argument, each unchanged."""
-    if operation_of(call) != "pad":
-        return operation_of(call) in MOVES
-    if len(call.args) > 2 and call.args[2] in BORDERS:
-        return True
-    return _pads_for_maximum(call)
-
-
-def _pads_for_maximum(call: torch.fx.Node) -> bool:
-    """Whether -inf is put around maps of which only maxima are taken: copies of the border do too.
-
-    A window that reaches over the border contains the entry that is copied there.
-    """
-    infinite = len(call.args) > 3 and str(call.args[3]) == "-inf"
-    pools = all(
-        operation_of(user) == "max_pool2d" and not any(_flat(list(user.args[3:5])))
-        for user in call.users
-    )
-    return infinite and pools and len(call.users) > 0
-
-
-def _moved(
-    call: torch.fx.Node, context: Call, arguments: list[Any], options: dict[str, Any]
-) -> Any:
-    """The first argument, moved (a list of Moved for a split)."""
-    first, *rest = arguments
-    if any(isinstance(a, Value | Moved) for a in _flat([*rest, *options.values()])):
-        raise Unsupported(f"{context.operation} by numbers that depend on the image; fix them")
-    before = unmoved(first, context) if isinstance(first, Value) else first
-    numbers = before.places.contiguous()  # `contiguous` was passed over, views rely on it
-    if context.operation == "pad":
-        mode = rest[1] if rest[1] in BORDERS else "replicate"
-        places: Any = torch.nn.functional.pad(numbers, rest[0], mode)
-    else:
-        rest = [a.cpu() if isinstance(a, Tensor) else a for a in rest]
-        places = call.target(numbers, *rest, **options)  # type: ignore[operator]
-    if isinstance(places, Tensor):
-        return replace(before, places=places, call=context)
-    parts = [replace(context, name=f"{context.name}.{i}") for i in range(len(places))]
-    return [replace(before, places=p, call=part) for p, part in zip(places, parts, strict=True)]
-
-
-def _stacked(value: Value, call: Call, arguments: list[Any], options: dict[str, Any]) -> Moved:
-    """What stands one after the other along the channels of `value`, on an axis of its own."""
-    axis = options.get("dim", arguments[1] if len(arguments) > 1 else 0)
-    number = len(arguments[0])
-    places = unmoved(value, call).places.unflatten(1, (number, -1))
-    if (missing := arguments[0][0].missing) is not None:
-        places = places.squeeze(missing + 2)
-    return Moved(value, places.movedim(1, axis), call)
-
-
-def _constant(
-    call: torch.fx.Node, context: Call, arguments: list[Any], options: dict[str, Any]
-) -> Any:
-    """What a call computes of parameters, fixed tensors and the shapes of values alone."""
-    if context.operation in FROM_SHAPES:
-        new = context.operation.startswith("new_")  # the arguments say the shape
-        shape = () if new else tuple(call.meta["val"].shape)
-        arguments = [torch.zeros(shape, dtype=torch.float32), *arguments[1:]]
-        if context.operation not in ("fill", "zero"):
-            options = {**options, "device": "cpu"}
-    made = call.target(*arguments, **options)  # type: ignore[operator]
-    return torch.zeros_like(made) if "empty" in context.operation else made
-
-
 # Why torch's own layers are refused, where what they consist of says little.
 _LAYERS = {
     "LocalResponseNorm": "it divides by what neighbouring channels do; take it out, or put "
@@ -397,14 +331,6 @@ def _not_understood(call: Call, error: Exception) -> Unsupported:
         f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); "
         "write it in its plain form"
     )
-
-
-def _flat(arguments: Sequence[Any]) -> list[Any]:
-    return [
-        entry
-        for argument in arguments
-        for entry in (_flat(argument) if isinstance(argument, list) else [argument])
-    ]
 
 
 def _reachable(nodes: dict[str, Node]) -> tuple[Node, ...]:
