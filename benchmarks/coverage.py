@@ -148,7 +148,7 @@ def settle(model: nn.Module, images: Tensor) -> None:
 
 
 def operations(graph: Graph) -> int:
-    """Multiply-accumulates of one image in the artificial network."""
+    """Multiply-accumulates of one image in the ANN."""
     total = 0
     for node in graph.nodes:
         if isinstance(node, Conv2d | Linear):

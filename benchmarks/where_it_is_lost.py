@@ -23,7 +23,7 @@ from spiking_resnet.graph import ReLU, interpret
 
 
 def clipped(graph, thresholds, names):
-    """The artificial network with the named ReLUs cut off at their thresholds."""
+    """The ANN with the named ReLUs cut off at their thresholds."""
     return graph.with_nodes(
         replace(node, ceiling=float(thresholds[node.name]))
         if isinstance(node, ReLU) and node.name in names
@@ -73,7 +73,7 @@ def main():
         print(f"{label:<44} accuracy {right:6.2f} %   agreement {same:6.2f} %", flush=True)
 
     print(f"{options.network}, {len(labels)} test images, {hardware()}")
-    row("artificial network", reference)
+    row("ANN", reference)
     row("clipped at the thresholds", decisions(clipped(snn.ann, thresholds, names), batches))
     with torch.inference_mode():
         even = [quantised(snn.ann, thresholds, options.steps, images) for images in batches]

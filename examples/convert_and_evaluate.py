@@ -15,7 +15,7 @@ def main():
     snn = sr.convert(network, training.loader(100, limit=500), method="hu2021")
     curve = sr.evaluate(snn, held_out.loader(64, limit=200), steps=(8, 16, 32, 64, 128))
 
-    print(f"artificial network: {curve.ann_accuracy:.1%} of {curve.images} held-out digits")
+    print(f"ANN: {curve.ann_accuracy:.1%} of {curve.images} held-out digits")
     for point in curve.points:
         print(
             f"spiking, T = {point.steps:3}: {point.accuracy:.1%}, agreement {point.agreement:.1%}, "

@@ -18,7 +18,7 @@ RESNET = "cifar10_resnet20_akamaster"
 
 @cache
 def compared(method, images=100):
-    """(agreement with the artificial network, relative distance of the logits) on test images."""
+    """(agreement with the ANN, relative distance of the logits) on test images."""
     batches = Calibration(loader("train", 300))
     graph = method.apply(trace(model(RESNET), (3, 32, 32)), batches)
     steps, frames = graph.latency or method.steps, pictures(100)[:images]

@@ -116,7 +116,7 @@ class Point(Record):
     top5: how often the label is among the five largest logits (None for up to 5 classes).
     lost, gained: images that the ANN alone decides rightly, and this one alone.
     error: of the metric "mse", the mean squared difference from the targets; distance: from the
-    artificial network's outputs. Accuracy and all that belongs to it is then None.
+    ANN's outputs. Accuracy and all that belongs to it is then None.
     """
 
     steps: int

@@ -23,7 +23,7 @@ CASES += [(name, option) for name in ("relu6", "stem_max_pool", "average_of_4", 
 
 
 def batches(name, count=9):
-    """Two batches of unequal size, with the artificial network's decisions as labels."""
+    """Two batches of unequal size, with the ANN's decisions as labels."""
     batch = images(name, count)
     labels = interpret.logits(ann(name), batch).argmax(1)
     return [(batch[:4], labels[:4]), (batch[4:], labels[4:])]

@@ -158,7 +158,7 @@ def test_lost_and_gained_images_make_the_loss(graph):
 
 
 def with_outputs(count, shift=0.0):
-    """A spiking network of so many outputs, their mean shifted, and its artificial network."""
+    """A spiking network of so many outputs, their mean shifted, and its ANN."""
     model = nn.Sequential(stem(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, count))
     model = random_weights(model).eval()
     with torch.no_grad():

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from spiking_resnet import simulate
-from spiking_resnet.evaluation.rates import stands, summed_currents
+from spiking_resnet.evaluation.rates import counterparts, summed_currents
 from spiking_resnet.graph import AvgPool, Fire, Graph, ReLU, Round, interpret
 from spiking_resnet.neurons import per_channel
 from spiking_resnet.records import InputError
@@ -59,40 +59,44 @@ def test_instant_max_pools_are_refused():
 @pytest.mark.parametrize("name", NAMES)
 def test_every_population_stands_for_a_node_of_the_artificial_network(name):
     graph = spiking(name, per_channel=True)
-    found = stands(graph)
-    assert [stand.fire for stand in found] == list(graph.of(Fire))
-    for stand in found[:-1]:
-        assert stand.twin is graph.ann[stand.twin.name]
-        assert stand.twin.shape == stand.fire.shape
-        assert isinstance(stand.twin, ReLU if stand.name in graph.ann.by_name else AvgPool)
+    found = counterparts(graph)
+    assert [counterpart.fire for counterpart in found] == list(graph.of(Fire))
+    for counterpart in found[:-1]:
+        assert counterpart.twin is graph.ann[counterpart.twin.name]
+        assert counterpart.twin.shape == counterpart.fire.shape
+        assert isinstance(
+            counterpart.twin, ReLU if counterpart.name in graph.ann.by_name else AvgPool
+        )
     assert found[-1].twin is graph.ann.output
-    membrane = stands(spiking(name, readout="membrane"))
+    membrane = counterparts(spiking(name, readout="membrane"))
     assert membrane[-1].fire is None
     assert membrane[-1].twin.name == "output"
 
 
 @pytest.mark.parametrize("name", [*names_with(AvgPool), "relu6", "three_blocks", "inner_max_pool"])
 def test_rates_approach_the_activations_they_stand_for(name):
-    """In units of the artificial network, populations after pools and thresholds included."""
+    """In units of the ANN, populations after pools and thresholds included."""
     graph, batch = spiking(name, per_channel=True, percentile=100.0), images(name, 4)
     steps = 2000
     run = simulate(graph, batch, steps, neurons=graph.neurons)
-    wanted = interpret.values(graph.ann, batch, {stand.twin.name for stand in stands(graph)})
-    for stand in stands(graph):
-        rate = stand.activations(run.neuron_spikes[stand.name], steps)
+    wanted = interpret.values(
+        graph.ann, batch, {counterpart.twin.name for counterpart in counterparts(graph)}
+    )
+    for counterpart in counterparts(graph):
+        rate = counterpart.activations(run.neuron_spikes[counterpart.name], steps)
         expected = torch.minimum(
-            wanted[stand.twin.name].clamp(min=0), per_channel(stand.height, rate)
+            wanted[counterpart.twin.name].clamp(min=0), per_channel(counterpart.amplitude, rate)
         )
-        spread = float(stand.height.max())
-        assert float((rate - expected).abs().mean()) < 0.02 * spread, stand.name
+        spread = float(counterpart.amplitude.max())
+        assert float((rate - expected).abs().mean()) < 0.02 * spread, counterpart.name
 
 
 def test_currents_and_drive_are_inverse():
-    stand = stands(spiking("average_of_4", per_channel=True))[1]
-    values = torch.rand(2, *stand.twin.shape, dtype=torch.float64)
-    assert torch.allclose(stand.drive(stand.currents(values, 9), 9), values)
+    counterpart = counterparts(spiking("average_of_4", per_channel=True))[1]
+    values = torch.rand(2, *counterpart.twin.shape, dtype=torch.float64)
+    assert torch.allclose(counterpart.drive(counterpart.currents(values, 9), 9), values)
 
 
 def test_a_graph_that_does_not_know_its_origin_is_refused():
     with pytest.raises(InputError, match="convert it again"):
-        stands(Graph(ann("identity").nodes))
+        counterparts(Graph(ann("identity").nodes))

@@ -152,7 +152,7 @@ def converted(
             graph = sr.convert(source.model, batches(), method)
         for remark in remarks_of(graph):
             warn(remark)
-        status.update("measuring the artificial network on the calibration images")
+        status.update("measuring the ANN on the calibration images")
         accuracy = calibration_accuracy(graph, chosen, source.accuracy)
     return graph.with_notes(
         {
@@ -199,7 +199,7 @@ def calibration_accuracy(graph: Graph, data: ImageData, said: float | None = Non
 def warn_of_guesses(
     right: int, images: int, classes: int, which: str, said: float | None = None
 ) -> None:
-    """Nothing; warns where an artificial network's decisions are hardly better than chance, or far
+    """Nothing; warns where an ANN's decisions are hardly better than chance, or far
     from the accuracy `said` (in 0..1) by its file.
     """
     low, high = wilson(right, images)
@@ -210,7 +210,7 @@ def warn_of_guesses(
     else:
         return
     warn(
-        f"the artificial network is right on {right} of {images} {which} images, {found}: are the "
+        f"the ANN is right on {right} of {images} {which} images, {found}: are the "
         "weights trained, and --normalisation and --dataset right?"
     )
 

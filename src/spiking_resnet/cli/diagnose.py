@@ -50,10 +50,9 @@ def diagnose(
 ) -> None:
     """Say where a spiking network loses accuracy, and what to do about it.
 
-    The difference between rates and the artificial network's activations is
-    cut into clipping, quantisation, uneven arrival, and what earlier layers
-    hand on; and each is tried out in the artificial network: how many
-    decisions does it cost?
+    The difference between rates and the ANN's activations is cut into
+    clipping, quantisation, uneven arrival, and what earlier layers hand on;
+    and each is tried out in the ANN: how many decisions does it cost?
     """
     if steps is not None and steps < 1:
         raise InputError(f"--steps is {steps}: at least 1")

@@ -235,7 +235,7 @@ def _said_by(graph: Graph, data: ImageData, chosen: Normalisation | None) -> str
 
 
 def warn_of_guesses_on(graph: Graph, data: ImageData, right: int, images: int) -> None:
-    """Nothing; warns where the artificial network guesses, or is far from what the file says."""
+    """Nothing; warns where the ANN guesses, or is far from what the file says."""
     said = graph.notes.get("calibration", {}).get("ann_accuracy")
     warn_of_guesses(right, images, data.classes, "test", said)
 

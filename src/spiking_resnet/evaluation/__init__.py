@@ -1,1 +1,1 @@
-"""What a spiking network reaches on images, beside others, and where its accuracy goes."""
+"""Evaluating spiking networks: accuracy and cost, comparison of methods, search, diagnosis."""

@@ -1,7 +1,7 @@
-"""A method judged: what its network reaches on images kept from calibration, and at what cost.
+"""One conversion method on one network: accuracy, loss and SynOps on images not calibrated on.
 
-Losses are differences on the same images: of n images let b be right by the artificial network
-alone and c by the spiking one alone. The loss is l = (b - c) / n, and its standard error
+Losses are differences on the same images: of n images let the ANN alone classify b correctly
+and the spiking network alone c. The loss is l = (b - c) / n, and its standard error
 
     sqrt(((b + c) / n - l^2) / n)
 
@@ -40,13 +40,13 @@ Images = Tensor | Iterable[Any]
 
 @dataclass(frozen=True)
 class Reading(Record):
-    """One method after T steps; where neurons wait for their whole input, after T steps a layer.
+    """Results of one method after T time steps (layer-serial neurons: T time steps for each layer).
 
-    accuracy, agreement (with the artificial network's decisions): fractions; interval: accuracy's
-    95 % Wilson interval; standard_error: its binomial one. loss: points below the artificial
-    network; loss_error: its standard error, in points. lost, gained: images that one of the two
-    alone decides rightly, the artificial network or this one. operations: synaptic
-    operations of an image (operations.py); spikes_per_image, firing_rate: as in Point.
+    accuracy, agreement (with the ANN's decisions): fractions; interval: accuracy's 95 % Wilson
+    interval; standard_error: its binomial one. loss: percentage points below the ANN; loss_error:
+    its standard error, in points. lost, gained: images that the ANN alone, or the spiking network
+    alone, classifies correctly. operations: SynOps of an image (`costs.operations`);
+    spikes_per_image, firing_rate: as in Point.
     """
 
     steps: int
@@ -65,17 +65,17 @@ class Reading(Record):
     exact: bool
 
     def paired(self, images: int) -> Paired:
-        """The counts on so many images that its loss is made of."""
+        """The lost and gained images behind the loss, of `images` in all."""
         return Paired(self.lost, self.gained, images)
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What methods are compared on.
+    """A traced network with its calibration and test images, on which methods are compared.
 
     traced: the network. ann: the same, as methods take it. calibration: measured once for all
-    methods that need the same of it. seen, judged: digests of the two sets of
-    images; `images` is the number of those that judge.
+    methods that need the same of it. loader: the test batches, `images` in all. seen, judged:
+    digests of the calibration images and of the test images.
     """
 
     traced: Graph
@@ -89,10 +89,10 @@ class Subject:
 
 
 def prepared(model: nn.Module | str | Path, calibration: Images, loader: Iterable[Any]) -> Subject:
-    """The network traced, and both sets of images looked through once.
+    """Trace the network and read both sets of images once: the Subject of a comparison.
 
-    A batch without labels is judged by the artificial network's decisions. Raises InputError for
-    sets that are empty, can be read only once, or share an image.
+    A batch without labels takes the ANN's decisions as its labels. Raises InputError for sets that
+    are empty, can be read only once, or share an image.
     """
     for what, source in (("calibration", calibration), ("judged images", loader)):
         if isinstance(source, Iterator):
@@ -104,9 +104,9 @@ def prepared(model: nn.Module | str | Path, calibration: Images, loader: Iterabl
         raise InputError("the calibration set is empty: give it some training images")
     traced = traced_alike(model, Calibration(calibration).first)
     ann = relu_first(fold_bn(traced))
-    judging = _Judging(loader, ann)
+    labelled_loader = _Labelled(loader, ann)
     hashed, known, count, right = blake2b(digest_size=16), set(seen), 0, 0
-    for images, labels in judging:
+    for images, labels in labelled_loader:
         check_labels(labels, max(2, ann.output.shape[0]))
         own = [image_digest(image) for image in images]
         if shared := sum(one in known for one in own):
@@ -124,7 +124,7 @@ def prepared(model: nn.Module | str | Path, calibration: Images, loader: Iterabl
         traced,
         ann,
         Measured(calibration),
-        judging,
+        labelled_loader,
         count,
         right / count,
         joined,
@@ -132,8 +132,8 @@ def prepared(model: nn.Module | str | Path, calibration: Images, loader: Iterabl
     )
 
 
-class _Judging:
-    """Batches (images, labels) of a loader; labels are the network's decisions if it has none."""
+class _Labelled:
+    """Batches (images, labels) of a loader; where it has no labels, the ANN's decisions are."""
 
     def __init__(self, loader: Iterable[Any], ann: Graph) -> None:
         self.loader, self.ann = loader, ann
@@ -149,7 +149,7 @@ class _Judging:
 
 @undisturbed()
 def _decided(ann: Graph, images: Tensor) -> Tensor:
-    """The classes [N] that the artificial network names."""
+    """The classes [N] that the ANN decides for."""
     return decisions(interpret.logits(ann, images))
 
 
@@ -159,7 +159,7 @@ def _digests(source: Images) -> list[bytes]:
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """A method's network for a subject. seconds: of its making."""
+    """A spiking network made by one method. seconds: the time of the conversion."""
 
     graph: Graph
     method: Method
@@ -169,7 +169,7 @@ class Made:
 
 
 def make(subject: Subject, method: Method) -> Made:
-    """The spiking network of a subject by this method."""
+    """Convert a subject by this method, and time it."""
     begin = time.perf_counter()
     graph = method.apply(subject.traced, subject.calibration)
     seconds = time.perf_counter() - begin
@@ -184,13 +184,13 @@ def judge(
     progress: Callable[[int, int], None] | None = None,
     kept: Part | None = None,
 ) -> tuple[Reading, ...]:
-    """What a network reaches on the judged images after each of `steps`.
+    """Evaluate a converted network on the subject's test images: a Reading for each of `steps`.
 
-    kept: where its counts are kept on the way, and what was counted before.
+    kept: where its counts are saved as it goes, and what was counted before.
     """
     latency = made.graph.latency
     before = made.graph.pre_steps  # not among the T counted ones
-    # neurons that wait take T steps a layer
+    # layer-serial neurons take T steps a layer
     at = tuple(before + step for step in steps) if latency is None else (latency,)
     curve = evaluate(made.graph, subject.loader, at, subject.ann, engine, progress, resume=kept)
     ends = [point.steps - before for point in curve.points]

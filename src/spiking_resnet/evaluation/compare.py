@@ -1,4 +1,4 @@
-"""Methods side by side: the same network, the same images, and what each method asks for."""
+"""Compare conversion methods on one network and the same images: accuracy, loss and cost."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,11 +35,11 @@ FAILURES = (ValueError, RuntimeError, ArithmeticError, MemoryError)  # of one me
 
 @dataclass(frozen=True)
 class Entry(Record):
-    """One conversion, judged.
+    """One conversion and its results.
 
     method: its name and options. seconds: of its making; what several conversions need of the
     calibration images is measured for the first of them. image_macs: multiply-accumulates of the
-    layers that read the image, once an image; operations of readings are without them.
+    layers that read the image, once an image; the SynOps of readings are without them.
     """
 
     method: Mapping[str, Any]
@@ -51,7 +51,7 @@ class Entry(Record):
 
 @dataclass(frozen=True)
 class Row(Record):
-    """One recipe: what was converted, once or for each T. problem: why there is not all, or ""."""
+    """One recipe's results, converted once or for each T. problem: why some are missing, or ""."""
 
     recipe: str
     description: str
@@ -61,25 +61,25 @@ class Row(Record):
 
     @property
     def facts(self) -> Facts | None:
-        """Those of the first conversion; None where nothing could be converted."""
+        """The firing conditions of the first conversion; None where nothing could be converted."""
         return self.entries[0].facts if self.entries else None
 
     @property
     def seconds(self) -> float:
-        """Of all its conversions."""
+        """The time of all its conversions."""
         return sum(entry.seconds for entry in self.entries)
 
     @property
     def readings(self) -> dict[int, Reading]:
-        """By T."""
+        """The readings of all conversions, by T."""
         return {each.steps: each for entry in self.entries for each in entry.readings}
 
 
 @dataclass(frozen=True)
 class Comparison(Record):
-    """Recipes on the same network and images; see `compare`.
+    """The result of `compare`: a row for each recipe, on the same network and images.
 
-    ann_accuracy: the artificial network's, on the same images; ann_macs: its multiply-accumulates.
+    ann_accuracy, ann_macs: the ANN's accuracy on the same images, and its multiply-accumulates.
     """
 
     images: int
@@ -101,7 +101,7 @@ class Comparison(Record):
 
     @property
     def ann_standard_error(self) -> float:
-        """That of the ANN's accuracy."""
+        """The standard error of the ANN's accuracy."""
         return standard_error(self.ann_accuracy, self.images)
 
 
@@ -125,10 +125,10 @@ def compare(
     resume: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Comparison:
-    """Every recipe's accuracy at every one of `steps`, with what it costs and asks for.
+    """Convert a network by every recipe; accuracy and cost of each at every one of `steps`.
 
     model, calibration: as for `convert`, but that calibration is read several times.
-    loader: the batches (images, labels) to judge by, read for each conversion; none of them may be
+    loader: the test batches (images, labels), read for each conversion; none of the images may be
     among the calibration images. progress: called with (what is being done, work done, all work),
     in images times steps. resume: a file that keeps every finished conversion: the same call goes
     on where it was. options: JSON-able; what else must be the same to go on.
@@ -189,18 +189,18 @@ def _work(recipe: Recipe, steps: tuple[int, ...]) -> int:
 
 
 class _Work:
-    """How much of the work is done, in images times steps."""
+    """Progress of a comparison, in images times steps."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
         self.progress, self.total, self.done = progress, total, 0
 
     def tell(self, what: str, within: int = 0) -> None:
-        """Nothing; reports what is being done, and how much of it."""
+        """Report what is being done, and how much of it."""
         if self.progress is not None:
             self.progress(what, self.done + within, self.total)
 
     def finish(self, amount: int) -> None:
-        """Nothing; so much is done."""
+        """Count `amount` more as done."""
         self.done += amount
 
 
@@ -212,7 +212,7 @@ def _row(
     work: _Work,
     ledger: Ledger | None,
 ) -> Row:
-    """A recipe's row; what fails in it is said, and tried again in another run."""
+    """The row of a recipe; a failure becomes its `problem`, and is tried again in another run."""
     entries, problems = [], []
     for group in _groups(recipe, steps):
         label = f"{recipe.name}, T = {group[0]}" if recipe.per_steps else recipe.name
@@ -236,7 +236,7 @@ def _entry(
     work: _Work,
     ledger: Ledger | None,
 ) -> Entry:
-    """One conversion, judged; from the ledger if it is there."""
+    """Convert and evaluate once, or take the result from the ledger if it is there."""
     method = recipe.make(group[-1])
     key = json.dumps([recipe.name, method.describe(), group])
     if ledger is not None and key in ledger.parts:
@@ -261,6 +261,6 @@ def _entry(
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong, in one line."""
+    """The message of an error, in one line."""
     lines = str(error).splitlines()
     return " ".join(line.strip() for line in lines) or type(error).__name__

@@ -1,8 +1,8 @@
-"""What has to be said beside a method's accuracy, so that tables compare like with like.
+"""The conditions under which a method reaches its accuracy, so that tables compare like with like.
 
-A neuron that sends several sizes of spikes sends more in a step than one that sends 0 or 1; one
-that waits for its whole input answers later by the depth of the network; steps before the counted
-ones are steps as well; and what was seen or trained before is part of the price.
+A neuron with spikes of several amplitudes sends more in a step than one that sends 0 or 1; with
+layer-serial neurons latency grows with the depth of the network; steps before the counted ones are
+steps as well; and the calibration images and the training needed are part of the price.
 """
 
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ from spiking_resnet.neurons import Neuron
 
 @dataclass(frozen=True)
 class Facts(Record):
-    """The conditions under which a network's neurons fire, and what was needed to make it.
+    """How a spiking network's neurons fire, and the images and training that making it took.
 
-    levels: the most sizes that one step's spike of a neuron can have, its sign left aside. signed:
-    whether there are negative spikes. waits: whether a neuron is layer-serial: it fires after its
-    whole input, so that latency grows with depth. pre_steps: steps that precede the counted
-    ones. calibration_images: that were looked at. trained: whether the ANN had to be
-    trained or fine-tuned for the conversion.
+    levels: the most amplitudes that one step's spike of a neuron can have, its sign left aside.
+    signed: whether there are negative spikes. waits: whether a neuron is layer-serial: it fires
+    after its whole input, so that latency grows with depth. pre_steps: steps that precede the
+    counted ones. calibration_images: their number. trained: whether the ANN had to be trained or
+    fine-tuned for the conversion.
     """
 
     levels: int
@@ -36,17 +36,17 @@ class Facts(Record):
 
     @property
     def values(self) -> int:
-        """The number of distinct spikes other than none that one step can carry."""
+        """How many different spikes, by amplitude and sign, a neuron can send in one step."""
         return self.levels * (2 if self.signed else 1)
 
     @property
     def binary(self) -> bool:
-        """Whether a step carries one spike or none."""
+        """Whether a neuron sends 0 or 1 in each step."""
         return self.values == 1
 
 
 def facts(graph: Graph) -> Facts:
-    """The facts of a spiking network, from its neurons and its notes.
+    """The firing conditions of a spiking network, from its neurons and its notes.
 
     Notes may say `pre_steps` and `trained`; a method's own option `pre_steps` counts as well. A
     network with quantised activations was trained for it, whatever the method.

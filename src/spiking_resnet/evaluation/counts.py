@@ -1,4 +1,4 @@
-"""What an evaluation has counted so far: whole numbers, so that it can stop and go on."""
+"""The running counts of an evaluation, whole numbers, so that it can stop and resume exactly."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,10 +17,10 @@ Number = TypeVar("Number", int, float)
 
 @dataclass(frozen=True)
 class Tally(Record):
-    """Counts over the images so far, for each of the recorded `steps`.
+    """An evaluation's counts over the images so far, for each of the recorded `steps`.
 
     correct, top5, agreed: images; top5 is None for networks of up to 5 classes; agreed, lost (those
-    that the ANN alone decides rightly) and ann_correct without a network to agree
+    that the ANN alone classifies correctly) and ann_correct without a network to agree
     with. spikes: of every layer. seconds: of simulation. metric "mse" has sums of mean squared
     differences in the place of decisions: squared and ann_squared from the targets, apart between
     the two networks.
@@ -45,14 +45,14 @@ class Tally(Record):
 
     @property
     def right(self) -> int:
-        """The images decided rightly at the last step; 0 where nothing is decided."""
+        """The images classified correctly at the last step; 0 for the metric "mse"."""
         return self.correct[-1] if self.correct else 0
 
     def added(self, run: Run, labels: Tensor, reference: Tensor | None) -> "Tally":
-        """These counts and those of one batch; reference: the ANN's logits [N, K].
+        """A new Tally with the counts of one more batch; reference: the ANN's logits [N, K].
 
         labels: int64 [N], or float [N, K] for the metric "mse".
-        This tally stays as it is: whatever happens on the way, one of the two is whole.
+        This tally is not changed: after an interruption one of the two is complete.
         """
         logits = run.logits.cpu()
         judged = self._errors if self.metric == "mse" else self._decided
@@ -97,7 +97,7 @@ class Tally(Record):
         return found
 
     def curve(self, graph: Graph, hardware: str) -> Curve:
-        """The shares that the counts come to."""
+        """The Curve of accuracies, rates and errors that these counts give."""
         right = self.ann_correct
         return Curve(
             images=self.images,

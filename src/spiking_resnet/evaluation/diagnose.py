@@ -1,24 +1,24 @@
-"""Where a spiking network's accuracy goes: at which population, and by which cause.
+"""Find where a spiking network loses accuracy: in which population, and by which cause.
 
-A population's rate, times the height of its spikes, should be the artificial network's activation.
-On the way from one to the other lie four values that can be computed, and the differences have
-names. They add up to the whole error, exactly:
+A population's rate, times the amplitude of its spikes, should be the ANN's activation. Between the
+two lie four values that can be computed, and their differences have names. They add up to the
+whole error, exactly:
 
-    a             the artificial network's activation
-      inherited     the populations before say something else
-    a'            the same layer of the artificial network, reading the spiking network's rates
+    a             the ANN's activation
+      inherited     the populations before already differ
+    a'            the same layer of the ANN, reading the spiking network's rates
       weights       what conversion did to the synapses (grid, compensation, unconverted shortcuts)
                     and to the image (spike coding)
-    h             ReLU of the mean current that the spiking neurons did receive
-      clipping      a neuron cannot say more than its threshold
+    h             ReLU of the mean current that the spiking neurons received
+      clipping      a neuron's rate cannot exceed its threshold
     clip(h)
-      quantisation  it says whole spikes: of T steps clip(floor((v0 + sum) / threshold), 0, T)
+      quantisation  it sends whole spikes: in T steps clip(floor((v0 + sum) / threshold), 0, T)
     even          the rate if the same current arrived evenly over time
       unevenness    it does not: spikes come too early, or too late to be answered
     rate          what the neurons fired
 
 All but the first are a population's own doing. To see what they cost, each value in turn is put
-into the artificial network, with the spiking network's rates in all populations before it: the
+into the ANN, with the spiking network's rates in all populations before it: the
 decisions that change are the price of that contribution at that population, and these prices add up
 to the whole loss of agreement. The names are those of Bu et al. 2022, "Optimal ANN-SNN Conversion
 for High-accuracy and Ultra-low-latency Spiking Neural Networks" (ICLR); there each error is seen
@@ -37,7 +37,7 @@ from spiking_resnet import arguments
 from spiking_resnet.codec import FIELDS, Record, same
 from spiking_resnet.engines.simulate import simulate, usual
 from spiking_resnet.evaluation.evaluate import labelled
-from spiking_resnet.evaluation.rates import Stand, stands, summed_currents
+from spiking_resnet.evaluation.rates import Counterpart, counterparts, summed_currents
 from spiking_resnet.graph import Graph, Node, ReLU, interpret
 from spiking_resnet.neurons import per_channel
 from spiking_resnet.records import InputError, Run, decisions
@@ -49,11 +49,11 @@ CONTRIBUTIONS = ("inherited", *OWN)
 
 @dataclass(frozen=True)
 class Part(Record):
-    """One contribution to a population's error.
+    """One contribution to the error of a population's rates.
 
-    mean: in the artificial network's units. rms: root mean square, relative to the activations'.
+    mean: in the ANN's units. rms: root mean square, relative to the activations'.
     share: of the mean squared error; shares add up to 1, and what works against the rest is
-    negative. lost: agreement with the artificial network's decisions lost by it, as a fraction of
+    negative. lost: agreement with the ANN's decisions lost by it, as a fraction of
     all images (inherited: 0, it is counted where it arose; negative where it was won).
     """
 
@@ -65,11 +65,11 @@ class Part(Record):
 
 @dataclass(frozen=True)
 class LayerError(Record):
-    """How far a population's rates are from the activations they stand for.
+    """How far a population's rates are from the activations they represent.
 
-    activation: root mean square of the artificial network's activations. mean: of the error, in the
+    activation: root mean square of the ANN's activations. mean: of the error, in the
     same units. rms: of the error, relative to `activation` (absolute where that is 0).
-    agreement: with the artificial network's decisions where it continues from the spiking network's
+    agreement: with the ANN's decisions where it continues from the spiking network's
     rates in this population and all before it. parts: by the names in CONTRIBUTIONS.
     """
 
@@ -144,52 +144,54 @@ def diagnose(
     engine: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Diagnosis:
-    """Where the spiking network `graph` loses decisions within `steps` time steps.
+    """Find where the spiking network `graph` loses decisions within `steps` time steps.
 
     steps: None as in `simulate`.
-    loader: batches (images [N, C, H, W], labels [N]), normalised as for the artificial network.
+    loader: batches (images [N, C, H, W], labels [N]), normalised as for the ANN.
     progress: called with (images done, images right) after every batch.
     Raises InputError for an empty loader, for a graph that does not know what it came from, and for
     max pools of each step's spikes (rule "instant").
     """
     steps = usual(graph) if steps is None else steps
     with undisturbed():
-        tally = _Tally(graph, stands(graph), steps)
+        running = _Running(graph, counterparts(graph), steps)
     for batch in loader:
         with undisturbed():
             images, labels = labelled(batch)
             run = simulate(graph, images, steps, engine=engine, neurons=graph.neurons)
-            tally.add(images, labels, run)
+            running.add(images, labels, run)
         if progress is not None:
-            progress(tally.images, tally.correct)
-    if tally.images == 0:
+            progress(running.images, running.correct)
+    if running.images == 0:
         raise InputError("the loader gave no images: check the data set, --limit and the split")
-    return tally.diagnosis()
+    return running.diagnosis()
 
 
-def _values(stand: Stand, total: Tensor, counts: Tensor, steps: int) -> tuple[Tensor, ...]:
+def _values(
+    counterpart: Counterpart, total: Tensor, counts: Tensor, steps: int
+) -> tuple[Tensor, ...]:
     """A population's own four values [N, ...]: h, clip(h), even, rate (see this file's head).
 
     total: its summed current. counts: its neurons' spikes.
     """
-    assert stand.fire is not None
-    twin, drive = stand.twin, stand.drive(total, steps)
+    assert counterpart.fire is not None
+    twin, drive = counterpart.twin, counterpart.drive(total, steps)
     received = twin.value(drive) if isinstance(twin, ReLU) else drive.clamp(0)
-    clipped = torch.minimum(received, per_channel(stand.height, received))
-    even = stand.activations(stand.fire.neuron.even_count(total, steps), steps)
-    return received, clipped, even, stand.activations(counts, steps)
+    clipped = torch.minimum(received, per_channel(counterpart.amplitude, received))
+    even = counterpart.activations(counterpart.fire.neuron.even_count(total, steps), steps)
+    return received, clipped, even, counterpart.activations(counts, steps)
 
 
-def _decision(stand: Stand, value: Tensor, total: Tensor, steps: int) -> Tensor:
-    """The classes [N] that neurons on the logits name if they say `value`, ties by what remains."""
-    assert stand.fire is not None
-    neuron, counts = stand.fire.neuron, value * steps / stand.height
+def _decision(counterpart: Counterpart, value: Tensor, total: Tensor, steps: int) -> Tensor:
+    """The classes [N] decided by output neurons of rates `value`, ties by membrane potential."""
+    assert counterpart.fire is not None
+    neuron, counts = counterpart.fire.neuron, value * steps / counterpart.amplitude
     remaining = neuron.initial_potential.double() + total - neuron.threshold.double() * counts
     return (counts + torch.softmax(remaining, 1)).argmax(1)
 
 
 def _continued(ann: Graph, images: Tensor, given: Mapping[str, Tensor]) -> Tensor:
-    """The classes [N] that the artificial network names with the values `given` in their places."""
+    """The classes [N] that the ANN decides for where nodes are replaced by the values `given`."""
     needed = {ann.output.name}
     for node in reversed(ann.nodes):
         if node.name in needed and node.name not in given:
@@ -203,7 +205,7 @@ def _continued(ann: Graph, images: Tensor, given: Mapping[str, Tensor]) -> Tenso
 
 
 def _reading(ann: Graph, images: Tensor, rates: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What the artificial network's populations make of the spiking network's rates before them."""
+    """The ANN's activations where each layer reads the spiking network's rates before it."""
     nodes: list[Node] = []
     given: dict[str, Tensor] = {}
     for node in ann.nodes:
@@ -218,7 +220,7 @@ def _reading(ann: Graph, images: Tensor, rates: Mapping[str, Tensor]) -> dict[st
 
 
 class _Sums:
-    """Sums over all images and neurons of one population."""
+    """Sums, over all images and neurons of one population, that its LayerError is made of."""
 
     def __init__(self) -> None:
         self.values = 0
@@ -227,7 +229,7 @@ class _Sums:
         self.agreed = torch.zeros(len(OWN), dtype=torch.int64)
 
     def add(self, values: list[Tensor]) -> None:
-        """Takes in the six values [N, ...] from activation to rate."""
+        """Add the six values [N, ...] of a batch, from activation to rate."""
         error = values[-1] - values[0]
         self.values += error.numel()
         self.squares += torch.stack([values[0].square().sum(), error.square().sum()])
@@ -235,8 +237,8 @@ class _Sums:
             part = after - before
             row += torch.stack([part.sum(), part.square().sum(), (part * error).sum()])
 
-    def layer(self, stand: Stand, before: float, images: int) -> LayerError:
-        """What the sums come to. before: the agreement before this population."""
+    def layer(self, counterpart: Counterpart, before: float, images: int) -> LayerError:
+        """The LayerError from these sums. before: the agreement before this population."""
         activation, error = (float(square / self.values) ** 0.5 for square in self.squares)
         agreed = [before, *(self.agreed.double() / images).tolist()]
         lost = [0.0, *(a - b for a, b in pairwise(agreed))]
@@ -251,8 +253,8 @@ class _Sums:
             for name, row, drop in zip(CONTRIBUTIONS, self.parts, lost, strict=True)
         }
         return LayerError(
-            name=stand.name,
-            neurons=torch.Size(stand.twin.shape).numel(),
+            name=counterpart.name,
+            neurons=torch.Size(counterpart.twin.shape).numel(),
             activation=activation,
             mean=sum(part.mean for part in parts.values()),
             rms=error / unit,
@@ -261,19 +263,19 @@ class _Sums:
         )
 
 
-class _Tally:
-    """Sums over the batches so far."""
+class _Running:
+    """A diagnosis in progress: sums over the batches so far."""
 
-    def __init__(self, graph: Graph, stands: tuple[Stand, ...], steps: int) -> None:
-        assert graph.ann is not None  # or there would be no stands
-        self.graph, self.ann, self.stands, self.steps = graph, graph.ann, stands, steps
-        self.sums = [_Sums() for _ in stands]
+    def __init__(self, graph: Graph, counterparts: tuple[Counterpart, ...], steps: int) -> None:
+        assert graph.ann is not None  # or there would be no counterparts
+        self.graph, self.ann, self.counterparts, self.steps = graph, graph.ann, counterparts, steps
+        self.sums = [_Sums() for _ in counterparts]
         self.images = self.correct = self.ann_correct = 0
         self.engine, self.exact = "", True
 
     def add(self, images: Tensor, labels: Tensor, run: Run) -> None:
-        """Counts one batch."""
-        names = {stand.twin.name for stand in self.stands}
+        """Add the counts and sums of one batch."""
+        names = {counterpart.twin.name for counterpart in self.counterparts}
         activations = interpret.values(self.ann, images, names)
         expected = decisions(activations[self.ann.output.name])
         chosen = decisions(run.logits[-1])
@@ -282,40 +284,42 @@ class _Tally:
         self.ann_correct += int((expected == labels).sum())
         self.engine, self.exact = run.engine, self.exact and run.exact
         rates = {
-            stand.twin.name: stand.activations(run.neuron_spikes[stand.name], self.steps)
-            for stand in self.stands
-            if stand.fire is not None
+            counterpart.twin.name: counterpart.activations(
+                run.neuron_spikes[counterpart.name], self.steps
+            )
+            for counterpart in self.counterparts
+            if counterpart.fire is not None
         }
         reading = _reading(self.ann, images, rates)
         currents = summed_currents(self.graph, images, run.neuron_spikes, self.steps)
         before: dict[str, Tensor] = {}
-        for stand, sums in zip(self.stands, self.sums, strict=True):
-            twin = stand.twin.name
+        for counterpart, sums in zip(self.counterparts, self.sums, strict=True):
+            twin = counterpart.twin.name
             first = [activations[twin].double(), reading[twin].double()]
-            if stand.fire is None:  # a read-out without neurons: its logits are all there is
+            if counterpart.fire is None:  # a read-out without neurons: its logits are all there is
                 sums.add([*first, *[run.logits[-1].double()] * len(OWN)])
                 sums.agreed += (chosen == expected).sum()
                 continue
             _, total = next(currents)
-            own = _values(stand, total, run.neuron_spikes[stand.name], self.steps)
+            own = _values(counterpart, total, run.neuron_spikes[counterpart.name], self.steps)
             sums.add([value.clamp(min=0) for value in first] + list(own))
-            last = stand.twin is self.ann.output
+            last = counterpart.twin is self.ann.output
             for index, value in enumerate(own):
                 if not last:
                     found = _continued(self.ann, images, {**before, twin: value.float()})
                 elif index < len(OWN) - 1:
-                    found = _decision(stand, value, total, self.steps)
+                    found = _decision(counterpart, value, total, self.steps)
                 else:
                     found = chosen
                 sums.agreed[index] += (found == expected).sum()
             before[twin] = own[-1].float()
 
     def diagnosis(self) -> Diagnosis:
-        """What the sums come to."""
+        """The Diagnosis of the batches so far."""
         layers: list[LayerError] = []
-        for stand, sums in zip(self.stands, self.sums, strict=True):
+        for counterpart, sums in zip(self.counterparts, self.sums, strict=True):
             before = layers[-1].agreement if layers else 1.0
-            layers.append(sums.layer(stand, before, self.images))
+            layers.append(sums.layer(counterpart, before, self.images))
         return Diagnosis(
             images=self.images,
             steps=self.steps,

@@ -1,4 +1,4 @@
-"""How well a spiking network does: accuracy at every recorded time step from one simulation."""
+"""Evaluate a spiking network: accuracy at every recorded time step from one simulation."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -51,13 +51,13 @@ def evaluate(
     facts: Mapping[str, Any] | None = None,
     metric: Metric | None = None,
 ) -> Curve:
-    """Accuracy of a spiking network after each of `steps` time steps, with what it spent.
+    """Measure a spiking network's accuracy and spikes after each of `steps` time steps.
 
     steps: by default STEPS, or the one T that the network is made for (`Graph.made_for`).
-    loader: batches (images [N, C, H, W], labels), normalised as for the artificial network; labels
+    loader: batches (images [N, C, H, W], labels), normalised as for the ANN; labels
         are whole numbers of any type, [N] or [N, 1], in a tensor, an array or a list. A batch may
         be a dictionary: the labels are its label, labels, target or targets.
-    ann: the artificial network to agree with (default: the one that `graph` came from).
+    ann: the ANN to agree with (default: the one that `graph` came from).
     progress: called with (images done, images right at the last step) after every batch, and at the
         start where it goes on.
     resume: a file that keeps what was counted: after an interruption of any kind the same call goes
@@ -105,7 +105,7 @@ def _counted(
     device: torch.device | str,
     kept: Progress | Part | None,
 ) -> Tally:
-    """The counts so far and those of the batches; whatever ends it, all of them are kept."""
+    """The tally with all batches added; saved to `kept` whatever ends the loop."""
     if tally.images and progress is not None:
         progress(tally.images, tally.right)
     saved = tally
@@ -127,14 +127,14 @@ def _counted(
 
 
 def usual_steps(graph: Graph) -> tuple[int, ...]:
-    """The time steps that a network is read out at if nobody says otherwise."""
+    """The time steps at which a network is read out by default."""
     if graph.made_for is not None:
         return (graph.made_for,)
     return tuple(graph.pre_steps + steps for steps in STEPS)
 
 
 def _metric(graph: Graph, metric: Metric | None) -> Metric:
-    """The metric to use; InputError for one that the network's outputs do not go with."""
+    """The metric to use; InputError for one that does not fit the network's outputs."""
     one = graph.output.shape == (1,)
     if metric is None:
         return "binary" if one else "accuracy"
@@ -149,7 +149,7 @@ def _metric(graph: Graph, metric: Metric | None) -> Metric:
 
 
 def judged(batch: Any, outputs: int, metric: Metric) -> tuple[Tensor, Tensor]:
-    """Images of a batch and what a network of so many outputs is judged by; see `evaluate`."""
+    """Images of a batch and its labels or targets, for a network of `outputs` outputs."""
     if metric == "mse":
         return _with_targets(batch, outputs)
     images, labels = labelled(batch)
@@ -183,7 +183,7 @@ def _with_targets(batch: Any, outputs: int) -> tuple[Tensor, Tensor]:
 
 
 def _beside(batch: Any) -> Any:
-    """What a batch has beside its images; InputError where that is nothing."""
+    """The labels or targets of a batch as given; InputError where it has none."""
     if isinstance(batch, Mapping):
         named = [batch[name] for name in LABELS if name in batch]
         if not named:
@@ -212,7 +212,7 @@ def labelled(batch: Any) -> tuple[Tensor, Tensor]:
 
 
 def check_labels(labels: Tensor, classes: int) -> None:
-    """Raises InputError for labels that no logit stands for."""
+    """Raise InputError for labels outside the network's classes."""
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise InputError(
             f"labels run from {int(labels.min())} to {int(labels.max())}, the network knows "
@@ -221,14 +221,14 @@ def check_labels(labels: Tensor, classes: int) -> None:
 
 
 def _identity(graph: Graph, ann: nn.Module | Graph | None) -> str:
-    """What tells the network to agree with from others."""
+    """The identity of the ANN to agree with, for the progress file."""
     if ann is None or ann is graph.ann:
         return "graph"
     return digest(ann) if isinstance(ann, Graph) else module_digest(module_of(ann))
 
 
 class _Reference:
-    """The artificial network to agree with.
+    """The ANN whose decisions the spiking network is compared with.
 
     What a sigmoid at the end of a module makes of a logit of 0 is 0 again where signs decide.
     """
@@ -251,7 +251,7 @@ class _Reference:
 
 
 def _zero(module: nn.Module, shape: Sequence[int]) -> float:
-    """What a module with one output returns where its logit is 0; 0 if nothing is known of it."""
+    """What a module with one output returns for a logit of 0; 0 where its end is unknown."""
     try:
         traced = trace(module, shape)
     except TraceError:

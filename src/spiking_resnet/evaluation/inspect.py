@@ -1,4 +1,4 @@
-"""What a network consists of, and whether it can be converted: before any weights are looked at."""
+"""Inspect a network: its nodes and their sizes, and all that keeps it from being converted."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -39,10 +39,10 @@ SIGNED = "signed input"
 
 @dataclass(frozen=True)
 class NodeFacts(Record):
-    """One node of a graph.
+    """What an inspection says of one node of a graph.
 
     size: for one image; of a BatchNorm that is folded into another node, its parameters alone.
-    source: the user's line of code. remark: what conversion makes of it, where that is not plain.
+    source: the user's line of code. remark: what conversion makes of it, where that is not obvious.
     """
 
     name: str
@@ -56,7 +56,7 @@ class NodeFacts(Record):
 
 @dataclass(frozen=True)
 class Population(Record):
-    """One population of a spiking network.
+    """What an inspection says of one population of a spiking network.
 
     scale: the threshold calibration found, in the ANN's units (None where it took
     another's). threshold: in units of the spikes that come in. synapses: those that end at it.
@@ -76,10 +76,10 @@ class Population(Record):
 
 @dataclass(frozen=True)
 class Inspection(Record):
-    """A network: its nodes in order, and what stands in the way of converting it.
+    """The result of an inspection: a network's nodes in order, and why it cannot be converted.
 
     problems: each names node, source line and remedy; what follows a problem may be missing from
-    `nodes`. populations: of a spiking network; empty for an artificial one. remarks: what a user
+    `nodes`. populations: of a spiking network; empty for an ANN. remarks: what a user
     should know of its conversion, in sentences.
     """
 
@@ -100,13 +100,13 @@ class Inspection(Record):
 
     @property
     def converts(self) -> bool:
-        """Whether nothing stands in the way."""
+        """Whether the network can be converted."""
         return not self.problems
 
 
 @undisturbed()
 def inspect_model(model: nn.Module | Path, shape: Sequence[int] | None = None) -> Inspection:
-    """What a module computes on images of `shape` (C, H, W), and all that cannot be converted.
+    """Inspect a module on images of `shape` (C, H, W): its nodes, and all that cannot be converted.
 
     model: or the path of an ONNX file, which needs a shape only where it leaves it open.
 
@@ -131,7 +131,7 @@ def _traced(model: nn.Module | Path, shape: Sequence[int] | None) -> Graph:
 
 @undisturbed()
 def inspect_graph(graph: Graph) -> Inspection:
-    """What a converted network consists of, with the facts of its populations."""
+    """Inspect a converted network: its nodes and populations."""
     nodes = _facts(graph.nodes, {})
     own, spikes = {node.name: node.size for node in nodes}, carries_spikes(graph)
     return Inspection(
@@ -160,12 +160,12 @@ def _facts(nodes: Sequence[Node], remarks: Mapping[str, str]) -> tuple[NodeFacts
 
 
 def _counted(size: Size, remark: str) -> Size:
-    """The size of a node that is there at run time; one that is folded is not."""
+    """The size that counts towards the totals: none for a BatchNorm that is folded away."""
     return Size(parameters=size.parameters) if remark == FOLDED else size
 
 
 def _remarks(graph: Graph) -> dict[str, str]:
-    """What conversion makes of the nodes of a traced graph, where that is not plain."""
+    """What conversion makes of the nodes of a traced graph, where that is not obvious."""
     folded = fold_bn(graph)
     found = {node.name: FOLDED for node in graph.of(Affine) if node.name not in folded.by_name}
     ones = {node.name: torch.ones((), dtype=torch.float32) for node in folded.of(ReLU)}
@@ -211,7 +211,7 @@ def _population(
 def _feeding(graph: Graph, node: Fire, spikes: Mapping[str, bool]) -> set[str]:
     """The nodes with synapses whose currents reach a population without other synapses between.
 
-    A gain on the way from such a node is part of its synapses.
+    A gain between such a node and the population is part of its synapses.
     """
     found: set[str] = set()
     waiting = list(node.inputs)

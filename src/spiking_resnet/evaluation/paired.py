@@ -1,8 +1,8 @@
-"""What can be said of a difference between two networks that were asked about the same images.
+"""Confidence bounds for the difference in accuracy of two networks on the same images.
 
-Of n images let b be decided rightly by the first network alone, c by the second alone. The loss
-delta = P(first alone) - P(second alone) is estimated by (b - c) / n, and bounded by the score test
-of Tango ("Equivalence test and confidence interval for the difference in proportions for the
+Of n images let b be classified correctly by the first network alone, c by the second alone. The
+loss delta = P(first alone) - P(second alone) is estimated by (b - c) / n, and bounded by the score
+test of Tango ("Equivalence test and confidence interval for the difference in proportions for the
 paired-sample design", Statistics in Medicine 17, 1998):
 
     z(delta) = (b - c - n delta) / sqrt(n (2 q + delta (1 - delta)))
@@ -23,9 +23,9 @@ from statistics import NormalDist
 
 @dataclass(frozen=True)
 class Paired:
-    """Counts of images on which two networks were compared.
+    """Counts of images from a paired comparison of two networks.
 
-    lost: decided rightly by the first alone. gained: by the second alone. images: all.
+    lost: classified correctly by the first alone. gained: by the second alone. images: all.
     """
 
     lost: int
@@ -34,16 +34,16 @@ class Paired:
 
     @property
     def loss(self) -> Fraction:
-        """The share of images that the second network is behind, exactly."""
+        """The share of images by which the second network is worse, an exact fraction."""
         return Fraction(self.lost - self.gained, self.images)
 
     def at_most(self, confidence: float) -> float:
-        """The least share that the true loss is below with this confidence (one-sided)."""
+        """The upper bound of the true loss, a share, at this one-sided confidence."""
         z = NormalDist().inv_cdf(confidence)
         return _crossing(lambda delta: self._score(delta) >= -z)
 
     def at_least(self, confidence: float) -> float:
-        """The largest share that the true loss is above with this confidence (one-sided)."""
+        """The lower bound of the true loss, a share, at this one-sided confidence."""
         z = NormalDist().inv_cdf(confidence)
         return _crossing(lambda delta: self._score(delta) > z)
 
@@ -72,7 +72,7 @@ class Paired:
 
 
 def _crossing(holds: Callable[[float], bool]) -> float:
-    """Where something that holds for small delta ceases to, in [-1, 1]."""
+    """The delta in [-1, 1] where a condition that holds for smaller ones ceases to hold."""
     low, high = -1.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2

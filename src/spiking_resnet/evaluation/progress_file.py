@@ -1,6 +1,7 @@
-"""What can be stopped and go on: evaluations by their counts, comparisons by their parts.
+"""Progress files, by which a stopped evaluation or comparison resumes.
 
-Their files are written whole, and are refused for another network, other data or other options.
+An evaluation keeps its counts, a comparison its finished parts. The files are written whole, and
+are refused for another network, other data or other options.
 """
 
 import itertools
@@ -30,7 +31,7 @@ class ResumeError(InputError):
 
 @dataclass(frozen=True)
 class Counted(Record):
-    """What the file of an evaluation holds."""
+    """The content of an evaluation's progress file."""
 
     version: int
     facts: Mapping[str, Any]
@@ -39,7 +40,7 @@ class Counted(Record):
 
 @dataclass(frozen=True)
 class Begun(Record):
-    """The part of a comparison that was under way; network: a digest."""
+    """A comparison's unfinished part, with its counts. network: a digest."""
 
     key: str
     network: str
@@ -52,7 +53,7 @@ def _begun(found: Any) -> Begun | None:
 
 @dataclass(frozen=True)
 class Parts(Record):
-    """What the file of a comparison holds; parts: JSON-able, by key. begun: in JSON {} for None."""
+    """The content of a comparison's file; parts: JSON-able, by key. begun: in JSON {} for None."""
 
     version: int
     facts: Mapping[str, Any]
@@ -68,13 +69,13 @@ C = TypeVar("C", Counted, Parts)
 
 
 class _Paced:
-    """What keeps the counts of an evaluation under way, as often as that costs little."""
+    """Something that saves the counts of a running evaluation, as often as that costs little."""
 
     def __init__(self) -> None:
         self._pace = Pace()
 
     def save(self, tally: Tally, now: bool = False) -> None:
-        """Keep the counts, at once or as soon as that costs little."""
+        """Save the counts, at once (`now`) or as soon as that costs little."""
         if now or self._pace.due():
             with self._pace.saving():
                 self._write(tally)
@@ -84,7 +85,7 @@ class _Paced:
 
 
 class Progress(_Paced):
-    """The file at `path`, which keeps a Tally and what must be the same to go on with it.
+    """The progress file of one evaluation: its counts, and what must be the same to resume.
 
     facts: JSON-able, by a name that an error message can show (network, data, steps, …). tally: the
     counts that were in the file, or None. Raises ResumeError for a file of another evaluation.
@@ -101,10 +102,10 @@ class Progress(_Paced):
 
 
 class Ledger:
-    """The file at `path`, which keeps finished parts of a comparison by their keys.
+    """The progress file of a comparison: its finished parts, by their keys.
 
-    facts: as of Progress. parts: JSON-able, by key; those that were in the file. begun: the part
-    that was under way. Raises ResumeError for a file of another comparison.
+    facts: as of Progress. parts: JSON-able, by key; those that were in the file. begun: the
+    unfinished part. Raises ResumeError for a file of another comparison.
     """
 
     def __init__(self, path: str | Path, facts: Mapping[str, Any]) -> None:
@@ -114,17 +115,17 @@ class Ledger:
         self.begun = None if found is None else found.begun
 
     def keep(self, key: str, part: Any) -> None:
-        """Write the file with this part too."""
+        """Add a finished part and write the file."""
         self.parts[key], self.begun = part, None
         self.write()
 
     def write(self) -> None:
-        """Write the file: all parts, and the one that is under way."""
+        """Write the file: all finished parts, and the unfinished one."""
         _write(self.path, Parts(VERSION, self.facts, self.parts, self.begun))
 
 
 class Part(_Paced):
-    """The evaluation in one part of a comparison, kept in its ledger while it is under way.
+    """One part of a comparison, whose counts its ledger saves while it is evaluated.
 
     network: a digest. tally: the counts of the same part and network that were kept, or None.
     """
@@ -141,7 +142,7 @@ class Part(_Paced):
         self.ledger.write()
 
     def rest(self, batches: Iterable[Any]) -> Iterable[Any]:
-        """The batches that are left to do."""
+        """The batches that are not counted yet."""
         return _rest(batches, 0 if self.tally is None else self.tally.images)
 
 
@@ -155,7 +156,7 @@ def _write(path: Path, content: Record) -> None:
 
 
 def _read(kind: type[C], path: Path, what: str, facts: Mapping[str, Any]) -> C | None:
-    """What a file holds of an evaluation, or a comparison, of these facts; None without a file."""
+    """The content of a progress file whose facts are these; None where there is no file."""
     if not path.is_file():
         return None
     try:
@@ -180,7 +181,7 @@ def _read(kind: type[C], path: Path, what: str, facts: Mapping[str, Any]) -> C |
 
 
 def _refuse_other(path: Path, what: str, facts: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise ResumeError, with what differs, for a file of other facts."""
+    """Raise ResumeError, naming what differs, for a file of other facts."""
     differing = [
         f"{name} was {_short(facts.get(name))}, now {_short(now.get(name))}"
         for name in sorted(facts.keys() | now.keys())
@@ -196,7 +197,7 @@ def _refuse_other(path: Path, what: str, facts: Mapping[str, Any], now: Mapping[
 def opened(
     path: str | Path, facts: Mapping[str, Any], loader: Iterable[Any]
 ) -> tuple[Progress, Iterable[Any]]:
-    """(the progress in a file, the batches of `loader` that are left to do).
+    """Open a progress file: (the progress, the batches of `loader` that are not counted yet).
 
     The first batch is one of the facts: a loader must give the same batches each time.
     """
@@ -242,7 +243,7 @@ def module_digest(model: nn.Module) -> str:
 def _hashed(values: Iterable[Any]) -> str:
     """A hash of the numbers in tensors, arrays and lists: the same for the same numbers only.
 
-    What else there is says nothing.
+    Anything else is ignored.
     """
     content = blake2b(digest_size=16)
     for value in values:

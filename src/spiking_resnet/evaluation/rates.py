@@ -1,4 +1,4 @@
-"""What spike counts say of a spiking network: its mean currents, and rates in the ANN's units."""
+"""Spike counts of a run as mean input currents, and as rates in the units of the ANN."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,59 +21,58 @@ from spiking_resnet.records import InputError
 
 
 @dataclass(frozen=True, eq=False)
-class Stand:
-    """A population, and what it stands for in the artificial network.
+class Counterpart:
+    """A spiking population and the ANN's node whose activations its rates approximate.
 
-    twin: the artificial network's node of which it is the spiking form. height: of one of its
-    spikes in the artificial network's units, [] or [C], float64. A read-out without neurons is the
-    last one of a graph: it has no `fire`.
+    twin: that node. amplitude: of one of its spikes in the ANN's units, [] or [C], float64. A
+    read-out without neurons is the last one of a graph: it has no `fire`.
     """
 
     name: str
     fire: Fire | None
     twin: Node
-    height: Tensor
+    amplitude: Tensor
 
     def activations(self, counts: Tensor, steps: int) -> Tensor:
         """Spike counts [N, C, ...] over `steps` steps as activations, float64."""
         counts = counts.double()
-        return per_channel(self.height, counts) * counts / steps
+        return per_channel(self.amplitude, counts) * counts / steps
 
     def currents(self, activations: Tensor, steps: int) -> Tensor:
-        """The sum over `steps` steps of the current that stands for activations [N, C, ...]."""
+        """The input current, summed over `steps` steps, that represents activations [N, C, ...]."""
         assert self.fire is not None  # a read-out without neurons sums up logits
-        unit = self.height / self.fire.neuron.threshold.double()
+        unit = self.amplitude / self.fire.neuron.threshold.double()
         return activations.double() * steps / per_channel(unit, activations)
 
     def drive(self, total: Tensor, steps: int) -> Tensor:
-        """The activation that a summed current stands for, positive or not: inverts `currents`."""
+        """The activation, of either sign, that a summed current represents: inverts `currents`."""
         assert self.fire is not None
-        unit = self.height / self.fire.neuron.threshold.double()
+        unit = self.amplitude / self.fire.neuron.threshold.double()
         return total.double() * per_channel(unit, total) / steps
 
 
-def stands(graph: Graph) -> tuple[Stand, ...]:
-    """All populations in order, and a read-out without neurons.
+def counterparts(graph: Graph) -> tuple[Counterpart, ...]:
+    """Every population of a spiking network with its ANN node, in order, and the read-out.
 
     Raises InputError for a graph that does not know what it came from.
     """
     if not all(node.neuron.rate_coded for node in graph.of(Fire)):
         raise InputError(
-            "counts of differential neurons (no one height), of layer-serial ones (no one window) "
-            "and of gated ones (pre-steps) do not tell rates: diagnose a network of another method"
+            "counts of differential neurons (no one amplitude), of layer-serial ones (no one "
+            "window) and of gated ones (pre-steps) do not tell rates: diagnose a network of "
+            "another method"
         )
     thresholds, ann = graph.notes.get("thresholds"), graph.ann
     if ann is None or thresholds is None:
         raise InputError(
-            "the graph does not know the artificial network or the thresholds it came from: "
-            "convert it again"
+            "the graph does not know the ANN or the thresholds it came from: convert it again"
         )
     output, spikes = graph.output, carries_spikes(graph)
-    heights: dict[str, Tensor] = {}
-    found: list[Stand] = []
+    amplitudes: dict[str, Tensor] = {}
+    found: list[Counterpart] = []
     for node in graph.nodes:
         if isinstance(node, Input):
-            heights[node.name] = torch.tensor(node.scale, dtype=torch.float64)
+            amplitudes[node.name] = torch.tensor(node.scale, dtype=torch.float64)
         elif isinstance(node, Fire):
             last = output.readout != "mean" and node.name in output.inputs
             twin = (
@@ -82,28 +81,30 @@ def stands(graph: Graph) -> tuple[Stand, ...]:
                 else ann[node.name if node.name in ann.by_name else node.inputs[0]]
             )
             if last:
-                height = torch.tensor(output.scale, dtype=torch.float64)
+                amplitude = torch.tensor(output.scale, dtype=torch.float64)
             elif node.name in thresholds:
-                height = torch.tensor(thresholds[node.name], dtype=torch.float64)
+                amplitude = torch.tensor(thresholds[node.name], dtype=torch.float64)
             else:  # neurons of their own after a pool
-                height = heights[node.inputs[0]] * node.neuron.threshold.double()
-            heights[node.name] = height
-            found.append(Stand(node.name, node, twin, height))
+                amplitude = amplitudes[node.inputs[0]] * node.neuron.threshold.double()
+            amplitudes[node.name] = amplitude
+            found.append(Counterpart(node.name, node, twin, amplitude))
         elif spikes[node.name]:
-            if isinstance(node, AvgPool):  # here it sums; in the artificial network it divides
+            if isinstance(node, AvgPool):  # here it sums; in the ANN it divides
                 pool = ann[node.name]
                 assert isinstance(pool, AvgPool)
                 node = replace(node, divisor=pool.divisor)
-            heights[node.name] = spike_scale(graph, node, heights)
+            amplitudes[node.name] = spike_scale(graph, node, amplitudes)
     if output.readout == "mean":
-        found.append(Stand(output.name, None, ann.output, torch.tensor(1.0, dtype=torch.float64)))
+        found.append(
+            Counterpart(output.name, None, ann.output, torch.tensor(1.0, dtype=torch.float64))
+        )
     return tuple(found)
 
 
 def summed_currents(
     graph: Graph, images: Tensor, counts: Mapping[str, Tensor], steps: int
 ) -> Iterator[tuple[Fire, Tensor]]:
-    """Yields every population with the sum over `steps` steps of its input current, [N, ...].
+    """Yield every population with its input current summed over `steps` steps, [N, ...].
 
     counts: every neuron's spikes [N, ...] over these steps, by population. Currents are linear in
     spikes, so the sums follow from the counts: in float64, and on the grid without rounding. Where
@@ -135,7 +136,7 @@ def summed_currents(
 def _beforehand(
     graph: Graph, images: Tensor, steps: int
 ) -> tuple[tuple[Node, ...], dict[str, Tensor]]:
-    """(the nodes left to run, the sums over all steps of what the image alone decides)."""
+    """(the nodes that depend on spikes, the summed values of all others over the steps)."""
     if graph.input.encoding == "constant":
         fixed = interpret.constant_values(graph, images)
         given = {name: value.double() * steps for name, value in fixed.items()}

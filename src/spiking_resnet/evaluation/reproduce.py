@@ -1,7 +1,7 @@
-"""The project's own tables, each made again by one call, and resumed where it was stopped.
+"""Reproduce the tables of docs/results.md: each by one call, which resumes where it stopped.
 
 A study is a list of cases: a trained network, the method's options, and the time steps to read out.
-Every case is converted on training images and judged on test images, and its curve is written to a
+Every case is calibrated on training images and tested on test images, and its curve is written to a
 JSON file of its own as soon as it is known. A case whose file is there already is not run again;
 one that was stopped goes on with the images it counted.
 """
@@ -51,7 +51,7 @@ NETWORKS = {**OTHERS, **OWN}
 
 @dataclass(frozen=True)
 class Case:
-    """One row of a table: what it is called, and the options of `hu2021` it stands for.
+    """One row of a table: its label, and options of the method `hu2021`.
 
     curve: what it is called in the study's figure; None: the same; empty: it is not drawn.
     """
@@ -144,11 +144,11 @@ def run(
     tell: Callable[[str], None] = print,
     engine: str = "auto",
 ) -> Iterator[dict[str, Any]]:
-    """Yields the result of every case of a study: {network, label, options, images, curve}.
+    """Run a study; yields the result of every case: {network, label, options, images, curve}.
 
-    data: the folder of data sets and weights. networks: None takes `usual_networks`. out: where
-    the JSON files go. images: the number of test images, a fixed random subset (None: all); a
-    smaller run's images are among a larger one's. tell: is given a line of progress now and then.
+    data: the folder of data sets and weights. networks: None takes `usual_networks`. out: where the
+    JSON files go. images: the number of test images, a fixed random subset (None: all); a smaller
+    run's images are among a larger one's. tell: called with a line of progress now and then.
     """
     if study not in STUDIES:
         raise InputError(f"there is no study {study!r}: one of {', '.join(STUDIES)}")
@@ -172,7 +172,7 @@ def run(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The result of a case that was run before."""
+    """The result of a case from its file; None where it was not run yet."""
     try:
         result: dict[str, Any] = json.loads(path.read_text())
         Curve.from_json(result["curve"], "curve")
@@ -207,9 +207,9 @@ def _run_case(
     engine: str,
     counted: Path,
 ) -> dict[str, Any]:
-    """Converts one network on training images and evaluates it on test images.
+    """Convert one network on training images and evaluate it on test images.
 
-    counted: the file that keeps what is counted on the way.
+    counted: its progress file.
     The studies are about methods: their grid is fine unless the case says otherwise.
     """
     model, calibration, loader = materials(network, data, images)
@@ -238,7 +238,7 @@ def _run_case(
 
 
 def curves(study: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Curve]:
-    """The curves of a study's figure, by what they are called there."""
+    """The curves of a study's figure, by their labels."""
     names = {case.label: case.curve for case in STUDIES[study]}
     found: dict[str, Curve] = {}
     for result in results:

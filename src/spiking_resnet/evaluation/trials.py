@@ -1,4 +1,4 @@
-"""What a search for the cheapest method found: trials, and which of them meets the target.
+"""The results of `tune`: trials of methods, and which of them meet the target loss.
 
 A trial meets the target only if the images show it: with the confidence asked for (of each trial by
 itself) the loss is bounded from counts of images (paired.py), and what lies on both sides of the
@@ -24,8 +24,8 @@ CONFIDENCE = 0.95  # of each trial's verdict, one-sided
 
 @dataclass(frozen=True)
 class Limits:
-    """What is allowed: at most so many levels of a spike (None: any), 0/1 spikes alone (binary),
-    layer-serial neurons (waiting).
+    """The neurons that a search may use: at most `levels` levels of a spike (None: any), 0/1 spikes
+    alone (binary), layer-serial ones too (waiting).
     """
 
     levels: int | None = None
@@ -33,7 +33,7 @@ class Limits:
     waiting: bool = False
 
     def objection(self, facts: Facts) -> str:
-        """Why a network of these facts is not allowed, or ""."""
+        """Why a network of these firing conditions is not allowed, or ""."""
         if self.binary and not facts.binary:
             return "its spikes are not 0 or 1"
         if self.levels is not None and facts.levels > self.levels:
@@ -45,11 +45,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Trial(Record):
-    """One recipe at one T, on the validation images.
+    """One recipe tried at one T on the validation images.
 
-    facts: of the network. reading: as in a comparison; its loss is 100 - agreement where the images
-    have no labels. verdict: whether the loss is within the target. bounds: in points, what it is
-    above and what it is below, each with the tuning's confidence.
+    facts: its firing conditions. reading: as in a comparison; its loss is 100 - agreement where the
+    images have no labels. verdict: whether the loss is within the target. bounds: in points, what
+    it is above and what it is below, each with the tuning's confidence.
     """
 
     recipe: str
@@ -64,18 +64,18 @@ class Trial(Record):
 
     @property
     def meets(self) -> bool:
-        """Whether it is certain, as far as was asked, that its loss is within the target."""
+        """Whether its loss is within the target, with the confidence that was asked for."""
         return self.verdict == "meets"
 
     def cost(self, measure: Measure) -> tuple[float, float]:
-        """What it costs by this measure, and by the other one, which decides ties."""
+        """The trial's cost by this measure, and by the other one, which decides ties."""
         steps, operations = float(self.steps), self.reading.operations
         return (steps, operations) if measure == "steps" else (operations, steps)
 
 
 @dataclass(frozen=True)
 class Tuning(Record):
-    """What `tune` found. Losses are points; see `Trial`.
+    """The result of `tune`: all trials and the cheapest that meets the target. Losses in points.
 
     trials: in the order in which they were tried. left_out: recipes that were not, with the reason.
     images: validation images. confidence: of each verdict. winner: the cheapest trial that meets
@@ -133,7 +133,7 @@ class Tuning(Record):
 
 @dataclass(frozen=True)
 class Kept(Record):
-    """What a search keeps of a trial, so that it can go on."""
+    """The part of a trial that a search keeps in its progress file."""
 
     facts: Facts
     reading: Reading

@@ -1,9 +1,9 @@
-"""The cheapest method that keeps a network's accuracy, found on training images alone.
+"""Search for the cheapest method that keeps a network's accuracy, on training images alone.
 
-Methods are made on one part of the training images and tried on another. Trying goes from cheap to
-dear: whatever has the least that it can cost comes next, and the search ends when nothing that is
-left can be cheaper than what already meets the target. A recipe costs at more steps at least what
-it cost at fewer.
+Methods are calibrated on one part of the training images and tried on another. Trials go from cheap
+to expensive: the one with the lowest bound on its cost comes next, and the search ends when none
+that is left can be cheaper than one that meets the target. The bound: a recipe costs at more steps
+at least what it cost at fewer.
 """
 
 import heapq
@@ -45,7 +45,7 @@ from spiking_resnet.store import digest
 
 
 def _measure(name: str, value: Any) -> Measure:
-    """What is cheap."""
+    """The argument `measure`: the cost that is minimised."""
     for measure in get_args(Measure):
         if value == measure:
             return measure
@@ -53,7 +53,7 @@ def _measure(name: str, value: Any) -> Measure:
 
 
 def _limits(name: str, value: Any) -> Limits:
-    """What is allowed."""
+    """The argument `limits`: the neurons that are allowed."""
     if isinstance(value, Limits):
         return value
     raise arguments.expected(name, value, "give Limits(...)")
@@ -85,12 +85,14 @@ def tune(
     confidence: float = CONFIDENCE,
     resume: str | Path | None = None,
 ) -> Tuning:
-    """Recipes at 1, 2, 4, ... and `max_steps` time steps, tried until the cheapest is known.
+    """Find the cheapest recipe and number of time steps whose loss is within `target_loss`.
 
-    fitting: training images that methods are made on, as for `compare`. validation: other training
-    images to try them on; with labels, losses are of accuracy, without them 100 - agreement. Do not
-    give test images: choosing among many by them spoils them for judging. measure: what is cheap:
-    synaptic "operations" of an image, or time "steps". tell: is given a line before every trial.
+    Recipes are tried at 1, 2, 4, ... and `max_steps` time steps.
+
+    fitting: training images to calibrate on, as for `compare`. validation: other training images to
+    try them on; with labels, losses are of accuracy, without them 100 - agreement. Do not give test
+    images: choosing among many by them spoils them as a test. measure: the cost that is minimised:
+    "operations" (SynOps of an image), or time "steps". tell: called with a line before every trial.
     confidence: that the loss of a trial is within the target, for it to meet it; a target of 0.5
     points takes 540 images or more (`least_images`). resume: a file that keeps every trial: the
     same call goes on where it was.
@@ -127,13 +129,13 @@ def tune(
 
 
 def ladder(max_steps: int) -> tuple[int, ...]:
-    """The numbers of time steps that are tried: powers of two, and the last."""
+    """The numbers of time steps to try: powers of two, and `max_steps`."""
     powers = (2**power for power in range(max_steps.bit_length()))
     return tuple(dict.fromkeys((*powers, max_steps)))
 
 
 class _Search:
-    """The trials so far, and networks that serve more than one T."""
+    """A search in progress: its trials, and the networks that serve more than one T."""
 
     def __init__(
         self,
@@ -156,7 +158,7 @@ class _Search:
         self.ledger: Ledger | None = None
 
     def run(self, recipes: Iterable[Recipe]) -> None:
-        """Tries what can be cheapest until nothing that is left can be.
+        """Try recipes, lowest bound on cost first, until none that is left can be the cheapest.
 
         In the queue: the least a trial can cost, its rung of the ladder, its recipe's place.
         """
@@ -175,7 +177,7 @@ class _Search:
                 self.left_out[recipe.name] = f"T = {self.steps[rung]}: {reason(error)}"
                 going_on, spent = recipe.per_steps, 0.0
             else:
-                going_on = trial is not None and not trial.meets  # more steps of it are dearer
+                going_on = trial is not None and not trial.meets  # more steps of it cost more
                 spent = 0.0 if trial is None else trial.reading.operations
                 if trial is not None and trial.meets:
                     cost = trial.cost(self.measure)
@@ -184,12 +186,12 @@ class _Search:
                 heapq.heappush(queue, (self._least(rung + 1, spent), rung + 1, place))
 
     def _least(self, rung: int, before: float) -> tuple[float, float]:
-        """The least that a trial can cost if it took `before` operations at fewer steps."""
+        """The lower bound of a trial's cost, if it took `before` SynOps at fewer steps."""
         steps = float(self.steps[rung])
         return (steps, before) if self.measure == "steps" else (before, steps)
 
     def _try(self, recipe: Recipe, steps: int) -> Trial | None:
-        """A trial; None, with the reason noted, for what is not allowed."""
+        """One trial; None, with the reason noted, for what is not allowed."""
         if self.tell is not None:
             self.tell(f"{recipe.name}, T = {steps}")
         method = recipe.make(steps if recipe.per_steps else self.steps[-1])
@@ -213,7 +215,7 @@ class _Search:
         return trial
 
     def _judged(self, recipe: Recipe, steps: int, key: str) -> tuple[Facts, Reading | None]:
-        """A network's facts and what it reaches, which the ledger keeps; None if it may not be."""
+        """Convert and evaluate, keep both results in the ledger; no Reading if not allowed."""
         made = self._made(recipe, steps)
         if self.limits.objection(made.facts):
             return made.facts, None
@@ -223,7 +225,7 @@ class _Search:
         return made.facts, reading
 
     def _known(self, key: str) -> tuple[Facts, Reading] | None:
-        """What the ledger keeps of a trial; None for nothing, and for what another version kept."""
+        """A trial's entry in the ledger; None where there is none of this version."""
         with suppress(KeyError, RecordError):
             kept = Kept.from_json({} if self.ledger is None else self.ledger.parts[key])
             return kept.facts, kept.reading

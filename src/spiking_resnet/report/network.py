@@ -18,7 +18,7 @@ from spiking_resnet.report.block import Alternatives, Block, Column, Row, Table,
 from spiking_resnet.report.numbers import whole
 
 POPULATIONS = (
-    "λ: firing threshold in the artificial network's units; spikes: the same in units of the "
+    "λ: firing threshold in the ANN's units; spikes: the same in units of the "
     "spikes that come in; exact: for how many steps its sums are certain to be"
 )
 SYNAPSES = "; synapses: those that end at the population"
@@ -68,7 +68,7 @@ def spiking(found: Inspection, graph: Graph, path: Path) -> list[Block]:
         Text(summary(found)),
         Text(f"{len(found.populations)} populations; {exactness(found)}"),
         Text(f"reset: {resets}; read-out: {graph.output.readout}"),
-        Text(f"artificial network it came from: {kept}"),
+        Text(f"ANN it came from: {kept}"),
         Text("notes:"),
         Text(json.dumps(dict(graph.notes), indent=2), "code"),
     ]
@@ -159,7 +159,7 @@ def summary(found: Inspection) -> str:
 
 
 def verdict(found: Inspection) -> str:
-    """Whether an artificial network can be converted; if not, every problem with its remedy."""
+    """Whether an ANN can be converted; if not, every problem with its remedy."""
     if found.problems:
         listed = "\n".join(f"  {number}. {text}" for number, text in enumerate(found.problems, 1))
         return f"It cannot be converted as it is; {len(found.problems)} problem(s):\n{listed}"

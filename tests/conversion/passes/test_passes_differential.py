@@ -17,7 +17,7 @@ from spiking_resnet.conversion.passes.differential import (
 )
 from spiking_resnet.conversion.passes.fold_bn import fold_bn
 from spiking_resnet.conversion.passes.pools import relu_first
-from spiking_resnet.evaluation.rates import stands
+from spiking_resnet.evaluation.rates import counterparts
 from spiking_resnet.graph import AvgPool, Fire, ReLU, interpret
 from spiking_resnet.graph.nodes.base import emitted_by
 from spiking_resnet.neurons import Differential, State, per_channel
@@ -253,7 +253,7 @@ def test_the_file_keeps_it(tmp_path):
 
 def test_rates_are_refused():
     with pytest.raises(InputError, match="no one height"):
-        stands(spiking("identity"))
+        counterparts(spiking("identity"))
 
 
 @pytest.mark.parametrize(
