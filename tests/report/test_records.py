@@ -76,5 +76,5 @@ def test_a_comparison_is_written_with_its_command_and_its_recipes():
 def test_narrow_terminals_get_fewer_columns_side_by_side(width, seen):
     shown = terminal.text(blocks(COMPARED), width)
     assert seen in shown
-    assert ("What is fair to know" in shown) is (width == 30)
+    assert ("Conditions" in shown) is (width == 30)
     assert ("0.25" in shown) is (width == 120)

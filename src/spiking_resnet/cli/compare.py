@@ -69,9 +69,9 @@ def compare(
 ) -> None:
     """Compare conversion methods: accuracy, loss and cost at every T, on the same images.
 
-    Beside the numbers stands what is fair to know: how many sizes of spikes
-    one step carries, whether neurons wait for their whole input, steps
-    before the counted ones, and what calibration took.
+    Beside the numbers are the conditions: how many amplitudes of spikes
+    one step carries, whether neurons are layer-serial, steps before the
+    counted ones, and what calibration took.
     """
     recipes, wanted = chosen(methods), options.parse_steps(steps)
     set_threads(threads)
@@ -114,5 +114,5 @@ def compare(
 
 
 def fitting(recipe: Recipe, data: ImageData) -> Recipe:
-    """The recipe with what is usual for a data set, as `convert` takes it."""
+    """The recipe with the defaults for a data set, as `convert` has them."""
     return replace(recipe, make=lambda steps: suited(recipe.make(steps), {}, data))

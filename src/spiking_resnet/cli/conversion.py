@@ -1,4 +1,4 @@
-"""From a network and training images to a spiking network with all facts of its making."""
+"""Conversion as the commands do it: from MODEL and training images to a noted spiking network."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ IMAGENET_CLASSES, IMAGENET_PERCENTILE = 1000, 99.99
 
 @dataclass(frozen=True)
 class Choice:
-    """Which images calibrate: how many, in all or of each class, by which seed, of which split."""
+    """The choice of calibration images: how many, in all or per class, by which seed and split."""
 
     images: int = 500
     per_class: int | None = None
@@ -74,7 +74,7 @@ def _images_of(source: Network, name: str, split: str, images: ImageFlags) -> Im
 
 
 def said_by(source: Network, name: str, asked: Normalisation | None) -> str:
-    """Where the normalisation that `images_for` takes comes from, in words."""
+    """The origin of the normalisation that `images_for` takes, in words."""
     if asked is not None:
         return "said by --normalisation"
     if source.normalisation is not None:
@@ -107,7 +107,7 @@ def framed(data: ImageData, asked: Framing | None, usual: Framing | None) -> Ima
 
 
 def refuse_test_images(name: str, split: str) -> None:
-    """Nothing; InputError for a file that is called after a test set but taken for training."""
+    """Raise InputError for a file that is called after a test set but taken for training."""
     stem = Path(name).stem.lower()
     if split == "train" and name.endswith(".npz") and stem.startswith(("test", "val")):
         raise InputError(
@@ -199,8 +199,8 @@ def calibration_accuracy(graph: Graph, data: ImageData, said: float | None = Non
 def warn_of_guesses(
     right: int, images: int, classes: int, which: str, said: float | None = None
 ) -> None:
-    """Nothing; warns where an ANN's decisions are hardly better than chance, or far
-    from the accuracy `said` (in 0..1) by its file.
+    """Warn where an ANN's decisions are hardly better than chance, or far from the accuracy `said`
+    (in 0..1) by its file.
     """
     low, high = wilson(right, images)
     if low <= min(1.5 / classes, 1 / classes + 0.05):
@@ -216,6 +216,6 @@ def warn_of_guesses(
 
 
 def store(graph: Graph, path: Path) -> None:
-    """Nothing; the file holds the network, in a folder that is made if need be."""
+    """Write a network to a file, in a folder that is made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sr.save(graph, path)

@@ -1,4 +1,4 @@
-"""The command `demo`: the whole way from a trained network to a figure, without downloads."""
+"""The command `demo`: from a trained network to a figure, without downloads."""
 
 import os
 from dataclasses import replace
@@ -104,11 +104,11 @@ def _subject(dataset: str | None, limit: int | None) -> tuple[str, Network, int 
 
 
 def _tell_source(source: Network, name: str) -> None:
-    """Nothing; prints the first two steps."""
+    """Print what the network is, and how it is converted."""
     origin = (
         "shipped with the package" if source.weights is None else f"weights: {source.weights.name}"
     )
     say(f"1. The network: {source.spec}, trained on {name}, {origin}. It is an ordinary artificial "
-        "network (ANN): its neurons pass on real numbers.")  # fmt: skip
+        "neural network (ANN): its neurons pass on real numbers.")  # fmt: skip
     say("2. Converting it with the method of Hu, Tang and Pan (hu2021): every ReLU becomes a "
         "neuron that adds up its input and sends a spike at its threshold ...")  # fmt: skip

@@ -50,7 +50,7 @@ All T of --steps come from one simulation. Data set and normalisation are the fi
 
 @dataclass(frozen=True)
 class Test:
-    """Which images, how many of them, how they are simulated, and the file of its progress."""
+    """A test of a spiking network: its images, how they are simulated, and its progress file."""
 
     data: ImageData
     steps: tuple[int, ...]
@@ -189,7 +189,7 @@ def write_results(
 
 
 def refuse_training_images(graph: Graph, name: str, data: ImageData, split: str) -> None:
-    """Nothing; InputError for images that the network was made with, unless train is asked for."""
+    """Raise InputError for images that the network was calibrated on, unless asked for as such."""
     if split == "train":
         return
     calibration = graph.notes.get("calibration", {})
@@ -203,7 +203,7 @@ def refuse_training_images(graph: Graph, name: str, data: ImageData, split: str)
 
 
 def usual_batch(data: ImageData) -> int:
-    """How many images are simulated at once where the user does not say."""
+    """The default number of images in a batch."""
     return SMALL if max(data.size) <= 64 else LARGE
 
 
@@ -220,13 +220,13 @@ def set_threads(threads: int | None) -> None:
 
 
 def _stored_framing(graph: Graph) -> Framing | None:
-    """How the calibration's image files were framed."""
+    """The framing of the calibration's image files, from the network's notes."""
     found = graph.notes.get("framing")
     return None if found is None else Framing(**found)
 
 
 def _said_by(graph: Graph, data: ImageData, chosen: Normalisation | None) -> str:
-    """Where the normalisation that `_normalised` takes comes from, in words."""
+    """The origin of the normalisation that `_normalised` takes, in words."""
     if chosen is not None:
         return "said by --normalisation"
     if graph.notes.get("normalisation") is None:
@@ -235,7 +235,7 @@ def _said_by(graph: Graph, data: ImageData, chosen: Normalisation | None) -> str
 
 
 def warn_of_guesses_on(graph: Graph, data: ImageData, right: int, images: int) -> None:
-    """Nothing; warns where the ANN guesses, or is far from what the file says."""
+    """Warn where the ANN guesses, or is far from the accuracy that the file says."""
     said = graph.notes.get("calibration", {}).get("ann_accuracy")
     warn_of_guesses(right, images, data.classes, "test", said)
 

@@ -1,4 +1,4 @@
-"""The flags of conversion methods: made from what every method declares of its options."""
+"""The command-line flags of conversion methods, made from the options that they declare."""
 
 from collections.abc import Iterable, Mapping
 from copy import copy

@@ -1,4 +1,4 @@
-"""From the word MODEL on a command line to a trained network."""
+"""Load the network that the argument MODEL of a command names."""
 
 import importlib
 import importlib.util
@@ -36,7 +36,7 @@ SHIPPED = "pretrained"  # as --weights: those that come with this package
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network (of an ONNX file: its path) and what is known of it.
+    """A loaded network (of an ONNX file: its path) and what its file or library says of it.
 
     weights: the file they came from. normalisation, framing, dataset: what file or library say
     about the images; said_by: which of them. accuracy: what the file says, in 0..1. remark: a

@@ -1,4 +1,4 @@
-"""The options that several commands share, and what their texts mean."""
+"""Command-line options that several commands share, and the parsing of their texts."""
 
 from dataclasses import dataclass
 from pathlib import Path

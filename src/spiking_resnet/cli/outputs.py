@@ -1,4 +1,4 @@
-"""The files that a command writes: looked at before any work, written at its end."""
+"""The output files of a command: checked before any work, written at its end."""
 
 import json
 import math
@@ -27,7 +27,7 @@ def standard(path: Path) -> Path:
 
 
 def check_outputs(outputs: Outputs, inputs: Mapping[str, str | Path | None] | None = None) -> None:
-    """Nothing; raises before any work where a file could not be written at its end.
+    """Raise, before any work, where a file could not be written at its end.
 
     outputs, inputs: by what the user calls them. InputError where an output is an input or another
     output; OSError where a folder cannot be written to. Where standard output takes a file, all
@@ -48,14 +48,14 @@ def check_outputs(outputs: Outputs, inputs: Mapping[str, str | Path | None] | No
 
 
 def say_wrote(path: Path) -> None:
-    """Nothing; tells which file was written, unless standard output took it."""
+    """Print which file was written, unless it went to standard output."""
     if standard(path) != STANDARD_OUTPUT:
         say(f"wrote {path}")
 
 
 def check_data(outputs: Outputs, name: str, data: Path | None) -> None:
-    """Nothing; InputError where an output would replace a file of the data set `name`, or lie
-    among its images.
+    """Raise InputError where an output would replace a file of the data set `name`, or lie among
+    its images.
 
     data: as for `load_dataset`.
     """
@@ -79,7 +79,7 @@ def check_data(outputs: Outputs, name: str, data: Path | None) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Nothing; InputError for a folder, OSError where a file could not be written."""
+    """Raise InputError for a folder, OSError where a file could not be written."""
     if path.is_dir():
         raise InputError(f"{path} is a folder: name a file in it")
     if open_file(path) is not None or is_special(path):
@@ -93,7 +93,7 @@ def check_writable(path: Path) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Nothing; `path` (-: standard output) holds the whole content, or is as it was (OSError).
+    """Write JSON to `path` (-: standard output): all of it, or nothing and OSError.
 
     Raises InputError, with its place, for a number that JSON does not have.
     """
@@ -113,7 +113,7 @@ def _numbers(content: Any, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, 
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Whether two names stand for one file, which need not exist."""
+    """Whether two paths name one file, which need not exist."""
     try:
         return os.path.samefile(one, other)
     except OSError:

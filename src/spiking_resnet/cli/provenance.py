@@ -1,4 +1,4 @@
-"""What results say about their making: command line, versions, files."""
+"""The provenance that results record: command line, versions, digests of files."""
 
 import hashlib
 import shlex
@@ -22,7 +22,7 @@ def command_line(ctx: typer.Context) -> str:
 
 @contextmanager
 def going_on(ctx: typer.Context, kept: Path | None) -> Iterator[None]:
-    """What is stopped in it says what to type to go on.
+    """A context that adds to an interruption the command to type to go on.
 
     kept: the file of the progress; without it there is nothing to go on from.
     """
@@ -59,7 +59,7 @@ def _without_folders(option: str, value: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """The versions that results may depend on."""
+    """The versions of the packages that results may depend on."""
     return environment.versions("spiking-resnet", "torch", "torchvision", "numpy", "python")
 
 

@@ -1,4 +1,4 @@
-"""Commands that are asked to stop: by Ctrl-C, by SIGTERM, or by the end of the terminal."""
+"""Handle signals that stop a command: Ctrl-C, SIGTERM, the end of the terminal."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def exit_code(stop: KeyboardInterrupt) -> int:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Signals raise Stopped, as Ctrl-C raises KeyboardInterrupt, so that what is done is kept.
+    """A context in which signals raise Stopped, as Ctrl-C raises KeyboardInterrupt.
 
     Those that are ignored (nohup) stay so, and processes that torchrun started are left to it.
     """
@@ -41,7 +41,7 @@ def stoppable() -> Iterator[None]:
 
 @contextmanager
 def between_steps() -> Iterator[Callable[[], None]]:
-    """Signals wait for a call of the function that it gives; a second one does not wait."""
+    """A context that defers a signal until the function it yields is called; not a second one."""
     asked: list[int] = []
 
     def ask(number: int, _: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Standard output and error as commands use them: what cannot be shown loses no result."""
+"""Standard output and error for commands: a failure to print never loses a result."""
 
 import io
 import os
@@ -26,7 +26,7 @@ class Stream(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """Of the stream as it is now."""
+        """The encoding of the stream as it is now."""
         return getattr(self._now, "encoding", None) or "utf-8"
 
     def isatty(self) -> bool:
@@ -40,7 +40,7 @@ class Stream(io.TextIOBase):
         return int(self._now.fileno())
 
     def write(self, text: str) -> int:
-        """The number of characters, shown or not."""
+        """Write the text if that is possible; returns its number of characters either way."""
         try:
             if self._now is not None:
                 self._write(text)
@@ -55,7 +55,7 @@ class Stream(io.TextIOBase):
             self._now.write(text.encode(self.encoding, "replace").decode(self.encoding))
 
     def flush(self) -> None:
-        """Nothing; what was written is shown, if it can be."""
+        """Flush the stream, if that is possible."""
         try:
             if self._now is not None:
                 self._now.flush()
@@ -63,7 +63,7 @@ class Stream(io.TextIOBase):
             self._lose(error)
 
     def _lose(self, error: OSError) -> None:
-        """Nothing; what is still to come, and what waits to be shown, goes nowhere."""
+        """Discard what is buffered and all later output."""
         if not isinstance(error, BrokenPipeError):
             self.problem = self.problem or error
         with suppress(OSError):
@@ -75,9 +75,9 @@ class Stream(io.TextIOBase):
 
 
 def take_numbers() -> None:
-    """Nothing; 0, 1 and 2 are taken, so that no file is opened by the number of a closed stream.
+    """Occupy the file numbers 0, 1 and 2 where they are closed, so that no other file gets them.
 
-    What is written there directly, as to /dev/stdout, fails as it should.
+    Writing there directly, as to /dev/stdout, fails as it should.
     """
     for number in range(3):
         try:

@@ -1,4 +1,4 @@
-"""What the commands say: results, warnings, progress, and expected errors in one message."""
+"""What commands print: results, warnings, progress bars, and expected errors in one message."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -55,7 +55,7 @@ class Commands(TyperGroup):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """What the command returns."""
+        """Run the command; expected errors become a message and an exit code."""
         take_numbers()
         _shown.name, _shown.problem = "stdout", None
         try:
@@ -182,7 +182,7 @@ def work_bar() -> Iterator[Callable[[str, int, int], None]]:
 
 @contextmanager
 def _telling(far: Callable[[], str]) -> Iterator[None]:
-    """What is stopped in it says how far it was."""
+    """A context that adds to an interruption how far the work was."""
     try:
         yield
     except KeyboardInterrupt as stop:

@@ -1,4 +1,4 @@
-"""The command `train`: a source network for conversion."""
+"""The command `train`: train an ANN for conversion."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -98,7 +98,7 @@ class NetworkFlags(Group):
 
 @dataclass(frozen=True)
 class RecipeFlags(Group):
-    """How it is trained: what is None is the recipe's."""
+    """The training flags; None takes the recipe's value."""
 
     recipe: Annotated[str, typer.Option("--recipe", help=f"One of {', '.join(RECIPES)}.")] = (
         "modern"
@@ -144,7 +144,7 @@ class RecipeFlags(Group):
 
 @dataclass(frozen=True)
 class TeacherFlags(Group):
-    """A better network to learn from."""
+    """The teacher: a better network whose logits the training learns from."""
 
     teacher: Annotated[
         Path | None,
@@ -164,7 +164,7 @@ class TeacherFlags(Group):
     ] = None  # fmt: skip
 
     def load(self) -> Start | None:
-        """The better network, normalised as asked for."""
+        """The teacher network, normalised as asked for."""
         found = None if self.teacher is None else start_from(self.teacher)
         wanted = options.parse_normalisation(self.teacher_normalisation)
         if wanted is None:

@@ -50,7 +50,7 @@ Methods:
 
 @dataclass(frozen=True)
 class TargetFlags(Group):
-    """What a method must reach, and what it may be."""
+    """The flags of the target: the loss that is allowed, the cost measure, the neurons allowed."""
 
     target_loss: Annotated[
         float, typer.Option("--target-loss", help="Points of accuracy that may be lost.")
@@ -80,7 +80,7 @@ class TargetFlags(Group):
 
     @property
     def measure(self) -> Measure:
-        """What is cheap; InputError for what is not measured."""
+        """The cost that is minimised; InputError for an unknown one."""
         found = next((known for known in get_args(Measure) if known == self.cost), None)
         if found is None:
             raise InputError(f"--cost {self.cost!r}: use one of {', '.join(get_args(Measure))}")

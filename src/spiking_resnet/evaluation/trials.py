@@ -39,7 +39,7 @@ class Limits:
         if self.levels is not None and facts.levels > self.levels:
             return f"its spikes have {facts.levels} levels"
         if facts.waits and not self.waiting:
-            return "its neurons wait for their whole input"
+            return "its neurons are layer-serial"
         return ""
 
 

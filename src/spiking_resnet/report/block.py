@@ -1,4 +1,4 @@
-"""What is shown of a record, as plain data: texts, tables and charts in the order of reading.
+"""The blocks that a report consists of, as plain data: texts, tables and charts in reading order.
 
 A report is a sequence of blocks. Whoever has a record makes its blocks (`curve`, `comparison`, …);
 whoever has a kind of output renders any blocks (`terminal`, `markdown`, `figure`). Blocks hold text

@@ -1,4 +1,4 @@
-"""What is shown of a comparison: its tables, its chart, and what each method is."""
+"""The blocks of a comparison: its tables, its chart, and what each recipe is."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,11 +12,11 @@ from spiking_resnet.report.block import Alternatives, Block, Chart, Column, Tabl
 from spiking_resnet.report.block import Row as Cells
 from spiking_resnet.report.numbers import count
 
-FAIRNESS = (
+CONDITIONS = (
     Column(
         "levels", note="sizes that a neuron's spike in one step can have (±: and negative ones)"
     ),
-    Column("waits", note="neurons wait for their whole input, so latency grows with depth"),
+    Column("waits", note="layer-serial neurons, so latency grows with depth"),
     Column("pre", note="steps before the T counted ones"),
     Column("images", note="seen in calibration"),
     Column("made", note="once for all T, or for each T anew"),
@@ -32,12 +32,12 @@ _NAME = Column("recipe", align="left")
 
 
 def blocks(found: Comparison, title: str = "") -> list[Block]:
-    """Accuracy beside what is fair to know, loss, agreement and cost, and what failed.
+    """Tables of accuracy beside the firing conditions, of loss, agreement and cost, and failures.
 
-    On a narrow terminal: fewer decimals, the facts in a table of their own, and losses without
-    their errors.
+    On a narrow terminal: fewer decimals, the conditions in a table of their own, and losses
+    without their errors.
     """
-    fine, coarse, facts = _accuracy(found, 2), _accuracy(found, 1), _fairness(found)
+    fine, coarse, facts = _accuracy(found, 2), _accuracy(found, 1), _conditions(found)
     alone = replace(facts, rows=facts.rows[1:])
     return [
         *([Text(title)] if title else []),
@@ -87,7 +87,7 @@ def curves(found: Comparison) -> dict[str, Curve]:
 
 
 def levels(facts: Facts) -> str:
-    """The sizes of a spike, with a sign where there are negative ones."""
+    """The number of amplitudes of a spike, with ± where there are negative spikes."""
     return f"{'±' if facts.signed else ''}{facts.levels}"
 
 
@@ -111,7 +111,7 @@ def _point(reading: Reading) -> Point:
 
 
 def _image(found: Comparison) -> str:
-    """What the layers that read the image cost, where they cost the same in all rows."""
+    """A note on the cost of the layers that read the image, if it is the same in all rows."""
     macs = {entry.image_macs for row in found.rows for entry in row.entries}
     if len(macs) != 1:
         return ""
@@ -119,7 +119,7 @@ def _image(found: Comparison) -> str:
 
 
 def _beside(one: Table, other: Table) -> Table:
-    """One table of two whose rows are the same ones."""
+    """Two tables of the same rows, side by side as one."""
     pairs = zip(one.rows, other.rows, strict=True)
     return replace(
         one,
@@ -178,12 +178,12 @@ def _operations(found: Comparison) -> Table:
     )
 
 
-def _fairness(found: Comparison) -> Table:
-    """The facts of every recipe, and an empty row for the ANN."""
+def _conditions(found: Comparison) -> Table:
+    """The table of firing conditions: a row for every recipe, and an empty one for the ANN."""
     return _wide(
-        "What is fair to know",
-        (_NAME, *FAIRNESS),
-        [("ANN", *("" for _ in FAIRNESS)), *((row.recipe, *_facts(row)) for row in found.rows)],
+        "Conditions",
+        (_NAME, *CONDITIONS),
+        [("ANN", *("" for _ in CONDITIONS)), *((row.recipe, *_facts(row)) for row in found.rows)],
     )
 
 
@@ -213,9 +213,9 @@ def _wide(
 
 
 def _facts(row: Row) -> tuple[str, ...]:
-    """The cells of FAIRNESS."""
+    """The cells of a recipe's CONDITIONS."""
     if row.facts is None:
-        return tuple("-" for _ in FAIRNESS)
+        return tuple("-" for _ in CONDITIONS)
     last = row.readings[max(row.readings)]
     return (
         levels(row.facts),

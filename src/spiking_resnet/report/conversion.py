@@ -1,4 +1,4 @@
-"""What is shown of a conversion: the populations that were made, and what was fitted."""
+"""The blocks of a conversion: the populations that were made, and what was fitted."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ from spiking_resnet.report.network import exactness, populations
 
 
 def blocks(graph: Graph) -> list[Block]:
-    """A network that a command has just made: its notes say how well calibration went."""
+    """The blocks of a network that was just converted; its notes say how well calibration went."""
     found, notes = inspect_graph(graph), graph.notes
     calibration = notes["calibration"]
     neurons, layers = found.total.neurons, len(found.populations)

@@ -1,4 +1,4 @@
-"""What is shown of an evaluation: the table of a curve, and its chart."""
+"""The blocks of an evaluation: the table of a curve, and its chart."""
 
 from collections.abc import Mapping
 from math import isnan, nan
@@ -43,12 +43,12 @@ _ERROR = Axis("Mean squared error")
 
 
 def blocks(curve: Curve, title: str = "") -> list[Block]:
-    """The table of a curve, and what to beware of."""
+    """The table of a curve, and remarks on what to beware of."""
     return [table(curve, title), *([Text(curve.remark, "remark")] if curve.remark else [])]
 
 
 def table(curve: Curve, title: str = "") -> Table:
-    """A row for each T, and one for the ANN: with top-5 accuracy where it was measured."""
+    """A curve as a table: a row for each T and one for the ANN, with top-5 accuracy if measured."""
     columns = _WITH_TOP5 if _has_top5(curve) else _COLUMNS
     measured = [Row(tuple(row)) for row in rows(curve)]
     if curve.ann_accuracy is not None or curve.ann_error is not None:
@@ -122,7 +122,7 @@ def _levels(curves: Mapping[str, Curve]) -> tuple[Level, ...]:
 
 
 def _value(accuracy: float | None, error: float | None) -> float:
-    """Where a point lies: its accuracy in percent, or its error; NaN where it has neither."""
+    """A point's place on the y axis: accuracy in percent, or error; NaN where it has neither."""
     if accuracy is not None:
         return 100 * accuracy
     return nan if error is None else error

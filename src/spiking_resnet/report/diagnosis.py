@@ -1,4 +1,4 @@
-"""What is shown of a diagnosis: its table and charts, and what to do about it in words."""
+"""The blocks of a diagnosis: its table, its charts, and advice in words."""
 
 from spiking_resnet.evaluation.diagnose import CONTRIBUTIONS, OWN, Diagnosis, LayerError
 from spiking_resnet.report.block import (
@@ -38,12 +38,12 @@ _CAUSES = {
 
 
 def blocks(diagnosis: Diagnosis, title: str = "") -> list[Block]:
-    """The table of populations, the totals, and what to do."""
+    """The table of a diagnosis' populations, the totals, and advice."""
     return [table(diagnosis, title), Text(summary(diagnosis)), Text(advice(diagnosis))]
 
 
 def table(diagnosis: Diagnosis, title: str = "") -> Table:
-    """A row for each population; those that cost most are marked."""
+    """A diagnosis as a table: a row for each population; those that cost most are marked."""
     marked = _worst_rows(diagnosis)
     return Table(
         columns=_COLUMNS,
@@ -58,8 +58,9 @@ def charts(diagnosis: Diagnosis, title: str = "") -> tuple[Chart, Chart]:
     """Two charts with a row for each population.
 
     The first: the error (root mean square, in % of the activations'), cut by what each contribution
-    has of its square; what works against the others stands left of zero. The second: the agreement
-    with the ANN that is left after each population, and what each contribution took from it.
+    has of its square; what works against the others is drawn left of zero. The second: the
+    agreement with the ANN that is left after each population, and what each contribution took from
+    it.
     """
     names = tuple(layer.name for layer in diagnosis.layers)
     errors = Chart(
@@ -145,7 +146,7 @@ def _share(fraction: float) -> str:
 
 
 def summary(diagnosis: Diagnosis) -> str:
-    """The totals: what the network loses, and what each cause takes of it."""
+    """The totals in words: how much agreement is lost, and how much of it by each cause."""
     lost = 1 - diagnosis.agreement
     causes = sorted(OWN, key=lambda name: -diagnosis.lost(name))
     taken = ", ".join(f"{_CAUSES[name]} {100 * diagnosis.lost(name):.1f}" for name in causes)

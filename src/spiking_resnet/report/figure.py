@@ -1,4 +1,4 @@
-"""Charts as figures for papers (PNG, SVG, PDF); what is no chart is left out."""
+"""Render the charts of a report as figures for papers (PNG, SVG, PDF)."""
 
 import io
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Blocks as Markdown."""
+"""Render the blocks of a report as Markdown."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from math import isnan
@@ -19,12 +19,12 @@ from spiking_resnet.report.block import (
 
 
 def render(blocks: Report) -> bytes:
-    """A file of the blocks, in UTF-8."""
+    """The blocks as the bytes of a Markdown file, in UTF-8."""
     return f"{text(blocks)}\n".encode()
 
 
 def text(blocks: Report) -> str:
-    """The blocks, with a blank line between them."""
+    """The blocks as Markdown text, with a blank line between them."""
     parts: list[str] = []
     listing = False
     for block in blocks:
@@ -83,7 +83,7 @@ def _table(table: Table) -> Iterator[str]:
 
 
 def _ruler(columns: tuple[Column, ...]) -> str:
-    """The line that says where cells stand, where that is not the left."""
+    """The line below the headings, which aligns the columns."""
     if all(column.align == "left" for column in columns):
         return "|---" * len(columns) + "|"
     return f"| {' | '.join('---:' if c.align == 'right' else '---' for c in columns)} |"

@@ -1,4 +1,4 @@
-"""What is shown of the networks that come with the package: a table, and each one's model card."""
+"""The blocks of the networks that come with the package: a table, and their model cards."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,7 +31,7 @@ pretrained --dataset cifar10` is `cifar10_resnet20`."""
 def table(
     networks: Mapping[str, LoadedNetwork], measured: Mapping[str, tuple[float, int]] | None = None
 ) -> Table:
-    """A row for each network, by name.
+    """The table of the package's networks: a row for each, by name.
 
     measured: by name, the accuracy in 0..1 that was measured just now, on how many images; shown in
     the place of the time that training took.
@@ -59,7 +59,7 @@ def _row(name: str, found: LoadedNetwork) -> tuple[str, ...]:
 
 
 def parameters(found: LoadedNetwork) -> int:
-    """How many numbers training chose."""
+    """The number of trained parameters."""
     return sum(value.numel() for value in found.model.parameters())
 
 

@@ -1,4 +1,4 @@
-"""What is shown of a network: what it consists of, as tables and in words."""
+"""The blocks of an inspected network: its nodes or populations, as tables and in words."""
 
 import json
 from collections import Counter
@@ -48,7 +48,7 @@ _NODE = (
 
 
 def source(found: Inspection, model: str) -> list[Block]:
-    """An ANN called `model`: its nodes, and whether it can be converted."""
+    """The blocks of an ANN called `model`: its nodes, and whether it can be converted."""
     shape = found.nodes[0].shape if found.nodes else ()
     said = [Text(f"{model}, images of {_shape(shape)}")]
     if not found.nodes:
@@ -57,7 +57,7 @@ def source(found: Inspection, model: str) -> list[Block]:
 
 
 def spiking(found: Inspection, graph: Graph, path: Path) -> list[Block]:
-    """A converted network that lies in a file: its populations, and how it was made."""
+    """The blocks of a spiking network in a file: its populations, and how it was made."""
     image = f"image {graph.input.shape}, {graph.input.encoding} input"
     resets = " and ".join(sorted({one.reset for one in found.populations}))
     kept = "in the file" if graph.ann else "not in the file"

@@ -1,4 +1,4 @@
-"""Numbers as they are written in tables."""
+"""Format numbers for tables."""
 
 
 def count(number: float) -> str:

@@ -1,4 +1,4 @@
-"""Which blocks show which record."""
+"""The registry of records that can be shown: for each kind the function that makes its blocks."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,7 +22,7 @@ BLOCKS: Mapping[type[Record], Callable[[Any], Report]] = {
 
 
 def blocks(record: Record) -> Report:
-    """What is shown of a record; InputError for a kind of which nothing is."""
+    """The blocks of a record; InputError for a kind that has none."""
     make = BLOCKS.get(type(record))
     if make is None:
         known = ", ".join(kind.__name__ for kind in BLOCKS)
@@ -31,5 +31,5 @@ def blocks(record: Record) -> Report:
 
 
 def text(record: Record) -> str:
-    """What a terminal shows of a record, without colours; its `repr` where nothing is shown."""
+    """A record as a terminal shows it, without colours; its `repr` if it has no blocks."""
     return terminal.text(blocks(record)) if type(record) in BLOCKS else repr(record)

@@ -1,4 +1,4 @@
-"""What is shown of a study: its table of results."""
+"""The blocks of a reproduced study: its table of results."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ _NAMES = ("network", "case", "images", "ANN")
 
 
 def blocks(results: Sequence[Mapping[str, Any]]) -> list[Block]:
-    """A row for each case: accuracy and, in brackets, agreement, at every T."""
+    """A study's table, a row for each case: accuracy and, in brackets, agreement, at every T."""
     steps = [point["steps"] for point in results[0]["curve"]["snn"]]
     names = (*_NAMES, *(f"T = {step}" for step in steps))
     columns = tuple(Column(name, align="left") for name in names)

@@ -1,4 +1,4 @@
-"""Blocks in a terminal: tables by rich, charts as bars of text."""
+"""Render the blocks of a report in a terminal: tables by rich, charts as bars of text."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -167,7 +167,7 @@ def rich_table(table: Table, width: int = 120) -> "RichTable":
 
 
 def _looks(table: Table, width: int) -> dict[str, Any]:
-    """The frame and the room between columns, and what stands below."""
+    """rich's settings for a table: frame, space between columns, and footnotes."""
     from rich.box import HEAVY_HEAD, SIMPLE, SIMPLE_HEAD
     from rich.text import Text as RichText
 
@@ -211,7 +211,7 @@ def bars(chart: Chart, width: int = BARS) -> str:
 
 
 def _places(chart: Chart, series: Series) -> list[str]:
-    """What stands before each bar, all of one length."""
+    """The label before each bar, all of one length."""
     if chart.x is None:
         names = [printable(name) for name in chart.rows]
         return [name.ljust(max(map(len, names))) for name in names]

@@ -1,4 +1,4 @@
-"""What is shown of a tuning: everything that was tried, what was found, and how to make it."""
+"""The blocks of a tuning: its trials, the verdict, and the command that makes the winner."""
 
 from spiking_resnet.evaluation.trials import Trial, Tuning
 from spiking_resnet.report.block import Block, Column, Row, Table, Text
@@ -23,7 +23,7 @@ _TRAINING_IMAGES = (
 
 
 def blocks(found: Tuning, call: str | None = None) -> list[Block]:
-    """Everything that was tried, the winner or the nearest, and the `call` that makes it."""
+    """A tuning's trials, the winner or the nearest, and the `call` that makes it."""
     left_out: list[Block] = [
         Text(f"left out: {recipe}: {why}") for recipe, why in found.left_out.items()
     ]
@@ -39,7 +39,7 @@ def blocks(found: Tuning, call: str | None = None) -> list[Block]:
 
 
 def trials(found: Tuning) -> Table:
-    """Everything that was tried to tune a network, in the order in which it was."""
+    """The table of a tuning's trials, in the order in which they were made."""
     text = (
         f"On {found.images:,} training images that no method was made on; ANN "
         f"{100 * found.ann_accuracy:.2f} %. loss: points below the ANN; between: what it lies "

@@ -1,4 +1,4 @@
-"""Reports as files: which suffix is rendered by what."""
+"""Write reports to files: the registry of renderers by suffix."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
