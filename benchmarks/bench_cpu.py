@@ -6,8 +6,8 @@
     python benchmarks/bench_cpu.py --data DIR --sweep steps
 
 Everything runs on the same images and the same weights, in turns, so that what disturbs the machine
-disturbs all; figures are medians of the turns. The unit is one fp32 forward pass of the artificial
-network in PyTorch (channels-last, the same threads and batch): a simulator that runs every layer
+disturbs all; figures are medians of the turns. The unit is one fp32 forward pass of the
+ANN in PyTorch (channels-last, the same threads and batch): a simulator that runs every layer
 densely at every step pays `steps` of them. Peak memory (--memory) is what one run adds to the
 resident set of a process of its own. The peers get the network as a module made of nn.Conv2d,
 nn.ReLU and nn.Linear with batch normalisation folded, and are used as their own documentation does;
@@ -267,7 +267,7 @@ def resident(field):
 
 
 def only(options):
-    """Prints what a single run of one simulator adds to the memory of this process."""
+    """Print what a single run of one simulator adds to the memory of this process."""
     task = Task(options)
     with torch.inference_mode():
         run = task.runs[options.only]()

@@ -116,7 +116,7 @@ def photographs(data: Path | None, size: int, count: int) -> Tensor:
 
 
 def settle(model: nn.Module, images: Tensor) -> None:
-    """Gives every layer outputs of moderate size on `images`: statistics, or scaled weights."""
+    """Give every layer outputs of moderate size on `images`: statistics, or scaled weights."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     with torch.no_grad():
         if norms:
@@ -163,7 +163,7 @@ def distance(found: Tensor, expected: Tensor) -> float:
 
 
 def correlation(found: Tensor, expected: Tensor) -> float:
-    """Of all logits [N, K]."""
+    """The correlation of two sets of logits [N, K]."""
     return float(torch.corrcoef(torch.stack([found.flatten(), expected.flatten()]).double())[0, 1])
 
 

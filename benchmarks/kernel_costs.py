@@ -1,4 +1,4 @@
-"""Measures what the native kernels cost on this processor, and writes it to the package.
+"""Measure what the native kernels cost on this processor, and write it to the package.
 
     python benchmarks/kernel_costs.py                 # as this processor
     python benchmarks/kernel_costs.py --as avx2       # as what an instruction set costs in general

@@ -1,9 +1,9 @@
-"""What choices of training do to the loss of conversion: one network, trained several ways.
+"""What choices of training do to the loss of conversion: one network, several trainings.
 
     python benchmarks/trained_for_conversion.py --data DIR --model resnet8 --epochs 8 --out FOLDER
 
 Result, hardware and versions: docs/results.md, "Trained with conversion in mind". Every variant is
-trained, converted by the paper's method on 500 training images, and judged on test images. Whatever
+trained, converted by the paper's method on 500 training images, and tested on test images. Whatever
 is in FOLDER already is not done again: stop and start as you like.
 """
 
@@ -35,7 +35,7 @@ VARIANTS = {
 
 
 def trained(label, seed, options, path):
-    """Nothing; `path` holds the variant's trained network."""
+    """Train one variant and write its network to `path`."""
     training, test = (
         ann.load_dataset(options.dataset, split, options.data) for split in ("train", "test")
     )
@@ -81,7 +81,7 @@ def spread(values):
 
 
 def table(results):
-    """Markdown: a row for every way of training, with means and deviations over its seeds.
+    """Markdown: a row for every training variant, with means and deviations over its seeds.
 
     ANN: of all test images; loss, agreement and rate: of those that the spiking network saw.
     """

@@ -4,8 +4,8 @@
 
 Result, hardware and versions: docs/results.md, "Where ResNet-56 loses it".
 
-Three networks are compared on the same test images, with the same thresholds: the artificial
-network with its activations clipped at the thresholds; the same with activations rounded to T
+Three networks are compared on the same test images, with the same thresholds: the
+ANN with its activations clipped at the thresholds; the same with activations rounded to T
 levels, which is what a spiking network would compute if every spike arrived evenly; and the spiking
 network itself. Then each layer is clipped alone. Thresholds come from training images.
 """

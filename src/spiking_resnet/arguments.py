@@ -1,4 +1,4 @@
-"""What public functions are given: checked, and brought to the type they work with.
+"""Check the arguments of public functions, and convert them to the types they work with.
 
 A rule takes an argument's name and value, and gives the value, or raises InputError with the name
 and what is expected there. Whether a number is large enough is the function's own question.

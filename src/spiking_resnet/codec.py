@@ -22,7 +22,7 @@ _WORDS = {str: "a text", bool: "true or false", int: "a whole number", float: "a
 
 
 def same(*names: str) -> Layout:
-    """The part of a layout in which attributes stand by their own names."""
+    """The part of a layout in which attributes keep their own names."""
     return tuple((name, name) for name in names)
 
 
@@ -84,7 +84,7 @@ def _fields(kind: Any) -> dict[str, Field[Any]]:
 
 @cache
 def _paths(kind: Any) -> dict[str, str]:
-    """What stands at each path in a record's JSON."""
+    """The attribute at each path of a record's JSON."""
     found: dict[str, str] = {}
     named = {name for _, name in kind.layout}
     for path, name in kind.layout:
@@ -117,7 +117,7 @@ def _written(value: Any) -> Any:
 
 
 def _put(content: Any, path: list[str], value: Any) -> None:
-    """Puts a value at a path of JSON that is being written."""
+    """Put a value at a path of JSON that is being written."""
     first, *rest = path
     if first == "*":
         for item, each in zip(content, value, strict=True):

@@ -1,4 +1,4 @@
-"""What results say about the machine they were made on."""
+"""The processor, threads and package versions that results record."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version

@@ -1,4 +1,4 @@
-"""Files written whole: whatever happens, a reader finds the old content or the new one.
+"""Write files atomically: whatever happens, a reader finds the old content or the new one.
 
 Content goes to a temporary file beside its target, which then takes the target's name. It is locked
 while it is written: one that nobody has locked was left by a process that was killed, and whoever
@@ -168,7 +168,7 @@ def _settle(folder: Path) -> None:
 
 @contextmanager
 def held(path: str | Path | None) -> Iterator[None]:
-    """While it lasts nobody else can hold `path`, which need not exist; BusyError where one does.
+    """A context that locks `path`, which need not exist; BusyError where another process holds it.
 
     None holds nothing. The lock is a file beside it, and ends with the process, however that ends.
     """
@@ -207,7 +207,7 @@ def _is_at(handle: int, path: Path) -> bool:
 
 
 class Pace:
-    """When to save: as soon as the work since the last saving outweighs it by far."""
+    """Decides when to save: as soon as the work since the last saving outweighs its cost by far."""
 
     def __init__(self) -> None:
         self.since, self.cost = time.monotonic(), 0.0
@@ -218,7 +218,7 @@ class Pace:
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """Measures what is done in it as the cost of a saving."""
+        """A context whose duration is measured as the cost of a saving."""
         begin = time.monotonic()
         yield
         self.since = time.monotonic()

@@ -1,4 +1,4 @@
-"""The images [N, C, H, W] in what a loader gives: tensors, pairs and dictionaries."""
+"""Take the images [N, C, H, W] out of a loader's batches: tensors, pairs and dictionaries."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b

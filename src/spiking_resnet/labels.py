@@ -1,4 +1,4 @@
-"""What may stand for the classes of images, as people store them, in files and in loaders."""
+"""Convert labels, as files and loaders hold them, to whole numbers."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class LabelError(ValueError):
-    """Values that are no labels; the message says what they are and what to do."""
+    """Values that cannot be used as labels; the message says what they are and what to do."""
 
 
 def class_labels(values: Any, count: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Modules under the paths that they had in 0.1: they work once more, with a warning."""
+"""Keep the module paths of version 0.1 importable, with a DeprecationWarning."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -69,7 +69,7 @@ _NAMES = {
 
 
 class _Moved(ModuleType):
-    """A module that was here: what is asked of it is the new one's."""
+    """A stand-in at an old path; its attributes are those of the module at the new path."""
 
     def __init__(self, old: str, new: str) -> None:
         super().__init__(old, f"Moved to {new}.")
@@ -84,7 +84,7 @@ class _Moved(ModuleType):
 
 
 def _elsewhere(old: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """What a module does about names that it no longer holds (PEP 562)."""
+    """The `__getattr__` of a module that finds names which moved elsewhere (PEP 562)."""
 
     def find(name: str) -> Any:
         if name not in names:

@@ -1,4 +1,4 @@
-"""Text out of files as a terminal may show it: nothing in it moves the cursor or hides what is so.
+"""Escape text from files for a terminal, so that it cannot move the cursor or hide anything.
 
 Names of layers, notes, keys of checkpoints and folders may hold escape sequences, line breaks and
 characters that turn the direction of writing; they are shown as the escapes of a Python string.

@@ -1,4 +1,4 @@
-"""What was simulated and measured: plain frozen records without behaviour of their own."""
+"""The results of simulation and evaluation, as plain frozen records."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ class InputError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class LayerCount:
-    """The spikes of one population.
+    """The spike counts of one population.
 
     neurons: their number per image. spikes: int64 [R, N], up to each of R recorded steps, for each
     of N images.
@@ -74,10 +74,10 @@ class Trains(Mapping[str, Tensor]):
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One simulation of N images.
+    """The result of one simulation of N images.
 
-    record: the steps T at which it was read out. logits: [len(record), N, K], in the artificial
-    network's units. spikes: by layer name. engine, seconds: which engine ran, and for how long.
+    record: the steps T at which it was read out. logits: [len(record), N, K], in the
+    ANN's units. spikes: by layer name. engine, seconds: which engine ran, and for how long.
     exact: whether every sum stayed in the range where any engine gives the same spikes; if not,
     remark says where it left it. trains: spike trains [T, N, ...] (uint8) of the layers asked for.
     neuron_spikes: for the layers asked for, every neuron's spikes [N, ...] (int64) over the run.
@@ -101,7 +101,7 @@ UNRELIABLE = "Do not rely on this result"  # in remarks of runs that left the ex
 
 
 def graver(one: str, other: str) -> str:
-    """Of the remarks of two runs the one to be told: an empty one says that a run is exact."""
+    """The graver of two runs' remarks on exactness; an empty one says that a run is exact."""
     if not one or (UNRELIABLE in other and UNRELIABLE not in one):
         return other
     return one
@@ -114,7 +114,7 @@ class Point(Record):
     accuracy and agreement (with the ANN's decisions) are fractions; interval is
     accuracy's 95 % Wilson interval. firing_rate: spikes per neuron and step; layers: by layer.
     top5: how often the label is among the five largest logits (None for up to 5 classes).
-    lost, gained: images that the ANN alone decides rightly, and this one alone.
+    lost, gained: images that the ANN alone, or this network alone, classifies correctly.
     error: of the metric "mse", the mean squared difference from the targets; distance: from the
     ANN's outputs. Accuracy and all that belongs to it is then None.
     """
@@ -177,27 +177,27 @@ class Curve(Record):
 
     @property
     def ann_standard_error(self) -> float | None:
-        """That of the ANN's accuracy."""
+        """The standard error of the ANN's accuracy."""
         return self.standard_error(self.ann_accuracy)
 
     @property
     def ann_top5_standard_error(self) -> float | None:
-        """That of the ANN's top-5 accuracy."""
+        """The standard error of the ANN's top-5 accuracy."""
         return self.standard_error(self.ann_top5)
 
     @property
     def standard_errors(self) -> tuple[float | None, ...]:
-        """Those of the points' accuracies."""
+        """The standard errors of the points' accuracies."""
         return tuple(self.standard_error(point.accuracy) for point in self.points)
 
     @property
     def top5_standard_errors(self) -> tuple[float | None, ...]:
-        """Those of the points' top-5 accuracies."""
+        """The standard errors of the points' top-5 accuracies."""
         return tuple(self.standard_error(point.top5) for point in self.points)
 
 
 def curve_from_json(found: Mapping[str, Any]) -> Curve:
-    """The Curve that `Curve.to_json` told of; RecordError for others."""
+    """The Curve that `Curve.to_json` wrote; RecordError for other JSON."""
     return Curve.from_json(found)
 
 

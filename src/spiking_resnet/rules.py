@@ -1,4 +1,4 @@
-"""Rules that one value keeps: a test of it, and the words that say what it should have been."""
+"""Rules for single values, such as options: a test, and the words for its error message."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -23,7 +23,7 @@ def as_module(graph: Graph, steps: int | None = None, engine: str = "auto") -> n
 
     steps: as of `simulate`.
 
-    What the logits are stands there: with the read-out "spikes+membrane" they are good for the
+    `simulate` says what the logits are: with the read-out "spikes+membrane" they are good for the
     class with the largest one, and never negative; with "membrane" they come close to those of the
     network that `graph` came from.
 

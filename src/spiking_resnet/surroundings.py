@@ -1,4 +1,4 @@
-"""What code inherits from PyTorch's global state, set as this package's arithmetic needs it.
+"""Set PyTorch's global and thread state as this package's arithmetic needs it, for a while.
 
 Autocast, grad and inference mode and the default device belong to a thread, the precision of
 float32 products to the process: `undisturbed` sets them for as long as it is open. The default
@@ -33,7 +33,7 @@ class Modes:
 
     @classmethod
     def now(cls) -> "Modes":
-        """Those of this thread at present."""
+        """The modes of this thread at present."""
         on = tuple((k, torch.get_autocast_dtype(k)) for k in _KINDS if torch.is_autocast_enabled(k))
         return cls(
             grad=torch.is_grad_enabled(),
@@ -100,7 +100,7 @@ class _Precision:
 
     @classmethod
     def now(cls) -> "_Precision":
-        """What is set at present."""
+        """The settings at present."""
         backends = tuple(backend.fp32_precision for backend in _backends())
         try:
             products, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
@@ -131,7 +131,7 @@ _FLOAT32 = _Float32()
 
 @contextmanager
 def undisturbed(device: torch.device = OWN.device) -> Iterator[None]:
-    """No autocast, no gradients, new tensors on `device` and full float32 while it is open.
+    """A context without autocast and gradients, with new tensors on `device` and full float32.
 
     Not around a `yield`: whoever reads the values would inherit it too.
     """
@@ -141,7 +141,7 @@ def undisturbed(device: torch.device = OWN.device) -> Iterator[None]:
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Every module of a model is in evaluation mode while it is open, and then what it was."""
+    """A context in which every module of a model is in evaluation mode; restored at its end."""
     before = [(module, module.training) for module in model.modules()]
     with suppress(NotImplementedError):  # of torch.export's own modules, which have one mode
         model.eval()

@@ -1,4 +1,4 @@
-"""The source networks: residual networks for small images, their data, their training."""
+"""The ANNs to convert: residual networks for small images, their data and their training."""
 
 from spiking_resnet.ann.checkpoint import (
     CheckpointError,

@@ -1,4 +1,4 @@
-"""Which images a set holds: a hash of them all, for what is stopped and goes on."""
+"""Hash all images and labels of a data set, by which resumed work knows it again."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Sets in folders of images: which folders are classes, and in what order; which files are images.
+"""Data sets in folders of image files: the classes, their order, and the files that are images.
 
 The order is that of torchvision's ImageFolder, sorted names, and all splits take it from the
 training images' folder: a class without test images keeps its label and those of the others.

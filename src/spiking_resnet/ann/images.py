@@ -1,4 +1,4 @@
-"""What a set of labelled images is: pixels as uint8, and normalised batches of them."""
+"""Sets of labelled images: pixels as uint8, and normalised batches of them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

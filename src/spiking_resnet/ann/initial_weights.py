@@ -1,4 +1,4 @@
-"""What a training starts from: another network's weights, with thresholds where it had ReLUs."""
+"""Initialise a training from another network's weights, with thresholds where it had ReLUs."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

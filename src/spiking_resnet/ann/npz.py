@@ -1,4 +1,4 @@
-"""Data sets in .npz files: `images` and `labels`, and what is said of other contents."""
+"""Read data sets from .npz files of `images` and `labels`."""
 
 from pathlib import Path
 from typing import Any

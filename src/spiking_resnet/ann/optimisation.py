@@ -1,4 +1,4 @@
-"""What a training makes smaller, by what, and the running average of its weights."""
+"""The optimizer of a training, its distillation loss, and the running average of weights."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""Several processes that train one network: those that torchrun started, or one alone."""
+"""Data-parallel training: the processes that torchrun started, or one alone."""
 
 import os
 from dataclasses import dataclass

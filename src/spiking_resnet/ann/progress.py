@@ -1,4 +1,4 @@
-"""How a training goes: a bar in a terminal, a line an epoch elsewhere."""
+"""Show the progress of a training: a bar in a terminal, a line an epoch elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What a user should know although nothing failed."""
+"""Remarks: warnings to a user although nothing failed."""
 
 import warnings
 

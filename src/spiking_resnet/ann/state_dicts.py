@@ -1,4 +1,4 @@
-"""Where in a file a network's weights are: found by the names and shapes that the network needs.
+"""Find a network's weights in a file, by the names and shapes that the network needs.
 
 Files wrap them (`state_dict`, `model`, …, several deep), their names carry what wrapped the network
 in training (`module.`, `_orig_mod.`, `model.`, …), and other weights stand beside them: running

@@ -1,4 +1,4 @@
-"""How far the largest activations of a network lie above the usual ones, as something to train."""
+"""A training loss for the tails of activations: how far the largest lie above the usual ones."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""A training under way: its steps, its checks, and what it stores on the way."""
+"""Run a training: its steps, its checks, and the state that it saves."""
 
 import copy
 import math

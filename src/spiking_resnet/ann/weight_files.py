@@ -1,4 +1,4 @@
-"""What files of weights hold: dictionaries of tensors. Nothing is ever unpickled."""
+"""Read files of weights as dictionaries of tensors. Nothing is ever unpickled."""
 
 import json
 import re
