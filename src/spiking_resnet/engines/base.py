@@ -1,6 +1,7 @@
 """The contract of an engine: it says what it cannot run, and prepares a graph once for all runs.
 
-To add one, write its file with an `Engine` and a `Prepared`, and one line in `simulate.ENGINES`.
+To add one, write its file with an `Engine` and a `Prepared`, and one line in `simulate.ENGINES`,
+where "auto" takes the first that can: `engines/interpreter.py` is the smallest.
 """
 
 import copy

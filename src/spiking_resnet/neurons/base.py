@@ -1,8 +1,9 @@
 """The contract of a spiking neuron: what every engine, conversion pass and evaluation asks of it.
 
-A neuron is a class of its own file with its equation in `step`, and one line in `NEURONS`. Whatever
-depends on the kind of neuron is a method or a property here, so nobody else asks for its class but
-an engine that lists the classes its kernels compute.
+A neuron is a class of its own file with its equation in `step`, and one line in `NEURONS`. Its
+RULES refuse those settings of `Neuron` that the equation does not know (as in `Differential`).
+Whatever depends on the kind of neuron is a method or a property here, so nobody else asks for its
+class but an engine that lists the classes its kernels compute.
 """
 
 from abc import ABC, abstractmethod
@@ -83,6 +84,11 @@ class Neuron(ABC):
         "initial_potential": TensorRule(("one", "channels", "map"), on_grid=True),
         "amplitude": TensorRule(("one", "channels"), positive=True),
     }
+
+    @property
+    def keeps_charge(self) -> bool:
+        """Whether potentials change by the input current and fired thresholds alone: no leak."""
+        return self.reset == "subtract"
 
     @property
     def binary(self) -> bool:
