@@ -1,1 +1,1 @@
-"""What a network and its run cost: parameters, synapses, synaptic operations."""
+"""The costs of a network and its run: parameters, synapses, synaptic operations."""

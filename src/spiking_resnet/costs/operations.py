@@ -1,8 +1,8 @@
-"""What spikes cost: the synaptic operations that a spiking network spends on an image.
+"""The synaptic operations (SynOps) that a spiking network spends on an image.
 
-A spike of a neuron is added to the potential of every neuron that has a synapse from it: an
-operation for each. Pools, slices and the like hand spikes on without weights; what they hand on is
-counted where it arrives. Counts of spikes are known by population, not by neuron, so a spike costs
+A spike is added to the potential of every neuron that its neuron has a synapse to: one
+synaptic operation for each. Pools, slices and the like pass spikes on without weights; these are
+counted where they arrive. Counts of spikes are known by population, not by neuron, so a spike costs
 the mean fan-out of its population (neurons at a map's border have fewer synapses).
 
 Spikes of several levels count as so many spikes, as in all counts of this package; a differential
@@ -25,7 +25,7 @@ from spiking_resnet.surroundings import undisturbed
 
 @dataclass(frozen=True)
 class Costs:
-    """What a network spends, for one image.
+    """What a spiking network spends on one image, by step and by spike.
 
     per_spike: the mean number of synapses that a spike of a population passes, by its name.
     neurons: of every population. per_step: multiply-accumulates, at every step, of layers that
@@ -39,7 +39,7 @@ class Costs:
     image: int = 0
 
     def operations(self, point: Point) -> float:
-        """The synaptic operations of an image up to a point of a curve, without `image`."""
+        """Return the SynOps of an image up to a point of a curve, without `image`."""
         each = (
             rate * self.neurons[name] * self.per_spike[name] for name, rate in point.layers.items()
         )
@@ -47,7 +47,7 @@ class Costs:
 
 
 def costs(graph: Graph) -> Costs:
-    """What spikes and steps of a spiking network cost."""
+    """Return what the spikes and steps of a spiking network cost."""
     spikes, depth, own = carries_spikes(graph), spiking_depth(graph), sizes(graph.nodes)
     weighted = [node for node in graph.nodes if node.has_weights and not spikes[node.inputs[0]]]
     neurons = graph.neurons
@@ -60,7 +60,7 @@ def costs(graph: Graph) -> Costs:
 
 
 def fan_out(graph: Graph) -> dict[str, Tensor]:
-    """The number of synapses that lead on from every neuron, [C, ...] float64, by population.
+    """Return the synapses that lead on from every neuron, [C, ...] float64, by population.
 
     It is the derivative of all arriving spikes with respect to the spikes of a neuron. A synapse
     without a weight (an identity that enters a sum, an average pool's) is one too.
@@ -92,7 +92,7 @@ def fan_out(graph: Graph) -> dict[str, Tensor]:
 
 
 def _arrivals(graph: Graph, node: Node, spikes: Tensor) -> Tensor | float:
-    """The spikes that end in a node, once for each synapse; 0 if it hands them on."""
+    """Return the spikes that end in a node, once for each synapse; 0 if it passes them on."""
     if node.hands_on or (isinstance(node, Output) and isinstance(graph[node.inputs[0]], Fire)):
         return 0.0
     return node.connections(spikes) if node.has_synapses else spikes.sum()

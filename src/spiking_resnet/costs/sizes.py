@@ -1,4 +1,4 @@
-"""How large a network is: parameters, neurons, synapses and multiply-accumulates of every node.
+"""Sizes of a network: parameters, neurons, synapses and multiply-accumulates of every node.
 
 One rule for each, in this file alone. A convolution has
 
@@ -21,7 +21,7 @@ from spiking_resnet.surroundings import undisturbed
 
 @dataclass(frozen=True)
 class Size(Record):
-    """One node, for one image.
+    """The size of one node, for one image.
 
     parameters: weights, biases, gains. neurons: of a ReLU or a population. macs: dense, zeros of
     the padding included, of what has weights (Conv2d, Linear, Affine). synapses: connections
@@ -54,6 +54,6 @@ def sizes(nodes: Iterable[Node]) -> dict[str, Size]:
 
 
 def parameters(node: Node) -> int:
-    """The number of weights, biases, gains and shifts of a node; thresholds are not among them."""
+    """Return the number of a node's weights, biases, gains and shifts, without thresholds."""
     own = tensors(node).items()
     return sum(tensor.numel() for name, tensor in own if not name.startswith("neuron."))

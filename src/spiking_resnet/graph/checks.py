@@ -17,7 +17,7 @@ _SOUND: WeakSet[Node] = WeakSet()  # nodes are frozen: what was found sound need
 
 
 def check(nodes: tuple[Node, ...]) -> None:
-    """Raises GraphError unless the nodes form one well-shaped network."""
+    """Raise GraphError unless the nodes form one well-shaped network."""
     found: dict[str, Node] = {}
     for node in nodes:
         if node not in _SOUND:
@@ -39,14 +39,14 @@ def check(nodes: tuple[Node, ...]) -> None:
 
 
 def check_node(node: Node) -> None:
-    """Raises GraphError unless every field of one node holds what it may."""
+    """Raise GraphError unless every field of one node holds what it may."""
     for table in (fields, values):
         if problem := next(table.problems(node), None):
             raise GraphError(f"{node.name!r}: {problem}")
 
 
 def check_shape(node: Node, inputs: list[Shape]) -> None:
-    """Raises GraphError unless the node's own shape follows from its inputs'."""
+    """Raise GraphError unless the node's own shape follows from its inputs'."""
     arity = node.ARITY
     if (arity is None and not inputs) or (arity is not None and len(inputs) != arity):
         raise GraphError(f"{node.name!r}: {type(node).__name__} cannot have {len(inputs)} inputs")
@@ -60,8 +60,8 @@ def check_shape(node: Node, inputs: list[Shape]) -> None:
 
 
 def check_facts(noted: Any, nodes: tuple[Node, ...], ann: tuple[Node, ...] | None) -> None:
-    """Raises GraphError for notes of unknown form, and for an artificial network of other images or
-    classes than the nodes'.
+    """Raise GraphError for notes of unknown form, and for an ANN of other images or classes than
+    the nodes'.
     """
     if problem := next(notes.problems(noted), None):
         raise GraphError(problem)
@@ -72,8 +72,8 @@ def check_facts(noted: Any, nodes: tuple[Node, ...], ann: tuple[Node, ...] | Non
         )
         if own != other:
             raise GraphError(
-                f"{kind.__name__} of the spiking network has shape {own}, that of the artificial "
-                f"network it came from {other}"
+                f"{kind.__name__} of the spiking network has shape {own}, that of the ANN it "
+                f"came from {other}"
             )
 
 

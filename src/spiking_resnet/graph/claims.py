@@ -1,7 +1,7 @@
-"""What a graph on grids claims about exactness, held against its own weights.
+"""Checks of what a graph claims about exactness, against its own weights.
 
 A run is called exact because every value lies on a grid and no sum leaves its exact range, which
-`step_bound` tells. A graph out of a file may tell anything: here both are computed again.
+`step_bound` gives. A graph out of a file may claim anything: here both are computed again.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from spiking_resnet.graph.nodes import Bounds
 
 
 def claimed(graph: Graph) -> Graph:
-    """`graph` with no `step_bound` below what its weights say.
+    """Return `graph` with every `step_bound` at least what its weights imply.
 
     Raises GraphError where it claims exactness and a value need not lie on the grid of the neurons
     that it reaches.
@@ -26,7 +26,7 @@ def claimed(graph: Graph) -> Graph:
 
 
 def _check_grids(graph: Graph, bounds: Mapping[str, Bounds]) -> None:
-    """Raises GraphError unless all that an integrator sums up lies on its grid."""
+    """Raise GraphError unless all that an integrator sums up lies on its grid."""
     grids: dict[str, int | None] = {}  # bits of a grid that all values of a node certainly lie on
     for node in graph.nodes:
         inputs = [grids[name] for name in node.inputs]
@@ -45,6 +45,6 @@ def _check_grids(graph: Graph, bounds: Mapping[str, Bounds]) -> None:
 
 
 def _never_exact(node: Node, bound: Bounds) -> bool:
-    """Whether one step alone may leave the exact range, so that every run is watched."""
+    """Return whether one step alone may leave the exact range, so that every run is watched."""
     reach = max(largest(bound), float(getattr(node, "step_bound", 0.0)))
     return reach * 2.0 ** (getattr(node, "grid", None) or 0) >= 2.0**MANTISSA

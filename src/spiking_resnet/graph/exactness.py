@@ -1,4 +1,4 @@
-"""For how long a graph on grids is exact: the bounds of every value, and the room that sums have.
+"""Bounds of every value of a graph, and for how many steps its sums are exact.
 
 Sums of multiples of 2^-k below 2^24 of them are exact in float32 in whatever order they are added.
 What one step may add to a population is bounded by interval arithmetic over the graph's weights;
@@ -15,12 +15,12 @@ from spiking_resnet.graph.structure import shapes_read
 
 
 def exact_steps(graph: Graph) -> int:
-    """For how many steps every sum of a snapped graph is certain to stay exact; 0 off the grid."""
+    """Return for how many steps every sum of a snapped graph is surely exact; 0 off the grid."""
     return min(exact_steps_of(node) for node in graph.integrators)
 
 
 def exact_steps_of(node: Fire | MaxPool | Output) -> int:
-    """For how many steps the sums of one node are certain to stay exact; 0 off the grid."""
+    """Return for how many steps the sums of one node are surely exact; 0 off the grid."""
     if node.grid is None:
         return 0
     room = 2.0 ** (MANTISSA - node.grid) - node.potential_offset
@@ -28,7 +28,7 @@ def exact_steps_of(node: Fire | MaxPool | Output) -> int:
 
 
 def bounded(graph: Graph, bounds: Mapping[str, Bounds] | None = None) -> Graph:
-    """`graph` with no `step_bound` of an integrator on a grid below what its weights say.
+    """Return `graph` with every integrator's `step_bound` at least what its weights imply.
 
     bounds: those of `bounds_of`, where they are known.
     """
@@ -48,12 +48,12 @@ def bounded(graph: Graph, bounds: Mapping[str, Bounds] | None = None) -> Graph:
 
 
 def largest(bound: Bounds) -> float:
-    """The largest magnitude within bounds."""
+    """Return the largest magnitude within bounds."""
     return max(float(bound[0].abs().max()), float(bound[1].abs().max()))
 
 
 def bounds_of(graph: Graph) -> dict[str, Bounds]:
-    """Interval arithmetic: the lowest and highest value of every node in one step, per channel."""
+    """Return every node's lowest and highest value in one step, per channel."""
     found: dict[str, Bounds] = {}
     for node in graph.nodes:
         inputs = [found[name] for name in node.inputs]

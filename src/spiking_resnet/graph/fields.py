@@ -1,4 +1,4 @@
-"""What the fields of nodes and neurons may hold, tensors aside: whether they keep their rules."""
+"""Checks of the fields of nodes and neurons, tensors aside, by the rules of their kinds."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -10,7 +10,7 @@ from spiking_resnet.rules import Rules, shown
 
 
 def problems(node: Node) -> Iterator[str]:
-    """What is wrong with the fields of a node and its neuron, tensors aside."""
+    """Yield what is wrong with the fields of a node and its neuron, tensors aside."""
     kind = type(node)
     if KINDS.get(kind.__name__) is not kind:
         yield f"there is no kind of node {kind.__name__!r}"

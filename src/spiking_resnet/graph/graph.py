@@ -1,7 +1,7 @@
 """A network as data: a frozen graph of nodes, checked when it is made.
 
-A `Graph` describes one image's way through the network. Shapes have no batch axis; the engines put
-images (and time) in front. With ReLU nodes a graph is an artificial network, with Fire nodes a
+A `Graph` describes what is computed for one image. Shapes have no batch axis; the engines put
+images (and time) in front. With ReLU nodes a graph is an ANN, with Fire nodes a
 spiking one; every other node is linear in the values it passes on (the max pool excepted).
 """
 
@@ -22,7 +22,7 @@ class Graph:
 
     notes: JSON-able facts about its making (method, options, calibration, preprocessing, …);
         "remarks" are sentences for the user.
-    ann: the artificial network that a spiking one came from, BatchNorm folded (None otherwise).
+    ann: the ANN that a spiking network was converted from, BatchNorm folded (None otherwise).
     """
 
     nodes: tuple[Node, ...]
@@ -77,7 +77,7 @@ class Graph:
 
     @cached_property
     def pre_steps(self) -> int:
-        """The steps before the counted ones, in which gated neurons find out about themselves."""
+        """The time steps before the counted ones, after which gated neurons start again."""
         return max((node.neuron.steps_before_counting for node in self.of(Fire)), default=0)
 
     @property
@@ -87,41 +87,41 @@ class Graph:
 
     @cached_property
     def longest(self) -> int | None:
-        """The most time steps it can run for: that its differential neurons have heights for; None
-        for others, which go on as long as one likes.
+        """The most time steps that the network can run for, which its differential neurons limit;
+        None without a limit.
         """
         longest = (node.neuron.longest for node in self.of(Fire))
         return min((each for each in longest if each is not None), default=None)
 
     @cached_property
     def latency(self) -> int | None:
-        """The time steps until the last of its neurons that wait for their input has fired all it
-        may; None where neurons fire as they go.
+        """The time steps until the last layer-serial neuron has fired all its spikes; None where
+        neurons fire as they go.
         """
         latency = (node.neuron.latency for node in self.of(Fire))
         return max((each for each in latency if each is not None), default=None)
 
     @property
     def made_for(self) -> int | None:
-        """The one number of time steps that its method made it for; None if it serves any."""
+        """The one number of time steps that the network was made for; None if it serves any."""
         noted = self.notes.get("made_for")
         return self.longest or self.latency or (noted if isinstance(noted, int) else None)
 
     def with_nodes(self, nodes: Iterable[Node]) -> "Graph":
-        """This graph with other nodes; notes and the artificial network stay."""
+        """Return this graph with other nodes; notes and the ANN stay."""
         return replace(self, nodes=tuple(nodes))
 
     def with_notes(self, notes: Mapping[str, Any]) -> "Graph":
-        """This graph with `notes` added to its own."""
+        """Return this graph with `notes` added to its own."""
         return replace(self, notes={**self.notes, **notes})
 
     @cached_property
     def devices(self) -> frozenset[torch.device]:
-        """Where its tensors are."""
+        """The devices that hold the graph's tensors."""
         return frozenset(t.device for node in self.nodes for t in tensors(node).values())
 
     def to(self, device: torch.device | str) -> "Graph":
-        """This graph with all tensors on `device` (itself when they are there already)."""
+        """Return this graph with all tensors on `device` (itself when they are there already)."""
         device = torch.device(device)
         if self.devices <= {device}:
             return self
@@ -132,11 +132,11 @@ class Graph:
 
 
 def with_remark(graph: Graph, remark: str) -> Graph:
-    """`graph` with one more sentence for the user among its notes."""
+    """Return `graph` with one more sentence for the user among its notes."""
     return graph.with_notes({"remarks": [*graph.notes.get("remarks", ()), remark]})
 
 
 def remarks_of(graph: Graph) -> tuple[str, ...]:
-    """What a user should know of the making of `graph`: sentences from its notes."""
+    """Return the sentences in the notes of `graph` that a user should read."""
     exported = graph.notes.get("onnx", {}).get("remarks", ())
     return (*exported, *graph.notes.get("remarks", ()))

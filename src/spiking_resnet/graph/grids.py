@@ -11,23 +11,23 @@ SLACK = 1.01  # rounding to the grid moves bounds a little beyond those that the
 
 
 def to_grid(values: Tensor, bits: int) -> Tensor:
-    """Values rounded to multiples of 2^-bits (ties to even), float64."""
+    """Return values rounded to multiples of 2^-bits (ties to even), float64."""
     return torch.round(values.double() * 2.0**bits) * 2.0**-bits
 
 
 def on_grid(values: Tensor, bits: int) -> bool:
-    """Whether all values are multiples of 2^-bits."""
+    """Return whether all values are multiples of 2^-bits."""
     units = values.double() * 2.0**bits
     return torch.equal(units, units.round())
 
 
 def coarsest_grid(values: Tensor | float) -> int | None:
-    """The bits of the coarsest grid that numbers lie on; None beyond what float32 holds."""
+    """Return the bits of the coarsest grid that values lie on; None beyond float32."""
     found = torch.as_tensor(values, dtype=torch.float64)
     return next((bits for bits in range(MANTISSA) if on_grid(found, bits)), None)
 
 
 def finest(grids: Sequence[int | None]) -> int | None:
-    """The bits of the grid that values of several grids lie on; None if one has none."""
+    """Return the bits of the grid that values of several grids lie on; None if one has none."""
     known = [bits for bits in grids if bits is not None]
     return max(known) if len(known) == len(grids) else None

@@ -1,4 +1,4 @@
-"""What a graph computes, node by node: the reference for ANNs and spiking networks alike.
+"""The interpreter: computes a graph node by node, the reference for ANNs and spiking networks.
 
 What a kind of node computes stands with the kind, in `graph.nodes`. `step` advances a network by
 one time step. With ReLU nodes that is the ANN; with Fire nodes it is the spiking one. Every engine
@@ -17,7 +17,7 @@ from spiking_resnet.graph import Graph, Input, Node
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """What a network carries from one time step to the next.
+    """The state of a network between two time steps.
 
     time: steps done. memory: membrane potentials (Fire), cumulative inputs (MaxPool) and the summed
     read-out (Output), [N, ...] by node name; of neurons that remember more than their potential
@@ -30,12 +30,12 @@ class State:
 
 
 def at_step(node: Node, once: bool, time: int) -> Node:
-    """The node as it computes at step `time`: where constants enter `once`, later without them."""
+    """Return the node as it computes at step `time`: where constants enter `once`, then without."""
     return node.without_constants() if once and time > 0 else node
 
 
 def constants(graph: Graph) -> set[str]:
-    """Names of the nodes whose value is the same at every step: those no spike reaches."""
+    """Return the names of the nodes whose value is the same at every step: no spike arrives."""
     if graph.input.encoding != "constant":
         return set()
     found: set[str] = set()
@@ -46,7 +46,7 @@ def constants(graph: Graph) -> set[str]:
 
 
 def last_readers(nodes: Iterable[Node]) -> dict[str, str]:
-    """For each value, the name of the last node that reads it: after that it can be freed."""
+    """Return, for each value, the name of the last node that reads it: then it can be freed."""
     return {name: node.name for node in nodes for name in node.inputs}
 
 
@@ -57,7 +57,7 @@ def walk(
     time: int = 0,
     given: Mapping[str, Tensor] | None = None,
 ) -> Iterator[tuple[Node, Tensor]]:
-    """Yields (node, its value [N, ...]) through one time step, updating `memory` on the way.
+    """Yield (node, its value [N, ...]) through one time step, updating `memory` on the way.
 
     given: values known beforehand, not computed again. A value is freed after its last reader.
     """
@@ -85,7 +85,7 @@ def step(
     state: State | None = None,
     given: Mapping[str, Tensor] | None = None,
 ) -> tuple[Tensor, State]:
-    """(what reaches the read-out in this step [N, K], the state after it).
+    """Advance a network by one step; return (what reaches the read-out [N, K], the new state).
 
     images: [N, C, H, W], normalised as the network expects; a stream may pass others at each step.
     state: None before the first step. given: the `constant_values` of a constant image.
@@ -97,13 +97,13 @@ def step(
 
 
 def last(walked: Iterable[tuple[Node, Tensor]]) -> Tensor:
-    """The value of the last node of a walk, without keeping the others."""
+    """Return the value of the last node of a walk, without keeping the others."""
     ((_, value),) = deque(walked, maxlen=1)
     return value
 
 
 def varying(graph: Graph, given: Mapping[str, Tensor] | None) -> tuple[Node, ...]:
-    """The nodes to run when the values in `given` are known: these, and all that spikes reach."""
+    """Return the nodes left to run where the values in `given` are known: all that spikes reach."""
     if not given:
         return graph.nodes
     fixed = constants(graph)
@@ -111,7 +111,7 @@ def varying(graph: Graph, given: Mapping[str, Tensor] | None) -> tuple[Node, ...
 
 
 def constant_values(graph: Graph, images: Tensor) -> dict[str, Tensor]:
-    """The values that no spike changes but spikes meet, computed once for all time steps."""
+    """Return the constant values that spiking nodes read, computed once for all time steps."""
     fixed = constants(graph)
     nodes = [node for node in graph.nodes if node.name in fixed]
     return {
@@ -122,17 +122,17 @@ def constant_values(graph: Graph, images: Tensor) -> dict[str, Tensor]:
 
 
 def readout(graph: Graph, state: State) -> Tensor:
-    """The logits [N, K] after the steps done so far, in the artificial network's units."""
+    """Return the logits [N, K] after the steps done so far, in the ANN's units."""
     if state.time < 1:
         raise ValueError("no time step was run: there is nothing to read out")
     return graph.output.logits(state.memory, state.time)
 
 
 def values(graph: Graph, images: Tensor, names: Collection[str]) -> dict[str, Tensor]:
-    """The values [N, ...] of the named nodes in one pass of an artificial network."""
+    """Return the values [N, ...] of the named nodes in one pass of an ANN."""
     return {node.name: v for node, v in walk(graph.nodes, images, {}) if node.name in names}
 
 
 def logits(graph: Graph, images: Tensor) -> Tensor:
-    """The logits [N, K] of an artificial network (of a spiking one: after one step)."""
+    """Return the logits [N, K] of an ANN (of a spiking network: after one step)."""
     return readout(graph, step(graph, images)[1])

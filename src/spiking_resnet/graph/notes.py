@@ -1,4 +1,4 @@
-"""What the notes of a graph may be: plain data that JSON holds, and of known form where it is read.
+"""Checks of a graph's notes: plain data that JSON holds, of known form where it is read.
 
 Anybody may note what they like under names of their own; those in `KNOWN` are read by this package.
 """
@@ -37,7 +37,7 @@ def _by_name(rule: Rule) -> Rule:
 
 
 def _entries(needed: bool, **rules: Rule) -> Rule:
-    """A dictionary whose entries of these names keep their rules; needed: all are there."""
+    """Return the rule of a dictionary whose entries keep these rules; needed: all are there."""
     words = ", ".join(f"{name}: {rule.words}" for name, rule in rules.items())
     return Rule(
         f"a dictionary ({words})" if words else "a dictionary",
@@ -62,7 +62,7 @@ KNOWN: dict[str, Rule] = {
 
 
 def problems(notes: Any) -> Iterator[str]:
-    """What is wrong with a graph's notes, but for what JSON cannot hold."""
+    """Yield what is wrong with a graph's notes, but for what JSON cannot hold."""
     if not isinstance(notes, Mapping):
         yield f"notes are a {type(notes).__name__}; they must be a dictionary"
         return
@@ -72,7 +72,7 @@ def problems(notes: Any) -> Iterator[str]:
 
 
 def unwritable(notes: Mapping[str, Any]) -> Iterator[str]:
-    """What of the notes JSON cannot hold, by where it stands."""
+    """Yield what of the notes JSON cannot hold, by where it stands."""
     waiting: list[tuple[str, Any, int]] = [("notes", notes, 0)]
     while waiting:
         place, value, depth = waiting.pop()

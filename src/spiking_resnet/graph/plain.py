@@ -1,4 +1,4 @@
-"""A graph as plain data (JSON) and named tensors, and back."""
+"""Graphs as plain data (JSON) and named tensors, and back: what files hold."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from spiking_resnet.rules import shown
 
 
 def arrays(graph: Graph) -> dict[str, Tensor]:
-    """The tensors of a graph, copied, as "node/field" and "node/neuron.field"."""
+    """Return copies of a graph's tensors, named "node/field" and "node/neuron.field"."""
     return {
         f"{node.name}/{name}": tensor.detach().cpu().contiguous().clone()
         for node in graph.nodes
@@ -22,7 +22,7 @@ def arrays(graph: Graph) -> dict[str, Tensor]:
 
 
 def describe(graph: Graph) -> dict[str, Any]:
-    """Everything of a graph that is not a tensor."""
+    """Return everything of a graph that is not a tensor, as plain data."""
     nodes = []
     for node in graph.nodes:
         plain = {"kind": type(node).__name__, **_plain(node)}
@@ -33,7 +33,7 @@ def describe(graph: Graph) -> dict[str, Any]:
 
 
 def _plain(holder: Node | Neuron) -> dict[str, Any]:
-    """The fields of a node or a neuron that are neither tensors nor neurons."""
+    """Return the fields of a node or a neuron that are neither tensors nor neurons."""
     return {
         name: value
         for name in field_names(type(holder))
@@ -42,7 +42,7 @@ def _plain(holder: Node | Neuron) -> dict[str, Any]:
 
 
 def build(description: Any, found: Mapping[str, Tensor], ann: Graph | None = None) -> Graph:
-    """The graph that `describe` and `arrays` told of. Raises GraphError for all they never tell."""
+    """Return the graph from what `describe` and `arrays` gave; GraphError for anything else."""
     _has(description, "a network", {"nodes": list, "notes": dict})
     by_node: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for path, tensor in found.items():
@@ -55,7 +55,7 @@ def build(description: Any, found: Mapping[str, Tensor], ann: Graph | None = Non
 
 
 def _node(entry: Any, by_node: dict[str, dict[str, Tensor]]) -> Node:
-    """One node from its description and its tensors, which are taken out."""
+    """Return one node from its description and its tensors, which are removed from `by_node`."""
     _has(entry, "a node", {"kind": str, "name": str})
     kind, where = _kind(KINDS, entry, "node", entry["name"]), repr(entry["name"])
     own = by_node.pop(entry["name"], {})
@@ -82,7 +82,7 @@ def _kind(kinds: Mapping[str, Any], entry: Mapping[str, Any], what: str, where: 
 
 
 def _made(kind: Any, settings: Mapping[str, Any], own: Mapping[str, Tensor], where: str) -> Any:
-    """A node or a neuron of its fields, each of which must be known and told once."""
+    """Return a node or a neuron from its fields, each of which must be known and given once."""
     known = field_names(kind)
     for name in (*settings, *own):
         if name not in known or (name in settings and name in own):
@@ -94,7 +94,7 @@ def _made(kind: Any, settings: Mapping[str, Any], own: Mapping[str, Tensor], whe
 
 
 def _has(value: Any, what: str, entries: Mapping[str, type]) -> None:
-    """Raises GraphError unless `value` is a dictionary with these entries."""
+    """Raise GraphError unless `value` is a dictionary with these entries."""
     if not isinstance(value, dict):
         raise GraphError(f"{what} is {shown(value)}; it must be a dictionary")
     for name, kind in entries.items():
@@ -103,7 +103,7 @@ def _has(value: Any, what: str, entries: Mapping[str, type]) -> None:
 
 
 def _tuples(value: Any) -> Any:
-    """JSON's lists as the tuples they were."""
+    """Return JSON's lists as the tuples they were."""
     if not isinstance(value, list):
         return value
     return tuple([_tuples(entry) if isinstance(entry, list) else entry for entry in value])

@@ -1,4 +1,4 @@
-"""What the shape of a graph says: which values are spikes, which inputs of a sum are shortcuts."""
+"""The structure of a graph: which values are spikes, which inputs of a sum are shortcuts."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,7 +10,7 @@ from spiking_resnet.graph import Add, Affine, Conv2d, Fire, Graph, Linear, Node,
 
 
 def carries_spikes(graph: Graph) -> dict[str, bool]:
-    """For every node: whether its values are spikes, or sums of spikes, with no weights between.
+    """Return, for every node, whether its values are spikes or unweighted sums of spikes.
 
     Divided by the amplitude of one spike they are integers.
     """
@@ -21,17 +21,17 @@ def carries_spikes(graph: Graph) -> dict[str, bool]:
 
 
 def shapes_read(graph: Graph, node: Node) -> list[Shape]:
-    """The shapes of a node's inputs."""
+    """Return the shapes of a node's inputs."""
     return [graph[name].shape for name in node.inputs]
 
 
 def spike_scale(graph: Graph, node: Node, scales: Mapping[str, Tensor]) -> Tensor:
-    """The amplitude of the spikes that a node hands on, [] or [C], given those of its inputs."""
+    """Return the amplitude ([] or [C]) of the spikes that a node outputs, given its inputs'."""
     return node.spike_scale([scales[name] for name in node.inputs], shapes_read(graph, node))
 
 
 def spiking_depth(graph: Graph) -> dict[str, int]:
-    """For every node: the number of populations on the longest way to it from the image."""
+    """Return, for every node, the most populations on any path to it from the image."""
     depth: dict[str, int] = {}
     for node in graph.nodes:
         before = max((depth[name] for name in node.inputs), default=0)
@@ -40,7 +40,7 @@ def spiking_depth(graph: Graph) -> dict[str, int]:
 
 
 def weighted(graph: Graph) -> dict[str, bool]:
-    """For every node: whether a Conv2d or Linear lies between it and the neurons it reads."""
+    """Return, for every node, whether a Conv2d or Linear lies between it and its input neurons."""
     found: dict[str, bool] = {}
     for node in graph.nodes:
         own = node.has_weights
@@ -50,7 +50,7 @@ def weighted(graph: Graph) -> dict[str, bool]:
 
 
 def shortcuts(graph: Graph) -> dict[str, list[int]]:
-    """For every Add: the positions of its shortcut inputs.
+    """Return, for every Add, the positions of its shortcut inputs.
 
     A shortcut is an input with fewer populations behind it than another, or one without weights.
     """
@@ -67,7 +67,7 @@ def shortcuts(graph: Graph) -> dict[str, list[int]]:
 
 
 def bias_carrier(graph: Graph, node: Fire) -> str | None:
-    """The name of a Conv2d or Linear whose bias reaches this population and nothing else.
+    """Return the name of a Conv2d or Linear whose bias reaches this population alone.
 
     None where there is none (what it reads others read too): a bias then needs a node of its own.
     """
@@ -83,17 +83,17 @@ def bias_carrier(graph: Graph, node: Fire) -> str | None:
 
 
 def with_bias(node: Conv2d | Linear, shift: Tensor) -> Conv2d | Linear:
-    """`node` with `shift` [C] added to its bias."""
+    """Return `node` with `shift` [C] added to its bias."""
     return replace(node, bias=shift if node.bias is None else node.bias + shift)
 
 
 def bias_name(node: Fire) -> str:
-    """What `bias_before` calls its node."""
+    """Return the name that `bias_before` gives to its node."""
     return f"{node.name}.bias"
 
 
 def bias_before(node: Fire, shape: Shape, shift: Tensor) -> tuple[Affine, Fire]:
-    """A node that adds `shift` [C] to what `node` reads, of this shape, and `node` reading that."""
+    """Return a node that adds `shift` [C] to the input of `node`, and `node` reading that."""
     name = bias_name(node)
     own = Affine(
         name=name,
@@ -108,7 +108,7 @@ def bias_before(node: Fire, shape: Shape, shift: Tensor) -> tuple[Affine, Fire]:
 def scale_input(
     graph: Graph, nodes: dict[str, Node], node: Node, position: int, gain: Tensor, suffix: str
 ) -> Node:
-    """`node` reading input `position` through an Affine of this gain, put into `nodes`.
+    """Return `node` with input `position` read through an Affine of this gain, put into `nodes`.
 
     A gain of its own that it has already (nobody else in `graph` reads it) is multiplied, so that
     spikes pass one Affine at most.

@@ -1,4 +1,4 @@
-"""What the tensors of a node may be: their sizes, types and entries."""
+"""Checks of a node's tensors: their sizes, types and entries."""
 
 from collections.abc import Iterator
 from operator import attrgetter
@@ -24,7 +24,7 @@ MOST_UNITS = 2.0**31  # of its grid that an entry counts: engines keep them in 3
 
 
 def problems(node: Node) -> Iterator[str]:
-    """What is wrong with the tensors of a node whose other fields are sound."""
+    """Yield what is wrong with the tensors of a node whose other fields are sound."""
     found = tensors(node)
     for name, rule in node.tensor_rules().items():
         allowed = sizes(node, rule)
@@ -45,7 +45,7 @@ def problems(node: Node) -> Iterator[str]:
 
 
 def sizes(node: Node, rule: TensorRule) -> tuple[Any, ...]:
-    """The sizes that a tensor of a node may have; -1 is any number from 1 on, None no tensor."""
+    """Return the sizes that a tensor may have; -1 is any number from 1 on, None no tensor."""
     return tuple(
         node.shape[:1] if size == "channels" else node.shape if size == "map" else FIXED[size]
         for size in rule.sizes
@@ -53,7 +53,7 @@ def sizes(node: Node, rule: TensorRule) -> tuple[Any, ...]:
 
 
 def _entries(name: str, tensor: Tensor, rule: TensorRule, grid: int | None) -> Iterator[str]:
-    """What is wrong with the numbers in a tensor."""
+    """Yield what is wrong with the numbers in a tensor."""
     entries = tensor.detach().cpu().numpy()  # of small ones numpy makes less ado than torch
     low, high = float(entries.min()), float(entries.max())
     size = max(abs(low), abs(high))

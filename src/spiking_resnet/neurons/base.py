@@ -22,7 +22,7 @@ MOST_LEVELS = 2**24  # spikes of a neuron in a step
 
 
 class State(NamedTuple):
-    """What a population carries from one time step to the next.
+    """The state of a population between two time steps.
 
     potential: membrane potentials [N, C, ...]. memory: what else a neuron's equation needs,
     [N, C, ...]; None where there is nothing to remember (yet).
@@ -34,7 +34,7 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class TensorRule:
-    """What a tensor of a neuron, or of another node of a graph, may be.
+    """The sizes and entries that a tensor of a neuron or node may have.
 
     sizes: of "one" number [], one for each of the "channels" [C], for each neuron of the "map"
     [C, H, W] or for each of the "steps" [T]; a "matrix" or "kernels" (two or four axes) of any
@@ -69,10 +69,10 @@ class Neuron(ABC):
     levels: int = 1
     signed: bool = False
 
-    trait: ClassVar[str] = ""  # what an engine that cannot run it says of it, after its name
-    layer_serial: ClassVar[bool] = False  # whether it waits for its whole input before it fires
-    rate_coded: ClassVar[bool] = True  # whether the spike count over T steps tells its activation
-    grid_possible: ClassVar[bool] = True  # whether it is exact on a grid 2^-k
+    trait: ClassVar[str] = ""  # why an engine may not run it: ends an error after its name
+    layer_serial: ClassVar[bool] = False  # whether it fires only after its whole input
+    rate_coded: ClassVar[bool] = True  # whether its spike count over T steps is its activation
+    grid_possible: ClassVar[bool] = True  # whether it can run exactly on a grid 2^-k
     free_start: ClassVar[bool] = True  # whether its initial potential may be chosen
     RULES: ClassVar[Mapping[str, Rule]] = {
         "reset": one_of(get_args(Reset)),
@@ -92,7 +92,7 @@ class Neuron(ABC):
 
     @property
     def binary(self) -> bool:
-        """Whether it fires 0 or 1 spike in a step."""
+        """Whether a neuron fires 0 or 1 spike in a step."""
         return self.levels == 1 and not self.signed
 
     @property
@@ -102,37 +102,37 @@ class Neuron(ABC):
 
     @property
     def steps_before_counting(self) -> int:
-        """Time steps that a read-out leaves out, because the neuron starts again after them."""
+        """The time steps that the read-out leaves out: afterwards the neuron starts again."""
         return 0
 
     @property
     def longest(self) -> int | None:
-        """The most time steps it can run for; None for as long as one likes."""
+        """The most time steps that the neuron can run for; None without a limit."""
         return None
 
     @property
     def latency(self) -> int | None:
-        """Time steps until it has fired all it may; None where it fires as it goes."""
+        """The time steps until a layer-serial neuron has fired all its spikes; None for others."""
         return None
 
     @property
     def potential_offset(self) -> float:
-        """The most that |potential| can hold beside the summed currents: the start, a threshold."""
+        """The most that |potential| exceeds |summed currents|: threshold + |initial potential|."""
         return float(self.threshold.max()) + float(self.initial_potential.abs().max())
 
     def bounds(self) -> tuple[Tensor, Tensor]:
-        """(lowest, highest) value of a spike in any step, [] or [C], float64."""
+        """Return the (lowest, highest) value of a spike in any step, each [] or [C], float64."""
         high = self.largest_size * self.amplitude.double()
         return (-high if self.signed else torch.zeros((), dtype=torch.float64)), high
 
     def initial_state(self, current: Tensor) -> State:
-        """The state before the first step, for input currents like `current` [N, C, ...]."""
+        """Return the state before the first step, for input currents like `current` [N, C, ...]."""
         initial = per_channel(self.initial_potential, current)
         return State(torch.empty_like(current).copy_(initial.expand_as(current)))
 
     @abstractmethod
     def step(self, state: State, current: Tensor, time: int = 0) -> tuple[Tensor, State]:
-        """(spikes [N, C, ...], the state after the step); the arguments stay as they are.
+        """Return (spikes [N, C, ...], the state after the step); the arguments stay as they are.
 
         current: [N, C, ...]. time: the step, 0 is the first. Spikes are whole sizes times `unit`.
         """
@@ -157,7 +157,7 @@ class Neuron(ABC):
         time: int = 0,
         watch: Callable[[Tensor], None] | None = None,
     ) -> tuple[Tensor, State]:
-        """(spikes [number, N, C, ...], the state after them) of `number` steps from `time` on.
+        """Return (spikes [number, N, C, ...], final state) of `number` steps from `time` on.
 
         currents: as for `steps`. watch: called with the potentials after every step. The potentials
         of the state that is given are overwritten.
@@ -170,19 +170,19 @@ class Neuron(ABC):
         return spikes, state
 
     def unit(self, like: Tensor, time: int = 0) -> Tensor:
-        """The value of a spike of size 1 in steps from `time` on, to multiply [T, N, C, ...] by."""
+        """Return the value of a size-1 spike from step `time` on, to multiply [T, N, C, ...] by."""
         return per_channel(self.amplitude, like[0])
 
     def decode(self, sizes: Tensor, time: int = 0) -> Tensor:
-        """The spikes [T, N, C, ...] of these whole sizes, in steps from `time` on."""
+        """Return the spikes [T, N, C, ...] of these whole sizes, fired from step `time` on."""
         return sizes * self.unit(sizes, time)
 
     def sizes(self, spikes: Tensor, time: int = 0) -> Tensor:
-        """The sizes [T, N, C, ...] of spikes of steps from `time` on: inverts `decode`."""
+        """Return the whole sizes [T, N, C, ...] of spikes from step `time` on: inverts `decode`."""
         return torch.round(spikes / self.unit(spikes, time))
 
     def count(self, spikes: Tensor) -> Tensor:
-        """The number of spikes that every neuron fired [T, N, C, ...], negative ones counted so.
+        """Return the signed number of spikes [T, N, C, ...] that every neuron fired.
 
         spikes: [T, N, C, ...].
         """
@@ -191,7 +191,7 @@ class Neuron(ABC):
         return spikes if bool((self.amplitude == 1).all()) else spikes != 0
 
     def even_count(self, total: Tensor, steps: int) -> Tensor:
-        """The spikes [N, C, ...] of `steps` steps if the input `total` arrived in equal parts.
+        """Return the spike counts [N, C, ...] of `steps` steps if `total` arrived in equal parts.
 
         Whole numbers, float64. Raises TypeError for neurons that are not rate coded.
         """
@@ -199,12 +199,12 @@ class Neuron(ABC):
 
 
 def per_channel(values: Tensor, like: Tensor) -> Tensor:
-    """`values` ([], [C] or [C, H, W]) shaped to broadcast against `like` [N, C, ...]."""
+    """Return `values` ([], [C] or [C, H, W]) shaped to broadcast against `like` [N, C, ...]."""
     if values.ndim == 1:
         return values.view(-1, *([1] * (like.ndim - 2)))
     return values
 
 
 def room(like: Tensor, number: int) -> Tensor:
-    """An empty tensor [number, N, C, ...], contiguous; of one step, laid out as `like` is."""
+    """Return an uninitialised tensor [number, N, C, ...]; of one step, laid out as `like` is."""
     return torch.empty_like(like)[None] if number == 1 else like.new_empty(number, *like.shape)

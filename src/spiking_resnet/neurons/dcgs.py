@@ -1,4 +1,4 @@
-"""DCGS's own differential neuron, which decodes a mean over time.
+"""The differential neuron of the DCGS paper, which decodes a mean over time.
 
 Huang et al., "Differential Coding for Training-Free ANN-to-SNN Conversion", ICML 2025. At step
 t = 1, 2, ... it receives x(t), holds the running means e_in of its input and e_out of its output
@@ -11,7 +11,7 @@ with a sign, or none:
 where a negative spike must leave e_out >= 0. That is the multi-threshold neuron; a signed
 integrate-and-fire neuron with v0 = threshold / 2 in its place has one size, fired from half of it
 on. By induction m = t (e_in - e_out) after every step. So m needs no memory of its own: it is the
-differential neuron with v = m / t, heights threshold / (2^(levels - 1) t) of the smallest spike,
+differential neuron with v = m / t, amplitude threshold / (2^(levels - 1) t) of the smallest spike,
 what a spike of step t weighs in e_out as its value, and another rule for s. An image that enters at
 the first step is the mean of a constant one.
 """
@@ -26,9 +26,9 @@ from spiking_resnet.neurons.differential import Differential
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Dcgs(Differential):
-    """A population of DCGS's neurons.
+    """A population of the DCGS paper's differential neurons.
 
-    heights: [T], of the smallest spike at each step: 2^(1 - levels) / t for the mean over time.
+    heights: [T], amplitude of the smallest spike at each step: 2^(1 - levels) / t for a mean.
     caution: from what share of a size on it is fired: 3/4, the middle between it and its half, for
     several of them; 1/2 is the signed integrate-and-fire neuron with v0 = threshold / 2.
     """
@@ -36,8 +36,8 @@ class Dcgs(Differential):
     caution: float = 0.75
 
     def _size(self, wanted: Tensor, sent: Tensor) -> Tensor:
-        """The largest size of which |wanted| is the share `caution`, with its sign; negative ones
-        are no larger than `sent`.
+        """Return the largest size of which |wanted| is the share `caution`, with its sign; negative
+        ones are no larger than `sent`.
         """
         found = torch.zeros_like(wanted)
         for size in (2.0**level for level in range(self.levels)):

@@ -6,11 +6,11 @@ first step only, and every spike corrects what was sent before, by an amplitude 
 step to step. With e the sum of the spikes so far, v = u - e is what the neuron's input u so far is
 ahead of it, and
 
-    want = (clip(u, 0, ceiling) - e) / height(t),   u = v + e
+    want = (clip(u, 0, ceiling) - e) / a(t),   u = v + e
     s = sign(want) * the nearest of 0, 1, 2, 4, ... 2^(levels - 1) to |want|
-    v <- v + I - height(t) * s;   e <- e + height(t) * s;   height(t) = threshold * heights[t]
+    v <- v + I - a(t) * s;   e <- e + a(t) * s;   a(t) = threshold * heights[t]
 
-so after every step e stands for the (clipped) ReLU of u, as well as that step's height allows.
+so after every step e is the (clipped) ReLU of u, to the accuracy of that step's amplitude a(t).
 """
 
 from collections.abc import Mapping
@@ -28,10 +28,10 @@ MOST_SIZES = 24  # of a spike, each twice the one before
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Differential(Neuron):
-    """A population of differential neurons; always signed, its v0 is 0.
+    """A population of differential neurons; always signed, with initial potential 0.
 
     heights: [T], positive: amplitude of the smallest spike at each step, in thresholds. levels:
-    sizes of a spike: 1, 2, ... 2^(levels - 1) heights. ceiling: [] or [C], of a clipped ReLU, in
+    sizes of a spike: 1, 2, ... 2^(levels - 1) of these. ceiling: [] or [C], of a clipped ReLU, in
     thresholds. caution: from how far between two sizes on the larger one is taken, 0.5 for the
     nearest; more saves spikes. Memory: e in thresholds. A spike of any size counts as one.
     """
@@ -65,38 +65,38 @@ class Differential(Neuron):
 
     @property
     def largest_size(self) -> int:
-        """The size of the largest spike, in heights."""
+        """The size of the largest spike, in smallest spikes of the same step."""
         return 2 ** (self.levels - 1)
 
     @property
     def longest(self) -> int:
-        """The time steps that there are heights for."""
+        """The most time steps that the neuron can run for: the length of `heights`."""
         return len(self.heights)
 
     def bounds(self) -> tuple[Tensor, Tensor]:
-        """(lowest, highest) value of a spike in any step, [] or [C], float64."""
+        """Return the (lowest, highest) value of a spike in any step, each [] or [C], float64."""
         high = self.largest_size * self.amplitude.double() * self.heights.double().max()
         return -high, high
 
     def step(self, state: State, current: Tensor, time: int = 0) -> tuple[Tensor, State]:
-        """(spikes, the state after the step)."""
+        """Return (spikes, the state after the step)."""
         threshold = per_channel(self.threshold, current)
         amplitude = per_channel(self.amplitude, current)
-        charged, height = state.potential + current, self.heights[time]
+        charged, share = state.potential + current, self.heights[time]
         sent = torch.zeros_like(charged) if state.memory is None else state.memory
         ahead = charged / threshold
         if self.ceiling is not None:
             ahead = torch.minimum(ahead, per_channel(self.ceiling, current) - sent)
-        more = height * self._size(ahead / height, sent / height)
+        more = share * self._size(ahead / share, sent / share)
         spikes = amplitude * more
         return spikes, State(charged - threshold * more, sent + spikes / amplitude)
 
     def _size(self, wanted: Tensor, sent: Tensor) -> Tensor:
-        """The size of a spike for `wanted`, with its sign; sent: so far; all in heights of now."""
+        """Return the signed size of a spike for `wanted`, after `sent`; all in its amplitudes."""
         return self._nearest(torch.maximum(wanted, -sent))
 
     def _nearest(self, wanted: Tensor) -> Tensor:
-        """The size that is nearest to |wanted| (by the neuron's caution), with its sign."""
+        """Return the signed size that is nearest to |wanted| (by the neuron's caution)."""
         size, found, below = wanted.abs(), torch.zeros_like(wanted), 0
         for level in range(self.levels):
             edge = below + self.caution * (2**level - below)
@@ -105,10 +105,10 @@ class Differential(Neuron):
         return found * wanted.sign()
 
     def unit(self, like: Tensor, time: int = 0) -> Tensor:
-        """The value of a spike of size 1 in steps from `time` on, to multiply [T, N, C, ...] by."""
+        """Return the value of a size-1 spike from step `time` on, to multiply [T, N, C, ...] by."""
         heights = self.heights[time : time + len(like)]
         return per_channel(self.amplitude, like[0]) * heights.view(-1, *([1] * (like.ndim - 1)))
 
     def count(self, spikes: Tensor) -> Tensor:
-        """The number of spikes that every neuron fired [T, N, C, ...], negative ones counted so."""
+        """Return the signed number of spikes [T, N, C, ...] that every neuron fired."""
         return spikes.sign()

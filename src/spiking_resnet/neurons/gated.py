@@ -1,7 +1,7 @@
-"""The gated neuron: pre-steps tell it what its residual potential says, then it starts again.
+"""The gated neuron: the residual potential after its pre-steps decides how it starts again.
 
-It runs `pre_steps` steps as an integrate-and-fire neuron with reset by subtraction, starts again at
-v0 and then knows better. Had its input arrived evenly, the residual potential v would lie in
+It runs `pre_steps` steps as an integrate-and-fire neuron with reset by subtraction, then starts
+again at v0, corrected. Had its input arrived evenly, the residual potential v would lie in
 [0, threshold): below, it fired too often; above, not often enough (unless more than a spike a step
 was due).
 
@@ -26,7 +26,7 @@ Gate = Literal["srp", "cos"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Gated(IntegrateAndFire):
-    """A population that starts again after `pre_steps` steps, gated by its residual potential.
+    """A population of neurons that start again after `pre_steps` steps, gated by their residuals.
 
     Memory: 1 where a neuron stays silent ("srp" only, from the last pre-step on).
     """
@@ -53,24 +53,26 @@ class Gated(IntegrateAndFire):
 
     @property
     def steps_before_counting(self) -> int:
-        """The pre-steps."""
+        """The time steps that the read-out leaves out: the pre-steps."""
         return self.pre_steps
 
     @property
     def potential_offset(self) -> float:
-        """The most that |potential| can hold beside the summed currents: one threshold more, by
-        which the gate may shift the start.
+        """The most that |potential| exceeds |summed currents|: that of `Neuron`, and one threshold
+        more, by which the gate may shift the start.
         """
         return 2 * float(self.threshold.max()) + float(self.initial_potential.abs().max())
 
     def step(self, state: State, current: Tensor, time: int = 0) -> tuple[Tensor, State]:
-        """(spikes, the state after the step)."""
+        """Return (spikes, the state after the step)."""
         if time == self.pre_steps:
             state = state._replace(potential=self.again(state.potential))
         return super().step(state, current, time)
 
     def again(self, residual: Tensor) -> Tensor:
-        """The potentials [N, C, ...] that counted steps start at, of those after the pre-steps."""
+        """Return the potentials [N, C, ...] that the counted steps start at, given the residual
+        ones.
+        """
         first = self.initial_state(residual).potential
         if self.gate == "srp":
             return first

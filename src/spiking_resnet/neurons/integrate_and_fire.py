@@ -44,7 +44,7 @@ class IntegrateAndFire(Neuron):
             raise ValueError("several levels and signs need the reset by subtraction")
 
     def step(self, state: State, current: Tensor, time: int = 0) -> tuple[Tensor, State]:
-        """(spikes, the state after the step); a signed neuron's memory is its spikes so far."""
+        """Return (spikes, state after the step); a signed neuron's memory is its spikes so far."""
         charged = state.potential + current
         fired = self._fired(charged, state.memory, time)
         if self.reset == "subtract":
@@ -55,7 +55,7 @@ class IntegrateAndFire(Neuron):
         return spikes, State(rest, self._memory(state.memory, fired, rest, time))
 
     def _fired(self, charged: Tensor, memory: Tensor | None, time: int) -> Tensor:
-        """How many spikes potentials [N, C, ...] fire at step `time`."""
+        """Return how many spikes potentials [N, C, ...] fire at step `time`."""
         threshold = per_channel(self.threshold, charged)
         if self.binary:
             return (charged >= threshold).to(charged.dtype)
@@ -68,7 +68,7 @@ class IntegrateAndFire(Neuron):
     def _memory(
         self, memory: Tensor | None, fired: Tensor, potential: Tensor, time: int
     ) -> Tensor | None:
-        """What is remembered after step `time`, which fired so many and left these potentials."""
+        """Return the memory after step `time`, which fired so many and left these potentials."""
         if not self.signed:
             return None
         return fired if memory is None else memory + fired
@@ -81,7 +81,7 @@ class IntegrateAndFire(Neuron):
         time: int = 0,
         watch: Callable[[Tensor], None] | None = None,
     ) -> tuple[Tensor, State]:
-        """As in `Neuron`; binary neurons that reset by subtraction are advanced in place."""
+        """Run as in `Neuron`; binary neurons that reset by subtraction are advanced in place."""
         potential = state.potential
         plain = type(self) is IntegrateAndFire and self.binary and self.reset == "subtract"
         if not plain or not potential.dtype == currents.dtype == self.threshold.dtype:
@@ -100,7 +100,7 @@ class IntegrateAndFire(Neuron):
         return spikes, State(potential)
 
     def even_count(self, total: Tensor, steps: int) -> Tensor:
-        """The spikes [N, C, ...] of `steps` steps if the input arrived evenly: whole, float64.
+        """Return the spike counts [N, C, ...], whole, float64, if the input arrived evenly.
 
         total: [N, C, ...], the sum of the input current over all steps, which is presented in equal
         parts. With the reset by subtraction that is clip(floor((v0 + total) / threshold), 0,

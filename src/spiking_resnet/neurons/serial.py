@@ -44,7 +44,7 @@ class Serial(IntegrateAndFire):
 
     @property
     def latency(self) -> int:
-        """Time steps until it has fired all it may."""
+        """The time steps until the neuron has fired all its spikes."""
         return self.start + self.window
 
     def _fired(self, charged: Tensor, memory: Tensor | None, time: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The kinds of nodes that a network consists of, as frozen data with their rules: one registry."""
+"""The registry of the kinds of nodes that a network consists of: frozen data with their rules."""
 
 from spiking_resnet.graph.nodes.base import (
     Bounds,

@@ -1,4 +1,4 @@
-"""What every kind of node tells of itself: its fields, its equation, and what follows from it.
+"""The contract of a node: its fields, its equation, and the rules that follow from it.
 
 A kind is a frozen dataclass; its rules are methods. Whatever walks a graph (the checks, the
 interpreter, bounds, normalisation, costs) calls these and knows no kind by name. Rules that end
@@ -26,7 +26,7 @@ RANKS = (1, 3)  # axes of a value: [C], [C, H], [C, H, W]
 RESERVED = (":emitted", ":left out")  # ends of names that a node keeps further memory by
 
 GRID = optional(whole(0, MOST_BITS))
-SUMMED = {"grid": GRID, "step_bound": number(0)}  # of what sums up over time
+SUMMED = {"grid": GRID, "step_bound": number(0)}  # of a node that integrates
 
 
 class GraphError(ValueError):
@@ -35,7 +35,10 @@ class GraphError(ValueError):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Node:
-    """One operation. shape: of its value for one image. source: the user's line of code."""
+    """An operation of a network: the base class of every kind of node.
+
+    shape: of its value for one image. source: the user's line of code that it comes from.
+    """
 
     name: str
     inputs: tuple[str, ...]
@@ -64,22 +67,22 @@ class Node:
 
     @property
     def integrates(self) -> bool:
-        """Whether it sums up over time, so that it carries memory from step to step."""
+        """Whether the node sums up over time, so that it carries memory from step to step."""
         return False
 
     @property
     def potential_offset(self) -> float:
-        """The most that |a sum over time| can hold beside what was summed up."""
+        """The most that |a sum over time| exceeds |what was summed up|."""
         return 0.0
 
     # What it may be.
 
     def tensor_rules(self) -> Mapping[str, TensorRule]:
-        """What its tensors may be, named as `tensors` names them."""
+        """Return the rules that the node's tensors keep, named as `tensors` names them."""
         return self.TENSORS
 
     def output_shape(self, *shapes: Any, **none: Any) -> Shape:
-        """The shape of its value, of the shapes it reads. Raises GraphError where they don't fit.
+        """Return the shape of its value, given those of its inputs; GraphError if they don't fit.
 
         Other fields than `shape` are sound when this is asked.
         """
@@ -88,32 +91,32 @@ class Node:
     # What it computes.
 
     def value(self, *inputs: Any, **none: Any) -> Tensor:
-        """Its value [N, ...] of its inputs' [N, ...], where that needs no memory."""
+        """Return the node's value [N, ...] for inputs [N, ...]; for kinds without memory."""
         raise NotImplementedError(f"{type(self).__name__}.value")
 
     def advance(self, inputs: Sequence[Tensor], memory: Memory, time: int) -> Tensor:
-        """Its value in step `time` (0 is the first); `memory` is brought up to date.
+        """Return the node's value in step `time` (0 is the first), and update `memory`.
 
         inputs: those of this step, of the Input node the images.
         """
         return self.value(*inputs)
 
     def without_constants(self) -> "Node":
-        """The node as it computes at steps at which no constant enters."""
+        """Return the node as it computes at steps at which no constant enters."""
         return self
 
     def summed(self, steps: int) -> "Node":
-        """The node that makes of its input's sum over `steps` steps the sum of its values."""
+        """Return the node that maps its input's sum over `steps` steps to its value's sum."""
         return self
 
     # Exactness.
 
     def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
-        """Interval arithmetic: its lowest and highest value in one step, per channel."""
+        """Return the lowest and highest value in one step, per channel, by interval arithmetic."""
         raise NotImplementedError(f"{type(self).__name__}.bounds")
 
     def value_grid(self, inputs: Sequence[int | None], bounds: Bounds) -> int | None:
-        """The bits of a grid that its values certainly lie on, of its inputs'; None: no such grid.
+        """Return the bits of a grid that all values certainly lie on, given the inputs'; or None.
 
         bounds: its own.
         """
@@ -122,31 +125,31 @@ class Node:
     # Scales, [] or [C]: what values are divided by.
 
     def carries_spikes(self, inputs: Sequence[bool]) -> bool:
-        """Whether its values are spikes or sums of spikes, given which of its inputs' are.
+        """Return whether values are spikes or sums of spikes, given which inputs are.
 
         Divided by the amplitude of one spike they are integers.
         """
         return self.hands_on and all(inputs)
 
     def spike_scale(self, scales: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
-        """The amplitude of the spikes it hands on, of those it reads. An average pool's is that of
-        its sums.
+        """Return the amplitude of the spikes it outputs, given its inputs'. An average pool's is
+        that of its sums.
         """
         raise NotImplementedError(f"{type(self).__name__}.spike_scale")
 
     def with_unit_spikes(self) -> "Node":
-        """The node that hands on spikes of amplitude 1 where those it reads have amplitude 1."""
+        """Return the node that outputs spikes of amplitude 1 where its inputs have amplitude 1."""
         return self
 
     def input_scale(self, scale: Tensor, position: int, shapes: Sequence[Shape]) -> Tensor | None:
-        """What one of its inputs must be divided by for its own value to be divided by `scale`.
+        """Return the scale of input `position` that divides the node's value by `scale`.
 
         None where nothing will do, and where anything will (`takes_any_scale`).
         """
         raise NotImplementedError(f"{type(self).__name__}.input_scale")
 
     def scaled(self, incoming: Tensor, outgoing: Tensor) -> "Node":
-        """The node whose value is divided by `outgoing` where its input is by `incoming`.
+        """Return the node whose value is divided by `outgoing` where its input is by `incoming`.
 
         Only of kinds that take any scale; their tensors are float64 then.
         """
@@ -155,11 +158,11 @@ class Node:
     # Costs, for one image.
 
     def macs(self) -> int:
-        """Dense multiply-accumulates, those with zeros of the padding included."""
+        """Return the dense multiply-accumulates for one image, padding zeros included."""
         return 0
 
     def connections(self, x: Tensor) -> Tensor:
-        """The number [] of products it makes of `x` [1, ...], float64: 1 where something is.
+        """Return the number [] of synapses that read the existing (1, not 0) entries of x [1, ...].
 
         It is linear in x, so its derivative is the fan-out of every entry. Only of kinds with
         synapses.
@@ -167,11 +170,11 @@ class Node:
         raise NotImplementedError(f"{type(self).__name__}.connections")
 
     def existing(self, *inputs: Tensor) -> Tensor:
-        """1 where its value can differ from 0, else 0, of that of its inputs, float64 [1, ...]."""
+        """Return 1 where the value can differ from 0, else 0, given the inputs'; [1, ...]."""
         raise NotImplementedError(f"{type(self).__name__}.existing")
 
     def handed_on(self, *inputs: Tensor) -> Tensor:
-        """How many spikes [1, ...] it hands on, of those it reads. Only of kinds that do."""
+        """Return the number of spikes [1, ...] passed on without weights, given those read."""
         return self.value(*inputs)
 
 
@@ -179,17 +182,17 @@ N = TypeVar("N", bound=Node)
 
 
 def emitted_by(name: str) -> str:
-    """Where memory holds what a population remembers beside its potentials."""
+    """Return the key in memory of what a population remembers beside its potentials."""
     return f"{name}:emitted"
 
 
 def left_out(name: str) -> str:
-    """Where memory holds what a delayed read-out has summed up over the steps it leaves out."""
+    """Return the key in memory of a delayed read-out's sum over the steps it leaves out."""
     return f"{name}:left out"
 
 
 def tensors(node: Node) -> dict[str, Tensor]:
-    """The tensors a node holds, by field name; a neuron's as "neuron.threshold" and so on."""
+    """Return a node's tensors by field name; a neuron's as "neuron.threshold" and so on."""
     found = {name: _getter(name)(node) for name in node.tensor_rules()}
     return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
@@ -201,14 +204,14 @@ _NAMES: dict[type, tuple[str, ...]] = {}
 
 
 def field_names(kind: type) -> tuple[str, ...]:
-    """The names of the fields of a kind of node or neuron, looked up once."""
+    """Return the names of the fields of a kind of node or neuron, looked up once."""
     if kind not in _NAMES:
         _NAMES[kind] = tuple(entry.name for entry in fields(kind))
     return _NAMES[kind]
 
 
 def with_tensors(node: N, new: Mapping[str, Tensor]) -> N:
-    """`node` with some of its tensors replaced, named as `tensors` names them."""
+    """Return `node` with some of its tensors replaced, named as `tensors` names them."""
     own: dict[str, Any] = {name: tensor for name, tensor in new.items() if "." not in name}
     inner: dict[str, dict[str, Tensor]] = {}
     for name, tensor in new.items():
@@ -221,5 +224,5 @@ def with_tensors(node: N, new: Mapping[str, Tensor]) -> N:
 
 
 def rename_inputs(node: N, names: Mapping[str, str]) -> N:
-    """`node` reading `names[x]` wherever it read x."""
+    """Return `node` reading `names[x]` wherever it read x."""
     return replace(node, inputs=tuple(names.get(name, name) for name in node.inputs))

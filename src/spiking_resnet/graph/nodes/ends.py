@@ -26,10 +26,10 @@ Readout = Literal["mean", "spikes+membrane", "sum"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Input(Node):
-    """The image.
+    """The image, presented to the network at every time step by its encoding.
 
     encoding: "constant" presents it as the same input current at every step (the paper);
-        "poisson" presents, at each step, a spike of height `amplitude` and the pixel's sign with
+        "poisson" presents, at each step, a spike of `amplitude` with the pixel's sign with
         probability min(|x| / scale, 1), drawn from (seed, step, pixel position) alone; "once"
         presents it at the first step and nothing later, and so all biases (differential coding).
     grid: pixels are rounded to multiples of 2^-grid, as float64 (None: taken as they are).
@@ -54,15 +54,15 @@ class Input(Node):
     ARITY = 0
 
     def output_shape(self) -> Shape:
-        """Any."""
+        """Return its own shape: any will do."""
         return self.shape
 
     def advance(self, inputs: Sequence[Tensor], memory: Memory, time: int) -> Tensor:
-        """What it presents of the images."""
+        """Return what it presents of the images in step `time`."""
         return self.present(inputs[0], time)
 
     def present(self, images: Tensor, time: int) -> Tensor:
-        """What it hands on of `images` [N, C, H, W] at step `time` (0 is the first)."""
+        """Return what it presents of `images` [N, C, H, W] at step `time` (0 is the first)."""
         if self.encoding == "once":
             return images if time == 0 else torch.zeros_like(images)
         if self.encoding == "constant":
@@ -75,31 +75,31 @@ class Input(Node):
         return images.sign() * spikes * self.amplitude
 
     def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
-        """Of spikes, or of the pixels that calibration met."""
+        """Return the bounds of its spikes, or of the pixels met in calibration."""
         size = torch.zeros((), dtype=torch.float64)
         size = size + (self.amplitude if self.encoding == "poisson" else self.limit)
         rounding = 0.0 if self.grid is None else 2.0 ** -(self.grid + 1)
         return -size - rounding, size + rounding
 
     def value_grid(self, inputs: Sequence[int | None], bounds: Bounds) -> int | None:
-        """That of pixels, or of the amplitude of spikes."""
+        """Return the grid of its pixels, or of the amplitude of its spikes."""
         grids = {"constant": self.grid, "poisson": coarsest_grid(self.amplitude), "once": None}
         return grids[self.encoding]
 
     def carries_spikes(self, inputs: Sequence[bool]) -> bool:
-        """Pixels that are drawn as spikes."""
+        """Return whether pixels are encoded as spikes."""
         return self.encoding == "poisson"
 
     def spike_scale(self, scales: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
-        """The amplitude of its spikes; 1 where it has none."""
+        """Return the amplitude of its spikes; 1 where it has none."""
         return torch.ones((), dtype=torch.float64) * self.amplitude
 
     def with_unit_spikes(self) -> Node:
-        """With spikes of amplitude 1."""
+        """Return the node with spikes of amplitude 1."""
         return replace(self, amplitude=1.0)
 
     def existing(self, *inputs: Tensor) -> Tensor:
-        """1 everywhere."""
+        """Return 1 everywhere."""
         return torch.ones(1, *self.shape, dtype=torch.float64)
 
 
@@ -111,7 +111,7 @@ class Output(Node):
     readout "spikes+membrane": the input is a Fire node; `scale / T * (spike count + softmax(v))`,
     where v is the final membrane potential, which breaks ties (the paper's).
     readout "sum": `scale * (sum of the input over T steps)`, of differential neurons.
-    delay: "mean" leaves out so many first steps, in which spikes are still on their way through the
+    delay: "mean" leaves out so many first steps, in which spikes have not yet passed all
         layers, and divides by T - delay (delayed evaluation: Bu et al., CVPR 2025). Where there
         are no later steps it is the mean of all.
     grid, step_bound: as in Fire, for the sum.
@@ -132,16 +132,16 @@ class Output(Node):
 
     @property
     def integrates(self) -> bool:
-        """It sums up what it reads."""
+        """Whether it sums up over time: always."""
         return True
 
     def advance(self, inputs: Sequence[Tensor], memory: Memory, time: int) -> Tensor:
-        """What it reads, added to its sum."""
+        """Return its input of this step, and add it to the sum."""
         self.sum_up(memory, inputs[0], time + 1)
         return inputs[0]
 
     def sum_up(self, memory: Memory, total: Tensor, time: int) -> None:
-        """Add to its sum the `total` [N, K] of the steps that end with `time` of them done.
+        """Add to the sum the `total` [N, K] of the steps that end with `time` of them done.
 
         They end with its delay, or do not reach across it.
         """
@@ -150,7 +150,7 @@ class Output(Node):
             memory[left_out(self.name)] = memory[self.name]
 
     def logits(self, memory: Mapping[str, Tensor], steps: int) -> Tensor:
-        """The logits [N, K] after so many steps, in the ANN's units."""
+        """Return the logits [N, K] after so many steps, in the ANN's units."""
         total = memory[self.name]
         if self.readout == "spikes+membrane":
             total = total + torch.softmax(memory[self.inputs[0]], -1)
@@ -159,7 +159,7 @@ class Output(Node):
         return total.float() * (self.scale / (1 if self.readout == "sum" else steps))
 
     def output_shape(self, shape: Shape) -> Shape:
-        """That of logits."""
+        """Return the shape of the logits, (K,)."""
         if len(shape) != 1:
             raise GraphError(
                 f"{self.name!r}: logits of shape {shape} should have one axis, of classes"
@@ -167,17 +167,17 @@ class Output(Node):
         return shape
 
     def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
-        """Of what it reads in one step."""
+        """Return the bounds of its input in one step."""
         return inputs[0]
 
     def value_grid(self, inputs: Sequence[int | None], bounds: Bounds) -> int | None:
-        """That of what it reads."""
+        """Return the grid of its input."""
         return inputs[0]
 
     def input_scale(self, scale: Tensor, position: int, shapes: Sequence[Shape]) -> Tensor | None:
-        """What its logits are to be divided by."""
+        """Return `scale`, which the logits are to be divided by."""
         return scale
 
     def existing(self, *inputs: Tensor) -> Tensor:
-        """1 everywhere."""
+        """Return 1 everywhere."""
         return torch.ones(1, *self.shape, dtype=torch.float64)

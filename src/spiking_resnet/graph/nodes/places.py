@@ -1,4 +1,4 @@
-"""Kinds that move entries to other places: Pad, Slice, Select, Flatten and Concat."""
+"""Kinds of nodes that move entries elsewhere: Pad, Slice, Select, Flatten and Concat."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,56 +17,56 @@ MOST_AROUND = 2**15  # of a Pad: a few bytes of a file must not ask for gigabyte
 
 
 class Moving(Node):
-    """Entries of its inputs, at other places."""
+    """A node whose entries are those of its inputs, at other places."""
 
     hands_on = True
     shares_grid = True
 
     def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
-        """Of all channels at once, and 0."""
+        """Return the bounds of all channels at once, and 0."""
         low, high = inputs[0]
         return low.amin().clamp(max=0), high.amax().clamp(min=0)
 
     def value_grid(self, inputs: Sequence[int | None], bounds: Bounds) -> int | None:
-        """The finest it reads."""
+        """Return the finest of the inputs' grids."""
         return finest(inputs)
 
     def existing(self, *inputs: Tensor) -> Tensor:
-        """Where its inputs' entries are."""
+        """Return 1 where the moved entries can differ from 0."""
         return self.value(*inputs).sign()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Pad(Moving):
-    """Zeros around the value: one (before, after) pair for each axis of `shape`."""
+    """Zeros around its input: one (before, after) pair for each axis of `shape`."""
 
     padding: tuple[Pair, ...]
 
     RULES: ClassVar[Rules] = {"padding": several(pair(whole(0, MOST_AROUND)), *RANKS)}
 
     def output_shape(self, shape: Shape) -> Shape:
-        """Larger by the zeros."""
+        """Return the input's shape, larger by the zeros."""
         if len(self.padding) != len(shape):
             raise GraphError(f"{self.name!r}: padding {self.padding} does not fit shape {shape}")
         return tuple(size + sum(pair) for size, pair in zip(shape, self.padding, strict=True))
 
     def value(self, x: Tensor) -> Tensor:
-        """`x` with zeros around it."""
+        """Return `x` with zeros around it."""
         return F.pad(x, [size for pair in reversed(self.padding) for size in pair])
 
     def spike_scale(self, scales: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
-        """1 for channels of zeros."""
+        """Return the input's amplitudes, 1 for channels of zeros."""
         (scale,) = scales
         return F.pad(scale, self.padding[0], value=1.0) if scale.ndim else scale
 
     def input_scale(self, scale: Tensor, position: int, shapes: Sequence[Shape]) -> Tensor | None:
-        """Without that of channels of zeros."""
+        """Return `scale` without the channels of zeros."""
         before, after = self.padding[0]
         return scale[before : len(scale) - after] if scale.ndim else scale
 
 
 class Choosing(Moving):
-    """Entries along one axis of the image's value (0 = channels)."""
+    """A node with entries along one axis of the image's value (0 = channels)."""
 
     axis: int
 
@@ -75,7 +75,7 @@ class Choosing(Moving):
             raise GraphError(f"{self.name!r}: there is no axis {self.axis} in shape {shape}")
 
     def _resized(self, shape: Shape, length: int) -> Shape:
-        """`shape` with so many entries along the axis."""
+        """Return `shape` with so many entries along the axis."""
         return (*shape[: self.axis], length, *shape[self.axis + 1 :])
 
 
@@ -91,7 +91,7 @@ class Slice(Choosing):
     RULES: ClassVar[Rules] = {"axis": whole(), "start": whole(), "stop": whole(), "step": whole(1)}
 
     def output_shape(self, shape: Shape) -> Shape:
-        """Shorter along the axis."""
+        """Return the input's shape, shorter along the axis."""
         self._has_axis(shape)
         if not self.start < self.stop <= shape[self.axis]:
             raise GraphError(
@@ -101,19 +101,19 @@ class Slice(Choosing):
         return self._resized(shape, len(range(self.start, self.stop, self.step)))
 
     def value(self, x: Tensor) -> Tensor:
-        """Every `step`-th entry of x from start to stop along one axis."""
+        """Return every `step`-th entry of x from start to stop along one axis."""
         index = [slice(None)] * x.ndim
         index[self.axis + 1] = slice(self.start, self.stop, self.step)
         return x[tuple(index)]
 
     def spike_scale(self, scales: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
-        """That of the channels it keeps."""
+        """Return the amplitudes of the channels it keeps."""
         (scale,) = scales
         own = self.axis == 0 and scale.ndim
         return scale[self.start : self.stop : self.step] if own else scale
 
     def input_scale(self, scale: Tensor, position: int, shapes: Sequence[Shape]) -> Tensor | None:
-        """None where channels are left out and the others differ."""
+        """Return `scale`; None where channels are left out and the others differ."""
         return None if self.axis == 0 and scale.ndim else scale
 
 
@@ -131,31 +131,31 @@ class Select(Choosing):
     RULES: ClassVar[Rules] = {"axis": whole(), "index": several(whole(), 1)}
 
     def output_shape(self, shape: Shape) -> Shape:
-        """As long along the axis as there are entries."""
+        """Return the input's shape with len(index) entries along the axis."""
         self._has_axis(shape)
         if not max(self.index) < shape[self.axis]:
             raise GraphError(f"{self.name!r}: selects entries outside axis {self.axis} of {shape}")
         return self._resized(shape, len(self.index))
 
     def value(self, x: Tensor) -> Tensor:
-        """The chosen entries of one axis of x, in the order given."""
+        """Return the chosen entries of one axis of x, in the order given."""
         index = torch.tensor(self.index, dtype=torch.int64, device=x.device)
         return x.index_select(self.axis + 1, index)
 
     def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
-        """Of the chosen channels."""
+        """Return the bounds of the chosen channels."""
         low, high = inputs[0]
         if self.axis == 0 and low.ndim and high.ndim:
             return low[list(self.index)], high[list(self.index)]
         return super().bounds(inputs, shapes)
 
     def spike_scale(self, scales: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
-        """That of the chosen channels."""
+        """Return the amplitudes of the chosen channels."""
         (scale,) = scales
         return scale[list(self.index)] if self.axis == 0 and scale.ndim else scale
 
     def input_scale(self, scale: Tensor, position: int, shapes: Sequence[Shape]) -> Tensor | None:
-        """1 for channels that nobody chose; None where two copies of one have different scales."""
+        """Return each channel's scale: 1 where not chosen; None where copies differ."""
         if self.axis != 0 or not scale.ndim:
             return scale
         found = torch.ones(shapes[0][0], dtype=scale.dtype)
@@ -171,20 +171,20 @@ class Flatten(Moving):
     RULES: ClassVar[Rules] = {}
 
     def output_shape(self, shape: Shape) -> Shape:
-        """One axis."""
+        """Return (features,): one axis."""
         return (prod(shape),)
 
     def value(self, x: Tensor) -> Tensor:
-        """`x` [N, features]."""
+        """Return `x` as [N, features]."""
         return x.flatten(1)
 
     def spike_scale(self, scales: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
-        """That of its channel for each of a channel's places."""
+        """Return each feature's amplitude: that of its channel."""
         (scale,), (shape,) = scales, shapes
         return scale.repeat_interleave(prod(shape) // len(scale)) if scale.ndim else scale
 
     def input_scale(self, scale: Tensor, position: int, shapes: Sequence[Shape]) -> Tensor | None:
-        """None where it differs from feature to feature."""
+        """Return `scale`; None where it differs from feature to feature."""
         return None if scale.ndim else scale
 
 
@@ -196,30 +196,30 @@ class Concat(Moving):
     ARITY = None
 
     def output_shape(self, *shapes: Shape) -> Shape:
-        """As many channels as all inputs have."""
+        """Return the inputs' shape with the channels of all of them."""
         if any(shape[1:] != shapes[0][1:] for shape in shapes):
             raise GraphError(f"{self.name!r}: cannot join shapes {list(shapes)} along the channels")
         return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
     def value(self, *values: Tensor) -> Tensor:
-        """The values, joined."""
+        """Return the values, joined along the channels."""
         return torch.cat(values, 1)
 
     def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
-        """Of each input's channels."""
+        """Return the bounds of each input's channels."""
         low, high = (_joined([each[end] for each in inputs], shapes) for end in (0, 1))
         return low, high
 
     def spike_scale(self, scales: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
-        """Of each input's channels."""
+        """Return the amplitudes of each input's channels."""
         return _joined(scales, shapes)
 
     def input_scale(self, scale: Tensor, position: int, shapes: Sequence[Shape]) -> Tensor | None:
-        """That of this input's channels."""
+        """Return the scale of this input's channels."""
         return scale.split([shape[0] for shape in shapes])[position] if scale.ndim else scale
 
 
 def _joined(parts: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
-    """Numbers [] or [C] of several inputs, for all their channels."""
+    """Return the numbers ([] or [C]) of several inputs, joined for all their channels."""
     pairs = zip(parts, shapes, strict=True)
     return torch.cat([part.expand(shape[0]) for part, shape in pairs])

@@ -1,4 +1,4 @@
-"""Kinds that change every entry by itself: ReLU and its spiking form Fire, and Round."""
+"""Kinds of nodes that compute each entry by itself: ReLU, its spiking form Fire, and Round."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,18 +26,18 @@ from spiking_resnet.rules import Rule, Rules, number, optional, whole
 
 
 class Pointwise(Node):
-    """A function of every entry by itself, 0 of 0."""
+    """A function of every entry by itself, which maps 0 to 0."""
 
     def output_shape(self, shape: Shape) -> Shape:
-        """That of its input."""
+        """Return the shape of its input."""
         return shape
 
     def input_scale(self, scale: Tensor, position: int, shapes: Sequence[Shape]) -> Tensor | None:
-        """Its own."""
+        """Return `scale`: input and value share it."""
         return scale
 
     def existing(self, *inputs: Tensor) -> Tensor:
-        """Where its input is."""
+        """Return 1 where the input can differ from 0."""
         return inputs[0]
 
 
@@ -69,47 +69,47 @@ class ReLU(Pointwise):
             )
 
     def value(self, x: Tensor) -> Tensor:
-        """max(x, 0), cut off at the ceiling, rounded to a level if there are any."""
+        """Return max(x, 0), cut off at the ceiling, rounded to a level if there are any."""
         if self.levels is None or self.ceiling is None:
             return x.clamp(0, self.ceiling)
-        height = self.ceiling / self.levels
-        return (x / height).add_(0.5).floor_().clamp_(0, self.levels).mul_(height)
+        width = self.ceiling / self.levels
+        return (x / width).add_(0.5).floor_().clamp_(0, self.levels).mul_(width)
 
     def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
-        """Of both ends: it never falls."""
+        """Return the values of both ends: it never falls."""
         low, high = inputs[0]
         return self.value(low), self.value(high)
 
     def value_grid(self, inputs: Sequence[int | None], bounds: Bounds) -> int | None:
-        """Its input's, or that of its ceiling."""
+        """Return the grid of its input, or that of its ceiling."""
         own = 0 if self.ceiling is None else coarsest_grid(self.ceiling)
         return None if self.levels is not None else finest([own, *inputs])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Round(Pointwise):
-    """x rounded to the nearest multiple of 2^-bits (ties to even), as float32."""
+    """Its input rounded to the nearest multiple of 2^-bits (ties to even), as float32."""
 
     bits: int
 
     RULES: ClassVar[Rules] = {"bits": whole(0, MOST_BITS)}
 
     def value(self, x: Tensor) -> Tensor:
-        """Rounded in float64."""
+        """Return x rounded in float64."""
         return (x.double() * 2.0**self.bits).round_().mul_(2.0**-self.bits).float()
 
     def summed(self, steps: int) -> Node:
-        """The rounding of every step left out."""
+        """Return a node that leaves every step's rounding out."""
         one = torch.ones((), dtype=torch.float64)
         return Affine(name=self.name, inputs=self.inputs, shape=self.shape, scale=one)
 
     def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
-        """Half a unit of the grid wider."""
+        """Return the input's bounds, half a unit of the grid wider."""
         low, high = inputs[0]
         return low - 2.0 ** -(self.bits + 1), high + 2.0 ** -(self.bits + 1)
 
     def value_grid(self, inputs: Sequence[int | None], bounds: Bounds) -> int | None:
-        """That it rounds to."""
+        """Return the grid that it rounds to."""
         return self.bits
 
 
@@ -133,16 +133,18 @@ class Fire(Pointwise):
 
     @property
     def integrates(self) -> bool:
-        """Its potentials do."""
+        """Whether it sums up over time: always, in its potentials."""
         return True
 
     @property
     def potential_offset(self) -> float:
-        """Of its neurons: their start, and a threshold."""
+        """The most that |potential| exceeds |summed currents|, of its neurons."""
         return self.neuron.potential_offset
 
     def state(self, memory: Mapping[str, Tensor], current: Tensor) -> State:
-        """The state of its neurons, or before the first step, for currents like [N, C, ...]."""
+        """Return the state of its neurons, or the first one for currents like `current` [N, C,
+        ...].
+        """
         if self.name not in memory:
             return self.neuron.initial_state(current)
         return State(memory[self.name], memory.get(emitted_by(self.name)))
@@ -154,34 +156,34 @@ class Fire(Pointwise):
             memory[emitted_by(self.name)] = state.memory
 
     def advance(self, inputs: Sequence[Tensor], memory: Memory, time: int) -> Tensor:
-        """The spikes that its neurons fire of the current."""
+        """Return the spikes that its neurons fire for the current, and update `memory`."""
         (current,) = inputs
         spikes, state = self.neuron.step(self.state(memory, current), current, time)
         self.keep_state(memory, state)
         return spikes
 
     def tensor_rules(self) -> Mapping[str, TensorRule]:
-        """Those of its neurons."""
+        """Return the rules of its neurons' tensors."""
         return _neuron_rules(type(self.neuron))
 
     def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
-        """Of the spikes of one step."""
+        """Return the bounds of the spikes of one step."""
         return self.neuron.bounds()
 
     def value_grid(self, inputs: Sequence[int | None], bounds: Bounds) -> int | None:
-        """That of the amplitude of its spikes."""
+        """Return the grid of the amplitude of its spikes."""
         return coarsest_grid(self.neuron.amplitude)
 
     def carries_spikes(self, inputs: Sequence[bool]) -> bool:
-        """It fires them."""
+        """Return True: it fires them."""
         return True
 
     def spike_scale(self, scales: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
-        """The amplitude of its spikes."""
+        """Return the amplitude of its spikes."""
         return self.neuron.amplitude.double()
 
     def input_scale(self, scale: Tensor, position: int, shapes: Sequence[Shape]) -> Tensor | None:
-        """Its threshold, whatever the amplitude of its spikes is."""
+        """Return its threshold, whatever the amplitude of its spikes is."""
         return self.neuron.threshold.double()
 
 

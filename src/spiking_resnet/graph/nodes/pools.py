@@ -1,4 +1,4 @@
-"""Kinds that make one value of each window of a map: AvgPool and MaxPool."""
+"""Kinds of nodes that pool windows of a map: AvgPool and MaxPool."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,13 +17,13 @@ MaxRule = Literal["instant", "cumulative"]
 
 
 class Pool(Node):
-    """Windows of a map, in each channel by itself."""
+    """A node that makes one value of each window of a map, in each channel by itself."""
 
     hands_on = True
     shares_grid = True
 
     def input_scale(self, scale: Tensor, position: int, shapes: Sequence[Shape]) -> Tensor | None:
-        """Its own."""
+        """Return `scale`: input and value share it."""
         return scale
 
 
@@ -44,47 +44,47 @@ class AvgPool(Pool):
     has_synapses = True
 
     def output_shape(self, shape: Shape) -> Shape:
-        """A map of all windows' positions."""
+        """Return (C, rows, columns) of windows."""
         windows.is_map(self, shape)
         windows.has_narrow_padding(self, self.padding, self.kernel)
         found = windows.windows(self, shape, self.kernel, self.stride, self.padding)
         return (shape[0], *found)
 
     def value(self, x: Tensor) -> Tensor:
-        """The windows' sums over the divisor: the sum first, so that it is exact on a grid."""
+        """Return the windows' sums over the divisor: the sum first, to be exact on a grid."""
         sums = F.avg_pool2d(x, self.kernel, self.stride, self.padding, divisor_override=1)
         return sums if self.divisor == 1 else sums / self.divisor
 
     def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
-        """Of windows full of the lowest or the highest, or with padding among them."""
+        """Return the bounds of windows full of one extreme, or partly of padding."""
         low, high = inputs[0]
         share = self.kernel[0] * self.kernel[1] / self.divisor
         return low.clamp(max=0) * share, high.clamp(min=0) * share
 
     def value_grid(self, inputs: Sequence[int | None], bounds: Bounds) -> int | None:
-        """As much finer as a divisor that is a power of 2 says; none for others."""
+        """Return the input's grid, finer by a divisor that is a power of 2; None for others."""
         (grid,) = inputs
         share, power = frexp(abs(self.divisor))
         return max(grid + power - 1, 0) if grid is not None and share == 0.5 else None
 
     def spike_scale(self, scales: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
-        """Of the sums that it hands on."""
+        """Return the amplitude of the sums that it passes on."""
         return scales[0] / self.divisor
 
     def with_unit_spikes(self) -> Node:
-        """The pool that sums."""
+        """Return the pool that sums."""
         return replace(self, divisor=1.0)
 
     def connections(self, x: Tensor) -> Tensor:
-        """One for every entry of a window."""
+        """Return one for every entry of a window."""
         return self.value(x).sum() * self.divisor
 
     def existing(self, *inputs: Tensor) -> Tensor:
-        """Where something is in a window."""
+        """Return 1 where a window has an entry that can differ from 0."""
         return self.value(inputs[0]).sign()
 
     def handed_on(self, *inputs: Tensor) -> Tensor:
-        """The sums of the windows."""
+        """Return the sums of the windows."""
         return self.value(inputs[0]) * self.divisor
 
 
@@ -119,11 +119,11 @@ class MaxPool(Pool):
 
     @property
     def integrates(self) -> bool:
-        """By the cumulative rule."""
+        """Whether it sums up over time: by the cumulative rule."""
         return self.rule == "cumulative"
 
     def output_shape(self, shape: Shape) -> Shape:
-        """A map of all windows' positions."""
+        """Return (C, rows, columns) of windows."""
         windows.is_map(self, shape)
         windows.has_narrow_padding(self, self.padding, self.kernel)
         for size, padding, dilation in zip(shape[1:], self.padding, self.dilation, strict=True):
@@ -135,13 +135,13 @@ class MaxPool(Pool):
         return (shape[0], *windows.windows(self, shape, self.kernel, *around))
 
     def value(self, x: Tensor) -> Tensor:
-        """The windows' maxima of x [N, C, H, W]: by the instant rule, of sums by the other."""
+        """Return the windows' maxima of x [N, C, H, W]; for the cumulative rule, x is sums."""
         return F.max_pool2d(
             x, self.kernel, self.stride, self.padding, self.dilation, self.ceil_mode
         )
 
     def advance(self, inputs: Sequence[Tensor], memory: Memory, time: int) -> Tensor:
-        """The maxima, or what those of the sums grow by."""
+        """Return the maxima of this step, or the growth of those of the sums."""
         (x,) = inputs
         if self.rule == "instant":
             return self.value(x)
@@ -150,21 +150,21 @@ class MaxPool(Pool):
         return self.value(memory[self.name]) - self.value(before)
 
     def summed(self, steps: int) -> Node:
-        """The maximum of the sums, which is what the cumulative rule hands on so far."""
+        """Return the maximum of the sums, which the cumulative rule has passed on so far."""
         return replace(self, rule="instant")
 
     def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
-        """Its input's: the maximum of sums grows by no more than one of them."""
+        """Return its input's bounds: the maximum of sums grows by no more than one of them."""
         return inputs[0]
 
     def value_grid(self, inputs: Sequence[int | None], bounds: Bounds) -> int | None:
-        """Its input's."""
+        """Return its input's grid."""
         return inputs[0]
 
     def spike_scale(self, scales: Sequence[Tensor], shapes: Sequence[Shape]) -> Tensor:
-        """That of the spikes it reads."""
+        """Return the amplitude of the spikes it reads."""
         return scales[0]
 
     def existing(self, *inputs: Tensor) -> Tensor:
-        """Where something is in a window."""
+        """Return 1 where a window has an entry that can differ from 0."""
         return self.value(inputs[0])

@@ -1,4 +1,4 @@
-"""Kinds that add up their inputs: Add."""
+"""The kind of node that adds up its inputs: Add."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,31 +21,31 @@ class Add(Node):
     shares_grid = True
 
     def output_shape(self, *shapes: Shape) -> Shape:
-        """That of all its inputs."""
+        """Return the shape of all its inputs, which must be the same."""
         if any(shape != shapes[0] for shape in shapes):
             raise GraphError(f"{self.name!r}: cannot add shapes {list(shapes)}")
         return shapes[0]
 
     def value(self, *values: Tensor) -> Tensor:
-        """The sum of the values, added from left to right."""
+        """Return the sum of the values, added from left to right."""
         total = values[0]
         for value in values[1:]:
             total = total + value
         return total
 
     def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
-        """The sums of both ends."""
+        """Return the sums of the inputs' lowest and of their highest values."""
         zero = torch.zeros((), dtype=torch.float64)
         return sum((b[0] for b in inputs), zero), sum((b[1] for b in inputs), zero)
 
     def value_grid(self, inputs: Sequence[int | None], bounds: Bounds) -> int | None:
-        """The finest it reads."""
+        """Return the finest of the inputs' grids."""
         return finest(inputs)
 
     def input_scale(self, scale: Tensor, position: int, shapes: Sequence[Shape]) -> Tensor | None:
-        """Its own, of every input."""
+        """Return `scale` for every input."""
         return scale
 
     def existing(self, *inputs: Tensor) -> Tensor:
-        """Where one of its inputs is."""
+        """Return 1 where one of the inputs can differ from 0."""
         return self.value(*inputs).sign()

@@ -1,4 +1,4 @@
-"""Kinds with weights: Conv2d, Linear, Affine. They compute in the dtype of these weights."""
+"""Kinds of nodes with weights, in whose dtype they compute: Conv2d, Linear, Affine."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,7 +25,7 @@ from spiking_resnet.rules import Rules, pair, whole
 
 
 class Weighted(Node):
-    """Products with weights, and something added to them.
+    """A node that multiplies its input by weights and adds a constant.
 
     grid: weights and what is added are multiples of 2^-grid.
     """
@@ -36,11 +36,11 @@ class Weighted(Node):
     takes_any_scale = True
 
     def input_scale(self, scale: Tensor, position: int, shapes: Sequence[Shape]) -> Tensor | None:
-        """Anything will do."""
+        """Return None: the weights absorb any scale."""
         return None
 
     def value_grid(self, inputs: Sequence[int | None], bounds: Bounds) -> int | None:
-        """That of products, if all their sums are exact."""
+        """Return the grid of the products, if all their sums are exact."""
         (grid,) = inputs
         if grid is None:
             return None
@@ -60,7 +60,7 @@ class Weighted(Node):
 
 
 class Mixing(Weighted):
-    """Weights [out, in / groups, ...] that mix channels, and a bias [out] or None."""
+    """A node whose weights [out, in / groups, ...] mix channels, with a bias [out] or None."""
 
     weight: Tensor
     bias: Tensor | None
@@ -69,16 +69,16 @@ class Mixing(Weighted):
     ADDED = "bias"
 
     def without_constants(self) -> Node:
-        """Without its bias."""
+        """Return the node without its bias."""
         return replace(self, bias=None)  # type: ignore[call-arg]
 
     def summed(self, steps: int) -> Node:
-        """With the bias of so many steps, in float64 and off the grid."""
+        """Return the node with the bias of so many steps, in float64 and off the grid."""
         bias = None if self.bias is None else self.bias.double() * steps
         return replace(self, weight=self.weight.double(), bias=bias, grid=None)  # type: ignore[call-arg]
 
     def _bounds(self, inputs: Sequence[Bounds], groups: int) -> Bounds:
-        """The least and the greatest sum of weights times inputs within their bounds, plus bias."""
+        """Return the extremes of weights times inputs within their bounds, plus bias."""
         ((low, high),) = inputs
         weight = self.weight.double()
         inner = weight.shape[1] * groups
@@ -95,7 +95,7 @@ class Mixing(Weighted):
         return (up * low + down * high).sum(1) + bias, (up * high + down * low).sum(1) + bias
 
     def _scaled(self, factors: Tensor, outgoing: Tensor) -> Node:
-        """With weights times `factors` over `outgoing`, and the bias over it."""
+        """Return the node with weights times `factors` over `outgoing`, and the bias over it."""
         weight = self.weight.double() * factors
         over = outgoing.view([-1] + [1] * (weight.ndim - 1) if outgoing.ndim else [])
         bias = None if self.bias is None else self.bias.double() / outgoing
@@ -106,7 +106,7 @@ class Mixing(Weighted):
         return prod(self.shape) * self.weight[0].numel()
 
     def existing(self, *inputs: Tensor) -> Tensor:
-        """1 everywhere."""
+        """Return 1 everywhere."""
         return torch.ones(1, *self.shape, dtype=torch.float64)
 
 
@@ -138,7 +138,7 @@ class Conv2d(Mixing):
     }
 
     def output_shape(self, shape: Shape) -> Shape:
-        """A map of all windows' positions."""
+        """Return (output channels, rows, columns) of windows."""
         windows.is_map(self, shape)
         weight = tuple(self.weight.shape)
         if shape[0] != weight[1] * self.groups or weight[0] % self.groups:
@@ -151,7 +151,7 @@ class Conv2d(Mixing):
         return (weight[0], *windows.windows(self, shape, kernel, *around))
 
     def value(self, x: Tensor) -> Tensor:
-        """The convolution of x [N, C, H, W] in the dtype of the weight."""
+        """Return the convolution of x [N, C, H, W] in the dtype of the weight."""
         x = x.to(self.weight.dtype)
         y = F.conv2d(
             x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
@@ -159,18 +159,18 @@ class Conv2d(Mixing):
         return _back_on_grid(y, self.grid)
 
     def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
-        """Of all taps of a window: one in the padding can only bring it nearer to the bias."""
+        """Return the bounds over all taps: one in the padding only brings sums nearer the bias."""
         return self._bounds(inputs, self.groups)
 
     def scaled(self, incoming: Tensor, outgoing: Tensor) -> Node:
-        """W * incoming / outgoing and b / outgoing."""
+        """Return the node with W * incoming / outgoing and b / outgoing."""
         if incoming.ndim:  # in-channels of each output channel's group
             rows = self.weight.shape[0] // self.groups
             incoming = incoming.view(self.groups, -1).repeat_interleave(rows, 0)[..., None, None]
         return self._scaled(incoming, outgoing)
 
     def connections(self, x: Tensor) -> Tensor:
-        """One for every tap that lies on something, for every output channel."""
+        """Return one for every tap that lies on something, for every output channel."""
         ones = torch.ones(self.groups, *self.weight.shape[1:], dtype=torch.float64)
         taps = F.conv2d(x, ones, None, self.stride, self.padding, self.dilation, self.groups)
         return taps.sum() * (self.weight.shape[0] // self.groups)
@@ -178,7 +178,7 @@ class Conv2d(Mixing):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Linear(Mixing):
-    """Fully connected layer: weight [out, in], bias [out] or None. grid: as in Conv2d."""
+    """A fully connected layer: weight [out, in], bias [out] or None. grid: as in Conv2d."""
 
     weight: Tensor
     bias: Tensor | None
@@ -192,27 +192,27 @@ class Linear(Mixing):
     }
 
     def output_shape(self, shape: Shape) -> Shape:
-        """One value for each row of weights."""
+        """Return (out,): one value for each row of weights."""
         weight = tuple(self.weight.shape)
         if shape != (weight[1],):
             raise GraphError(f"{self.name!r}: weight {weight} does not fit input {shape}")
         return (weight[0],)
 
     def value(self, x: Tensor) -> Tensor:
-        """The matrix product for x [N, features] in the dtype of the weight."""
+        """Return the matrix product for x [N, features] in the dtype of the weight."""
         y = F.linear(x.to(self.weight.dtype), self.weight, self.bias)
         return _back_on_grid(y, self.grid)
 
     def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
-        """Of a row of weights."""
+        """Return the bounds of every row's weighted sum."""
         return self._bounds(inputs, 1)
 
     def scaled(self, incoming: Tensor, outgoing: Tensor) -> Node:
-        """W * incoming / outgoing and b / outgoing."""
+        """Return the node with W * incoming / outgoing and b / outgoing."""
         return self._scaled(incoming, outgoing)
 
     def connections(self, x: Tensor) -> Tensor:
-        """One from everything that is to every output."""
+        """Return one from everything that exists to every output."""
         return x.sum() * self.weight.shape[0]
 
 
@@ -236,53 +236,53 @@ class Affine(Weighted):
     }
 
     def output_shape(self, shape: Shape) -> Shape:
-        """That of its input."""
+        """Return the shape of its input."""
         return shape
 
     def value(self, x: Tensor) -> Tensor:
-        """scale * x + shift in the dtype of the scale."""
+        """Return scale * x + shift in the dtype of the scale."""
         x = x.to(self.scale.dtype)
         y = per_channel(self.scale, x) * x
         return y if self.shift is None else y + per_channel(self.shift, x)
 
     def without_constants(self) -> Node:
-        """Without its shift."""
+        """Return the node without its shift."""
         return replace(self, shift=None)
 
     def summed(self, steps: int) -> Node:
-        """With the shift of so many steps, in float64 and off the grid."""
+        """Return the node with the shift of so many steps, in float64 and off the grid."""
         shift = None if self.shift is None else self.shift.double() * steps
         return replace(self, scale=self.scale.double(), shift=shift, grid=None)
 
     def bounds(self, inputs: Sequence[Bounds], shapes: Sequence[Shape]) -> Bounds:
-        """Of both ends, which a negative scale swaps."""
+        """Return the images of both ends, exchanged where the scale is negative."""
         ((low, high),) = inputs
         ends = torch.stack([self.scale.double() * low, self.scale.double() * high])
         shift = 0.0 if self.shift is None else self.shift.double()
         return ends.amin(0) + shift, ends.amax(0) + shift
 
     def scaled(self, incoming: Tensor, outgoing: Tensor) -> Node:
-        """scale * incoming / outgoing and shift / outgoing."""
+        """Return the node with scale * incoming / outgoing and shift / outgoing."""
         shift = None if self.shift is None else self.shift.double() / outgoing
         return replace(self, scale=self.scale.double() * incoming / outgoing, shift=shift)
 
     def macs(self) -> int:
-        """One for each value."""
+        """One multiply-accumulate for each value."""
         return prod(self.shape)
 
     def connections(self, x: Tensor) -> Tensor:
-        """One from everything that is."""
+        """Return one from everything that exists."""
         return x.sum()
 
     def existing(self, *inputs: Tensor) -> Tensor:
-        """Where its input is; everywhere with a shift."""
+        """Return 1 where the input can differ from 0; everywhere with a shift."""
         if self.shift is None:
             return inputs[0]
         return torch.ones(1, *self.shape, dtype=torch.float64)
 
 
 def _back_on_grid(y: Tensor, grid: int | None) -> Tensor:
-    """`y`; rounded back to the grid on an accelerator, whose convolutions may be inexact."""
+    """Return `y`, rounded back to the grid on accelerators, whose convolutions may be inexact."""
     if grid is None or y.device.type == "cpu":
         return y
     return torch.round(y * 2.0**grid) * 2.0**-grid

@@ -1,4 +1,4 @@
-"""Windows that convolutions and pools slide over a map [C, H, W]."""
+"""Rules of the windows that convolutions and pools slide over a map [C, H, W]."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ RULES = {"stride": pair(whole(1)), "padding": pair(whole(0, MOST_PADDING))}
 
 
 def is_map(node: Node, shape: Shape) -> None:
-    """Raises GraphError for anything else than [C, H, W]."""
+    """Raise GraphError for any shape other than [C, H, W]."""
     if len(shape) != 3:
         raise GraphError(f"{node.name!r}: windows need [channels, height, width], not {shape}")
 
 
 def has_narrow_padding(node: Node, padding: Pair, kernel: Pair) -> None:
-    """Raises GraphError where a window could lie in the padding alone."""
+    """Raise GraphError where a window could lie in the padding alone."""
     if any(2 * around > size for around, size in zip(padding, kernel, strict=True)):
         raise GraphError(
             f"{node.name!r}: padding {padding} is more than half of the kernel {kernel}"
@@ -32,7 +32,7 @@ def windows(
     dilation: Pair = (1, 1),
     ceil_mode: bool = False,
 ) -> Shape:
-    """How many windows there are along height and width; GraphError where none fits."""
+    """Return the number of windows along height and width; GraphError where none fits."""
 
     def count(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
         room = size + 2 * padding - dilation * (kernel - 1) - 1
