@@ -1,1 +1,1 @@
-"""From a graph of an ANN to a spiking one: what is measured, the methods, and their passes."""
+"""Conversion of a graph of an ANN to a spiking one: measuring, the methods, their passes."""

@@ -1,4 +1,4 @@
-"""The images that a conversion method may look at, and a sample of them."""
+"""Calibration images that a conversion method may look at, and a sample of them."""
 
 import heapq
 import itertools
@@ -14,7 +14,7 @@ from spiking_resnet.surroundings import Modes
 
 
 class Calibration:
-    """The images a method may look at, as one stream of batches of one fixed size.
+    """The calibration images, as one stream of batches of one fixed size.
 
     source: a tensor [N, C, H, W], or any iterable of batches: a tensor, (images, labels), or a
     dictionary with one image entry [N, C, H, W]. It is read once. Batches are cut anew, all of one
@@ -38,12 +38,12 @@ class Calibration:
 
     @property
     def size(self) -> int:
-        """The images of a batch."""
+        """The number of images in a batch."""
         _, height, width = self.shape
         return self.LARGE_BATCH if height * width > self.LARGE else self.BATCH
 
     def batches(self) -> Iterator[tuple[Tensor, int]]:
-        """(images [size, C, H, W], how many of them are real): the last batch ends in zeros.
+        """Yield (images [size, C, H, W], how many of them are real): the last batch ends in zeros.
 
         No batch is kept here once the next one is asked for.
         """
@@ -67,15 +67,15 @@ class Calibration:
 
 
 def _cut(images: Tensor, first: int, size: int) -> Iterator[Tensor]:
-    """Parts of images [N, C, H, W]: `first` of them, then `size` at a time, and the rest."""
+    """Yield parts of images [N, C, H, W]: `first` of them, then `size` at a time, and the rest."""
     yield images[:first]
     if len(images) > first:
         yield from images[first:].split(size)
 
 
 def _called_back(parts: Iterable[Any], modes: Modes) -> Iterator[Tensor]:
-    """The images of every part that has some; the user's code that makes them runs in the user's
-    modes.
+    """Yield the images of every part that has some; the user's code that makes them runs in the
+    user's modes.
     """
     end = object()
     with modes.entered():
@@ -98,7 +98,7 @@ class Sample:
         self._count = itertools.count()
 
     def add(self, images: Tensor) -> None:
-        """Offers images [N, C, H, W] to the sample."""
+        """Offer images [N, C, H, W] to the sample."""
         for image in images:
             order = (-int.from_bytes(image_digest(image), "big"), next(self._count))
             if len(self._heap) < self.size:
@@ -107,5 +107,5 @@ class Sample:
                 heapq.heapreplace(self._heap, (*order, image.clone()))
 
     def images(self) -> Tensor:
-        """The images chosen so far, [n, C, H, W], ordered by their hash."""
+        """Return the images chosen so far, [n, C, H, W], ordered by their hash."""
         return torch.stack([image for *_, image in sorted(self._heap, key=lambda e: -e[0])])

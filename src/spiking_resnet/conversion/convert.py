@@ -39,7 +39,7 @@ def convert(
     method: str | Method = "hu2021",
     normalisation: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> Graph:
-    """The spiking network of a trained artificial one.
+    """Return the spiking network converted from a trained ANN.
 
     model: any traceable classifier of images [N, C, H, W] -> logits [N, K], in a tuple, dictionary
         or dataclass if it likes; it is not changed, need not be in evaluation mode and may live on
@@ -69,7 +69,7 @@ def convert(
 
 
 def _note(normalisation: tuple[Sequence[float], Sequence[float]], channels: int) -> dict[str, Any]:
-    """The note of a normalisation; InputError for one that images cannot have."""
+    """Return the note of a normalisation; InputError for one that images cannot have."""
     try:
         mean, std = ([float(value) for value in part] for part in normalisation)
     except (TypeError, ValueError):
@@ -85,7 +85,7 @@ def _note(normalisation: tuple[Sequence[float], Sequence[float]], channels: int)
 
 @undisturbed()
 def traced_alike(model: Model, images: Tensor) -> Graph:
-    """The traced graph of a model (see `convert`), which gave the model's own logits.
+    """Return the traced graph of a model, checked to give the model's own logits.
 
     images: [N, C, H, W] (or [N, C, L], or [N, F]), as the model takes them; some of them are
     compared, in batches of several sizes. Raises what `convert` raises.
@@ -123,7 +123,7 @@ def _method(method: str | Method) -> Method:
 def _compare(
     traced: Graph, images: Tensor, sizes: Sequence[int], logits: Callable[[Tensor], Tensor]
 ) -> None:
-    """Raises TraceError unless the traced network gives the model's logits in batches of all sizes.
+    """Raise TraceError unless the traced network gives the model's logits in batches of all sizes.
 
     images: repeated where there are too few. A model that fails for a size but the first is right
     wherever it answers.
@@ -144,7 +144,7 @@ def _compare(
 
 
 def _difference(error: float, size: int, first: int) -> str:
-    """Why the logits of a batch may differ from the model's by so much."""
+    """Return why the logits of a batch may differ from the model's by so much."""
     if size != first:
         return (
             f"the traced network's logits of a batch of {size} differ from the model's by "

@@ -1,8 +1,8 @@
-"""A spiking network beside the artificial one it comes from, layer by layer on the same images.
+"""A spiking network run beside its ANN, layer by layer, on the same images.
 
 Methods that look at spikes go through both in the order of the network: every population is
-settled (corrected, or its heights chosen) with what the settled ones before it really send, and run
-over all images and steps before the next one is looked at.
+settled (corrected, or its amplitudes chosen) with the spikes that the settled ones before it fire,
+and run over all images and steps before the next one is settled.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -19,13 +19,13 @@ from spiking_resnet.surroundings import undisturbed
 NUMBERS = 2**22  # values of one layer worked on at once, over its images and steps
 
 
-class Pair:
-    """Both networks on the way through; a subclass settles populations and layers with weights.
+class LayerByLayer:
+    """A spiking network and its ANN; a subclass settles populations and layers with weights.
 
-    nodes: by name, settled as far as it went. spiking and artificial: what stations (nodes with
-    memory, and the image) hand on in either network, as long as later nodes need it. Every ReLU of
-    `ann` is a population of that name in `graph`, which is in the units of `ann`. Spikes are held
-    for all images [N, C, H, W] and `steps`, one byte each (two for many levels).
+    nodes: by name, settled so far. spiking and ann_values: the values of stations (nodes with
+    memory, and the image) in either network, as long as later nodes need them. Every ReLU of `ann`
+    is a population of that name in `graph`, which is in the units of `ann`. Spikes are held for all
+    images [N, C, H, W] and `steps`, one byte each (two for many levels).
     """
 
     def __init__(self, ann: Graph, graph: Graph, images: Tensor, steps: int) -> None:
@@ -33,7 +33,7 @@ class Pair:
         self.nodes: dict[str, Node] = dict(graph.by_name)
         self.once = graph.input.encoding == "once"
         self.spiking: dict[str, _Sent] = {}
-        self.artificial: dict[str, Tensor] = {}
+        self.ann_values: dict[str, Tensor] = {}
         self.behind = _behind(graph)
         self.last = {
             source: node.name
@@ -47,18 +47,18 @@ class Pair:
         self.read_out = set(_between(graph, output)) - settled  # what the read-out alone reads
 
     def walk(self) -> None:
-        """Settles every node in order."""
+        """Settle every node in order."""
         with undisturbed():
             for node in self.graph.nodes:
                 self.visit(node)
 
     def visit(self, node: Node) -> None:
-        """Settles `node` and, if it has memory, runs it over all images and steps."""
+        """Settle `node` and, if it has memory, run it over all images and steps."""
         reached = any(not isinstance(self.graph[name], Input) for name in self.behind[node.name])
         if isinstance(node, Conv2d | Linear) and reached:
             self.weigh(node)
         elif isinstance(node, Fire):
-            self.artificial[node.name] = torch.cat(
+            self.ann_values[node.name] = torch.cat(
                 [self.activation(node, part) for part in self.parts(node)]
             )
             self.fire(node)
@@ -67,28 +67,28 @@ class Pair:
         for source in self.behind[node.name]:
             if self.last.get(source) == node.name:
                 self.spiking.pop(source, None)
-                self.artificial.pop(source, None)
+                self.ann_values.pop(source, None)
 
     def weigh(self, node: Conv2d | Linear) -> None:
-        """Nothing; a subclass may change a layer that spikes reach, in `nodes`."""
+        """Do nothing; a subclass may change a layer that spikes reach, in `nodes`."""
 
     def activation(self, node: Fire, part: slice) -> Tensor:
-        """What the artificial network's ReLU of this name hands on, [n, ...]."""
+        """Return the value [n, ...] of the ANN's ReLU of this name."""
         return self.ann[node.name].value(self.wanted(node, part))
 
     def fire(self, node: Fire) -> None:
-        """Nothing; a subclass settles a population and calls `keep`."""
+        """Do nothing; a subclass settles a population and calls `keep`."""
         raise NotImplementedError
 
     def keep(self, node: Fire, spikes: Iterable[Tensor]) -> None:
-        """The node is settled; its spikes [T, n, ...], portion by portion, are what it hands on."""
+        """Keep a settled node and its spikes [T, n, ...], given portion by portion."""
         neuron, kept = node.neuron, _smallest(node.neuron.largest_size)
         sizes = torch.cat([neuron.sizes(part).to(kept) for part in spikes], 1)
         self.spiking[node.name] = _Sent(sizes, neuron)
         self.nodes[node.name] = node
 
     def parts(self, *nodes: Node) -> Iterator[slice]:
-        """Images in portions that keep every value on the way to `nodes` within NUMBERS."""
+        """Yield slices of images that keep every value up to `nodes` within NUMBERS."""
         names = {name for node in nodes for name in (*_between(self.graph, node), node.name)}
         largest = max(torch.Size(self.graph[name].shape).numel() for name in names)
         size = max(1, NUMBERS // (largest * self.steps))
@@ -96,7 +96,9 @@ class Pair:
             yield slice(start, start + size)
 
     def received(self, node: Node, part: slice) -> Tensor:
-        """What the spiking network brings to `node`: [T, n, ...], [1, n, ...] where constant."""
+        """Return the input of `node` in the spiking network: [T, n, ...], or [1, n, ...] if
+        constant.
+        """
         values: dict[str, Tensor] = {}
         for name in _between(self.graph, node):
             source = self.graph[name]
@@ -116,7 +118,7 @@ class Pair:
         return torch.stack([node.present(images, t) for t in range(self.steps)])
 
     def _through(self, node: Node, inputs: list[Tensor]) -> Tensor:
-        """A stateless node's value over all steps, [T or 1, n, ...]."""
+        """Return a stateless node's value over all steps, [T or 1, n, ...]."""
         widest = max(len(value) for value in inputs)
         inputs = [value.expand(widest, *value.shape[1:]) for value in inputs]
         ends = [0, 1, widest] if self.once and widest > 1 else [0, widest]
@@ -128,15 +130,15 @@ class Pair:
         return torch.cat(made)
 
     def wanted(self, node: Node, part: slice) -> Tensor:
-        """What the artificial network brings to the node of this name, [n, ...]."""
+        """Return the input of the node of this name in the ANN, [n, ...]."""
         values: dict[str, Tensor] = {}
         for name in _between(self.graph, node):
             if name not in self.ann.by_name:  # a current that only the spiking network has
                 values[name] = values[self.graph[name].inputs[0]]
                 continue
             source = self.ann[name]
-            if name in self.artificial:
-                values[name] = self.artificial[name][part]
+            if name in self.ann_values:
+                values[name] = self.ann_values[name][part]
             elif isinstance(source, Input):
                 values[name] = self.images[part]
             else:
@@ -145,7 +147,7 @@ class Pair:
         return values[node.inputs[0]]
 
     def _pool(self, node: MaxPool) -> None:
-        """Keeps what a max pool hands on in either network."""
+        """Keep the values of a max pool in both networks."""
         relu, values = self.ann[node.name], []
         assert isinstance(relu, MaxPool)
         for part in self.parts(node):
@@ -154,13 +156,13 @@ class Pair:
             pooled = node.value(sums.flatten(0, 1)).unflatten(0, (len(sums), -1))
             values.append(torch.cat([pooled[:1], pooled.diff(dim=0)]))
         self.spiking[node.name] = _Sent(torch.cat(values, 1), None)
-        self.artificial[node.name] = torch.cat(
+        self.ann_values[node.name] = torch.cat(
             [relu.value(self.wanted(node, part)) for part in self.parts(node)]
         )
 
     def run(self, neuron: Neuron, current: Tensor, shift: Tensor) -> Tensor:
-        """The spikes [T, n, ...] of a population for a current [T or 1, n, ...] and a further bias
-        [C].
+        """Return the spikes [T, n, ...] of a population for a current [T or 1, n, ...] and a bias
+        [C] added to it.
         """
         if bool(shift.any()):
             current = self._shifted(current, per_channel(shift, current[0]))
@@ -168,7 +170,7 @@ class Pair:
         return spikes.contiguous()
 
     def _shifted(self, current: Tensor, shift: Tensor) -> Tensor:
-        """The current with a bias that enters at every step, or once."""
+        """Return the current with a bias that enters at every step, or once."""
         if not self.once:
             return current + shift
         current = current.expand(self.steps, *current.shape[1:]).clone()
@@ -178,27 +180,27 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class _Sent:
-    """What a station handed on: sizes [T, N, ...] of a population's spikes, or, without neurons,
-    values.
+    """The values of a station over time: sizes [T, N, ...] of a population's spikes, or, without
+    neurons, the values themselves.
     """
 
     sizes: Tensor
     neuron: Neuron | None
 
     def values(self, part: slice) -> Tensor:
-        """The values [T, n, ...] of some of the images."""
+        """Return the values [T, n, ...] for some of the images."""
         sizes = self.sizes[:, part].float()
         return sizes if self.neuron is None else self.neuron.decode(sizes)
 
 
 def _smallest(largest: int) -> torch.dtype:
-    """The smallest type of whole numbers that holds sizes of spikes up to `largest`."""
+    """Return the smallest integer dtype that holds sizes of spikes up to `largest`."""
     kinds = (torch.int8, torch.int16, torch.int32)
     return next(kind for kind in kinds if largest <= torch.iinfo(kind).max)
 
 
 def _between(graph: Graph, node: Node) -> list[str]:
-    """The nodes whose values `node` comes of in one step, back to stations, in order."""
+    """Return the nodes that `node` is computed from in one step, back to stations, in order."""
     needed: set[str] = set()
     waiting = list(node.inputs)
     while waiting:
@@ -211,7 +213,7 @@ def _between(graph: Graph, node: Node) -> list[str]:
 
 
 def _behind(graph: Graph) -> dict[str, Collection[str]]:
-    """For every node, the stations that its value comes of in one step."""
+    """Return, for every node, the stations that its value is computed from in one step."""
     found: dict[str, Collection[str]] = {}
     for node in graph.nodes:
         stations: set[str] = set()

@@ -1,4 +1,4 @@
-"""Methods by names, as they are compared: which options, and whether they are made for one T."""
+"""Recipes: conversion methods with options, by name, as comparisons use them."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -40,12 +40,12 @@ class Recipe:
 
 
 def _rates(**options: Any) -> Callable[[int], Method]:
-    """hu2021 with these options, which serves every T: made for its usual steps at least."""
+    """Return the maker of hu2021 with these options, which serves every T."""
     return lambda steps: hu2021(**options, steps=max(steps, hu2021.steps))
 
 
 def _uncorrected(**options: Any) -> Callable[[int], Method]:
-    """calibrated with percentile thresholds and nothing corrected, which serves every T.
+    """Return the maker of calibrated with percentile thresholds and no correction, for every T.
 
     `images` are for corrections, so one is enough.
     """
@@ -54,7 +54,7 @@ def _uncorrected(**options: Any) -> Callable[[int], Method]:
 
 
 def _preset(name: str) -> Recipe:
-    """A published set of options; made for one T unless nothing in it depends on T."""
+    """Return the recipe of a published set of options, for one T unless nothing depends on it."""
     text = "published set of options: docs/methods.md"
     if PRESETS[name] == {**PLAIN, "thresholds": "percentile"}:
         return Recipe(name, text, _uncorrected())
@@ -74,10 +74,10 @@ _ALL = (
         "4 binary thresholds a neuron: 15 levels up to its channel's percentile (as H-MT, 2026)",
         _uncorrected(levels=15),
     ),
-    Recipe("signed", "neurons take spikes back (Wang et al. 2022)", _uncorrected(signed=True)),
+    Recipe("signed", "signed spikes (Wang et al. 2022)", _uncorrected(signed=True)),
     Recipe(
         "differential-1",
-        "one signed spike a step, its height shrinks at each layer's own pace",
+        "one signed spike a step, its amplitude shrinks at each layer's own pace",
         lambda steps: differential(levels=1, steps=steps),
         per_steps=True,
     ),
@@ -107,13 +107,13 @@ _ALL = (
     ),
     Recipe(
         "calibrated-signed",
-        "the same with neurons that take spikes back, read out from the first step on",
+        "the same with signed spikes, read out from the first step on",
         lambda steps: calibrated(signed=True, delay=0, steps=steps),
         per_steps=True,
     ),
     Recipe(
         "layer-serial",
-        "0/1 spikes; neurons wait for their whole input (after DA-QCFS, 2025), calibrated",
+        "0/1 spikes; neurons fire after their whole input (after DA-QCFS, 2025), calibrated",
         lambda steps: calibrated(waits=True, steps=steps),
         per_steps=True,
     ),
@@ -140,7 +140,7 @@ _ALL = (
 
 
 def _unlisted() -> Iterator[Recipe]:
-    """The methods that no recipe stands for, with their defaults; made for each T."""
+    """Yield recipes of the methods that none stands for, with their defaults; made for each T."""
     listed = {recipe.make(1).name for recipe in _ALL}
     for name, kind in METHODS.items():
         if name not in listed:
@@ -155,7 +155,7 @@ RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (*_ALL, *_unlist
 
 
 def chosen(names: str | Iterable[str]) -> tuple[Recipe, ...]:
-    """The recipes of these names, separated by commas or one by one; "all" stands for all.
+    """Return the recipes of these names, separated by commas or one by one; "all" stands for all.
 
     Raises InputError for names there are not.
     """
@@ -172,7 +172,7 @@ def chosen(names: str | Iterable[str]) -> tuple[Recipe, ...]:
 
 
 def taken(name: str, value: Any) -> tuple[Recipe, ...]:
-    """Recipes from an argument: recipes or their names, one or several. Raises InputError."""
+    """Return recipes from an argument: recipes or their names, one or several; else InputError."""
     if isinstance(value, str):
         return chosen(value)
     entries = list(value) if isinstance(value, Iterable) else [value]
@@ -183,6 +183,6 @@ def taken(name: str, value: Any) -> tuple[Recipe, ...]:
 
 
 def suiting(recipes: Iterable[Recipe], ann: Graph) -> tuple[Recipe, ...]:
-    """Those of the recipes that a network can be converted by, as far as its activations say."""
+    """Return those of the recipes that can convert a network with its activations."""
     quantised = all(node.levels is not None for node in ann.of(ReLU))
     return tuple(recipe for recipe in recipes if quantised or not recipe.trained)

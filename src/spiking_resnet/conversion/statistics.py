@@ -1,4 +1,4 @@
-"""What calibration images tell about activations, in memory that does not grow with them."""
+"""Statistics of activations on calibration images, in memory that does not grow with them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,7 +43,7 @@ class Histogram:
         return self._held[:, 1:]
 
     def add(self, values: Tensor) -> None:
-        """Counts finite values [N, C, ...]; negative ones count as zeros."""
+        """Count finite values [N, C, ...]; negative ones count as zeros."""
         rows = len(self._held)
         table = values.detach().float().reshape(len(values), rows, -1)
         self.total += table.shape[0] * table.shape[2]
@@ -56,7 +56,7 @@ class Histogram:
             flat.index_add_(0, places, one.expand(len(places)))
 
     def _places(self, floats: Tensor) -> Tensor:
-        """Where in `_held`, flattened, the float32 values of these bits [n, rows, places] count.
+        """Return the places in `_held`, flattened, of float32 bits [n, rows, places].
 
         As integers, bits of positive floats are positive and have their order; those of zeros and
         negative ones are not positive.
@@ -68,7 +68,7 @@ class Histogram:
         return place.add_(torch.arange(0, rows * columns, columns, dtype=torch.int32)[:, None])
 
     def _reach(self, largest: Tensor) -> None:
-        """Moves the octaves up to that of `largest`; what falls below them joins the lowest bin."""
+        """Move the octaves up to that of `largest`; what falls below them joins the lowest bin."""
         exponent = (int(largest.view(torch.int32)) >> _MANTISSA) - _BIAS
         lowest = max(self.lowest, exponent - _OCTAVES + 1)
         bins = self.counts.shape[1]
@@ -101,12 +101,12 @@ class Histogram:
         return torch.minimum(value, self.maximum)
 
     def values(self) -> Tensor:
-        """The middle [bins] of every bin, float64."""
+        """Return the middle [bins] of every bin, float64."""
         place = torch.arange(self.counts.shape[1], dtype=torch.int64)
         return (self._edge(place) + self._edge(place + 1)) / 2
 
     def _edge(self, place: Tensor) -> Tensor:
-        """The lower edges (float64) of bins."""
+        """Return the lower edges (float64) of bins."""
         octave = (place >> self.bits) + self.lowest
         mantissa = (place & ((1 << self.bits) - 1)).double() / (1 << self.bits)
         return torch.ldexp(1 + mantissa, octave.double())
@@ -114,7 +114,7 @@ class Histogram:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """What `measure` found.
+    """The statistics of a network on its calibration images, as `measure` returns them.
 
     layers: a Histogram for every ReLU, for the Output's logits, for the probes. images: how many.
     input_limit: the largest |pixel|. sample: some of the images, [n, C, H, W], chosen by content.
@@ -129,7 +129,7 @@ class Statistics:
 
 
 class Measured:
-    """Calibration images for several methods: what more than one of them needs is measured once.
+    """Calibration images for several methods, which measure what they share only once.
 
     Methods take it in the place of a Calibration. source: as for that, but one that can be read
     again; it is read once for each network and each kind of histogram.
@@ -144,7 +144,7 @@ class Measured:
     def statistics(
         self, graph: Graph, per_channel: bool, sample: int, probes: Sequence[str]
     ) -> Statistics:
-        """What `measure` finds in the source."""
+        """Return what `measure` returns for the source."""
         key = (digest(graph), per_channel, tuple(probes))
         known = self._known.get(key)
         if known is None or len(known.sample) < min(sample, known.images):
@@ -162,7 +162,7 @@ def measure(
     sample: int = 256,
     probes: Sequence[str] = (),
 ) -> Statistics:
-    """Statistics of the artificial network `graph` over all calibration images, in one reading.
+    """Return the Statistics of the ANN `graph` over all calibration images, in one reading.
 
     per_channel: one histogram per channel (7 bits, 0.8 % a bin) instead of one per layer (10 bits,
     0.1 % a bin). probes: further nodes to measure. The results are the same for any order and
@@ -191,7 +191,7 @@ def measure(
 
 
 def _finite(name: str, values: Tensor) -> Tensor:
-    """The values of a node; InputError unless they are finite."""
+    """Return the values of a node; InputError unless they are finite."""
     if not finite(values):
         raise InputError(
             f"the activations of {name!r} are not finite on calibration images: "
@@ -201,7 +201,7 @@ def _finite(name: str, values: Tensor) -> Tensor:
 
 
 def _check_limit(limit: float) -> None:
-    """Raises InputError for images whose pixels a grid cannot tell from each other."""
+    """Raise InputError for images whose pixels would coincide on a grid."""
     if 0 < limit < _DARKEST or limit > _BRIGHTEST:
         raise InputError(
             f"no pixel of the calibration images is further from 0 than {limit:.3g}: bring them to "

@@ -40,7 +40,7 @@ class Serial(IntegrateAndFire):
         if self.start < 0 or self.window < 1:
             raise ValueError(f"start {self.start}, window {self.window}: at least 0, and 1")
         if self.reset == "zero" or not self.binary:
-            raise ValueError("neurons that wait fire 0 or 1 spike and reset by subtraction")
+            raise ValueError("layer-serial neurons fire 0 or 1 spike and reset by subtraction")
 
     @property
     def latency(self) -> int:

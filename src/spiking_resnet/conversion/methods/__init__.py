@@ -1,4 +1,4 @@
-"""Conversion methods: each is a frozen set of options and the tuple of passes they stand for."""
+"""The conversion methods by name: frozen options, and the passes they stand for."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +27,7 @@ PRESETS: dict[str, Mapping[str, Any]] = {
 
 
 def of_name(name: str) -> tuple[type[Method], Mapping[str, Any]]:
-    """The method's class, and the published options, that go by this name.
+    """Return the method's class, and the published options, that go by this name.
 
     Raises ValueError for names there are not.
     """
@@ -41,7 +41,7 @@ def of_name(name: str) -> tuple[type[Method], Mapping[str, Any]]:
 
 
 def named(name: str, **options: Any) -> Method:
-    """The method, or the published set of options, of this name; `options` go before its own.
+    """Return the method, or published set of options, of this name; `options` override its own.
 
     Raises ValueError for names there are not, TypeError for options it does not have.
     """
@@ -50,5 +50,5 @@ def named(name: str, **options: Any) -> Method:
 
 
 def described(found: Mapping[str, Any]) -> Method:
-    """The method whose `describe` gave this; ValueError, TypeError or KeyError for what is not."""
+    """Return the method whose `describe` gave this; ValueError, TypeError or KeyError otherwise."""
     return METHODS[found["method"]](**found["options"])

@@ -103,7 +103,7 @@ class calibrated(Method):
     signed: bool = shared.signed(False)
     waits: bool = option(
         False,
-        "layer-serial: neurons wait for their whole input, then fire",
+        "layer-serial neurons: they fire after their whole input has arrived",
         flags=("--wait", "--no-wait"),
     )
     delay: int | Literal["auto"] | None = option(
@@ -121,17 +121,19 @@ class calibrated(Method):
         if isinstance(self.delay, int) and self.delay >= self.steps:
             raise ValueError(f"delay is {self.delay}: it must lie in 0..{self.steps - 1}")
         if self.waits and (self.levels > 1 or self.signed or self.delay):
-            raise ValueError("neurons that wait fire 0 or 1 spike, and their read-out has no delay")
+            raise ValueError(
+                "layer-serial neurons fire 0 or 1 spike, and their read-out has no delay"
+            )
         if self.compensation == "offsets" and not self.waits:
-            raise ValueError("offsets are for neurons that wait: add waits=True")
+            raise ValueError("offsets are for layer-serial neurons: add waits=True")
 
     @undisturbed()
     def apply(self, traced: Graph, calibration: Calibration | Measured) -> Graph:
-        """The spiking network of a traced one."""
+        """Return the spiking network of a traced ANN."""
         ann = relu_first(fold_bn(traced))
         statistics = measure(ann, calibration, self.per_channel, self.images)
         ranges = self._ranges(ann, statistics)
-        # Neurons that wait count what they received once: one step with T levels.
+        # Layer-serial neurons are built as neurons of one step with T levels.
         steps, levels = (1, self.steps) if self.waits else (self.steps, self.levels)
         thresholds = {name: value / levels for name, value in ranges.items()}
         kind = Kind(initial_potential=self._start, levels=levels, signed=self.signed)
@@ -171,7 +173,7 @@ class calibrated(Method):
 
     @property
     def made_for(self) -> int | None:
-        """The one T that its networks are for; None where nothing in them depends on T."""
+        """The one T that the method's networks are for; None where nothing in them depends on T."""
         plain = not (self._corrects or self.bias_shift or self.waits or self.delay != 0)
         return None if plain and self.thresholds == "percentile" else self.steps
 
@@ -182,11 +184,11 @@ class calibrated(Method):
 
     @property
     def _start(self) -> float:
-        """Potentials before the first step, in thresholds."""
+        """The membrane potential before the first step, in thresholds."""
         return 0.0 if self.bias_shift else self.initial_potential
 
     def _ranges(self, ann: Graph, statistics: Statistics) -> dict[str, Tensor]:
-        """What neurons hand on at most in one step, by population."""
+        """Return the most that neurons send in one step, by population."""
         levels = self.steps * self.levels
         if self.thresholds == "mmse":
             return mmse_thresholds(ann, statistics, levels)

@@ -70,11 +70,11 @@ class differential(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.first is None) != (self.last is None):
-            raise ValueError("first and last go together: name both heights, or neither")
+            raise ValueError("first and last go together: name both amplitudes, or neither")
 
     @undisturbed()
     def apply(self, traced: Graph, calibration: Calibration | Measured) -> Graph:
-        """The spiking network of a traced one."""
+        """Return the spiking network of a traced ANN."""
         ann = relu_first(fold_bn(traced))
         statistics = measure(ann, calibration, self.per_channel, self.images)
         thresholds = percentile_thresholds(ann, statistics, self.percentile)
@@ -119,7 +119,7 @@ class dcgs(Method):
 
     @undisturbed()
     def apply(self, traced: Graph, calibration: Calibration | Measured) -> Graph:
-        """The spiking network of a traced one."""
+        """Return the spiking network of a traced ANN."""
         ann = relu_first(fold_bn(traced))
         statistics = measure(ann, calibration, True, self.images)
         thresholds = self._thresholds(ann, statistics)
@@ -135,7 +135,7 @@ class dcgs(Method):
         return graph.with_notes({**self.describe(), **facts})
 
     def _thresholds(self, ann: Graph, statistics: Statistics) -> dict[str, Tensor]:
-        """What a neuron hands on at most in one step, by population."""
+        """Return the most that a neuron sends in one step, by population."""
         levels = self.steps * 2 ** (self.levels - 1)
         if self.thresholds == "gaussian":
             return gaussian_thresholds(ann, statistics.sample, levels)

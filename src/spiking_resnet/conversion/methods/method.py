@@ -1,4 +1,4 @@
-"""What every conversion method is: frozen options, and the way from a traced graph to spikes."""
+"""The base class of conversion methods: frozen options, and the passes they stand for."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -29,8 +29,8 @@ class Method(ABC):
 
     @abstractmethod
     def apply(self, traced: Graph, calibration: Calibration | Measured) -> Graph:
-        """The spiking network of a traced one."""
+        """Return the spiking network of a traced ANN."""
 
     def describe(self) -> dict[str, Any]:
-        """The method's name and options, JSON-able."""
+        """Return the method's name and options, JSON-able."""
         return {"method": self.name, "options": asdict(self)}

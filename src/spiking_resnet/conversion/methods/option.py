@@ -1,4 +1,4 @@
-"""An option of a conversion method, declared once, in the method's class.
+"""Options of a conversion method, each declared once, in the method's class.
 
 `steps: int = option(32, "time steps", least=1)` is all there is to write. From it come the option's
 check, its entry in the class's docstring, its flag and help on the command line, and its row in
@@ -29,7 +29,7 @@ class Bounds:
     below: float | None = None
 
     def hold(self, value: float) -> bool:
-        """Whether a number lies in the interval."""
+        """Return whether a number lies in the interval."""
         return not (
             (self.least is not None and not value >= self.least)
             or (self.above is not None and not value > self.above)
@@ -49,7 +49,7 @@ class Bounds:
 
     @property
     def rule(self) -> str:
-        """What is asked of a number, as the end of an error."""
+        """Return the condition on a number, as the end of an error."""
         if self.least is not None and self.most is None and self.below is None:
             return f"numbers start at {self.least}"
         return f"it must lie {self}"
@@ -57,7 +57,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Option:
-    """What is declared of one option.
+    """The declaration of one option of a method.
 
     text: one line, with the unit. flags: of an option that is on or off, what turns it on and what
     off; by default --name and --no-name. unset: what a default of None stands for. kinds: the
@@ -74,22 +74,22 @@ class Option:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The words that it can be."""
+        """The words that the option can be."""
         return tuple(word for kind in self.kinds for word in get_args(kind))
 
     @property
     def number(self) -> type[int] | type[float] | None:
-        """The numbers that it can be: int, float, or None where it is no number."""
+        """The type of the numbers that the option can be: int, float, or None for neither."""
         return next((kind for kind in self.kinds if kind in (int, float)), None)
 
     @property
     def switch(self) -> bool:
-        """Whether it is on or off."""
+        """Whether the option is on or off."""
         return self.kinds == (bool,)
 
     @property
     def flag(self) -> tuple[str, ...]:
-        """What is typed for it on the command line; of a switch, for on and for off."""
+        """The command-line flags of the option; of a switch, for on and for off."""
         name = self.name.replace("_", "-")
         if self.switch:
             return self.flags or (f"--{name}", f"--no-{name}")
@@ -97,7 +97,7 @@ class Option:
 
     @property
     def values(self) -> str:
-        """What it can be, in words."""
+        """The values that the option can have, in words."""
         if self.switch:
             return "on or off"
         number = "a whole number" if self.number is int else "a number"
@@ -109,24 +109,24 @@ class Option:
 
     @property
     def help(self) -> str:
-        """Its text, with what it can be where that does not go without saying."""
+        """The option's text, with its values where they do not go without saying."""
         bounded = self.bounds.most is not None or self.bounds.below is not None
         said = not self.switch and (bounded or len(self.kinds) > 1 or self.choices)
         return f"{self.text} ({self.values})" if said else self.text
 
     def shown(self, value: Any) -> str:
-        """A value as it is typed and shown."""
+        """Return a value as it is typed and shown."""
         if self.switch:
             return "on" if value else "off"
         return "none" if value is None else str(value)
 
     @property
     def usual(self) -> str:
-        """Its default, in words."""
+        """The option's default, in words."""
         return self.unset if self.default is None and self.unset else self.shown(self.default)
 
     def check(self, value: Any) -> Any:
-        """The value, as its annotation has it; InputError for one that it cannot be.
+        """Return the value, as its annotation has it; InputError for one that it cannot be.
 
         Numbers of numpy and torch become Python's, so that notes can be written.
         """
@@ -144,7 +144,7 @@ class Option:
         return found
 
     def parse(self, text: str) -> Any:
-        """What a text of the command line stands for; InputError, with the flag, for others."""
+        """Return the value of a text of the command line; InputError, with the flag, for others."""
         if text in self.choices:
             return text
         if text == "none" and NoneType in self.kinds:
@@ -158,7 +158,7 @@ class Option:
         return value
 
     def typed(self, value: Any) -> list[str]:
-        """What to type for a value on the command line."""
+        """Return what to type for a value on the command line."""
         if self.switch:
             return [self.flag[0] if value else self.flag[1]]
         return [self.flag[0], self.shown(value)]
@@ -175,14 +175,14 @@ def option(
     flags: tuple[str, str] | None = None,
     unset: str = "",
 ) -> T:
-    """The declaration of an option in a method's class: `Option` says what everything means."""
+    """Declare an option in a method's class; `Option` explains the arguments."""
     bounds = Bounds(least=least, above=above, most=most, below=below)
     declared: T = field(default=default, metadata={_KEY: Option(text, bounds, flags, unset)})
     return declared
 
 
 def options_of(method: type[Any]) -> dict[str, Option]:
-    """The options of a method's class by name, in their order."""
+    """Return the options of a method's class by name, in their order."""
     hints = get_type_hints(method)
     return {
         entry.name: replace(
@@ -196,7 +196,7 @@ def options_of(method: type[Any]) -> dict[str, Option]:
 
 
 def documented(method: C) -> C:
-    """The method's class, with its options listed in its docstring."""
+    """Return the method's class, with its options listed in its docstring."""
     method.__doc__ = "\n".join([(method.__doc__ or "").rstrip(), "", *_listed(method)])
     return method
 
@@ -208,12 +208,12 @@ def _listed(method: type[Any]) -> Iterable[str]:
 
 
 def first_line(method: type[Any]) -> str:
-    """What a method's class says of itself in one line."""
+    """Return the first line of a method's docstring."""
     return (method.__doc__ or "").partition("\n")[0]
 
 
 def by_text(texts: Mapping[str, str], always: bool = False) -> str:
-    """Each text once, after the methods it is of, which are left out where it is everybody's.
+    """Return each text once, after the methods it belongs to, unless it belongs to all.
 
     texts: by method. always: methods are named even there.
     """
@@ -226,13 +226,13 @@ def by_text(texts: Mapping[str, str], always: bool = False) -> str:
 
 
 def either(words: Iterable[str]) -> str:
-    """Words as a choice: "a, b or c"."""
+    """Return words as a choice: "a, b or c"."""
     *most, last = words
     return f"{', '.join(most)} or {last}" if most else last
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:
-    """The types of a union, or the one type."""
+    """Return the types of a union, or the one type."""
     parts = get_args(hint)
     single = not parts or all(
         isinstance(part, str) for part in parts

@@ -1,4 +1,4 @@
-"""Neurons of one threshold, whose rates stand for activations: the paper, and trained ones."""
+"""Methods whose firing rates represent activations: the paper's, and the one for QCFS ANNs."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -39,7 +39,7 @@ class hu2021(Method):
 
     Defaults are the released code's choices; each alternative is an option. The paper's percentile
     is 99.9 on MNIST and CIFAR, 99.99 on ImageNet. The read-out "spikes+membrane" of neurons on the
-    logits is the paper's and cannot say a negative number; "membrane", the logits' mean current,
+    logits is the paper's and cannot be negative; "membrane", the logits' mean current,
     can; "auto" is the paper's, unless the network has one output or more than 1 % of the
     calibration images have no positive logit. Trials of a search are in the graph's notes.
     """
@@ -84,7 +84,7 @@ class hu2021(Method):
 
     @undisturbed()
     def apply(self, traced: Graph, calibration: Calibration | Measured) -> Graph:
-        """The spiking network of a traced one."""
+        """Return the spiking network of a traced ANN."""
         ann = relu_first(fold_bn(traced))
         probes = [] if self.shortcut_conversion else projections(ann)
         statistics = measure(ann, calibration, self.per_channel, self.compensation_images, probes)
@@ -120,7 +120,7 @@ class hu2021(Method):
         return with_remark(graph, remark) if remark and self.readout == "auto" else graph
 
     def _no_counts(self, graph: Graph, statistics: Statistics) -> str:
-        """Why spikes of neurons on the logits cannot say what the logits do, or an empty text."""
+        """Return why spike counts cannot represent the logits, or an empty text."""
         told = "so the read-out is the logits' mean current (readout='membrane'), not spike counts"
         if graph.output.shape == (1,):
             return f"the network has one output, which may be negative, {told}"
@@ -132,7 +132,7 @@ class hu2021(Method):
         return ""
 
     def _finish(self, graph: Graph, unit: float) -> Graph:
-        """Unit spikes, on the grid or off it."""
+        """Return the graph with unit spikes, on the grid or off it."""
         graph = normalise(graph, unit)
         if self.grid is None:
             return single(graph)
@@ -141,7 +141,7 @@ class hu2021(Method):
     def _compensation(
         self, ann: Graph, graph: Graph, images: Tensor, unit: float
     ) -> tuple[float, dict[str, Any]]:
-        """The factor, and what was tried to find it."""
+        """Return the factor, and what was tried to find it."""
         if self.compensation != "search":
             return self.compensation, {"factor": self.compensation}
 
@@ -164,7 +164,7 @@ class qcfs(Method):
     """The conversion of networks trained with the quantised activation (Bu et al., ICLR 2022).
 
     Every threshold is the trained one and v0 is half of it: after T = `levels` steps of even input
-    a neuron has sent what its activation is. Only for networks with QCFS activations, as `train
+    a neuron has sent its activation. Only for networks with QCFS activations, as `train
     --activation qcfs` makes them; nothing is calibrated. After the pre-steps neurons start again,
     corrected by what they have seen (neurons/gated.py); the read-out leaves the pre-steps out, but
     they must be simulated too.
@@ -191,7 +191,7 @@ class qcfs(Method):
 
     @undisturbed()
     def apply(self, traced: Graph, calibration: Calibration | Measured) -> Graph:
-        """The spiking network of a traced one; InputError where a ReLU is not quantised."""
+        """Return the spiking network of a traced ANN; InputError where a ReLU is not quantised."""
         ann = relu_first(fold_bn(traced))
         thresholds = {node.name: _trained_threshold(node) for node in ann.of(ReLU)}
         statistics = measure(ann, calibration, False, 1)
@@ -217,7 +217,7 @@ class qcfs(Method):
 
 
 def _trained_threshold(node: ReLU) -> Tensor:
-    """The threshold [] of a quantised activation."""
+    """Return the threshold [] of a quantised activation."""
     if node.levels is None or node.ceiling is None:
         source = f" ({node.source})" if node.source else ""
         raise InputError(

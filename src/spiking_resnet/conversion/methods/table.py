@@ -1,4 +1,4 @@
-"""The table of all methods' options in docs/methods.md.
+"""Generator of the table of all methods' options in docs/methods.md.
 
 `python -m spiking_resnet.conversion.methods.table docs/methods.md` writes it anew.
 """
@@ -18,14 +18,14 @@ LAST = "<!-- The end of what is made. -->"
 
 
 def table() -> str:
-    """All methods, and all options with their defaults by method, as Markdown."""
+    """Return all methods, and all options with their defaults by method, as Markdown."""
     return "\n".join(
         [FIRST, "", "| method | |", "|---|---|", *_methods(), "", *_head(), *_options(), "", LAST]
     )
 
 
 def renewed(text: str) -> str:
-    """A text with this table in the place of the one it has."""
+    """Return a text with this table in the place of the one it has."""
     before, found, rest = text.partition(FIRST)
     _, ended, after = rest.partition(LAST)
     if not (found and ended):
@@ -44,7 +44,7 @@ def _head() -> Iterator[str]:
 
 
 def _options() -> Iterator[str]:
-    """A row for every option, in the order of the methods."""
+    """Yield a row for every option, in the order of the methods."""
     owned = {method: options_of(kind) for method, kind in METHODS.items()}
     for name in dict.fromkeys(name for options in owned.values() for name in options):
         own = {method: options[name] for method, options in owned.items() if name in options}

@@ -1,1 +1,1 @@
-"""The steps of conversion: one idea a file, each a function from Graph to Graph."""
+"""The passes of conversion, one idea a file, each a function from Graph to Graph."""

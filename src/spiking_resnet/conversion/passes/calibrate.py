@@ -1,22 +1,22 @@
-"""Calibration through the layers that are spiking already: what uneven arrival costs, given back.
+"""Calibration layer by layer, through the spiking layers before: corrects uneven arrival.
 
 Spikes reach a deep layer late and unevenly, so its rate differs from the activation it stands for,
 layer after layer. SNN Calibration (Li et al., ICML 2021; IJCV 2024) measures that on training
 images, in the order of the network, through the layers already corrected, and corrects each layer
 for what the ones before it do. `calibrate` is that on graphs, with r a layer's mean output over T
-steps, a its activation in the artificial network and E a mean over images:
+steps, a its activation in the ANN and E a mean over images:
 
     bias (light):         b_c  <- b_c + E[a_c - r_c]         (also over the places of a map)
     potential (advanced): v0_i <- v0_i + T * E[a_i - r_i]    (for every neuron)
 
-repeated, because r answers in whole spikes. For neurons of one step and many levels (those that
-wait for their whole input) there are also the offsets of distribution-aware QCFS (Hao et al.,
+repeated, because r answers in whole spikes. For neurons of one step and many levels (the
+layer-serial ones) there are also the offsets of distribution-aware QCFS (Hao et al.,
 "Faster and Stronger: When ANN-SNN Conversion Meets Parallel Spiking Calculation", ICML 2025). A
-channel of range theta and T levels says
+channel of range theta and T levels sends
 
     (theta + phi) * clip(floor((z + psi) T / theta + 1/2) / T, 0, 1)
 
-with psi the mean error of its input z, phi that of its output, both against the artificial network
+with psi the mean error of its input z, phi that of its output, both against the ANN
 whose ReLUs are clipped at theta. There both are running averages (0.99) while the two networks see
 batch after batch; here they are the means over all images at once, layer by layer, which is where
 such averages settle, whatever the order of images and batches.
@@ -27,7 +27,7 @@ closed form here, a ridge regression for every layer, bias included:
     min over W', b' of  E |W' x + b' - z|^2 + ridge * |W' - W|^2
 
 with x the mean input the layer receives over T steps (the classifier: over the steps that are read
-out), z what the artificial network's own layer gives on its own input.
+out), z what the ANN's own layer gives on its own input.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -38,7 +38,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spiking_resnet.conversion.layer_by_layer import Pair
+from spiking_resnet.conversion.layer_by_layer import LayerByLayer
 from spiking_resnet.graph import Affine, Conv2d, Fire, Graph, Linear, Node
 from spiking_resnet.graph.structure import bias_before, bias_carrier, bias_name, with_bias
 from spiking_resnet.neurons import Neuron, per_channel
@@ -46,13 +46,13 @@ from spiking_resnet.neurons import Neuron, per_channel
 Weighted = Conv2d | Linear
 Currents = Callable[[], Iterable[tuple[slice, Tensor]]]  # portions of images, [T or 1, n, ...]
 
-LOWEST_HEIGHT = 1e-3  # of a spike that offsets make lower, in its own
+LOWEST_AMPLITUDE = 1e-3  # of a spike that offsets make lower, in its own
 HELD = 2**28  # currents of one layer that are kept between rounds; more are computed again
 
 
 @dataclass(frozen=True, kw_only=True)
 class Correction:
-    """What `calibrate` corrects.
+    """The corrections that `calibrate` makes.
 
     steps: T. delay: the first of them, which the read-out leaves out. compensation: "none", "bias"
     of every channel, initial "potential" of every neuron, or "offsets" of every channel before and
@@ -70,7 +70,7 @@ class Correction:
 
 
 def calibrate(ann: Graph, graph: Graph, images: Tensor, correction: Correction) -> Graph:
-    """`graph`, spiking in the units of `ann`, corrected layer by layer for T steps.
+    """Return `graph`, in the units of `ann`, corrected layer by layer for T steps.
 
     images: calibration images [N, C, H, W]. Every ReLU of `ann` is a population of that name in
     `graph`. Spikes of the layers that later ones read are held for all images and steps, one byte
@@ -85,7 +85,7 @@ def calibrate(ann: Graph, graph: Graph, images: Tensor, correction: Correction) 
     return graph.with_nodes(nodes)
 
 
-class _Work(Pair):
+class _Work(LayerByLayer):
     """One calibration under way. before: what to put before populations, by their names."""
 
     def __init__(self, ann: Graph, graph: Graph, images: Tensor, correction: Correction) -> None:
@@ -94,16 +94,16 @@ class _Work(Pair):
         self.before: dict[str, Affine] = {}
 
     def weigh(self, node: Weighted) -> None:
-        """Fits the layer, if that is asked for."""
+        """Fit the layer's weights, if that is asked for."""
         if self.correction.weights:
             self.nodes[node.name] = self._fitted(node)
 
     def _mean(self, value: Tensor) -> Tensor:
-        """What values [T or 1, n, ...] amount to as an activation [n, ...]."""
+        """Return the activation [n, ...] that values [T or 1, n, ...] amount to."""
         return value.sum(0) if self.once else value.mean(0)
 
     def activation(self, node: Fire, part: slice) -> Tensor:
-        """What the artificial network's ReLU hands on, [n, ...]; with offsets, clipped."""
+        """Return the value [n, ...] of the ANN's ReLU; with offsets, clipped."""
         value = super().activation(node, part)
         if self.correction.compensation != "offsets":
             return value
@@ -111,7 +111,7 @@ class _Work(Pair):
         return torch.minimum(value, per_channel(most, value))
 
     def fire(self, node: Fire) -> None:
-        """Corrects a population."""
+        """Correct a population."""
         currents = self._currents(node)
         if self.correction.compensation == "offsets":
             neuron, shift = self._offset(node, currents)
@@ -123,13 +123,13 @@ class _Work(Pair):
             self._shift(node, shift)
 
     def _compensated(self, node: Fire, currents: Currents) -> tuple[Neuron, Tensor]:
-        """The population with other initial potentials, and a bias [C] more for it."""
+        """Return the population with corrected initial potentials, and a bias [C] to add."""
         neuron, shift = node.neuron, torch.zeros(node.shape[0], dtype=torch.float32)
         for _ in range(self.correction.rounds if self.correction.compensation != "none" else 0):
             total = torch.zeros(node.shape, dtype=torch.float32)
             for part, current in currents():
                 rate = self._mean(self.run(neuron, current, shift))
-                total += (self.artificial[node.name][part] - rate).sum(0)
+                total += (self.ann_values[node.name][part] - rate).sum(0)
             error = total / len(self.images)
             if self.correction.compensation == "bias" or not neuron.free_start:
                 shift = shift + error.reshape(len(error), -1).mean(1)
@@ -140,21 +140,21 @@ class _Work(Pair):
         return neuron, shift
 
     def _offset(self, node: Fire, currents: Currents) -> tuple[Neuron, Tensor]:
-        """The population with spikes of other heights, (theta + phi) / levels, and psi [C]."""
+        """Return the population with spikes of amplitude (theta + phi) / levels, and psi [C]."""
         neuron = node.neuron
         before = self._over_places(
             self.wanted(node, part) - self._mean(current) for part, current in currents()
         )
         after = self._over_places(
-            self.artificial[node.name][part] - self._mean(self.run(neuron, current, before))
+            self.ann_values[node.name][part] - self._mean(self.run(neuron, current, before))
             for part, current in currents()
         )
-        height = neuron.amplitude + after / neuron.levels
-        height = height.clamp(min=LOWEST_HEIGHT * neuron.amplitude)
-        return replace(neuron, amplitude=height), before
+        amplitude = neuron.amplitude + after / neuron.levels
+        amplitude = amplitude.clamp(min=LOWEST_AMPLITUDE * neuron.amplitude)
+        return replace(neuron, amplitude=amplitude), before
 
     def _over_places(self, parts: Iterable[Tensor]) -> Tensor:
-        """The mean [C] over all images and places of values [n, C, ...], portion by portion."""
+        """Return the mean [C] over images and places of values [n, C, ...], portion by portion."""
         total, count = torch.zeros((), dtype=torch.float64), 0
         for part in parts:
             table = part.transpose(0, 1).flatten(1)
@@ -162,7 +162,7 @@ class _Work(Pair):
         return (total / count).float()
 
     def _currents(self, node: Fire) -> Currents:
-        """The currents of a population, before corrections of its own, portion by portion."""
+        """Yield the currents of a population, before its own corrections, portion by portion."""
 
         def computed() -> Iterator[tuple[slice, Tensor]]:
             for part in self.parts(node):
@@ -193,7 +193,7 @@ class _Work(Pair):
         self.nodes[name] = with_bias(layer, shift)
 
     def _fitted(self, node: Weighted) -> Weighted:
-        """The node with weights and bias of the ridge regression."""
+        """Return the node with weights and bias of the ridge regression."""
         weight, bias, groups = _table(node)
         full = torch.cat([weight, bias[..., None]], 2).double()  # [G, out / G, K + 1]
         square: Tensor | float = 0.0
@@ -228,7 +228,7 @@ class _Work(Pair):
 
 
 def _table(node: Weighted) -> tuple[Tensor, Tensor, int]:
-    """Weights [groups, out / groups, K], biases [groups, out / groups], and the groups."""
+    """Return weights [groups, out / groups, K], biases [groups, out / groups], and the groups."""
     groups = node.groups if isinstance(node, Conv2d) else 1
     weight = node.weight.unflatten(0, (groups, -1)).flatten(2)
     bias = (
@@ -238,7 +238,7 @@ def _table(node: Weighted) -> tuple[Tensor, Tensor, int]:
 
 
 def _columns(node: Weighted, x: Tensor, groups: int) -> Tensor:
-    """What every output sees of x [n, ...], and a 1 for its bias: [groups, M, K + 1]."""
+    """Return the inputs of every output from x [n, ...], and a 1: [groups, M, K + 1]."""
     if isinstance(node, Linear):
         table = x[None]
     else:

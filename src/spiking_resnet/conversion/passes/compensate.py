@@ -32,7 +32,7 @@ CANDIDATES = (1.0, 1.0025, 1.005, 1.01, 1.015, 1.02, 1.03, 1.05)
 
 
 def compensate(graph: Graph, factor: float) -> Graph:
-    """`graph` with all weights and identity gains times `factor`."""
+    """Return `graph` with all weights and identity gains times `factor`."""
     if not 0 < factor < float("inf"):
         raise ValueError(f"the compensation factor is {factor}: it must be positive and finite")
     if factor == 1:
@@ -52,7 +52,7 @@ def compensate(graph: Graph, factor: float) -> Graph:
 
 
 def _reaches_neurons(graph: Graph) -> dict[str, bool]:
-    """For every node: whether neurons, or the read-out, receive its value with no weights between.
+    """Return, for every node, whether neurons or the read-out receive its value unweighted.
 
     A sum of spikes that only convolutions read is no synapse: their weights are compensated.
     """
@@ -68,7 +68,7 @@ def _reaches_neurons(graph: Graph) -> dict[str, bool]:
 
 @dataclass(frozen=True)
 class Trial:
-    """One factor that was tried: agreement with the artificial network's decisions on calibration
+    """One factor that was tried: agreement with the ANN's decisions on calibration
     images (a fraction), and the mean squared distance of the two networks' class probabilities.
     """
 
@@ -84,7 +84,7 @@ def search(
     candidates: Sequence[float] = CANDIDATES,
     batch: int = 64,
 ) -> tuple[Trial, ...]:
-    """One Trial for each candidate, best first.
+    """Return one Trial for each candidate, best first.
 
     build: from a factor to a function from images [N, C, H, W] to the spiking network's logits.
     images: calibration images [n, C, H, W]. Best is the smallest distance of class probabilities:

@@ -1,10 +1,10 @@
-"""Differential coding: a spike corrects what was sent before, by heights that shrink with time.
+"""Differential coding: spikes correct what was sent before, by amplitudes that shrink with time.
 
-One sequence of heights for all populations is too slow for the first, whose input is there at once
-so that its spikes could shrink as fast as in a successive approximation, and too fast for the last,
-which must wait for what the layers before it still correct. `schedule` gives every population its
-own geometric one, chosen in the order of the network for what it really receives: the height of the
-first step for every channel, and the ratio of the last height to the first for the population, that
+One sequence of amplitudes for all populations is too slow for the first, whose input is there at
+once so that its spikes could shrink as fast as in a successive approximation, and too fast for the
+last, which must wait for what the layers before it still correct. `schedule` gives every population
+its own geometric one, chosen in the order of the network for what it really receives: the amplitude
+of the first step for every channel, and the ratio of the last to the first for the population, that
 minimise
 
     sum over t of w(t) * E (e(t) - a)^2
@@ -21,32 +21,34 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from spiking_resnet.conversion.layer_by_layer import Pair
+from spiking_resnet.conversion.layer_by_layer import LayerByLayer
 from spiking_resnet.graph import Fire, Graph, Input, Node, Output, ReLU
 from spiking_resnet.neurons import Differential, State
 
 SAMPLES = 4096  # neurons of a channel, over images and places, that a choice is made by
 MOST = 2**18  # neurons of all channels of a population that one is made by
 LARGEST = tuple(2.0 ** (k / 2) for k in range(-5, 5))  # spikes of the first step, in thresholds
-RATIOS = tuple(2.0 ** (-k / 2) for k in range(2, 30, 3))  # of the last height to the first: coarse
+RATIOS = tuple(
+    2.0 ** (-k / 2) for k in range(2, 30, 3)
+)  # of the last amplitude to the first: coarse
 MARGIN = 1.5  # how far beyond the largest activation seen all spikes together must reach
-SHORT = 1e3  # what is added to the error, in mean squared activations, of heights that do not
+SHORT = 1e3  # what is added to the error, in mean squared activations, of those that do not
 FINER = (2**0.5, 2**-0.5)  # times the best of these
 
 
 def geometric(first: float, last: float, steps: int) -> Tensor:
-    """Heights [steps] from `first` to `last`, each the same share of the one before."""
+    """Return amplitudes [steps] from `first` to `last`, each the same share of the one before."""
     if not 0 < last <= first or steps < 1:
-        raise ValueError(f"{steps} heights from {first} to {last}: need 0 < last <= first")
+        raise ValueError(f"{steps} amplitudes from {first} to {last}: need 0 < last <= first")
     if steps == 1:
         return torch.tensor([first], dtype=torch.float32)
     return torch.logspace(0, 1, steps, base=last / first, dtype=torch.float64).mul(first).float()
 
 
 def of_a_mean(steps: int, levels: int) -> Tensor:
-    """Heights [steps] of the smallest of `levels` sizes, of which the largest is 1 / t at step t.
+    """Return amplitudes [steps] of the smallest of `levels` sizes; the largest is 1 / t at step t.
 
-    t = 1, 2, ...: so much a spike of height 1 weighs in a mean over t steps (DCGS).
+    t = 1, 2, ...: so much a spike of amplitude 1 weighs in a mean over t steps (DCGS).
     """
     return (2.0 ** (1 - levels) / torch.arange(1, steps + 1, dtype=torch.float64)).float()
 
@@ -59,10 +61,11 @@ def fire_differentially(
     caution: float = 0.5,
     kind: type[Differential] = Differential,
 ) -> Graph:
-    """`graph` with a population of differential neurons in the place of every ReLU.
+    """Return `graph` with a population of differential neurons in the place of every ReLU.
 
-    thresholds: by ReLU name, [] or [C]. heights: [T], in thresholds. kind: of neuron (DCGS's own:
-    `Dcgs`). The image and all biases enter at the first step only, and the read-out sums up.
+    thresholds: by ReLU name, [] or [C]. heights: [T], amplitudes in thresholds. kind: of neuron
+    (DCGS's: `Dcgs`). The image and all biases enter at the first step only, and the read-out sums
+    up.
     """
 
     def spiking(node: Node) -> Node:
@@ -92,7 +95,7 @@ def fire_differentially(
 def schedule(
     ann: Graph, graph: Graph, images: Tensor, steps: int, lead: float
 ) -> tuple[Graph, dict[str, float]]:
-    """(`graph` with heights of its own for every population, their ratios by population).
+    """Return `graph` with amplitudes of its own for every population, and their ratios.
 
     graph: differential, in the units of `ann`, whose ReLUs are its populations. images: calibration
     images [N, C, H, W]. lead: 0..1.
@@ -102,7 +105,7 @@ def schedule(
     return graph.with_nodes(work.nodes[node.name] for node in graph.nodes), work.ratios
 
 
-class _Schedule(Pair):
+class _Schedule(LayerByLayer):
     """A choice under way. ratios: of the populations that have theirs."""
 
     def __init__(self, ann: Graph, graph: Graph, images: Tensor, steps: int, lead: float) -> None:
@@ -112,14 +115,14 @@ class _Schedule(Pair):
         self.places = {node.name: place for place, node in enumerate(graph.of(Fire))}
 
     def fire(self, node: Fire) -> None:
-        """Chooses a population's heights."""
+        """Choose a population's amplitudes."""
         neuron, self.ratios[node.name] = self._chosen(node)
         none = torch.zeros(node.shape[0], dtype=torch.float32)
         spikes = (self.run(neuron, self.received(node, part), none) for part in self.parts(node))
         self.keep(replace(node, neuron=neuron), spikes)
 
     def _chosen(self, node: Fire) -> tuple[Differential, float]:
-        """(the population with the best heights, their ratio)."""
+        """Return the population with the best amplitudes, and their ratio."""
         neuron = cast(Differential, node.neuron)  # all populations are
         currents, wanted = self._sampled(node)
         deadline = self._deadline(node)
@@ -142,12 +145,12 @@ class _Schedule(Pair):
         return _with(neuron, threshold, heights), ratio
 
     def _deadline(self, node: Fire) -> int:
-        """The first step after which errors count."""
+        """Return the first step after which errors count."""
         behind = 1 - self.places[node.name] / max(1, len(self.places) - 1)
         return round((self.steps - 1) * (1 - self.lead * behind))
 
     def _sampled(self, node: Fire) -> tuple[Tensor, Tensor]:
-        """Currents [T, M, C] and activations [M, C], of evenly spread images and places."""
+        """Return currents [T, M, C] and activations [M, C] of evenly spread images and places."""
         places = torch.Size(node.shape[1:]).numel()
         samples = min(SAMPLES, max(1, MOST // node.shape[0]))
         apart = max(1, len(self.images) * places // samples) | 1  # odd: every column has its turn
@@ -156,22 +159,22 @@ class _Schedule(Pair):
             own = slice(-part.start * places % apart, None, apart)
             table = _places_first(self.received(node, part))[:, own]
             currents.append(table.expand(self.steps, *table.shape[1:]))
-            wanted.append(_places_first(self.artificial[node.name][part][None])[0, own])
+            wanted.append(_places_first(self.ann_values[node.name][part][None])[0, own])
         return torch.cat(currents, 1), torch.cat(wanted)
 
 
 def _places_first(values: Tensor) -> Tensor:
-    """Values [T, n, C, ...] as [T, n * places, C]."""
+    """Return values [T, n, C, ...] as [T, n * places, C]."""
     return values.reshape(*values.shape[:3], -1).transpose(2, 3).flatten(1, 2)
 
 
 def _firsts(neuron: Differential) -> Tensor:
-    """Heights of the first step that are tried, in thresholds, [F]."""
+    """Return the amplitudes of the first step that are tried, in thresholds, [F]."""
     return torch.tensor(LARGEST, dtype=torch.float32) * 2.0 ** (1 - neuron.levels)
 
 
 def _with(neuron: Differential, threshold: Tensor, heights: Tensor) -> Differential:
-    """The population with other heights; its ceiling stays where it is."""
+    """Return the population with other amplitudes; its ceiling stays where it is."""
     ceiling = None
     if neuron.ceiling is not None:
         ceiling = neuron.ceiling * neuron.threshold / threshold
@@ -183,7 +186,7 @@ def _with(neuron: Differential, threshold: Tensor, heights: Tensor) -> Different
 def _errors(
     neuron: Differential, currents: Tensor, wanted: Tensor, ratio: float, deadline: int
 ) -> Tensor:
-    """Mean squared errors [F, C] of what is sent from `deadline` on, for every first height.
+    """Return mean squared errors [F, C] from `deadline` on, for every first amplitude.
 
     currents: [T, M, C]. wanted: activations [M, C].
     """

@@ -1,4 +1,4 @@
-"""How the image enters: as a constant current (the paper), or as random spikes."""
+"""Encodings of the image: a constant current (the paper), or random spikes."""
 
 from dataclasses import replace
 
@@ -6,18 +6,18 @@ from spiking_resnet.graph import Graph, Input, Node
 
 
 def with_input_limit(graph: Graph, limit: float) -> Graph:
-    """`graph` knowing that pixels were at most `limit` in absolute value in calibration."""
+    """Return `graph` noting that calibration pixels were at most `limit` in absolute value."""
     return graph.with_nodes(
         replace(node, limit=limit) if isinstance(node, Input) else node for node in graph.nodes
     )
 
 
 def poisson_input(graph: Graph, scale: float, seed: int) -> Graph:
-    """`graph` whose image is coded in spikes of random timing (rate coding; Poisson coding).
+    """Return `graph` whose image is Poisson (rate) coded, in spikes of random timing.
 
     At every step a pixel x spikes with probability min(|x| / scale, 1), with its own sign and the
-    height `scale`, so that its mean is x. The draws depend on (seed, step, pixel) alone: a result
-    does not change with the other images of a batch.
+    amplitude `scale`, so that its mean is x. The draws depend on (seed, step, pixel) alone: a
+    result does not change with the other images of a batch.
     """
 
     def coded(node: Node) -> Node:

@@ -1,4 +1,4 @@
-"""Spiking neurons in the place of ReLUs; values stay in the artificial network's units.
+"""Spiking neurons in the place of ReLUs; values stay in the ANN's units.
 
 A spike of a layer carries the layer's threshold, x(t) = theta * s(t). Branch, identity and
 projection currents of a residual block then add correctly without any gains (METHODS: "the same
@@ -28,7 +28,7 @@ class Kind:
     signed: bool = False
 
     def population(self, threshold: Tensor) -> IntegrateAndFire:
-        """Neurons whose spikes carry their threshold, [] or [C]."""
+        """Return neurons whose spikes carry their threshold, [] or [C]."""
         return IntegrateAndFire(
             threshold=threshold,
             initial_potential=threshold * self.initial_potential,
@@ -40,7 +40,7 @@ class Kind:
 
 
 def fire(graph: Graph, thresholds: Mapping[str, Tensor], kind: Kind) -> Graph:
-    """`graph` with every ReLU replaced by a population of integrate-and-fire neurons.
+    """Return `graph` with every ReLU replaced by a population of integrate-and-fire neurons.
 
     thresholds: by ReLU name, [] or [C].
     """
@@ -57,7 +57,7 @@ def fire(graph: Graph, thresholds: Mapping[str, Tensor], kind: Kind) -> Graph:
 
 
 def fire_after_pools(graph: Graph, kind: Kind) -> Graph:
-    """`graph` with a population of its own after every average pool that reads spikes.
+    """Return `graph` with a population after every average pool that reads spikes.
 
     Its threshold is the most that the pool can hand on, so it stands for the identity there: that
     of the spikes it pools, theta, for a mean (the paper; threshold unchanged), k^2 * theta for the
@@ -65,26 +65,26 @@ def fire_after_pools(graph: Graph, kind: Kind) -> Graph:
     """
     nodes: list[Node] = []
     renamed: dict[str, str] = {}
-    heights: dict[str, Tensor] = {}  # of spikes, by the names in `graph`
+    scales: dict[str, Tensor] = {}  # amplitudes of spikes, by the names in `graph`
     for node in graph.nodes:
         nodes.append(rename_inputs(node, renamed))
         if isinstance(node, Fire):
-            heights[node.name] = node.neuron.amplitude
-        elif node.hands_on and all(n in heights for n in node.inputs):
+            scales[node.name] = node.neuron.amplitude
+        elif node.hands_on and all(n in scales for n in node.inputs):
             if not isinstance(node, AvgPool):
-                heights[node.name] = spike_scale(graph, node, heights)
+                scales[node.name] = spike_scale(graph, node, scales)
                 continue
             share = node.kernel[0] * node.kernel[1] / node.divisor
-            neuron = kind.population(heights[node.inputs[0]] * share)
+            neuron = kind.population(scales[node.inputs[0]] * share)
             name = f"{node.name}.fire"
             nodes.append(Fire(name=name, inputs=(node.name,), shape=node.shape, neuron=neuron))
             renamed[node.name] = name
-            heights[node.name] = neuron.amplitude
+            scales[node.name] = neuron.amplitude
     return graph.with_nodes(nodes)
 
 
 def fire_at_output(graph: Graph, thresholds: Mapping[str, Tensor], kind: Kind) -> Graph:
-    """`graph` with neurons on the logits, read out as spike count + softmax(membrane)."""
+    """Return `graph` with neurons on the logits, read out as spike count + softmax(membrane)."""
     *inner, output = graph.nodes
     threshold = thresholds[output.name]
     neuron = replace(kind.population(threshold), amplitude=torch.ones((), dtype=torch.float32))

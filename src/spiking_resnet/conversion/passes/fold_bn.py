@@ -1,4 +1,4 @@
-"""BatchNorm folded into the convolution before it.
+"""Folding of BatchNorm into the convolution before it.
 
 W' = gamma / sigma * W and b' = beta - gamma * mu / sigma (+ gamma / sigma * b).
 """
@@ -9,7 +9,7 @@ from spiking_resnet.graph import Affine, Conv2d, Graph, Linear, Node, tensors, w
 
 
 def fold_bn(graph: Graph) -> Graph:
-    """The same network with every Affine that alone reads a Conv2d or Linear merged into it.
+    """Return the same network with every Affine that alone reads a Conv2d or Linear merged into it.
 
     Exact but for rounding: products are formed in float64. What cannot be merged (a BatchNorm
     before its convolution, or after a convolution with another reader) stays, in float32.
@@ -31,7 +31,7 @@ def fold_bn(graph: Graph) -> Graph:
 
 
 def _merged(node: Conv2d | Linear, affine: Affine) -> Conv2d | Linear:
-    """`node` followed by `affine`, as one node."""
+    """Return `node` followed by `affine`, as one node."""
     gain = affine.scale.double().expand(node.weight.shape[0])
     weight = node.weight.double() * gain.view(-1, *([1] * (node.weight.ndim - 1)))
     bias = None if node.bias is None else node.bias.double() * gain

@@ -12,7 +12,7 @@ from spiking_resnet.records import InputError
 
 
 def gate_neurons(graph: Graph, kind: Gate, pre_steps: int) -> Graph:
-    """`graph` with gated neurons, and a read-out that leaves the pre-steps out.
+    """Return `graph` with gated neurons, and a read-out that leaves the pre-steps out.
 
     Raises InputError for max pools of spikes, whose counts would go on from the pre-steps.
     """

@@ -1,9 +1,9 @@
-"""The paper's form: firing thresholds 1, spikes 0 or 1, weights W * theta_in / theta_out.
+"""Normalisation to the paper's form: thresholds 1, spikes 0 or 1, weights W * theta_in / theta_out.
 
 While methods work on a network, a spike carries its layer's threshold. This pass divides every
-value by the scale it arrives on: spikes by their height, currents by the threshold of the neurons
-they reach. Identity shortcuts then need the gain theta_in / theta_out, which becomes a node of its
-own; so does the gain of a current that reaches populations of different thresholds.
+value by the scale it arrives on: spikes by their amplitude, currents by the threshold of the
+neurons they reach. Identity shortcuts then need the gain theta_in / theta_out, which becomes a node
+of its own; so does the gain of a current that reaches populations of different thresholds.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ ONE = torch.ones((), dtype=torch.float64)
 
 
 def normalise(graph: Graph, logits_unit: float = 1.0) -> Graph:
-    """`graph` with unit spikes and unit thresholds; it fires the same spikes.
+    """Return `graph` with unit spikes and unit thresholds; it fires the same spikes.
 
     Only a population that reads pooled spikes directly keeps another threshold: pools become sums,
     and its threshold the pool's divisor. Weights are float64 afterwards, for `snap` or `single`.
@@ -35,12 +35,12 @@ def normalise(graph: Graph, logits_unit: float = 1.0) -> Graph:
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    """Whether two scales ([] or [C]) are equal in every channel."""
+    """Return whether two scales ([] or [C]) are equal in every channel."""
     return bool((a == b).all())
 
 
 def _divide(value: Tensor, scale: Tensor) -> Tensor:
-    """A neuron's parameter ([], [C] or [C, H, W]) over a scale ([] or [C]).
+    """Return a neuron's parameter ([], [C] or [C, H, W]) over a scale ([] or [C]).
 
     Rounded to 2^-24, so that a 7x7 pool's threshold, theta / (theta / 49), is 49 and not nearly 49.
     """
@@ -50,7 +50,7 @@ def _divide(value: Tensor, scale: Tensor) -> Tensor:
 
 
 def _wanted(graph: Graph, spikes: Mapping[str, bool], unit: float) -> dict[str, Tensor]:
-    """For every node that carries currents: the scale its readers want, or 1 where they differ."""
+    """Return, for every node that carries currents, its readers' scale, or 1 where they differ."""
     scales: dict[str, Tensor] = {}
     for node in reversed(graph.nodes):
         if spikes[node.name] or isinstance(node, Input):
@@ -77,7 +77,7 @@ def _wanted(graph: Graph, spikes: Mapping[str, bool], unit: float) -> dict[str, 
 def _demand(
     graph: Graph, reader: Node, position: int, scales: Mapping[str, Tensor]
 ) -> Tensor | None:
-    """The scale on which `reader` wants a current at one of its inputs; None if any will do."""
+    """Return the scale of a current that `reader` needs at an input; None if any will do."""
     own = scales.get(reader.name, ONE)  # neurons want their threshold's, whatever they send
     return reader.input_scale(own, position, shapes_read(graph, reader))
 
@@ -93,7 +93,7 @@ class _Work:
     scales: dict[str, Tensor] = field(default_factory=dict)
 
     def add(self, node: Node) -> None:
-        """Normalises one node."""
+        """Normalise one node."""
         made, scale = self._made(node)
         self.nodes[node.name] = made
         self.scales[node.name] = scale
@@ -116,7 +116,7 @@ class _Work:
         return made, scale
 
     def _bring(self, node: Node, position: int, target: Tensor) -> Node:
-        """`node` with one of its inputs brought to the scale `target`."""
+        """Return `node` with one of its inputs brought to the scale `target`."""
         have = self.scales[node.inputs[position]]
         if _same(have, target):
             return node

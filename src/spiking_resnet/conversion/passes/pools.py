@@ -1,4 +1,4 @@
-"""Max pools as spikes can compute them."""
+"""Max pools in the form that spikes can compute."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from spiking_resnet.graph.structure import spiking_depth
 
 
 def relu_first(graph: Graph) -> Graph:
-    """The same network with `ReLU(MaxPool(x))` written as `MaxPool(ReLU(x))`, which is equal.
+    """Return the network with `ReLU(MaxPool(x))` written as `MaxPool(ReLU(x))`, which is equal.
 
     The spiking max pool compares spike counts, so it must read neurons. The pair is exchanged where
     the ReLU is the pool's only reader.
@@ -30,7 +30,7 @@ def relu_first(graph: Graph) -> Graph:
 
 
 def cumulative_pools(graph: Graph) -> Graph:
-    """`graph` with the paper's spiking max pool: the input with the largest spike count decides.
+    """Return `graph` with the paper's spiking max pool: the largest spike count decides.
 
     A pool of what is the same at every step (the image itself) stays as it was.
     """

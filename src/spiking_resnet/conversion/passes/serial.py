@@ -12,7 +12,7 @@ from spiking_resnet.neurons import Serial
 
 
 def fire_serially(graph: Graph, window: int) -> Graph:
-    """`graph`, made for one step with neurons of `window` levels, with neurons that wait instead.
+    """Return `graph`, made for one step with `window` levels, with layer-serial neurons instead.
 
     Image and biases enter once, and the read-out sums up. A population starts at the step in which
     the last of what it reads may fire, since spikes arrive within their step: with `window` 1 all

@@ -18,7 +18,7 @@ from spiking_resnet.graph.structure import bias_before, bias_carrier, with_bias
 
 
 def shift_currents(graph: Graph, shifts: Mapping[str, Tensor]) -> Graph:
-    """`graph` whose populations receive a constant current more at every step.
+    """Return `graph` whose populations receive a constant current more at every step.
 
     shifts: by the population's name, [] or [C], in the unit of its input. Each is added to the bias
     of a layer that only this population reads, or in a node of its own.

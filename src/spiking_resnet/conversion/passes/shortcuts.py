@@ -1,4 +1,4 @@
-"""What a network is without the paper's shortcut conversion, for the ablation.
+"""A network without the paper's shortcut conversion, for the ablation.
 
 The conversion brings both paths of a residual block to one scale: the identity gets the gain
 lambda_in / lambda_out, the projection is normalised by the lambda of the ReLU after the sum. While
@@ -15,7 +15,7 @@ from spiking_resnet.graph.structure import scale_input, shortcuts, weighted
 
 
 def projections(graph: Graph) -> list[str]:
-    """Names of the values that enter sums as shortcuts with weights (projections)."""
+    """Return the names of the values that enter sums as shortcuts with weights (projections)."""
     has_weights = weighted(graph)
     return [
         graph[add].inputs[position]
@@ -26,7 +26,7 @@ def projections(graph: Graph) -> list[str]:
 
 
 def unconverted(graph: Graph, own: Mapping[str, Tensor]) -> Graph:
-    """`graph` with every layer normalised as a link of a chain, and sums taken as they come.
+    """Return `graph` with every layer normalised as a link of a chain, and sums taken as they come.
 
     An identity enters with gain 1 instead of lambda_in / lambda_out; a projection is normalised by
     the threshold of its own output (`own`, by name) instead of that of the ReLU after the sum.
@@ -40,7 +40,7 @@ def unconverted(graph: Graph, own: Mapping[str, Tensor]) -> Graph:
             changed: Node = node
             for position in found[node.name]:
                 name = node.inputs[position]
-                unit = own[name] if has_weights[name] else _height(graph, name)
+                unit = own[name] if has_weights[name] else _amplitude(graph, name)
                 gain = after.neuron.threshold / unit
                 changed = scale_input(graph, nodes, changed, position, gain, "unconverted")
             nodes[node.name] = changed
@@ -49,8 +49,8 @@ def unconverted(graph: Graph, own: Mapping[str, Tensor]) -> Graph:
     return graph.with_nodes(nodes.values())
 
 
-def _height(graph: Graph, name: str) -> Tensor:
-    """The height of the spikes that reach an identity shortcut."""
+def _amplitude(graph: Graph, name: str) -> Tensor:
+    """Return the amplitude of the spikes that reach an identity shortcut."""
     node = graph[name]
     while not isinstance(node, Fire):
         if not node.inputs:

@@ -36,7 +36,7 @@ FEWEST_BITS = 10  # accuracy suffers below; longer runs are watched instead
 
 
 def single(graph: Graph) -> Graph:
-    """`graph` off the grid, with float32 tensors: what simulation is without exactness."""
+    """Return `graph` off the grid, with float32 tensors: for simulation without exactness."""
     return graph.with_nodes(
         with_tensors(node, {name: t.float() for name, t in tensors(node).items()})
         for node in graph.nodes
@@ -44,7 +44,7 @@ def single(graph: Graph) -> Graph:
 
 
 def snap(graph: Graph, steps: int, bits: int = 14, sum_bits: int = 16) -> Graph:
-    """A normalised `graph` on grids of at most `bits` bits, exact for `steps` time steps.
+    """Return a normalised `graph` on grids of at most `bits` bits, exact for `steps` time steps.
 
     sum_bits: what a population receives in one step fits into so many bits (sign included): 16, so
     that an engine can add 32 numbers at once, or more (up to 24) for a finer grid.
@@ -83,7 +83,7 @@ def snap(graph: Graph, steps: int, bits: int = 14, sum_bits: int = 16) -> Graph:
 
 
 def _leaves_grid(graph: Graph, node: Node, fed_by_spikes: bool) -> bool:
-    """Whether a node's values must be rounded to the grid before others read them."""
+    """Return whether a node's values must be rounded to the grid before others read them."""
     if isinstance(node, Input):
         readers = graph.consumers[node.name]
         return node.encoding == "constant" and not all(isinstance(r, Weighted) for r in readers)
@@ -91,12 +91,12 @@ def _leaves_grid(graph: Graph, node: Node, fed_by_spikes: bool) -> bool:
 
 
 def _pixel_grid(node: Input) -> int:
-    """The grid of pixels: coarser where they are so large that weights must be small."""
+    """Return the grid of pixels: coarser where they are so large that weights must be small."""
     return INPUT_GRID - max(0, floor(log2(max(node.limit, 1.0))) - INPUT_REACH)
 
 
 def _snapped(node: Node, grid: int, bounds: Mapping[str, Bounds]) -> Node:
-    """One node, fed by spikes or without weights, with its tensors on the grid, as float32."""
+    """Return one node, fed by spikes or without weights, with float32 tensors on the grid."""
     if isinstance(node, Weighted | Fire):
         new = {name: to_grid(tensor, grid).float() for name, tensor in tensors(node).items()}
         node = replace(with_tensors(node, new), grid=grid)  # type: ignore[arg-type]
@@ -130,7 +130,7 @@ def _grids(
     bits: int,
     sum_bits: int,
 ) -> dict[str, int]:
-    """The grid of every current, population and read-out.
+    """Return the grid of every current, population and read-out.
 
     Currents that are added up, or handed on unweighted, share a grid: the coarsest that the
     populations and the read-out they reach need for `steps` steps of `sum_bits` bits.
@@ -174,7 +174,7 @@ def _grids(
 
 
 def _own_grid(node: Fire | MaxPool | Output, bits: int) -> int:
-    """The coarsest grid of what reads whole spikes: that of its own parameters."""
+    """Return the coarsest grid of what reads whole spikes: that of its own parameters."""
     if not isinstance(node, Fire):
         return 0
     parameters = (node.neuron.threshold, node.neuron.initial_potential)

@@ -1,4 +1,4 @@
-"""Firing thresholds from the statistics of activations: the lambda of a layer, or of a channel.
+"""Firing thresholds of layers or channels, from the statistics of their activations.
 
 Percentile thresholds: Rueckauer et al. 2017; Hu, Tang, Pan (99.9 % on CIFAR, 99.99 % on ImageNet).
 The others look at the quantiser that a layer is when spikes arrive evenly, with N levels up to the
@@ -35,7 +35,7 @@ SHARES = tuple(percent / 100 for percent in range(100, 5, -1))  # of the largest
 def percentile_thresholds(
     graph: Graph, statistics: Statistics, percentile: float
 ) -> dict[str, Tensor]:
-    """For everything measured: the percentile of its positive values, [] or [C].
+    """Return, for all that was measured, the percentile of its positive values, [] or [C].
 
     percentile: 100 is the maximum. Where it is 0 (a channel that is active too rarely) the maximum
     serves; where even that is 0 (neurons that never fire) the layer's largest threshold, or 1. No
@@ -55,7 +55,7 @@ def percentile_thresholds(
 
 
 def _positive(histogram: Histogram, percentile: float) -> Tensor:
-    """The percentile of every row, with a positive stand-in for rows that have none."""
+    """Return the percentile of every row, with a positive stand-in for rows that have none."""
     values = histogram.percentile(percentile)
     values = torch.where(values > 0, values, histogram.maximum)
     largest = float(values.max())
@@ -64,7 +64,7 @@ def _positive(histogram: Histogram, percentile: float) -> Tensor:
 
 
 def mmse_thresholds(graph: Graph, statistics: Statistics, levels: int) -> dict[str, Tensor]:
-    """For every ReLU, the range [] or [C] of the least mean squared error with N = `levels`.
+    """Return, for every ReLU, the range [] or [C] of least mean squared error, N = `levels`.
 
     Tried are SHARES of the largest activation; it is the smallest error over all calibration
     images, from their histograms.
@@ -88,7 +88,7 @@ def mmse_thresholds(graph: Graph, statistics: Statistics, levels: int) -> dict[s
 def iterated_thresholds(
     graph: Graph, statistics: Statistics, levels: int, percentile: float, rounds: int = 50
 ) -> dict[str, Tensor]:
-    """For every ReLU, the range [] or [C] that threshold iteration ends at with N = `levels`.
+    """Return, for every ReLU, the range [] or [C] where threshold iteration ends, N = `levels`.
 
     It starts at the percentile and never exceeds it: with many levels the fixed point drifts
     towards the sample's largest activation.
@@ -111,7 +111,7 @@ def iterated_thresholds(
 def gaussian_thresholds(
     graph: Graph, images: Tensor, levels: int, rounds: int = 500
 ) -> dict[str, Tensor]:
-    """For every ReLU, the range [C] that threshold iteration ends at with N = `levels`.
+    """Return, for every ReLU, the range [C] where threshold iteration ends, N = `levels`.
 
     Its input is taken as normally distributed, with the mean and variance that every channel has
     on images [n, C, H, W]. It starts three deviations above the mean, or above 0.
@@ -137,7 +137,7 @@ def gaussian_thresholds(
 
 
 def _moments(graph: Graph, images: Tensor, batch: int = 50) -> dict[str, tuple[Tensor, Tensor]]:
-    """Mean and standard deviation [C], float64, of what every ReLU reads."""
+    """Return the mean and standard deviation [C], float64, of every ReLU's input."""
     sources = {node.name: node.inputs[0] for node in graph.of(ReLU)}
     sums = {name: torch.zeros(2, graph[name].shape[0], dtype=torch.float64) for name in sources}
     with undisturbed():
@@ -155,7 +155,7 @@ def _moments(graph: Graph, images: Tensor, batch: int = 50) -> dict[str, tuple[T
 
 
 def _beyond(least: Tensor, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-    """P(z > least) and E[z; z > least] of normally distributed z."""
+    """Return P(z > least) and E[z; z > least] of normally distributed z."""
     score = (least - mean) / deviation
     chance = 0.5 * torch.erfc(score / sqrt(2))
     density = torch.exp(-0.5 * score.square()) / sqrt(2 * pi)
@@ -197,7 +197,7 @@ def delay_of(
     initial: float,
     steps: int,
 ) -> int:
-    """The first steps that delayed evaluation leaves out (Bu et al., CVPR 2025).
+    """Return the number of first steps that delayed evaluation leaves out (Bu et al., 2025).
 
     Until its first spike a layer needs about (threshold - v0) / max over channels of E[z] steps;
     the sum of that over the layers, and at least 4 steps are left. initial: v0 in thresholds.
@@ -215,13 +215,13 @@ def delay_of(
 
 
 def _occupied(histogram: Histogram) -> tuple[Tensor, Tensor]:
-    """Counts [rows, bins] and values [bins], float64, of the bins that hold anything."""
+    """Return counts [rows, bins] and values [bins], float64, of the bins that hold anything."""
     held = histogram.counts.any(0)
     return histogram.counts[:, held].double(), histogram.values()[held]
 
 
 def _quantised(values: Tensor, wide: Tensor, levels: int) -> Tensor:
-    """q [rows, bins] of values [bins] for ranges [rows]."""
+    """Return q [rows, bins] of values [bins] for ranges [rows]."""
     step = (wide / levels)[:, None]
     return torch.floor(values / step + 0.5).clamp(0, levels) * step
 
