@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
+from importlib import import_module
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -13,8 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import spiking_resnet.ann.training_state
-import spiking_resnet.evaluation.inspect  # noqa: F401 - its records
+import spiking_resnet
 from spiking_resnet.ann.images import NORMALISATIONS, Normalisation
 from spiking_resnet.ann.pixels import Framing
 from spiking_resnet.ann.resnet import ResNetConfig
@@ -25,6 +26,10 @@ from spiking_resnet.evaluation.counts import Tally
 from spiking_resnet.evaluation.diagnose import CONTRIBUTIONS, Diagnosis, LayerError, Part
 from spiking_resnet.evaluation.trials import Trial, Tuning
 from spiking_resnet.records import Curve, Point
+
+ROOT = Path(spiking_resnet.__file__).parent
+for path in sorted(ROOT.rglob("[!_]*.py")):
+    import_module(".".join((ROOT.name, *path.relative_to(ROOT).with_suffix("").parts)))
 
 
 def kinds(root=Record):

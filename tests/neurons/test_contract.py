@@ -25,6 +25,7 @@ OWN = {  # by class: the settings that only it has, each of which is tried
     "Serial": ({"start": 2, "window": 3}, {"start": 0, "window": 1}),
     "Gated": ({"pre_steps": 3, "gate": "srp"}, {"pre_steps": 2, "gate": "cos"}),
 }
+assert OWN.keys() == NEURONS.keys(), "give every class of NEURONS its settings in OWN"
 HEIGHTS = {"heights": 2.0 ** -torch.arange(STEPS, dtype=torch.float32)}
 THRESHOLDS = (torch.tensor(1.0), torch.tensor([0.5, 1.0, 2.0]))  # powers of two: nothing rounds
 
@@ -77,8 +78,7 @@ def same(one, other):
     return alike and (one.memory is None or torch.equal(one.memory, other.memory))
 
 
-def test_every_class_is_tried():
-    assert OWN.keys() == NEURONS.keys()
+def test_every_class_is_registered_by_its_name():
     assert all(kind.__name__ == name for name, kind in NEURONS.items())
 
 
@@ -132,7 +132,7 @@ def test_a_run_is_its_steps_whatever_windows_it_is_cut_into(neuron, shape):
 @pytest.mark.parametrize("neuron", CASES)
 def test_charge_is_kept(neuron, shape):
     """v_T = v_0 + sum of I - threshold * sum of s, from the last time that it starts again."""
-    if neuron.reset == "zero":
+    if not neuron.keeps_charge:
         return
     currents = awkward(shape)
     spikes, states = stepped(neuron, currents)
@@ -184,6 +184,20 @@ def test_rate_coded_neurons_fire_the_even_count_of_an_even_input(neuron):
         if neuron.signed or neuron.levels > 1 or neuron.reset == "zero":
             expected = expected.clamp(max=STEPS * neuron.levels)
         assert torch.equal(neuron.count(spikes).double().sum(0), expected)
+
+
+@pytest.mark.parametrize("changed", [{"reset": "zero"}, {"levels": 2}, {"signed": True}], ids=str)
+@pytest.mark.parametrize("name", NEURONS)
+def test_settings_of_every_neuron_change_what_it_fires_or_are_refused(name, changed):
+    plain, currents = population(name, OWN[name][0]), awkward(SHAPES[1])
+    ((field, value),) = changed.items()
+    if getattr(plain, field) == value or not NEURONS[name].RULES[field].holds(value):
+        return
+    try:
+        other = population(name, {**OWN[name][0], **changed})
+    except ValueError:
+        return
+    assert not torch.equal(stepped(other, currents)[0], stepped(plain, currents)[0])
 
 
 def network(neuron, **sums):
