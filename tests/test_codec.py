@@ -222,6 +222,7 @@ def test_a_layout_renames_nests_and_adds():
         (lambda told: told["rows"][0].update(kind="c"), r"^rows\[0\].kind is 'c', not one of 'a'"),
         (lambda told: told["rows"].append(5), r"^rows\[2\] is 5, not a dictionary$"),
         (lambda told: told["rows"][0].update(more=1), r"^rows\[0\].more is unknown$"),
+        (lambda told: told.update({"": 1, "more": 1}), r"^'' is unknown$"),
         (lambda told: told.update(pair=[1]), r"^pair is \[1\], not a list of 2$"),
         (lambda told: told.update(pair=[1.0, "x"]), r"^pair\[0\] is 1.0, not a whole number$"),
         (lambda told: told.update(truth=1), r"^truth is 1, not true or false$"),

@@ -40,3 +40,22 @@ def test_functions_of_the_package_are_not_hidden_by_the_old_modules():
     )
     path = str(Path(spiking_resnet.__file__).parents[1])
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": path, "PATH": ""})
+
+
+def test_an_old_module_is_imported_whole_listed_and_changed_as_the_new_one(monkeypatch):
+    held: dict[str, object] = {}
+    with pytest.warns(DeprecationWarning, match="environment"):
+        exec("from spiking_resnet.machine import *", held)
+    new = importlib.import_module("spiking_resnet.environment")
+    assert {name for name in vars(new) if not name.startswith("_")} <= held.keys()
+    assert dir(spiking_resnet.machine) == dir(new)
+    monkeypatch.setattr(new, "told", 1, raising=False)
+    spiking_resnet.machine.told = 2
+    assert new.told == 2
+
+
+def test_old_modules_are_found_where_they_lay():
+    for old in moved._NOW:
+        parent, _, name = f"spiking_resnet.{old}".rstrip(".").rpartition(".")
+        holder = importlib.import_module(parent)
+        assert isinstance(holder, moved._Moved) or name in vars(holder)

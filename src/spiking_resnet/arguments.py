@@ -9,6 +9,7 @@ import inspect
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -126,8 +127,8 @@ def image_batch(name: str, value: Any) -> Tensor:
 
 def state(name: str, value: Any) -> State:
     """What a run has left."""
-    if isinstance(value, State):
-        return value
+    if isinstance(value, State) and isinstance(value.memory, Mapping):
+        return replace(value, time=whole(f"{name}.time", value.time))
     raise expected(name, value, "give the state of a Run, of simulate(..., keep_state=True)")
 
 

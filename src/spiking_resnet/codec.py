@@ -157,8 +157,8 @@ def _record(kind: Any, content: Any, place: str) -> Any:
             values[name] = _read(hints[name], value, where, own and own[1])
         elif not _may_be_missing(kind, known[name]):
             raise RecordError(f"{where} is missing")
-    if left := next(_left(content, paths, place), ""):
-        raise RecordError(f"{left} is unknown")
+    if (left := next(_left(content, paths, place), None)) is not None:
+        raise RecordError(f"{left or repr(left)} is unknown")
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:  # a record may check its own fields

@@ -11,7 +11,7 @@ from fuzz import LIMIT, drawn
 from spiking_resnet import InputError, convert, simulate
 from spiking_resnet.conversion.methods import calibrated, dcgs, differential, qcfs
 from spiking_resnet.engines.simulate import ENGINES
-from spiking_resnet.graph import Fire, interpret
+from spiking_resnet.graph import Fire, MaxPool, interpret
 from spiking_resnet.graph.interpret import State
 from spiking_resnet.neurons import NEURONS, IntegrateAndFire
 from zoo import images, quantised, spiking
@@ -177,6 +177,14 @@ def test_far_potentials_are_watched_and_told():
     assert simulate(graph, batch, 3, state=State(3, away)).engine != "cpu"
 
 
+def test_far_counts_of_a_pool_are_told_whatever_their_sign():
+    graph, batch = spiking("stem_max_pool"), images("stem_max_pool", 1)
+    state = simulate(graph, batch, 3, keep_state=True).state
+    pool = next(node for node in graph.integrators if isinstance(node, MaxPool))
+    far = State(3, {**state.memory, pool.name: state.memory[pool.name] - 2.0**40})
+    assert not simulate(graph, batch, 3, state=far).exact
+
+
 def begun(steps=3, **options):
     return simulate(spiking("identity", **options), images("identity", 2), steps, keep_state=True)
 
@@ -202,6 +210,10 @@ BAD = {
     "off the grid": (
         {"state": changed(**{FIRST.name: torch.full((2, *FIRST.shape), 0.1)})}, "off its grid"
     ),
+    "no tensor": ({"state": changed(**{FIRST.name: 3})}, "is of type int: give a tensor"),
+    "a time that is no number": ({"state": State("3", begun().state.memory)}, "state.time is '3'"),
+    "half a step": ({"state": State(2.5, begun().state.memory)}, "state.time is 2.5"),
+    "no memory": ({"state": State(4, None)}, "give the state of a Run"),
     "of another network": ({"graph": spiking("identity", readout="membrane")}, "another network"),
     "steps and frames": ({"images": images("identity", 2)[None]}, "4, .*1 frames"),
 }  # fmt: skip

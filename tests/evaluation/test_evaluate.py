@@ -522,7 +522,8 @@ def test_progress_of_an_earlier_version_is_told_from_another_evaluation(graph, t
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", "{}", f'{{"version": {VERSION}, "facts": {{}}, "tally": {{}}}}']
+    "content",
+    ["", "{", "[]", "{}", "[" * 10_000, f'{{"version": {VERSION}, "facts": {{}}, "tally": {{}}}}'],
 )
 def test_files_that_hold_no_progress_are_refused(graph, tmp_path, content):
     path = tmp_path / "progress.json"

@@ -1,8 +1,8 @@
 """The rules of graphs and files: complete, and kept by what is built, saved and loaded."""
 
 import json
-from dataclasses import fields, replace
-from typing import get_args, get_type_hints
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar, get_args, get_type_hints
 
 import pytest
 import torch
@@ -13,8 +13,10 @@ from torch import Tensor
 import spiking_resnet as sr
 from spiking_resnet import store
 from spiking_resnet.graph import KINDS, Fire, GraphError, MaxPool, Node
+from spiking_resnet.graph import fields as plain
 from spiking_resnet.graph.exactness import exact_steps
 from spiking_resnet.neurons import NEURONS
+from spiking_resnet.rules import Rules, whole
 from zoo import spiking
 
 
@@ -141,3 +143,17 @@ def test_notes_that_json_cannot_hold_are_refused_by_name(tmp_path):
 def test_notes_of_another_form_are_refused(notes):
     with pytest.raises(GraphError, match="notes"):
         replace(spiking("mlp"), notes=notes)
+
+
+def test_a_kind_that_is_defined_again_keeps_its_new_rules(monkeypatch):
+    def repeated(most):
+        @dataclass(frozen=True, eq=False, kw_only=True)
+        class Repeat(Node):
+            times: int
+            RULES: ClassVar[Rules] = {"times": whole(1, most)}
+
+        monkeypatch.setitem(KINDS, "Repeat", Repeat)
+        return Repeat(name="a", inputs=("b",), shape=(1,), times=5)
+
+    assert not list(plain.problems(repeated(9)))
+    assert list(plain.problems(repeated(4)))

@@ -68,8 +68,10 @@ def _check_names(state: interpret.State, graph: Graph, shapes: dict[str, Shape])
         )
 
 
-def _check_tensor(name: str, tensor: Tensor, shape: Shape) -> None:
+def _check_tensor(name: str, tensor: object, shape: Shape) -> None:
     """Raises InputError for a tensor of another shape, or of what are no numbers."""
+    if not isinstance(tensor, Tensor):
+        raise InputError(f"the state's {name!r} is of type {type(tensor).__name__}: give a tensor")
     if tensor.shape != shape:
         raise InputError(
             f"the state's {name!r} has shape {list(tensor.shape)}, and the network and the images "

@@ -169,7 +169,7 @@ def _read(kind: type[C], path: Path, what: str, facts: Mapping[str, Any]) -> C |
         content = kind.from_json(found)
     except ResumeError:
         raise
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         told = str(error) if isinstance(error, RecordError) else repr(error)
         article = "an" if what == "evaluation" else "a"
         raise ResumeError(

@@ -1,7 +1,6 @@
 """Checks of the fields of nodes and neurons, tensors aside, by the rules of their kinds."""
 
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 from spiking_resnet.graph.nodes import KINDS, Fire, Node
@@ -15,7 +14,7 @@ def problems(node: Node) -> Iterator[str]:
     if KINDS.get(kind.__name__) is not kind:
         yield f"there is no kind of node {kind.__name__!r}"
         return
-    yield from _broken(_rules(kind.__name__), node, "")
+    yield from _broken(_rules(kind), node, "")
     if isinstance(node, Fire):
         neuron = type(node.neuron)
         if neuron in NEURONS.values():
@@ -24,9 +23,14 @@ def problems(node: Node) -> Iterator[str]:
             yield f"there is no kind of neuron {shown(neuron.__name__)}"
 
 
-@cache
-def _rules(kind: str) -> Rules:
-    return {**Node.RULES, **KINDS[kind].RULES}
+_RULES: dict[type, Rules] = {}
+
+
+def _rules(kind: type[Node]) -> Rules:
+    """The rules of a kind, looked up once."""
+    if kind not in _RULES:
+        _RULES[kind] = {**Node.RULES, **kind.RULES}
+    return _RULES[kind]
 
 
 def _broken(rules: Rules, holder: Any, prefix: str) -> Iterator[str]:

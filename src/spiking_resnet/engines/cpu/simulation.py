@@ -235,7 +235,7 @@ class _Work:
             )
             return ins, outs
         sums = self.memory.pop(node.name)
-        if float(sums.max()) + self.plan.record[-1] >= MOST_STEPS:
+        if float(sums.abs().max()) + self.plan.record[-1] >= MOST_STEPS:
             raise OutOfRange(f"the spikes counted by {node.name!r}")
         return sums.int().contiguous(), node.value(sums).int().contiguous()
 
