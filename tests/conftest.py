@@ -1,6 +1,7 @@
 import os
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -11,25 +12,31 @@ memory.poisoned = True  # whoever reads memory that was given back finds nonsens
 torch.set_num_threads(1)  # also where a module's fixtures are made, before those of its tests
 
 
+CORE = 4  # sets of parameters of a test that every push runs
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--core",
         action="store_true",
-        help="what every push runs: no tests marked `sweep`, and of those marked `sampled(n)` the "
-        "first of every n sets of parameters",
+        help=f"what every push runs: {CORE} sets of parameters of each test, all of those that are "
+        "marked `whole`, and no tests that are marked `sweep`",
     )
 
 
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("--core"):
         return
-    seen, core, left = Counter(), [], []
+    sets, core, left = defaultdict(list), [], []
     for item in items:
-        sampled = item.get_closest_marker("sampled")
-        test = item.nodeid.partition("[")[0]
-        skipped = sampled is not None and seen[test] % sampled.args[0] != 0
-        seen[test] += 1
-        (left if skipped or item.get_closest_marker("sweep") else core).append(item)
+        sets[item.nodeid.partition("[")[0]].append(item)
+    chosen = set()
+    for test, alike in sets.items():
+        whole = len(alike) <= CORE or alike[0].get_closest_marker("whole")
+        chosen.update(alike if whole else Random(test).sample(alike, CORE))
+    for item in items:
+        swept = item not in chosen or item.get_closest_marker("sweep")
+        (left if swept else core).append(item)
     items[:] = core
     config.hook.pytest_deselected(items=left)
 

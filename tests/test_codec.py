@@ -27,6 +27,8 @@ from spiking_resnet.evaluation.diagnose import CONTRIBUTIONS, Diagnosis, LayerEr
 from spiking_resnet.evaluation.trials import Trial, Tuning
 from spiking_resnet.records import Curve, Point
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(spiking_resnet.__file__).parent
 for path in sorted(ROOT.rglob("[!_]*.py")):
     import_module(".".join((ROOT.name, *path.relative_to(ROOT).with_suffix("").parts)))

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "spiking_resnet"
 # `folder/file.py`, `folder/file`, `folder/file.name`, `folder/`, `file.h`

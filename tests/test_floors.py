@@ -9,6 +9,8 @@ import pytest
 
 import spiking_resnet
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(spiking_resnet.__file__).parent
 FLOORS = [
     ("codec", "environment", "files", "labels", "moved", "printable", "rules", "surroundings"),

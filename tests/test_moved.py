@@ -10,6 +10,8 @@ import pytest
 import spiking_resnet
 from spiking_resnet import moved
 
+pytestmark = pytest.mark.whole
+
 
 @pytest.mark.parametrize(("old", "new"), moved._NOW.items())
 def test_an_old_path_gives_what_the_new_one_holds_and_says_so(old, new):

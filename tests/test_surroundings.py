@@ -350,6 +350,7 @@ def silent(tree):
             yield f"line {call.lineno}: {made}"
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_tensor_that_is_made_states_its_dtype(path):
     assert not list(silent(ast.parse(path.read_text()))), "torch's default dtype would decide"

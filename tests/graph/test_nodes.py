@@ -37,6 +37,8 @@ from spiking_resnet.graph.grids import on_grid
 from spiking_resnet.graph.plain import arrays, build, describe
 from spiking_resnet.neurons import IntegrateAndFire
 
+pytestmark = pytest.mark.whole
+
 SEEDS = range(6)
 BITS = 3  # of the grid that drawn numbers lie on
 

@@ -26,6 +26,8 @@ from spiking_resnet.report.block import (
 )
 from spiking_resnet.report.write import DOCUMENTS, FIGURES, RENDERERS, write
 
+pytestmark = pytest.mark.whole
+
 EVIL = "a\n|b|\t[bold]x[/bold] <i>$y$</i> `z`\x1b[2J\u202e"
 TEXTS = {
     kind: Text(f"a {kind}", kind)

@@ -14,6 +14,8 @@ from spiking_resnet.records import InputError
 from spiking_resnet.report import comparison, markdown, terminal
 from spiking_resnet.report.records import BLOCKS, blocks
 
+pytestmark = pytest.mark.whole
+
 FACTS = Facts(
     levels=2, signed=True, waits=False, pre_steps=0, calibration_images=8, trained=False
 )  # fmt: skip
