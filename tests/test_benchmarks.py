@@ -21,6 +21,7 @@ def run(script, *arguments):
     subprocess.run(command, check=True, capture_output=True)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("source", [[], pytest.param(["--data", PHOTOGRAPHS], marks=real)])
 def test_coverage(tmp_path, source):
     """One network that is converted and one that is refused, and the page of both."""
@@ -36,6 +37,7 @@ def test_coverage(tmp_path, source):
     assert "1 of 2 architectures are converted" in page.read_text()
 
 
+@pytest.mark.sweep
 def test_trained_for_conversion(tmp_path):
     """One way of training with two seeds; what is there already is not made again."""
     arguments = [

@@ -61,6 +61,7 @@ def check(files):
     return counts
 
 
+@pytest.mark.sweep
 def test_edited_files_break_nothing(tmp_path):
     check(mutated(tmp_path, ["plain", "differential"], 61))
 

@@ -74,6 +74,7 @@ def test_traced_and_folded_it_computes_the_modules_logits(name, two_threads):
             assert torch.equal(found.argmax(1), expected.argmax(1))
 
 
+@pytest.mark.sweep
 def test_after_64_steps_the_accuracy_is_the_networks_but_for_a_few_points(two_threads):
     graph = converted("cifar10_resnet20_akamaster")
     curve = evaluate(graph, loader("test", 100), (16, 32, 64))
@@ -110,11 +111,13 @@ def test_every_engine_gives_the_same_spikes(two_threads):
     assert_engines_agree(converted("cifar10_resnet20_akamaster"), pictures(4), 64)
 
 
+@pytest.mark.sweep
 def test_so_it_is_per_channel_in_signed_streams(two_threads):
     graph = converted("cifar10_resnet20_karanchahal", per_channel=True)
     assert_engines_agree(graph, pictures(3), 24)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", SMALL)
 def test_float64_gives_the_same_spikes(name, two_threads):
     graph, images = converted(name), pictures(1)

@@ -416,6 +416,7 @@ def third_party_accuracy(root, name, normalisation, limit):
     return correct / seen
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(("name", "normalisation", "_published", "right"), THIRD_PARTY)
 def test_third_party_networks_on_500_images(real_data, name, normalisation, _published, right):
     measured = third_party_accuracy(real_data, name, normalisation, 500)

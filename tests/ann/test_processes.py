@@ -64,6 +64,7 @@ def test_shares_are_disjoint_and_complete():
     assert sorted(torch.cat(shares).tolist()) == values.tolist()
 
 
+@pytest.mark.sweep
 def test_two_processes_train_one_network(tmp_path):
     script, out = tmp_path / "script.py", tmp_path / "out" / "net.safetensors"
     script.write_text(SCRIPT)

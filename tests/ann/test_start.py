@@ -55,6 +55,7 @@ def test_percentiles_of_what_modules_give():
     assert not model[0]._forward_hooks
 
 
+@pytest.mark.sweep
 def test_it_begins_with_the_weights_and_percentiles_for_thresholds(trained):
     start = start_from(trained)
     model = ResNet(start.config("qcfs", 4))
@@ -214,6 +215,7 @@ def test_a_teacher_of_other_classes_is_refused(trained, tmp_path):
         train(small, TRAIN, TEST, tmp_path / "a.safetensors", teacher=start_from(trained))
 
 
+@pytest.mark.sweep
 @compiler
 def test_a_compiled_teacher_says_the_same(trained, tmp_path):
     pixels = torch.randint(0, 255, (4, 1, 8, 8), dtype=torch.uint8)
@@ -226,6 +228,7 @@ def test_a_compiled_teacher_says_the_same(trained, tmp_path):
     assert torch.allclose(*opinions, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.sweep
 @compiler
 def test_compiled_training_resumes_with_the_same_bits(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "WORK_PER_SAVING", 0.0)

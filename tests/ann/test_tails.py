@@ -65,6 +65,7 @@ def test_logits_are_the_networks_own_and_evaluation_is_not_measured():
     assert wrapped._layers == []
 
 
+@pytest.mark.sweep
 def test_training_shortens_tails_and_is_part_of_the_trainings_identity(tmp_path):
     data = load_dataset("digits", "train"), load_dataset("digits", "test")
     model = ResNetConfig(depth=8, classes=10, in_channels=1, width=8)

@@ -119,6 +119,7 @@ train(settings, *data, sys.argv[1], progress=slow)
 """
 
 
+@pytest.mark.sweep
 def test_killed_process_goes_on(tmp_path):
     whole, resumed = tmp_path / "whole.safetensors", tmp_path / "resumed.safetensors"
     train(config(), TRAIN, TEST, whole)

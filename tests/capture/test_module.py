@@ -222,7 +222,7 @@ class Wrapped(nn.Module):
     ],
 )
 def test_nothing_else_slips_through(function):
-    with pytest.raises(TraceError, match=r"test_trace\.py:"):
+    with pytest.raises(TraceError, match=r"test_module\.py:"):
         trace(random_weights(Wrapped(function)), (3, 8, 8))
 
 

@@ -50,7 +50,7 @@ def test_a_block_that_sets_a_mode_is_its_calls(name):
 
 def test_autocast_inside_the_forward_pass_is_refused_with_its_line():
     model = random_weights(Block(lambda: torch.autocast("cpu", dtype=torch.bfloat16)))
-    with pytest.raises(TraceError, match=r"bfloat16 \(test_capture.py:") as refused:
+    with pytest.raises(TraceError, match=r"bfloat16 \(test_program.py:") as refused:
         trace(model, SHAPE)
     assert "enabled=self.training" in str(refused.value)
 
@@ -94,7 +94,7 @@ def test_what_cannot_be_captured_is_said_in_one_line_with_the_users_own(model, l
     message = str(refused.value)
     assert type(model).__name__ in message
     assert line in message
-    assert "test_capture.py" in message or not line
+    assert "test_program.py" in message or not line
     assert "same operations for every image" in message
     assert "\n" not in message
     assert len(message) < 600

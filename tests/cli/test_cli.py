@@ -429,6 +429,7 @@ def test_a_network_from_an_onnx_file(tmp_path):
     assert "no such file" in refused("convert", path, *common)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("spec", ["torchvision:resnet18", "timm:resnet18"])
 def test_library_networks_with_random_weights_say_so_loudly(tmp_path, spec):
     if spec.startswith("timm"):

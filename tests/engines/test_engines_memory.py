@@ -298,6 +298,7 @@ print(tried(1, 2))
 """
 
 
+@pytest.mark.sweep
 @pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
 def test_kernels_without_memory_or_threads_give_up_with_an_error():
     done = subprocess.run([sys.executable, "-c", GIVES_UP], capture_output=True, text=True)

@@ -103,6 +103,7 @@ def test_every_geometry_gives_the_interpreters_spikes(geometry):
     assert any(0 < float(train.float().mean()) < 1 for train in expected.trains.values())
 
 
+@pytest.mark.sweep
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     inner=st.integers(1, 70),

@@ -260,6 +260,7 @@ def test_the_native_engine_adds_up_what_the_image_alone_decides(block):
     assert torch.equal(simulate(snn, batch, 12, engine="cpu").logits, expected.logits)
 
 
+@pytest.mark.sweep
 @examples(10)
 @given(found=networks(), per_channel=st.booleans(), levels=st.sampled_from([1, 3]))
 def test_logits_come_to_the_modules_own(found, per_channel, levels):

@@ -552,6 +552,7 @@ sr.evaluate(spiking("identity"), slowly(loader(1)), RECORD, resume=sys.argv[1])
 """
 
 
+@pytest.mark.sweep
 def test_killed_at_any_moment_it_goes_on(graph, tmp_path):
     path = tmp_path / "progress.json"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -105,6 +105,7 @@ def test_the_verdicts_are_bounds_from_counts():
     assert {"meets", "misses"} <= {each.verdict for each in found.trials}
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("measure", ["steps", "operations"])
 def test_nothing_cheaper_meets_the_target_among_all_there_is(measure):
     found = tuned(target_loss=8.4, max_steps=64, measure=measure)
@@ -119,6 +120,7 @@ def test_nothing_cheaper_meets_the_target_among_all_there_is(measure):
     assert len(found.trials) <= len(everything.trials)
 
 
+@pytest.mark.sweep
 def test_a_recipe_is_tried_at_more_steps_only_while_it_falls_short():
     found = tuned(target_loss=0.0, max_steps=32)
     for name in ("hu2021", "differential-1"):

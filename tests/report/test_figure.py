@@ -81,6 +81,7 @@ def test_labels_keep_their_distance():
     assert _apart([1, 2, 4, 300, 340, 350]) == [1, 2, 4, 350]
 
 
+@pytest.mark.sweep
 def test_importing_the_package_loads_no_plotting():
     code = (
         "import sys, spiking_resnet, spiking_resnet.report.write, spiking_resnet.report.curve;"

@@ -147,6 +147,7 @@ def final_error(graph, artificial, batch, steps):
     return float((simulate(graph, batch, steps).logits[-1] - expected).norm() / expected.norm())
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("levels", [1, 4])
 @pytest.mark.parametrize("name", ["identity", "three_blocks", "option_a", "two_thresholds"])
 def test_heights_of_their_own_end_nearer_than_one_sequence_for_all(name, levels):

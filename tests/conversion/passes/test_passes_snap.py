@@ -208,6 +208,7 @@ def worst(graph, steps, sign):
     return memory["fire"][0, 0]
 
 
+@pytest.mark.sweep
 @settings(deadline=None, max_examples=25)
 @given(
     seed=st.integers(0, 2**32),
