@@ -12,7 +12,7 @@ memory.poisoned = True  # whoever reads memory that was given back finds nonsens
 torch.set_num_threads(1)  # also where a module's fixtures are made, before those of its tests
 
 
-CORE = 4  # sets of parameters of a test that every push runs
+CORE = 2  # sets of parameters of a test that every push runs
 
 
 def pytest_addoption(parser):

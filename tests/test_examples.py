@@ -19,6 +19,7 @@ def test_convert_and_evaluate():
     assert curve.points[-1].agreement > 0.97
 
 
+@pytest.mark.sweep
 def test_own_network():
     curve = run("own_network.py")
     assert curve.ann_accuracy > 0.93

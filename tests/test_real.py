@@ -64,6 +64,7 @@ def two_threads():
     torch.set_num_threads(2)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", NETWORKS)
 def test_traced_and_folded_it_computes_the_modules_logits(name, two_threads):
     images, graph = pictures(20 if "56" in name else 100), trace(model(name), (3, 32, 32))
@@ -107,6 +108,7 @@ def assert_engines_agree(graph, images, steps):
             assert_same_run(run(graph, images, engine, steps), expected)
 
 
+@pytest.mark.sweep
 def test_every_engine_gives_the_same_spikes(two_threads):
     assert_engines_agree(converted("cifar10_resnet20_akamaster"), pictures(4), 64)
 

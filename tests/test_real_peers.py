@@ -29,6 +29,7 @@ def compared(method, images=100):
     return agreed, float((found - wanted).norm() / wanted.norm())
 
 
+@pytest.mark.sweep
 def test_differential_coding_with_4_thresholds_needs_4_steps():
     """Its authors' own code on this network: 94.0 % agreement at T = 2, 98.5 % at T = 4."""
     (early, coarse), (late, fine) = (compared(dcgs(levels=4, steps=steps)) for steps in (2, 4))
@@ -37,6 +38,7 @@ def test_differential_coding_with_4_thresholds_needs_4_steps():
     assert fine < 0.6 * coarse
 
 
+@pytest.mark.sweep
 def test_differential_coding_with_signed_neurons_needs_16_steps():
     """Its authors' own code on this network: 89.5 % agreement at T = 8, 96.5 % at T = 16."""
     (early, coarse), (late, fine) = (compared(dcgs(steps=steps), 60) for steps in (8, 16))
@@ -45,6 +47,7 @@ def test_differential_coding_with_signed_neurons_needs_16_steps():
     assert fine < 0.7 * coarse
 
 
+@pytest.mark.sweep
 @pytest.mark.slow
 def test_local_threshold_balancing_needs_hundreds_of_batches():
     few, many = (
@@ -55,11 +58,13 @@ def test_local_threshold_balancing_needs_hundreds_of_batches():
     assert many > few + 0.1
 
 
+@pytest.mark.sweep
 def test_half_a_threshold_at_the_start_is_better_than_in_the_current():
     early, late = (compared(named(name, steps=32)) for name in ("optimal-potential", "bias-shift"))
     assert early[0] > late[0] > 0.5
 
 
+@pytest.mark.sweep
 def test_offsets_bring_the_layer_serial_network_nearer():
     common = {"weights": False, "waits": True, "steps": 4, "images": 128}
     without, offset = (

@@ -220,6 +220,7 @@ def ordinary_answers(tmp_path_factory):
     return answers(tmp_path_factory.mktemp("ordinary"))
 
 
+@pytest.mark.sweep
 @every_surrounding
 def test_all_questions_have_the_same_answers(around, tmp_path, ordinary_answers):
     with around():

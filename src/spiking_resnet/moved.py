@@ -144,7 +144,8 @@ def register() -> None:
         path = f"{__package__}.{old}".rstrip(".")
         made = sys.modules.setdefault(path, _Moved(path, f"{__package__}.{new}".rstrip(".")))
         parent, _, name = path.rpartition(".")
-        if not isinstance(holder := import_module(parent), _Moved):
+        holder = sys.modules.get(parent, made)
+        if not isinstance(holder, _Moved):  # a package that nobody has loaded stays unloaded
             vars(holder).setdefault(name, made)
     for old, names in _NAMES.items():
         path = f"{__package__}.{old}"

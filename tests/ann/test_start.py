@@ -71,6 +71,7 @@ def test_it_begins_with_the_weights_and_percentiles_for_thresholds(trained):
         assert 0 < float(own[f"{name}.threshold"]) <= value
 
 
+@pytest.mark.sweep
 def test_one_epoch_repairs_what_quantisation_broke(trained, tmp_path):
     data = load_dataset("digits", "train"), load_dataset("digits", "test")
     start = start_from(trained)
@@ -179,6 +180,7 @@ def test_distance_to_a_teacher_by_hand():
     assert float(training_run.distance(opinion, opinion + 3, 2.0)) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.sweep
 def test_a_network_learns_what_its_teacher_says(trained, tmp_path):
     teacher = start_from(trained)
     images = torch.cat([x for x, _ in TEST.loader(100)])

@@ -231,6 +231,7 @@ def test_what_another_training_made_is_not_replaced(finished):
     assert os.listdir(out.parent) == [out.name]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("held_out", [0, 40])
 def test_what_is_replaced_stays_until_the_new_training_is_finished(finished, held_out):
     out, _ = finished

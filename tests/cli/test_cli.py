@@ -170,6 +170,7 @@ def test_levels_and_signs_arrive(tmp_path):
         assert (node.neuron.levels, node.neuron.signed) == (3, True)
 
 
+@pytest.mark.sweep
 def test_a_differential_network_is_converted_and_evaluated_where_it_ends(tmp_path):
     path, results = tmp_path / "snn.safetensors", tmp_path / "results.json"
     text = convert_digits(path, "--method", "differential", "--steps", 6, "--levels", 2)
@@ -261,6 +262,7 @@ def test_inspect_tells_what_a_file_holds(snn, tmp_path):
     assert min(entry["exact_steps"] for entry in found["populations"]) >= 32
 
 
+@pytest.mark.sweep
 def test_inspect_shows_a_network_that_converts(tmp_path, model_file):
     text = ok("inspect", "resnet20", "--json", tmp_path / "facts.json")  # random weights serve
     for expected in ("layer3.2.relu1", "64x8x8", "19 ReLUs", "22 BatchNorms are folded"):
@@ -320,6 +322,7 @@ def test_train_convert_and_evaluate(tmp_path):
     ok("evaluate", snn, "--limit", 20, "--steps", "8")
 
 
+@pytest.mark.sweep
 def test_fine_tune_to_quantised_activations_and_convert(tmp_path):
     relu, quantised, snn = (tmp_path / f"{name}.safetensors" for name in ("r", "q", "s"))
     usual = ("train", "--model", "resnet8", "--dataset", "digits", "--epochs", 1)
@@ -515,6 +518,7 @@ def thousand(tmp_path):
     return tmp_path
 
 
+@pytest.mark.sweep
 def test_imagenet_calibrates_with_images_per_class_and_the_papers_percentile(thousand):
     out = thousand / "snn.safetensors"
     common = ("convert", f"{thousand / 'networks.py'}:build", "--dataset", "imagenet", "--data",
@@ -640,6 +644,7 @@ def test_timms_data_configuration_is_taken(monkeypatch):
 # The normalisation, and networks that guess
 
 
+@pytest.mark.sweep
 def test_every_command_says_what_images_are_normalised_by_and_who_says_so(tmp_path, snn):
     text = convert_digits(tmp_path / "snn.safetensors")
     assert "normalisation: digits (0.3057/0.3763), said by the network's file" in text

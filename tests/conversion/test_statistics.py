@@ -198,6 +198,7 @@ def images_alive():
     return sum(storages.values()) / (3 * 8 * 8 * 4)
 
 
+@pytest.mark.sweep
 def test_a_measured_batch_is_not_kept_for_the_sample_of_it():
     gc.collect()
     before, found = images_alive(), []

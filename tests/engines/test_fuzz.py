@@ -118,6 +118,7 @@ def test_every_kernel_gives_the_interpreters_spikes(seeds):
         Case(seed).every_kernel()
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("seeds", parts(0.3, 12), ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
 def test_one_small_image_read_out_often(seeds):
     """One word of spikes a layer: what is moved may be the same memory."""
@@ -125,6 +126,7 @@ def test_one_small_image_read_out_often(seeds):
         Case(seed, small=True).every_kernel()
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("seeds", parts(0.15), ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
 def test_the_same_graph_again_in_other_ways(seeds):
     """Short, then long; other batches, orders and numbers of threads; the first run once more."""

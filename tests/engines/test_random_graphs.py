@@ -208,6 +208,7 @@ def pictures(shape, count=3, seed=0):
     return torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.sweep
 @examples(12)
 @given(found=networks())
 def test_tracing_and_folding_keep_the_logits(found):
@@ -222,6 +223,7 @@ def test_tracing_and_folding_keep_the_logits(found):
             assert error <= 1e-4 * scale
 
 
+@pytest.mark.sweep
 @examples(12)
 @given(found=networks(), per_channel=st.booleans(), reset=st.sampled_from(["subtract", "zero"]))
 def test_normalising_changes_no_spike(found, per_channel, reset):

@@ -40,6 +40,7 @@ def test_a_case_that_is_there_is_not_run_again(tmp_path):
     assert told == []
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ["auto", "interpreter"])
 def test_a_case_goes_on_with_what_it_counted(tmp_path, monkeypatch, engine):
     monkeypatch.setitem(
@@ -102,6 +103,7 @@ def test_the_figure_leaves_out_searched_compensation():
     assert all(curve.points[0].accuracy == 0.5 for curve in drawn.values())
 
 
+@pytest.mark.sweep
 def test_the_networks_of_the_package_are_studied_with_their_own_normalisation(tmp_path):
     assert reproduce.usual_networks("grid") == ("resnet20", "resnet56")
     assert "digits_resnet8" in reproduce.usual_networks("depths")

@@ -165,6 +165,7 @@ def test_targets_that_mean_nothing_are_refused(loss, steps):
         tuned(target_loss=loss, max_steps=steps)
 
 
+@pytest.mark.sweep
 def test_the_command_prints_how_to_convert_and_writes_everything(tmp_path):
     wanted = tmp_path / "tuned.json"
     call = "tune digits_resnet8 --methods hu2021,differential-1 --target-loss 2 --max-steps 64"
@@ -200,6 +201,7 @@ def test_a_confidence_that_means_nothing_is_refused(confidence):
         tuned(confidence=confidence)
 
 
+@pytest.mark.sweep
 def test_a_search_goes_on_where_it_was(tmp_path):
     class Stopped(BaseException):
         pass

@@ -457,6 +457,7 @@ def test_exported_networks_have_the_modules_logits(name, path):
     assert len(graph.of(ReLU)) == len(sr.trace(model, batch.shape[1:]).of(ReLU))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", ["option_a", "inner_max_pool"])
 def test_torchs_new_exporter(name, path):
     pytest.importorskip("onnxscript")

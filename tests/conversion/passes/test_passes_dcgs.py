@@ -123,7 +123,7 @@ def test_its_facts_engines_and_files(tmp_path):
     found = facts(graph)
     assert (found.levels, found.signed, found.waits, found.values) == (4, True, False, 8)
     assert "differential" in " ".join(ENGINES["cpu"].unsupported(graph))
-    with pytest.raises(InputError, match="no one height"):
+    with pytest.raises(InputError, match="no one amplitude"):
         counterparts(graph)
     with pytest.raises(InputError, match="convert with more steps"):
         simulate(graph, images("identity", 2), 7)

@@ -253,7 +253,7 @@ def test_the_file_keeps_it(tmp_path):
 
 
 def test_rates_are_refused():
-    with pytest.raises(InputError, match="no one height"):
+    with pytest.raises(InputError, match="no one amplitude"):
         counterparts(spiking("identity"))
 
 
@@ -267,5 +267,5 @@ def test_impossible_options_are_refused(options):
 
 
 def test_impossible_heights_are_refused():
-    with pytest.raises(ValueError, match="heights"):
+    with pytest.raises(ValueError, match="amplitudes"):
         geometric(0.1, 0.2, 4)

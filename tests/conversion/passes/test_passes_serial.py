@@ -88,5 +88,5 @@ def test_a_comparison_names_the_steps_of_a_layer():
 
 @pytest.mark.parametrize("options", [{"levels": 2}, {"signed": True}, {"delay": 1}])
 def test_waiting_neurons_fire_zero_or_one(options):
-    with pytest.raises(ValueError, match="wait"):
+    with pytest.raises(ValueError, match="layer-serial"):
         calibrated(waits=True, **options)
