@@ -20,11 +20,10 @@ from torch import nn
 import spiking_resnet as sr
 from spiking_resnet import store
 from spiking_resnet.conversion.passes.gate import gate_neurons
-from spiking_resnet.engines.simulate import ENGINES as KNOWN
+from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.graph import Fire, interpret
 
 STEPS, SHAPE = 8, (2, 6, 6)
-ENGINES = ("interpreter", "layerwise", "cpu")
 MEMORY = 6 * 2**30  # bytes that a child may map; torch alone takes two thirds
 LONGEST = 60  # seconds for one file, on a machine that does much else
 
@@ -183,8 +182,8 @@ def outcome(path):
         if graph.ann is not None:
             interpret.logits(graph.ann, images)
         runs = {}
-        for engine in ENGINES:
-            if not KNOWN[engine].unsupported(graph):
+        for engine, how in ENGINES.items():
+            if not how.unsupported(graph):
                 runs[engine] = sr.simulate(
                     graph, images, STEPS, record=(3,), engine=engine, neurons=list(graph.neurons)
                 )

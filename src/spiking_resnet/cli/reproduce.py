@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from spiking_resnet.ann.data import DATA_VARIABLE
+from spiking_resnet.cli.options import EngineOption
 from spiking_resnet.cli.outputs import check_outputs
 from spiking_resnet.cli.provenance import going_on
 from spiking_resnet.cli.terminal import err, say
@@ -48,7 +49,7 @@ def reproduce(
     out_path: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path(
         "results"
     ),
-    engine: Annotated[str, typer.Option(help="auto, cpu, layerwise or interpreter.")] = "auto",
+    engine: EngineOption = "auto",
 ) -> None:
     """Make a table of docs/results.md again, case by case, resumable.
 

@@ -259,7 +259,10 @@ def test_rates_are_refused():
 
 @pytest.mark.parametrize(
     "options",
-    [{"percentile": 0}, {"caution": 0.4}, {"levels": 0}, {"steps": 0}, {"lead": 2}, {"first": 1.0}],
+    [
+        *({"percentile": 0}, {"caution": 0.4}, {"levels": 0}, {"steps": 0}, {"lead": 2}),
+        *({"first": 1.0}, {"first": 0, "last": 0}, {"first": 1, "last": -1.0}),
+    ],
 )
 def test_impossible_options_are_refused(options):
     with pytest.raises(ValueError, match=r"must|start|together"):

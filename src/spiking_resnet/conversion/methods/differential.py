@@ -54,10 +54,16 @@ class differential(Method):
         1, "sizes of a spike in one step: 1, 2, ... 2^(levels - 1) amplitudes", least=1
     )
     first: float | None = option(
-        None, "amplitude of the first step's spikes, in thresholds", unset="every population's own"
+        None,
+        "amplitude of the first step's spikes, in thresholds",
+        above=0,
+        unset="every population's own",
     )
     last: float | None = option(
-        None, "amplitude of the last step's spikes, in thresholds", unset="every population's own"
+        None,
+        "amplitude of the last step's spikes, in thresholds",
+        above=0,
+        unset="every population's own",
     )
     lead: float = option(
         0.3, "share of the steps by which the first population settles earlier", least=0, most=1
@@ -79,7 +85,8 @@ class differential(Method):
         statistics = measure(ann, calibration, self.per_channel, self.images)
         thresholds = percentile_thresholds(ann, statistics, self.percentile)
         graph = cumulative_pools(with_input_limit(ann, statistics.input_limit))
-        heights = geometric(self.first or 1.0, self.last or 1.0, self.steps)
+        first, last = (1.0 if end is None else end for end in (self.first, self.last))
+        heights = geometric(first, last, self.steps)
         graph = fire_differentially(graph, thresholds, heights, self.levels, self.caution)
         ratios: dict[str, float] = {}
         if self.first is None:
