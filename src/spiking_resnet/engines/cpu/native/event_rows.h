@@ -375,7 +375,7 @@ void run(const Population& p, const Source* sources, int64_t number, int64_t thr
 }
 
 constexpr Kernel KERNEL{
-    "event-rows", AVX512_SET, BY_POSITION, EVERYTHING & ~(GROUPS | CURRENTS | PEAKS | ANY_SHAPE),
+    "event-rows", AVX512_SET, BY_POSITION, EVERYTHING & ~(PRODUCTS | GROUPS | CURRENTS | PEAKS | ANY_SHAPE),
     {"word of spikes", "row of weights", "group of neurons"},
     refused, table_bytes, prepare, work, run,
 };

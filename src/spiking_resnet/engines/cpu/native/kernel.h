@@ -21,7 +21,15 @@ constexpr int64_t
     PEAKS = 1 << 5,
     WIDE_SUMS = 1 << 6,
     ANY_SHAPE = 1 << 7,
-    ANY_SUMS = 1 << 8;
+    ANY_SUMS = 1 << 8,
+    NUMBERS = 1 << 9,
+    FACTORS = 1 << 10,
+    DIFFERENTIAL_RULES = 1 << 11,
+    ROUNDED_SUMS = 1 << 12,
+    SUMS_ALONE = 1 << 13;
+
+// What only populations of differential neurons and signed streams ask for.
+constexpr int64_t PRODUCTS = NUMBERS | FACTORS | DIFFERENTIAL_RULES | ROUNDED_SUMS | SUMS_ALONE;
 
 constexpr const char* FEATURES[] = {  // by bit
     "spikes of several levels",
@@ -33,6 +41,11 @@ constexpr const char* FEATURES[] = {  // by bit
     "sums of more than 16 bits",
     "a layer of this shape",
     "sums as large as these",
+    "numbers instead of spikes",
+    "spikes that count differently from step to step",
+    "differential neurons",
+    "sums that are rounded",
+    "sums without neurons",
 };
 constexpr int64_t EVERYTHING = (1 << sizeof FEATURES / sizeof *FEATURES) - 1;
 

@@ -408,7 +408,7 @@ void work(const Population& p, const Source* sources, int64_t number, const doub
 }
 
 constexpr Kernel KERNEL{
-    "lookup-avx2", AVX2_SET, BY_BLOCK, EVERYTHING & ~(LEVELS | SIGNED | GROUPS | ANY_SUMS),
+    "lookup-avx2", AVX2_SET, BY_BLOCK, EVERYTHING & ~(PRODUCTS | LEVELS | SIGNED | GROUPS | ANY_SUMS),
     {"lookup", "index", "vector of neurons"},
     refused, lookup::table_bytes<Format>, lookup::fill_tables<Format>, work, run,
 };

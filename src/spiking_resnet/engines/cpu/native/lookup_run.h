@@ -178,7 +178,7 @@ void work(const Population& p, const Source* sources, int64_t number, const doub
 }
 
 constexpr Kernel KERNEL{
-    "lookup-avx512", AVX512_SET, EVEN_FIRST, EVERYTHING & ~ANY_SUMS,
+    "lookup-avx512", AVX512_SET, EVEN_FIRST, EVERYTHING & ~(PRODUCTS | ANY_SUMS),
     {"lookup", "wide lookup", "vector of neurons"},
     refused, lookup::table_bytes<Format>, lookup::fill_tables<Format>, work, run,
 };

@@ -40,7 +40,14 @@ struct Source {
     int64_t dilation_height, dilation_width;
     int64_t groups;
     int64_t identity;        // one synapse from each neuron to the one at its own place
+    const int16_t* numbers;  // what is read instead of spikes, [images, steps, positions, channels]; or
+                             // null
+    const int32_t* factors;  // [steps]: what a spike of size 1 (or a number 1) counts; null: 1
 };
+
+// What a population fires by: planes.h has `levels` and `is_signed` for the first, the others are
+// those of neurons/differential.py and neurons/dcgs.py in integers.
+enum FiringRule : int64_t { INTEGRATE_AND_FIRE, DIFFERENTIAL, DCGS };
 
 // A population of neurons over a window of time steps, and what it computes with.
 struct Population {
@@ -64,6 +71,16 @@ struct Population {
     int64_t levels;            // the most spikes of a neuron in a step, and
     int64_t is_signed;        // whether it may fire negative ones, as many as it has fired so far:
     int32_t* emitted;          // these, as `potential` (0 before the first window); null: not kept
+    int64_t firing_rule;       // one of `FiringRule`; of a differential one `emitted` is what was sent,
+                               // in units of the grid, `levels` its largest size, and it is signed
+    int64_t sizes;             // differential: of a spike: 1, 2, ... 2^(sizes - 1),
+    const int32_t* amplitudes; // [steps]: that of size 1, in units of the grid,
+    const int32_t* edges;      // [steps, sizes]: from what |wanted| on each size is fired,
+    const int32_t* ceiling;    // [channels]: the most that may be sent; or null
+    int64_t shift;             // sums of synapses and bias are divided by 2^shift, to the nearest (ties
+                               // to even), before currents are added to them
+    int32_t* sums;             // [images, steps, positions, channels]: where these sums (currents
+                               // included) are written, and no neurons advanced; null: they are
 };
 }
 

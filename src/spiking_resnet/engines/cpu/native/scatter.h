@@ -283,13 +283,13 @@ void work(const Population& p, const Source* sources, int64_t number, const doub
 }
 
 constexpr Kernel PORTABLE_KERNEL{
-    "scatter-portable", PORTABLE, BY_POSITION, EVERYTHING, {"synapse of a spike", "neuron"},
+    "scatter-portable", PORTABLE, BY_POSITION, EVERYTHING & ~PRODUCTS, {"synapse of a spike", "neuron"},
     nullptr, table_bytes, prepare, work, run<run_portable<false>, run_portable<true>>,
 };
 
 #if defined(__x86_64__)
 constexpr Kernel AVX2_KERNEL{
-    "scatter-avx2", AVX2_SET, BY_POSITION, EVERYTHING, {"synapse of a spike", "neuron"},
+    "scatter-avx2", AVX2_SET, BY_POSITION, EVERYTHING & ~PRODUCTS, {"synapse of a spike", "neuron"},
     nullptr, table_bytes, prepare, work, run<run_avx2<false>, run_avx2<true>>,
 };
 #endif
