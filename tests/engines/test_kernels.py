@@ -23,7 +23,14 @@ ASKED = {  # what asks for each of the features that depend on no shape
     "potentials that are watched": {"peaks": 1},
     "sums of more than 16 bits": {"wide": 1},
     "groups of channels": {},
+    "numbers instead of spikes": {"numbers": 1},
+    "spikes that count differently from step to step": {"factors": 1},
+    "differential neurons": {"firing_rule": 1},
+    "sums that are rounded": {"shift": 2},
+    "sums without neurons": {"sums": 1},
 }
+OF_SOURCES = ("numbers", "factors")  # those of them that a source has
+POINTERS = ("constant", "peaks", "sums")
 
 
 class Layer:
@@ -36,7 +43,8 @@ class Layer:
         self.room = torch.ones(2**16, dtype=torch.int64)
         self.made = torch.zeros(2**16, dtype=torch.int32)
         self.counts, self.start = torch.zeros(1, dtype=torch.int64), torch.zeros_like(self.made)
-        pointers = {name: self.room.data_ptr() for name in ("constant", "peaks") if name in options}
+        own = {name: self.room.data_ptr() for name in OF_SOURCES if options.pop(name, 0)}
+        pointers = {name: self.room.data_ptr() for name in POINTERS if name in options}
         options = {"planes": 1, "levels": 1, **options, **pointers}
         population = Population(
             *(2, 1, 3, 3, channels), start=self.start.data_ptr(), bias=self.start.data_ptr(),
@@ -45,7 +53,7 @@ class Layer:
         )  # fmt: skip
         geometry = (3, 3, channels, 3, 3, 1, 1, 1, 1, 1, 1, groups, 0)
         words, weights = self.spikes.words.data_ptr(), self.weights.data_ptr()
-        self.call = Call(population, [Source(words, weights, *geometry)])
+        self.call = Call(population, [Source(words, weights, *geometry, **own)])
 
 
 def test_every_line_of_the_table_is_complete():

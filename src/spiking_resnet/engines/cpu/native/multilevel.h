@@ -30,7 +30,8 @@ INLINE int32_t weight(const Population& p, int64_t plane) {
 }
 
 // Adds the spikes of an image in the words of so many steps, and the bits set in them, to the counts.
-// Negative spikes count too: of a number -x the bits of x - 1 are reversed.
+// Negative spikes count too: of a number -x the bits of x - 1 are reversed. Those of differential
+// neurons count as one, whatever their size.
 INLINE void count(const Population& p, int64_t image, const uint32_t* words, int64_t steps) {
     const int64_t planes = own_planes(p);
     int64_t spikes = 0, bits = 0;
@@ -38,12 +39,16 @@ INLINE void count(const Population& p, int64_t image, const uint32_t* words, int
         for (int64_t c = 0; c < p.channels; ++c) {
             const uint32_t sign = p.is_signed ? words[(planes - 1) * p.channels + c] : 0;
             const int64_t negative = __builtin_popcount(sign);
-            spikes += negative, bits += negative;
+            int64_t sizes = negative;
+            uint32_t any = sign;
+            bits += negative;
             for (int64_t k = 0; k < planes - (p.is_signed != 0); ++k) {
                 const uint32_t word = words[k * p.channels + c];
-                spikes += int64_t(__builtin_popcount(word ^ sign)) << k;
+                sizes += int64_t(__builtin_popcount(word ^ sign)) << k;
                 bits += __builtin_popcount(word);
+                any |= word;
             }
+            spikes += p.firing_rule == INTEGRATE_AND_FIRE ? sizes : __builtin_popcount(any);
         }
     __atomic_fetch_add(p.counts + image, spikes, __ATOMIC_RELAXED);
     __atomic_fetch_add(p.bits + image, bits, __ATOMIC_RELAXED);

@@ -26,6 +26,13 @@ INLINE int32_t rounded(int32_t value, int64_t shift) {
     return shift == 0 ? value : (value + (1 << (shift - 1))) >> shift;
 }
 
+// The same of any number, ties to even; shift: at most 30.
+INLINE int32_t rounded_to_even(int32_t value, int64_t shift) {
+    if (shift == 0) return value;
+    const int32_t floor = value >> shift, rest = value & ((1 << shift) - 1);
+    return floor + (rest + (floor & 1) > 1 << (shift - 1));
+}
+
 extern "C" {
 
 // Spikes that reach a population, and their synapses.

@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include "differential.h"
 #include "kernel.h"
 #include "multilevel.h"
 
@@ -100,36 +101,49 @@ INLINE int32_t number_at(const Population& p, const Source& s, const uint32_t* w
     return number;
 }
 
-// Adds to the potentials v of one image what the spikes of one step bring. spikes: the image's words
-// [blocks, steps, planes, channels] from that step on.
+// Adds what `factor` spikes of channel c at a position bring.
+template <bool MULTILEVEL>
+INLINE void bring(const Synapses& synapses, const Population& p, int64_t place, int64_t c,
+                  int32_t factor, int32_t* to) {
+    const Source& s = *synapses.source;
+    if (s.identity) {
+        to[place * p.channels + c] += s.weights[c] * factor;
+        return;
+    }
+    const int64_t out = p.channels / s.groups;
+    const int64_t shift = s.groups == 1 ? 0 : c / (s.channels / s.groups) * out;
+    const int32_t* const weights = synapses.weights + c * s.kernel_width * out;
+    const Reach* const end = synapses.reaches.data() + synapses.first[place + 1];
+    for (const Reach* r = synapses.reaches.data() + synapses.first[place]; r < end; ++r)
+        add_row<MULTILEVEL>(to + r->to + shift, weights + r->weights, r->count, factor);
+}
+
+// Adds to `to`, the potentials or sums of one image, what the spikes of one step bring, each `times` so
+// much. spikes: the image's words [blocks, steps, planes, channels] from that step on.
 template <bool MULTILEVEL>
 INLINE void deliver(const Synapses& synapses, const Population& p, const uint32_t* spikes,
-                    int32_t* v) {
+                    int32_t times, int32_t* to) {
     const Source& s = *synapses.source;
-    const int64_t length = blocks(s.height * s.width), out = p.channels / s.groups;
-    const int64_t inner = s.channels / s.groups, row = s.kernel_width * out;
-    const int32_t* const weights = synapses.weights;
-    const Reach* const reaches = synapses.reaches.data();
-    const int64_t* const first = synapses.first.data();
+    const int64_t length = blocks(s.height * s.width);
     for (int64_t b = 0; b < length; ++b, spikes += p.steps * (MULTILEVEL ? p.planes : 1) * s.channels)
         for (int64_t c = 0; c < s.channels; ++c) {
             uint32_t bits = spikes[c];
             for (int64_t k = 1; MULTILEVEL && k < p.planes; ++k) bits |= spikes[k * s.channels + c];
             for (; bits; bits &= bits - 1) {
                 const int lane = __builtin_ctz(bits);
-                const int64_t place = b * BLOCK + lane;
-                const int32_t factor = MULTILEVEL ? number_at(p, s, spikes + c, lane) : 1;
-                if (s.identity) {
-                    v[place * p.channels + c] += s.weights[c] * factor;
-                    continue;
-                }
-                const int64_t shift = s.groups == 1 ? 0 : c / inner * out;
-                const Reach* const end = reaches + first[place + 1];
-                for (const Reach* r = reaches + first[place]; r < end; ++r)
-                    add_row<MULTILEVEL>(v + r->to + shift, weights + c * row + r->weights,
-                                        r->count, factor);
+                const int32_t factor = MULTILEVEL ? number_at(p, s, spikes + c, lane) * times : 1;
+                bring<MULTILEVEL>(synapses, p, b * BLOCK + lane, c, factor, to);
             }
         }
+}
+
+// The same for numbers [positions, channels].
+INLINE void deliver_numbers(const Synapses& synapses, const Population& p, const int16_t* numbers,
+                            int32_t times, int32_t* to) {
+    const Source& s = *synapses.source;
+    for (int64_t place = 0; place < s.height * s.width; ++place)
+        for (int64_t c = 0; c < s.channels; ++c, ++numbers)
+            if (*numbers) bring<true>(synapses, p, place, c, *numbers * times, to);
 }
 
 // Advances the neurons of one image by one step, to `spikes`: its words from that step on. Returns
@@ -160,80 +174,148 @@ INLINE int64_t fire(const Population& p, int32_t* __restrict v, const int32_t* _
     return count;
 }
 
-// The same for neurons that fire several spikes; emitted: their spikes so far, if they may take them
-// back.
-INLINE void fire_multilevel(const Population& p, int32_t* __restrict v, int32_t* __restrict emitted,
-                            const int32_t* __restrict constant, const int32_t* __restrict current,
-                            uint32_t* __restrict spikes, int64_t* most) {
+// What reaches a neuron beside its spikes, [channels, positions] each; null: nothing.
+struct Currents {
+    const int32_t *constant, *current;
+
+    Currents(const Population& p, int64_t image, int64_t t) {
+        const int64_t neurons = p.height * p.width * p.channels;
+        constant = p.constant ? p.constant + image * neurons : nullptr;
+        current = p.current ? p.current + (image * p.steps + t) * neurons : nullptr;
+    }
+    int32_t at(int64_t neuron) const {
+        return (constant ? constant[neuron] : 0) + (current ? current[neuron] : 0);
+    }
+};
+
+// Biases as sums [positions, channels] of an image.
+INLINE void begin_sums(const Population& p, int32_t* sums) {
+    for (int64_t place = 0; place < p.height * p.width; ++place, sums += p.channels)
+        std::memcpy(sums, p.bias, p.channels * sizeof(int32_t));
+}
+
+// Rounds sums, and adds the currents.
+INLINE void end_sums(const Population& p, const Currents& currents, int32_t* sums) {
+    const int64_t positions = p.height * p.width;
+    for (int64_t place = 0; place < positions; ++place)
+        for (int64_t c = 0; c < p.channels; ++c, ++sums)
+            *sums = rounded_to_even(*sums, p.shift) + currents.at(c * positions + place);
+}
+
+// The same for neurons of any kind. emitted: their spikes so far, or what they sent, if they may take it
+// back. sums: what they receive; null: bias and currents, and potentials have the rest already.
+INLINE void fire_any(const Population& p, int64_t t, int32_t* __restrict v,
+                     int32_t* __restrict emitted, const int32_t* __restrict sums,
+                     const Currents& currents, uint32_t* __restrict spikes, int64_t* most) {
     const int64_t positions = p.height * p.width, planes = multilevel::own_planes(p);
+    const differential::Rule rule(p, t);
     int32_t largest = 0;
     for (int64_t place = 0; place < positions; ++place) {
         uint32_t* words = spikes + place / BLOCK * p.steps * planes * p.channels;
         if (place % BLOCK == 0) std::memset(words, 0, planes * p.channels * sizeof(uint32_t));
         for (int64_t c = 0; c < p.channels; ++c, ++v) {
-            int32_t charged = *v + p.bias[c];
-            if (constant) charged += constant[c * positions + place];
-            if (current) charged += current[c * positions + place];
-            const int32_t least = p.is_signed ? multilevel::least(p, *emitted) : 0;
-            const int32_t fired =
-                multilevel::spikes(charged, p.threshold[c], least, int32_t(p.levels));
+            const int32_t charged = *v + (sums ? *sums++ : p.bias[c] + currents.at(c * positions + place));
+            int32_t fired, unit;
+            if (differential::needed(p)) {
+                fired = differential::spike(p, rule, c, charged, *emitted);
+                unit = rule.amplitude;
+                *emitted++ += fired * unit;
+            } else {
+                const int32_t least = p.is_signed ? multilevel::least(p, *emitted) : 0;
+                fired = multilevel::spikes(charged, p.threshold[c], least, int32_t(p.levels));
+                unit = p.threshold[c];
+                if (p.is_signed) *emitted++ += fired;
+            }
             for (int64_t k = 0; k < planes; ++k)
                 words[k * p.channels + c] |= (uint32_t(fired) >> k & 1) << place % BLOCK;
-            if (p.is_signed) *emitted++ += fired;
-            *v = fired && p.reset_to_zero ? 0 : charged - fired * p.threshold[c];
+            *v = fired && p.reset_to_zero ? 0 : charged - fired * unit;
             largest = std::max(largest, *v < 0 ? -*v : *v);
         }
     }
     if (most) raise_peak(most, largest);
 }
 
-template <bool MULTILEVEL>
+// Whether only the general form of what follows will do.
+INLINE bool general(const Population& p, const Source* sources, int64_t number) {
+    if (multilevel::needed(p) || differential::needed(p) || p.shift || p.sums) return true;
+    return std::any_of(sources, sources + number,
+                       [](const Source& s) { return s.numbers || s.factors; });
+}
+
+template <bool GENERAL>
+INLINE void deliver_all(const Population& p, const Vector<Synapses>& synapses, int64_t image, int64_t t,
+                        int32_t* to) {
+    for (const Synapses& each : synapses) {
+        const Source& s = *each.source;
+        const int64_t positions = s.height * s.width;
+        const int32_t times = GENERAL && s.factors ? s.factors[t] : 1;
+        if (GENERAL && s.numbers) {
+            const int64_t first = (image * p.steps + t) * positions * s.channels;
+            deliver_numbers(each, p, s.numbers + first, times, to);
+        } else {
+            const int64_t first = (image * blocks(positions) * p.steps + t) * (GENERAL ? p.planes : 1);
+            deliver<GENERAL>(each, p, s.spikes + first * s.channels, times, to);
+        }
+    }
+}
+
+// The sums of a window of one image, and no neurons.
+INLINE void sum_image(const Population& p, const Vector<Synapses>& synapses, int64_t image) {
+    const int64_t neurons = p.height * p.width * p.channels;
+    for (int64_t t = 0; t < p.steps; ++t) {
+        int32_t* sums = p.sums + (image * p.steps + t) * neurons;
+        begin_sums(p, sums);
+        deliver_all<true>(p, synapses, image, t, sums);
+        end_sums(p, Currents(p, image, t), sums);
+    }
+}
+
+template <bool GENERAL>
 INLINE void run_image(const Population& p, const Vector<Synapses>& synapses, int64_t image) {
+    if (GENERAL && p.sums) return sum_image(p, synapses, image);
     const int64_t neurons = p.height * p.width * p.channels, length = blocks(p.height * p.width);
-    const int64_t planes = MULTILEVEL ? p.planes : 1, own = MULTILEVEL ? multilevel::own_planes(p) : 1;
-    Vector<int32_t> memory(neurons), emitted(MULTILEVEL && p.is_signed ? neurons : 0);
+    const int64_t own = GENERAL ? multilevel::own_planes(p) : 1;
+    Vector<int32_t> memory(neurons), emitted(GENERAL && p.is_signed ? neurons : 0);
+    Vector<int32_t> sums(GENERAL && p.shift ? neurons : 0);
     int32_t* v = memory.data();
     take_potentials(p, image, neurons, 0, neurons, v);
     take_emitted(p, image, neurons, 0, neurons, emitted.data());
-    const int32_t* constant = p.constant ? p.constant + image * neurons : nullptr;
     int64_t count = 0;
     for (int64_t t = 0; t < p.steps; ++t) {
-        for (const Synapses& each : synapses) {
-            const Source& s = *each.source;
-            const int64_t words = image * blocks(s.height * s.width) * p.steps + t;
-            deliver<MULTILEVEL>(each, p, s.spikes + words * planes * s.channels, v);
-        }
-        const int32_t* current = p.current ? p.current + (image * p.steps + t) * neurons : nullptr;
+        const Currents currents(p, image, t);
         uint32_t* spikes = p.spikes + (image * length * p.steps + t) * own * p.channels;
         int64_t* most = p.peaks ? p.peaks + image : nullptr;
-        if constexpr (MULTILEVEL)
-            fire_multilevel(p, v, emitted.data(), constant, current, spikes, most);
+        if (GENERAL && p.shift) begin_sums(p, sums.data());
+        deliver_all<GENERAL>(p, synapses, image, t, GENERAL && p.shift ? sums.data() : v);
+        if (GENERAL && p.shift) end_sums(p, currents, sums.data());
+        if constexpr (GENERAL)
+            fire_any(p, t, v, emitted.data(), p.shift ? sums.data() : nullptr, currents, spikes, most);
         else
-            count += fire(p, v, constant, current, spikes, most);
+            count += fire(p, v, currents.constant, currents.current, spikes, most);
     }
     keep_potentials(p, image, neurons, 0, neurons, v);
     keep_emitted(p, image, neurons, 0, neurons, emitted.data());
-    if constexpr (MULTILEVEL)
+    if constexpr (GENERAL)
         multilevel::count(p, image, p.spikes + image * length * p.steps * own * p.channels,
-                       length * p.steps);
+                          length * p.steps);
     else
         p.counts[image] += count;
 }
 
-template <bool MULTILEVEL>
+template <bool GENERAL>
 void run_portable(const Population& p, const Vector<Synapses>& synapses, int64_t image) {
-    run_image<MULTILEVEL>(p, synapses, image);
+    run_image<GENERAL>(p, synapses, image);
 }
 
 #if defined(__x86_64__)
-template <bool MULTILEVEL>
+template <bool GENERAL>
 __attribute__((target("avx2,bmi,bmi2,popcnt"))) void run_avx2(
     const Population& p, const Vector<Synapses>& synapses, int64_t image) {
-    run_image<MULTILEVEL>(p, synapses, image);
+    run_image<GENERAL>(p, synapses, image);
 }
 #endif
 
-template <auto ONE, auto SEVERAL>
+template <auto PLAIN, auto ANY>
 void run(const Population& p, const Source* sources, int64_t number, int64_t threads) {
     Vector<Synapses> synapses;
     const int32_t* weights = (const int32_t*)p.tables;
@@ -241,7 +323,7 @@ void run(const Population& p, const Source* sources, int64_t number, int64_t thr
         synapses.emplace_back(sources[i], p, weights);
         weights += weights_of(sources[i], p);
     }
-    const auto run_one = multilevel::needed(p) ? SEVERAL : ONE;
+    const auto run_one = general(p, sources, number) ? ANY : PLAIN;
     share(threads, p.images, [&](int64_t image) { run_one(p, synapses, image); });
 }
 
@@ -283,13 +365,13 @@ void work(const Population& p, const Source* sources, int64_t number, const doub
 }
 
 constexpr Kernel PORTABLE_KERNEL{
-    "scatter-portable", PORTABLE, BY_POSITION, EVERYTHING & ~PRODUCTS, {"synapse of a spike", "neuron"},
+    "scatter-portable", PORTABLE, BY_POSITION, EVERYTHING, {"synapse of a spike", "neuron"},
     nullptr, table_bytes, prepare, work, run<run_portable<false>, run_portable<true>>,
 };
 
 #if defined(__x86_64__)
 constexpr Kernel AVX2_KERNEL{
-    "scatter-avx2", AVX2_SET, BY_POSITION, EVERYTHING & ~PRODUCTS, {"synapse of a spike", "neuron"},
+    "scatter-avx2", AVX2_SET, BY_POSITION, EVERYTHING, {"synapse of a spike", "neuron"},
     nullptr, table_bytes, prepare, work, run<run_avx2<false>, run_avx2<true>>,
 };
 #endif
