@@ -65,7 +65,7 @@ class Input:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A population of shape [C, H, W] with its sources. What changes in time is of 2 STEPS steps."""
+    """A population of shape [C, H, W] with its sources; what changes in time has 2 STEPS."""
 
     shape: tuple[int, int, int]
     sources: list[Input]
