@@ -376,6 +376,7 @@ def test_neurons_of_spikes_alone(seed):
 def test_ties_go_to_even():
     bias = torch.tensor([-6, -3, -2, -1, 0, 1, 2, 3, 6], dtype=torch.int32)
     case = drawn(0, FIRE, shift=2, alone=True, constant=None, current=None)
-    case = replace(case, shape=(9, 1, 1), sources=[], bias=bias)
+    start = torch.zeros((9, 1, 1), dtype=torch.int32)
+    case = replace(case, shape=(9, 1, 1), sources=[], bias=bias, start=start)
     check(case)
     assert expected(case).sums[0][0, 0].flatten().tolist() == [-2, -1, 0, 0, 0, 0, 0, 1, 2]
