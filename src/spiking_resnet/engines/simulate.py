@@ -212,7 +212,7 @@ def _check_length(graph: Graph, plan: Plan) -> None:
 def _to_watch(graph: Graph, plan: Plan) -> tuple[str, ...]:
     """The populations whose potentials must be followed: none where exactness is certain."""
     image = graph.input
-    if image.grid is None and image.encoding == "constant":
+    if image.grid is None and image.encoding != "poisson":
         return ()
     within = float(plan.images.abs().max()) <= image.limit or image.encoding == "poisson"
     if within and plan.times[-1] <= exact_steps(graph) and within_bounds(plan.state, graph):

@@ -38,9 +38,11 @@ def within_bounds(state: interpret.State | None, graph: Graph) -> bool:
     """
     if state is None:
         return True
+    arriving = graph.arriving_steps
+    steps = state.time if arriving is None else min(state.time, arriving)
     return all(
         float(state.memory[node.name].abs().max())
-        <= node.potential_offset + state.time * node.step_bound
+        <= node.potential_offset + steps * node.step_bound
         for node in graph.integrators
     )
 

@@ -13,10 +13,14 @@ from spiking_resnet.graph.grids import MANTISSA as MANTISSA
 from spiking_resnet.graph.nodes import Bounds
 from spiking_resnet.graph.structure import shapes_read
 
+LONGEST = 2**31  # time steps: for ever
+
 
 def exact_steps(graph: Graph) -> int:
     """Return for how many steps every sum of a snapped graph is surely exact; 0 off the grid."""
-    return min(exact_steps_of(node) for node in graph.integrators)
+    certain = min(exact_steps_of(node) for node in graph.integrators)
+    arriving = graph.arriving_steps
+    return certain if arriving is None or certain < arriving else LONGEST
 
 
 def exact_steps_of(node: Fire | MaxPool | Output) -> int:
@@ -24,7 +28,7 @@ def exact_steps_of(node: Fire | MaxPool | Output) -> int:
     if node.grid is None:
         return 0
     room = 2.0 ** (MANTISSA - node.grid) - node.potential_offset
-    return int(max(min(2.0**31, room / max(node.step_bound, 2.0**-30)), 0))
+    return int(max(min(LONGEST, room / max(node.step_bound, 2.0**-30)), 0))
 
 
 def bounded(graph: Graph, bounds: Mapping[str, Bounds] | None = None) -> Graph:

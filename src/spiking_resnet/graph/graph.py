@@ -101,6 +101,16 @@ class Graph:
         latency = (node.neuron.latency for node in self.of(Fire))
         return max((each for each in latency if each is not None), default=None)
 
+    @cached_property
+    def arriving_steps(self) -> int | None:
+        """The most time steps in which any one source (a population, the image) brings anything;
+        None without a limit.
+        """
+        steps = [node.neuron.firing_steps for node in self.of(Fire)]
+        known = [each for each in steps if each is not None]
+        limited = self.input.encoding == "once" and len(known) == len(steps)
+        return max(known, default=1) if limited else None
+
     @property
     def made_for(self) -> int | None:
         """The one number of time steps that the network was made for; None if it serves any."""

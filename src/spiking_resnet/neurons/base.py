@@ -111,6 +111,11 @@ class Neuron(ABC):
         return None
 
     @property
+    def firing_steps(self) -> int | None:
+        """The most time steps in which a neuron fires; None without a limit."""
+        return None
+
+    @property
     def latency(self) -> int | None:
         """The time steps until a layer-serial neuron has fired all its spikes; None for others."""
         return None

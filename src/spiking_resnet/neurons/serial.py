@@ -43,6 +43,11 @@ class Serial(IntegrateAndFire):
             raise ValueError("layer-serial neurons fire 0 or 1 spike and reset by subtraction")
 
     @property
+    def firing_steps(self) -> int:
+        """The most time steps in which a neuron fires: its window."""
+        return self.window
+
+    @property
     def latency(self) -> int:
         """The time steps until the neuron has fired all its spikes."""
         return self.start + self.window

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,9 +11,11 @@ from spiking_resnet.conversion.presets import chosen
 from spiking_resnet.evaluation.compare import compare
 from spiking_resnet.evaluation.conditions import facts
 from spiking_resnet.graph import Fire
+from spiking_resnet.graph.claims import claimed
+from spiking_resnet.graph.exactness import LONGEST, exact_steps
 from spiking_resnet.neurons import Serial, State
 from spiking_resnet.store import digest, load
-from zoo import NAMES, images, network
+from zoo import NAMES, images, in_float64, network
 
 PLAIN = {"compensation": "none", "weights": False, "grid": None}
 
@@ -57,6 +61,32 @@ def test_layer_serial_firing_is_the_network_of_as_many_levels_in_one_step(name):
         assert torch.allclose(run.logits[-1], once.logits[-1], atol=1e-4)
         for population, counted in once.spikes.items():
             assert torch.equal(run.spikes[population].spikes[-1], counted.spikes[-1])
+
+
+@pytest.mark.parametrize("name", ["stem_max_pool", "signed_stream", "max_pool_of_image", "mlp"])
+def test_on_its_grid_no_sum_of_any_number_of_steps_is_rounded(name):
+    """A source brings something in `window` steps alone, so the bounds of as many hold for ever."""
+    graph = convert(network(name), images(name, 12), calibrated(steps=5, waits=True, images=8))
+    assert graph.arriving_steps == 5
+    assert exact_steps(graph) == LONGEST
+    assert claimed(graph).nodes == graph.nodes
+    frames = images(name, 4, seed=3).clamp(-graph.input.limit, graph.input.limit)
+    trains = list(graph.neurons)
+    expected = simulate(graph, frames, engine="interpreter", trains=trains)
+    found = simulate(in_float64(graph), frames, engine="layerwise", trains=trains)
+    assert expected.exact
+    assert found.exact
+    assert torch.equal(found.logits, expected.logits)
+    assert all(torch.equal(found.trains[n], train) for n, train in expected.trains.items())
+
+
+def test_pixels_that_enter_once_are_rounded_as_constant_ones():
+    graph = convert(network("mlp"), images("mlp", 8), calibrated(steps=2, waits=True, images=8))
+    frames, node = images("mlp", 2, seed=1), graph.input
+    constant = replace(node, encoding="constant")
+    assert torch.equal(node.present(frames, 0), constant.present(frames, 0))
+    assert not node.present(frames, 1).any()
+    assert torch.equal(replace(node, grid=None).present(frames, 0), frames)
 
 
 def test_latency_grows_with_depth_and_is_one_step_for_one_spike():

@@ -75,7 +75,7 @@ class calibrated(Method):
     these. Corrected is the "bias" of channels, the initial "potential" of neurons, or "offsets" of
     channels with layer-serial neurons, as in DA-QCFS. A population of those fires only after its
     whole input has come, up to T spikes: no uneven arrival, but latency grows with depth, and
-    simulation is off the grid and without a delay. The delay "auto" is that of delayed evaluation
+    there is no delay. The delay "auto" is that of delayed evaluation
     (delay_of).
     """
 
@@ -159,7 +159,7 @@ class calibrated(Method):
         graph = normalise(graph.with_nodes([*graph.nodes[:-1], replace(graph.output, delay=delay)]))
         graph = (
             single(graph)
-            if self.grid is None or self.waits
+            if self.grid is None
             else snap(graph, self.steps, self.grid, self.sum_bits)
         )
         facts = {

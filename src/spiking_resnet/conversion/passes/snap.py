@@ -68,7 +68,7 @@ def snap(graph: Graph, steps: int, bits: int = 14, sum_bits: int = 16) -> Graph:
             node = replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))
         fed_by_spikes = all(spikes[name] for name in original.inputs)
         grid = grids.get(node.name, 0)
-        if isinstance(node, Input) and node.encoding == "constant":
+        if isinstance(node, Input) and node.encoding != "poisson":
             node = replace(node, grid=pixels)
         elif isinstance(node, Weighted) and not fed_by_spikes:
             node = _snapped_wide(node, bounds[node.name], pixels if reads_pixels else INPUT_GRID)
@@ -86,7 +86,7 @@ def _leaves_grid(graph: Graph, node: Node, fed_by_spikes: bool) -> bool:
     """Return whether a node's values must be rounded to the grid before others read them."""
     if isinstance(node, Input):
         readers = graph.consumers[node.name]
-        return node.encoding == "constant" and not all(isinstance(r, Weighted) for r in readers)
+        return node.encoding != "poisson" and not all(isinstance(r, Weighted) for r in readers)
     return node.has_synapses and not fed_by_spikes
 
 

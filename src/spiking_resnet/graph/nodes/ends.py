@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from spiking_resnet.graph.grids import coarsest_grid
+from spiking_resnet.graph.grids import coarsest_grid, to_grid
 from spiking_resnet.graph.nodes.base import (
     MOST_BITS,
     SUMMED,
@@ -63,12 +63,9 @@ class Input(Node):
 
     def present(self, images: Tensor, time: int) -> Tensor:
         """Return what it presents of `images` [N, C, H, W] at step `time` (0 is the first)."""
-        if self.encoding == "once":
-            return images if time == 0 else torch.zeros_like(images)
-        if self.encoding == "constant":
-            if self.grid is None:
-                return images
-            return torch.round(images.double() * 2.0**self.grid) * 2.0**-self.grid
+        if self.encoding != "poisson":
+            pixels = images if self.grid is None else to_grid(images, self.grid)
+            return torch.zeros_like(pixels) if self.encoding == "once" and time > 0 else pixels
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + time) % 2**64)
         chance = torch.rand(self.shape, generator=generator, dtype=torch.float32).to(images.device)
         spikes = images.abs() > chance * self.scale  # the same draw for every image of a batch
@@ -83,8 +80,7 @@ class Input(Node):
 
     def value_grid(self, inputs: Sequence[int | None], bounds: Bounds) -> int | None:
         """Return the grid of its pixels, or of the amplitude of its spikes."""
-        grids = {"constant": self.grid, "poisson": coarsest_grid(self.amplitude), "once": None}
-        return grids[self.encoding]
+        return coarsest_grid(self.amplitude) if self.encoding == "poisson" else self.grid
 
     def carries_spikes(self, inputs: Sequence[bool]) -> bool:
         """Return whether pixels are encoded as spikes."""
