@@ -78,13 +78,15 @@ class Case:
     start: Tensor  # potentials
     constant: Tensor | None
     current: Tensor | None
+    stream: Tensor | None
     reset_to_zero: bool
     sizes: int
     amplitudes: Tensor
     edges: Tensor
     ceiling: Tensor | None
     shift: int
-    alone: bool  # sums, without neurons
+    alone: bool  # sums, without neurons, and
+    numbers_shift: int | None  # what they are rounded by to numbers, if they are
 
 
 @dataclass(eq=False)
@@ -93,6 +95,7 @@ class Results:
 
     spikes: list[Tensor] = field(default_factory=list)
     sums: list[Tensor] = field(default_factory=list)
+    numbers: list[Tensor] = field(default_factory=list)
     potential: Tensor | None = None
     emitted: Tensor | None = None
     counts: Tensor | None = None
@@ -139,9 +142,12 @@ def expected(case):
     sent = torch.zeros_like(v)
     total = case.bias.long().view(-1, 1, 1) + sum(each.sums() for each in case.sources)
     total = rounded(total.expand(2 * STEPS, IMAGES, *case.shape), case.shift)
-    total = total + sum(each for each in (case.constant, case.current) if each is not None)
+    currents = (case.constant, case.current, case.stream)
+    total = total + sum(each for each in currents if each is not None)
     if case.alone:
         found.sums = [total[:STEPS], total[STEPS:]]
+        if case.numbers_shift is not None:
+            found.numbers = [rounded(each, case.numbers_shift) for each in found.sums]
         return found
     spikes, peaks = [], torch.zeros(IMAGES, dtype=torch.int64)
     for time in range(2 * STEPS):
@@ -188,16 +194,20 @@ def call_of(case, window):
         "bias": case.bias, "threshold": case.threshold, "ceiling": case.ceiling,
         "constant": case.constant,
         "current": None if case.current is None else case.current[window].transpose(0, 1),
+        "stream": None if case.stream is None else case.stream[window].permute(1, 0, 3, 4, 2),
         "amplitudes": case.amplitudes[window], "edges": case.edges[window],
         "spikes": Planes.packed(blank, own_code(case)).words,
         "sums": torch.empty(IMAGES, STEPS, height, width, channels) if case.alone else None,
     }  # fmt: skip
     made = {k: None if v is None else v.to(torch.int32).contiguous() for k, v in made.items()}
+    if case.numbers_shift is not None:
+        made["numbers"] = torch.empty_like(made["sums"], dtype=torch.int16)
     pairs = [each.source(window, case.code) for each in case.sources]
     population = Population(
         STEPS, IMAGES, height, width, channels, reset_to_zero=case.reset_to_zero, wide=1,
         planes=case.code.planes, minus=case.code.signed, levels=case.levels, is_signed=case.signed,
         firing_rule=case.rule, sizes=case.sizes, shift=case.shift,
+        numbers_shift=case.numbers_shift or 0,
         **{k: v.data_ptr() for k, v in made.items() if v is not None},
     )  # fmt: skip
     return Call(population, [source for source, _ in pairs]), made, pairs
@@ -227,6 +237,8 @@ def found_by(kernel, case, threads):
         del kept
         if case.alone:
             found.sums.append(made["sums"].permute(1, 0, 4, 2, 3).long())
+            if case.numbers_shift is not None:
+                found.numbers.append(made["numbers"].permute(1, 0, 4, 2, 3).long())
         else:
             planes = Planes(made["spikes"], case.shape, None, own_code(case))
             found.spikes.append(planes.unpacked().long())
@@ -245,7 +257,7 @@ def check(case, threads=1):
             continue
         found = found_by(kernel, case, threads)
         took.append(kernel.name)
-        for kind in ("spikes", "sums"):
+        for kind in ("spikes", "sums", "numbers"):
             for own, right in zip(getattr(found, kind), getattr(wanted, kind), strict=True):
                 assert torch.equal(own, right), (kernel.name, kind)
         if case.alone:
@@ -326,6 +338,7 @@ def drawn(seed, rule=None, **chosen):
     options = {
         "constant": draw.one(None, draw.whole(-top, top, IMAGES, *shape)),
         "current": draw.one(None, draw.whole(-top, top, steps, IMAGES, *shape)),
+        "stream": draw.one(None, draw.whole(-top, top, steps, IMAGES, *shape)),
         "reset_to_zero": rule == FIRE and draw.one(False, True),
         "ceiling": draw.one(None, draw.whole(top, 90 * top, shape[0])),
         "shift": shift,
@@ -333,12 +346,14 @@ def drawn(seed, rule=None, **chosen):
         "signed": rule != FIRE or draw.one(False, True),
         **chosen,
     }
+    if options["alone"]:
+        options["numbers_shift"] = draw.one(None, 4, 7)
     if options["signed"] and rule == FIRE:
         options["reset_to_zero"] = False
     return Case(
         shape, sources, code, rule, levels, bias=draw.whole(-5 * top, 5 * top, shape[0]),
         threshold=draw.whole(top, 20 * top, shape[0]), start=draw.whole(-top, top, *shape),
-        sizes=sizes, amplitudes=amplitudes, edges=edges, **options,
+        sizes=sizes, amplitudes=amplitudes, edges=edges, **{"numbers_shift": None, **options},
     )  # fmt: skip
 
 
@@ -365,7 +380,7 @@ def test_sums_alone_are_those_that_neurons_receive(seed):
 @pytest.mark.parametrize("seed", range(300, 306))
 def test_neurons_of_spikes_alone(seed):
     """What every kernel computes: no numbers, factors, rounding."""
-    case = drawn(seed, FIRE, shift=0, alone=False, signed=False)
+    case = drawn(seed, FIRE, shift=0, alone=False, signed=False, stream=None)
     for each in case.sources:
         object.__setattr__(each, "as_numbers", False)
         object.__setattr__(each, "factors", None)
@@ -375,7 +390,8 @@ def test_neurons_of_spikes_alone(seed):
 
 def test_ties_go_to_even():
     bias = torch.tensor([-6, -3, -2, -1, 0, 1, 2, 3, 6], dtype=torch.int32)
-    case = drawn(0, FIRE, shift=2, alone=True, constant=None, current=None)
+    case = drawn(0, FIRE, shift=2, alone=True, constant=None, current=None, stream=None)
+    case = replace(case, numbers_shift=None)
     start = torch.zeros((9, 1, 1), dtype=torch.int32)
     case = replace(case, shape=(9, 1, 1), sources=[], bias=bias, start=start)
     check(case)

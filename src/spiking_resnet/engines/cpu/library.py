@@ -15,7 +15,7 @@ from spiking_resnet.engines.cpu.memory import Buffer, Memory, no_memory, pointer
 from spiking_resnet.graph import MaxPool, Shape
 
 folder = Path(__file__).parent  # where the compiled library lies
-INTERFACE = 11  # the version of the C interface in native/kernels.cpp
+INTERFACE = 12  # the version of the C interface in native/kernels.cpp
 BLOCK = 32  # positions in a word
 INSTRUCTION_SETS = ("portable", "avx2", "avx512")  # `InstructionSet` of native/kernel.h
 instruction_set = "avx512"  # the best to be used; what the machine lacks is passed over
@@ -58,7 +58,8 @@ class Population(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("firing_rule", "sizes")),
         *((name, ctypes.c_void_p) for name in ("amplitudes", "edges", "ceiling")),
         ("shift", ctypes.c_int64),
-        ("sums", ctypes.c_void_p),
+        *((name, ctypes.c_void_p) for name in ("sums", "stream", "numbers")),
+        ("numbers_shift", ctypes.c_int64),
     ]
 
 

@@ -26,10 +26,12 @@ constexpr int64_t
     FACTORS = 1 << 10,
     DIFFERENTIAL_RULES = 1 << 11,
     ROUNDED_SUMS = 1 << 12,
-    SUMS_ALONE = 1 << 13;
+    SUMS_ALONE = 1 << 13,
+    STREAMS = 1 << 14;
 
 // What only populations of differential neurons and signed streams ask for.
-constexpr int64_t PRODUCTS = NUMBERS | FACTORS | DIFFERENTIAL_RULES | ROUNDED_SUMS | SUMS_ALONE;
+constexpr int64_t PRODUCTS =
+    NUMBERS | FACTORS | DIFFERENTIAL_RULES | ROUNDED_SUMS | SUMS_ALONE | STREAMS;
 
 constexpr const char* FEATURES[] = {  // by bit
     "spikes of several levels",
@@ -46,6 +48,7 @@ constexpr const char* FEATURES[] = {  // by bit
     "differential neurons",
     "sums that are rounded",
     "sums without neurons",
+    "signed streams read or written by position",
 };
 constexpr int64_t EVERYTHING = (1 << sizeof FEATURES / sizeof *FEATURES) - 1;
 

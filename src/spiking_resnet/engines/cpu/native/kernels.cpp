@@ -52,7 +52,7 @@ int64_t status_of(const Work& work) noexcept {
 extern "C" {
 
 // Changes with every change of the structures, of a layout or of a function's arguments.
-int64_t interface_version() { return 11; }
+int64_t interface_version() { return 12; }
 
 // The instruction set of this machine.
 int64_t machine_level() {
@@ -94,7 +94,8 @@ int64_t features(const Population* p, const Source* sources, int64_t number) {
     if (p->wide) asked |= WIDE_SUMS;
     if (p->firing_rule != INTEGRATE_AND_FIRE) asked |= DIFFERENTIAL_RULES;
     if (p->shift) asked |= ROUNDED_SUMS;
-    if (p->sums) asked |= SUMS_ALONE;
+    if (p->sums || p->numbers) asked |= SUMS_ALONE;
+    if (p->stream || p->numbers) asked |= STREAMS;
     for (int64_t i = 0; i < number; ++i) {
         if (!sources[i].identity && sources[i].groups > 1) asked |= GROUPS;
         if (sources[i].numbers) asked |= NUMBERS;

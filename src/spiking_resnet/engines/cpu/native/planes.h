@@ -88,6 +88,9 @@ struct Population {
                                // to even), before currents are added to them
     int32_t* sums;             // [images, steps, positions, channels]: where these sums (currents
                                // included) are written, and no neurons advanced; null: they are
+    const int32_t* stream;     // [images, steps, positions, channels]: added as `current` is, or null
+    int16_t* numbers;          // as `sums`, once more or instead: divided by 2^numbers_shift, to the
+    int64_t numbers_shift;     // nearest (ties to even); or null
 };
 }
 

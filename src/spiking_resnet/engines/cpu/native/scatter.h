@@ -174,17 +174,23 @@ INLINE int64_t fire(const Population& p, int32_t* __restrict v, const int32_t* _
     return count;
 }
 
-// What reaches a neuron beside its spikes, [channels, positions] each; null: nothing.
+// What reaches a neuron beside its spikes; null: nothing.
 struct Currents {
-    const int32_t *constant, *current;
+    int64_t positions, channels;
+    const int32_t *constant, *current;  // [channels, positions]
+    const int32_t* stream;              // [positions, channels]
 
-    Currents(const Population& p, int64_t image, int64_t t) {
-        const int64_t neurons = p.height * p.width * p.channels;
+    Currents(const Population& p, int64_t image, int64_t t)
+        : positions(p.height * p.width), channels(p.channels) {
+        const int64_t neurons = positions * channels, step = (image * p.steps + t) * neurons;
         constant = p.constant ? p.constant + image * neurons : nullptr;
-        current = p.current ? p.current + (image * p.steps + t) * neurons : nullptr;
+        current = p.current ? p.current + step : nullptr;
+        stream = p.stream ? p.stream + step : nullptr;
     }
-    int32_t at(int64_t neuron) const {
-        return (constant ? constant[neuron] : 0) + (current ? current[neuron] : 0);
+    int32_t at(int64_t place, int64_t c) const {
+        const int64_t neuron = c * positions + place;
+        return (constant ? constant[neuron] : 0) + (current ? current[neuron] : 0) +
+               (stream ? stream[place * channels + c] : 0);
     }
 };
 
@@ -199,7 +205,7 @@ INLINE void end_sums(const Population& p, const Currents& currents, int32_t* sum
     const int64_t positions = p.height * p.width;
     for (int64_t place = 0; place < positions; ++place)
         for (int64_t c = 0; c < p.channels; ++c, ++sums)
-            *sums = rounded_to_even(*sums, p.shift) + currents.at(c * positions + place);
+            *sums = rounded_to_even(*sums, p.shift) + currents.at(place, c);
 }
 
 // The same for neurons of any kind. emitted: their spikes so far, or what they sent, if they may take it
@@ -214,7 +220,7 @@ INLINE void fire_any(const Population& p, int64_t t, int32_t* __restrict v,
         uint32_t* words = spikes + place / BLOCK * p.steps * planes * p.channels;
         if (place % BLOCK == 0) std::memset(words, 0, planes * p.channels * sizeof(uint32_t));
         for (int64_t c = 0; c < p.channels; ++c, ++v) {
-            const int32_t charged = *v + (sums ? *sums++ : p.bias[c] + currents.at(c * positions + place));
+            const int32_t charged = *v + (sums ? *sums++ : p.bias[c] + currents.at(place, c));
             int32_t fired, unit;
             if (differential::needed(p)) {
                 fired = differential::spike(p, rule, c, charged, *emitted);
@@ -237,7 +243,8 @@ INLINE void fire_any(const Population& p, int64_t t, int32_t* __restrict v,
 
 // Whether only the general form of what follows will do.
 INLINE bool general(const Population& p, const Source* sources, int64_t number) {
-    if (multilevel::needed(p) || differential::needed(p) || p.shift || p.sums) return true;
+    if (multilevel::needed(p) || differential::needed(p) || p.shift || p.sums || p.numbers || p.stream)
+        return true;
     return std::any_of(sources, sources + number,
                        [](const Source& s) { return s.numbers || s.factors; });
 }
@@ -262,17 +269,21 @@ INLINE void deliver_all(const Population& p, const Vector<Synapses>& synapses, i
 // The sums of a window of one image, and no neurons.
 INLINE void sum_image(const Population& p, const Vector<Synapses>& synapses, int64_t image) {
     const int64_t neurons = p.height * p.width * p.channels;
+    Vector<int32_t> memory(p.sums ? 0 : neurons);
     for (int64_t t = 0; t < p.steps; ++t) {
-        int32_t* sums = p.sums + (image * p.steps + t) * neurons;
+        const int64_t first = (image * p.steps + t) * neurons;
+        int32_t* sums = p.sums ? p.sums + first : memory.data();
         begin_sums(p, sums);
         deliver_all<true>(p, synapses, image, t, sums);
         end_sums(p, Currents(p, image, t), sums);
+        for (int64_t i = 0; p.numbers && i < neurons; ++i)
+            p.numbers[first + i] = int16_t(rounded_to_even(sums[i], p.numbers_shift));
     }
 }
 
 template <bool GENERAL>
 INLINE void run_image(const Population& p, const Vector<Synapses>& synapses, int64_t image) {
-    if (GENERAL && p.sums) return sum_image(p, synapses, image);
+    if (GENERAL && (p.sums || p.numbers)) return sum_image(p, synapses, image);
     const int64_t neurons = p.height * p.width * p.channels, length = blocks(p.height * p.width);
     const int64_t own = GENERAL ? multilevel::own_planes(p) : 1;
     Vector<int32_t> memory(neurons), emitted(GENERAL && p.is_signed ? neurons : 0);
