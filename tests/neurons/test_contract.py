@@ -128,6 +128,26 @@ def test_a_run_is_its_steps_whatever_windows_it_is_cut_into(neuron, shape):
     assert torch.equal(constant, stepped(neuron, currents[:1].expand(STEPS, *shape))[0])
 
 
+@pytest.mark.parametrize("neuron", CASES)
+def test_neurons_change_at_their_turns_alone(neuron):
+    currents, turns = awkward(SHAPES[1]), {0, *neuron.turns}
+    spikes, states = stepped(neuron, currents)
+    quiet, firing = torch.zeros(SHAPES[1]), None
+    for time, (fired, state) in enumerate(zip(spikes, states, strict=True)):
+        before = states[time - 1] if time else neuron.initial_state(currents[0])
+        again = neuron.restarted(before, time)
+        assert again is before or time in turns
+        if time in turns:
+            silent = neuron.silent(again, time)
+            quiet = torch.zeros(SHAPES[1]) if silent is None else silent
+            firing = neuron.may_fire(time)
+        assert neuron.may_fire(time) == firing
+        assert not fired.any() or firing
+        assert not (fired * quiet).any()
+        assert neuron.silences or not quiet.any()
+        assert same(neuron.restarted(state, time + 1), state) or time + 1 in turns
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("neuron", CASES)
 def test_charge_is_kept(neuron, shape):
@@ -139,7 +159,7 @@ def test_charge_is_kept(neuron, shape):
     first = neuron.steps_before_counting
     start = neuron.initial_state(currents[0]).potential
     if first:
-        start = neuron.again(states[first - 1].potential)
+        start = neuron.restarted(states[first - 1], first).potential
     sent = spikes[first:].sum(0)  # a spike carries the threshold
     assert torch.equal(states[-1].potential, start + currents[first:].sum(0) - sent)
 

@@ -33,7 +33,7 @@ class _Prepared(Prepared):
         for time in range(plan.begin, plan.times[-1]):
             given = {name: value[0] for name, value in shown.given(time, time + 1).items()}
             images = shown.frame(time)
-            for node, value in interpret.walk(self.schedule.nodes, images, memory, time, given):
+            for node, value in interpret.walk(self.schedule.at(time), images, memory, time, given):
                 if isinstance(node, Fire):
                     result.count(node.name, node.neuron.count(value[None]))
                 if node.name in plan.watch:

@@ -160,8 +160,11 @@ def windows(
 
 
 def ends_of(graph: Graph) -> tuple[int, ...]:
-    """Steps that are in no window with the next one: what enters once, a delayed read-out."""
-    return (1 if graph.input.encoding == "once" else 0, graph.output.delay)
+    """Steps that are in no window with the one before: what enters once is over, a delayed read-out
+    begins, neurons change.
+    """
+    turns = {turn for node in graph.of(Fire) for turn in node.neuron.turns}
+    return (*turns, 1 if graph.input.encoding == "once" else 0, graph.output.delay)
 
 
 def pool_window(

@@ -13,11 +13,12 @@ class Schedule:
     """The nodes of a graph by when they are computed.
 
     given: names of values that no spike changes but spikes meet. nodes: what runs at every step,
-    the given ones included. once: whether constants enter at the first step only.
+    the given ones included. once: whether constants enter at the first step only, after which the
+    given values are 0.
     """
 
     def __init__(self, graph: Graph) -> None:
-        fixed = interpret.constants(graph)
+        fixed = interpret.unreached(graph)
         readers = graph.consumers
         self.given = frozenset(
             name for name in fixed if any(reader.name not in fixed for reader in readers[name])
@@ -26,11 +27,16 @@ class Schedule:
             node for node in graph.nodes if node.name in self.given or node.name not in fixed
         )
         self.once = graph.input.encoding == "once"
+        self._later = tuple(interpret.at_step(node, self.once, 1) for node in self.nodes)
         self._fixed = tuple(node for node in graph.nodes if node.name in fixed)
 
-    def at(self, time: int) -> list[Node]:
+    def at(self, time: int) -> tuple[Node, ...]:
         """The nodes as they compute at step `time` (0 is the first)."""
-        return [interpret.at_step(node, self.once, time) for node in self.nodes]
+        return self._later if time > 0 else self.nodes
+
+    def over(self, time: int) -> bool:
+        """Whether all that the images and the constants bring came before step `time`."""
+        return self.once and time > 0
 
     def values(self, images: Tensor) -> dict[str, Tensor]:
         """The given values [N, ...] of images [N, C, H, W]."""
@@ -52,8 +58,10 @@ class Presented:
 
     def given(self, start: int, stop: int) -> dict[str, Tensor]:
         """The given values over the steps start ... stop - 1: [steps, N, ...], or [1, N, ...] where
-        they do not change.
+        they do not change. Where constants enter once, the first step is in no window with others.
         """
+        if self._schedule.over(start):
+            return {name: _zeros(value)[None] for name, value in self._constant.items()}
         if not self._plan.frames:
             return {name: value[None] for name, value in self._constant.items()}
         if not self._schedule.given:
@@ -65,6 +73,11 @@ class Presented:
     def presented(self, node: Input, start: int, stop: int) -> Tensor:
         """The values [steps, N, C, H, W] of the Input node over the steps start ... stop - 1."""
         return torch.stack([node.present(self.frame(time), time) for time in range(start, stop)])
+
+
+def _zeros(like: Tensor) -> Tensor:
+    """Zeros in the shape of a value, without memory of their own."""
+    return torch.zeros((), dtype=like.dtype, device=like.device).expand_as(like)
 
 
 def last_readers(nodes: Mapping[str, tuple[str, ...]]) -> dict[str, str]:

@@ -36,7 +36,14 @@ def at_step(node: Node, once: bool, time: int) -> Node:
 
 def constants(graph: Graph) -> set[str]:
     """Return the names of the nodes whose value is the same at every step: no spike arrives."""
-    if graph.input.encoding != "constant":
+    return unreached(graph) if graph.input.encoding == "constant" else set()
+
+
+def unreached(graph: Graph) -> set[str]:
+    """Return the names of the nodes that no spike reaches: the image and the constants alone decide
+    their values.
+    """
+    if graph.input.carries_spikes(()):
         return set()
     found: set[str] = set()
     for node in graph.nodes:

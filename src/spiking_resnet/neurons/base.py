@@ -130,6 +130,37 @@ class Neuron(ABC):
         high = self.largest_size * self.amplitude.double()
         return (-high if self.signed else torch.zeros((), dtype=torch.float64)), high
 
+    @property
+    def turns(self) -> tuple[int, ...]:
+        """The steps (0 is the first) before which neurons start again, or begin or cease to fire.
+
+        Engines end a window of time before each; within one neurons do the same at every step.
+        """
+        return ()
+
+    @property
+    def silences(self) -> bool:
+        """Whether a neuron may fall silent for good (`silent`)."""
+        return False
+
+    def may_fire(self, time: int) -> bool:
+        """Return whether any neuron may fire at step `time`."""
+        return True
+
+    def restarted(self, state: State, time: int) -> State:
+        """Return the state that step `time` begins from, given that after the step before.
+
+        Another one than `state` at some of the `turns` only.
+        """
+        return state
+
+    def silent(self, state: State, time: int) -> Tensor | None:
+        """Return 1 where a neuron no longer fires, [N, C, ...], in step `time` and later; else 0.
+
+        state: the one that the step begins from. None where every neuron may fire.
+        """
+        return None
+
     def initial_state(self, current: Tensor) -> State:
         """Return the state before the first step, for input currents like `current` [N, C, ...]."""
         initial = per_channel(self.initial_potential, current)

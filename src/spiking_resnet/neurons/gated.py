@@ -28,7 +28,7 @@ Gate = Literal["srp", "cos"]
 class Gated(IntegrateAndFire):
     """A population of neurons that start again after `pre_steps` steps, gated by their residuals.
 
-    Memory: 1 where a neuron stays silent ("srp" only, from the last pre-step on).
+    Memory: 1 where a neuron stays silent ("srp" only, after the pre-steps).
     """
 
     pre_steps: int
@@ -63,30 +63,43 @@ class Gated(IntegrateAndFire):
         """
         return 2 * float(self.threshold.max()) + float(self.initial_potential.abs().max())
 
+    @property
+    def turns(self) -> tuple[int, ...]:
+        """The step before which neurons start again."""
+        return (self.pre_steps,)
+
+    @property
+    def silences(self) -> bool:
+        """Whether neurons may fall silent: by the gate "srp"."""
+        return self.gate == "srp"
+
+    def restarted(self, state: State, time: int) -> State:
+        """Return the state that step `time` begins from: after the pre-steps a new start."""
+        if time != self.pre_steps:
+            return state
+        residual = state.potential
+        first = self.initial_state(residual).potential
+        negative = (residual < 0).to(first.dtype)
+        if self.gate == "srp":
+            return State(first, negative)
+        threshold = per_channel(self.threshold, residual)
+        many = (residual >= threshold).to(first.dtype)
+        return State(first + threshold * (many - negative), state.memory)
+
+    def silent(self, state: State, time: int) -> Tensor | None:
+        """Return 1 where a neuron is silent after the pre-steps, [N, C, ...]; None before."""
+        return state.memory if time >= self.pre_steps and self.silences else None
+
     def step(self, state: State, current: Tensor, time: int = 0) -> tuple[Tensor, State]:
         """Return (spikes, the state after the step)."""
-        if time == self.pre_steps:
-            state = state._replace(potential=self.again(state.potential))
-        return super().step(state, current, time)
-
-    def again(self, residual: Tensor) -> Tensor:
-        """Return the potentials [N, C, ...] that the counted steps start at, given the residual
-        ones.
-        """
-        first = self.initial_state(residual).potential
-        if self.gate == "srp":
-            return first
-        threshold = per_channel(self.threshold, residual)
-        few, many = (residual >= threshold).to(first.dtype), (residual < 0).to(first.dtype)
-        return first + threshold * (few - many)
+        return super().step(self.restarted(state, time), current, time)
 
     def _fired(self, charged: Tensor, memory: Tensor | None, time: int) -> Tensor:
         fired = super()._fired(charged, memory, time)
-        return fired if memory is None or time < self.pre_steps else fired * (1 - memory)
+        silent = self.silent(State(charged, memory), time)
+        return fired if silent is None else fired * (1 - silent)
 
     def _memory(
         self, memory: Tensor | None, fired: Tensor, potential: Tensor, time: int
     ) -> Tensor | None:
-        if self.gate == "srp" and time == self.pre_steps - 1:
-            return (potential < 0).to(potential.dtype)
         return memory

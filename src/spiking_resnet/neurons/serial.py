@@ -52,7 +52,16 @@ class Serial(IntegrateAndFire):
         """The time steps until the neuron has fired all its spikes."""
         return self.start + self.window
 
+    @property
+    def turns(self) -> tuple[int, ...]:
+        """The steps before which neurons begin and cease to fire."""
+        return self.start, self.latency
+
+    def may_fire(self, time: int) -> bool:
+        """Return whether the step lies in the window."""
+        return self.start <= time < self.latency
+
     def _fired(self, charged: Tensor, memory: Tensor | None, time: int) -> Tensor:
-        if not 0 <= time - self.start < self.window:
+        if not self.may_fire(time):
             return torch.zeros_like(charged)
         return super()._fired(charged, memory, time)
