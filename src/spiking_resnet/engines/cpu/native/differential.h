@@ -24,6 +24,7 @@ struct Rule {
     int32_t amplitude = 0;
     bool bounded = false;  // DCGS: the size of a negative spike, by what was sent
 
+    Rule() = default;
     Rule(const Population& p, int64_t time) {
         if (!needed(p)) return;
         edges = p.edges + time * p.sizes, sizes = p.sizes, amplitude = p.amplitudes[time];

@@ -7,6 +7,7 @@
 #include "event_rows.h"
 #include "lookup_avx2.h"
 #include "lookup_run.h"
+#include "madd.h"
 #include "scatter.h"
 
 namespace {
@@ -16,9 +17,12 @@ constexpr Kernel KERNELS[] = {
 #if defined(__x86_64__)
     lookup_avx512::KERNEL,
     event_rows::KERNEL,
+    madd::AVX512_KERNEL,
     lookup_avx2::KERNEL,
+    madd::AVX2_KERNEL,
     scatter::AVX2_KERNEL,
 #endif
+    madd::PORTABLE_KERNEL,
     scatter::PORTABLE_KERNEL,
 };
 

@@ -1,0 +1,207 @@
+// What becomes of the sums of dense products (madd.h): they are rounded, currents are added, and neurons
+// of any kind are advanced by them, or they are written as they are. Lanes of vectors are channels.
+
+#pragma once
+
+#include "differential.h"
+#include "madd_unpack.h"
+#include "madd_vectors.h"
+#include "multilevel.h"
+
+namespace madd {
+
+// Outputs computed together: `count` channels from `channel` on, in so many vectors.
+struct Outputs {
+    int64_t channel, count, vectors;
+};
+
+// The numbers of a population's channels in the lanes of their vectors; in lanes beyond, `other`.
+template <typename V>
+Vector<int32_t> in_lanes(const Vector<Outputs>& outputs, const int32_t* numbers, int32_t other) {
+    Vector<int32_t> found(outputs.size() * V::WIDTH, other);
+    for (size_t i = 0; numbers && i < outputs.size(); ++i)
+        std::copy_n(numbers + outputs[i].channel, outputs[i].count, found.begin() + i * V::WIDTH);
+    return found;
+}
+
+// A window of some neurons: the positions of one block, of one group of outputs.
+struct Neurons {
+    const Outputs* outputs;
+    int64_t image, block, positions;  // positions: that exist
+    int32_t *v, *sent;                // [32, WIDTH]
+};
+
+// What integrate-and-fire neurons do, one vector of them; the equation is that of multilevel.h.
+template <typename V>
+struct IntegrateAndFire {
+    using Ints = typename V::Ints;
+    using Floats = typename V::Floats;
+    Ints threshold, top, levels;  // top: the largest potential to be told from larger ones
+    Floats divisor;
+    bool is_signed, to_zero;
+
+    INLINE void set(IntegrateAndFire& to, const Population& p, const int32_t* thresholds, int64_t) {
+        to.threshold = at<V>(thresholds);
+        to.top = to.threshold * int32_t(p.levels + 1) - 1;
+        to.levels = Ints{} + int32_t(p.levels);
+        to.divisor = __builtin_convertvector(to.threshold, Floats);
+        to.is_signed = p.is_signed, to.to_zero = p.reset_to_zero;
+    }
+    // The caller promises (levels + 1) * threshold <= 2^24: such integers, and whether the quotient of
+    // two of them is below a whole number, are exact in float32.
+    INLINE void fire(const IntegrateAndFire& n, Ints& v, Ints& sent, Ints& fired) {
+        Ints within = v, back = n.is_signed ? sent : Ints{};  // spikes that may be taken back
+        at_most(within, n.top);
+        at_most(back, n.levels);
+        at_least(within, -back * n.threshold);
+        const Floats quotient = __builtin_convertvector(within, Floats) / n.divisor;
+        fired = __builtin_convertvector(quotient, Ints);  // towards 0
+        fired += (Ints)(__builtin_convertvector(fired, Floats) > quotient);
+        v -= fired * n.threshold;
+        if (n.to_zero) v &= (Ints)(fired == 0);
+        sent += fired;
+    }
+};
+
+// The same where a neuron fires once or not at all.
+template <typename V>
+struct Binary {
+    using Ints = typename V::Ints;
+    Ints threshold;
+    bool to_zero;
+
+    INLINE void set(Binary& to, const Population& p, const int32_t* thresholds, int64_t) {
+        to.threshold = at<V>(thresholds), to.to_zero = p.reset_to_zero;
+    }
+    INLINE void fire(const Binary& n, Ints& v, Ints&, Ints& fired) {
+        const Ints fires = (Ints)(v >= n.threshold);
+        v -= fires & (n.to_zero ? v : n.threshold);
+        fired = -fires;
+    }
+};
+
+// What differential neurons do at a step, one vector of them; the equations are those of differential.h.
+template <typename V>
+struct Differential {
+    using Ints = typename V::Ints;
+    differential::Rule rule;
+    Ints ceiling;
+    bool clipped;
+
+    INLINE void set(Differential& to, const Population& p, const int32_t* ceilings, int64_t t) {
+        to.rule = differential::Rule(p, t);
+        to.ceiling = at<V>(ceilings), to.clipped = p.ceiling;
+    }
+    INLINE void fire(const Differential& n, Ints& v, Ints& sent, Ints& fired) {
+        Ints ahead = v;
+        if (n.clipped) at_most(ahead, n.ceiling - sent);
+        if (!n.rule.bounded) at_least(ahead, -sent);
+        const Ints sign = ahead >> 31, size = (ahead ^ sign) - sign;
+        fired = Ints{};
+        for (int64_t j = 0; j < n.rule.sizes; ++j) {
+            Ints found = (Ints)(size >= std::max(n.rule.edges[j], 1));  // nothing where ahead is 0
+            if (n.rule.bounded) found &= ~sign | (Ints)(sent >= n.rule.amplitude << j);
+            at_least(fired, found & (1 << j));
+        }
+        fired = (fired ^ sign) - sign;
+        const Ints change = fired * n.rule.amplitude;
+        v -= change, sent += change;
+    }
+};
+
+// Advances one vector of a block's neurons, that begins at `lane`, by a step. sums: what they receive,
+// [32, WIDTH]; words: of their spikes, [planes, WIDTH]. Returns the largest |potential|, if it is asked
+// for.
+template <typename V, typename Rule>
+INLINE int32_t fire_vector(const Population& p, const Neurons& n, const Rule& rule, int64_t lane,
+                           int64_t planes, const int32_t* sums, uint32_t* words) {
+    using Ints = typename V::Ints;
+    using Words = typename V::Words;
+    const bool remembers = p.is_signed, watched = p.peaks;
+    Words found[MOST_PLANES] = {};
+    Ints most{};
+    for (int64_t j = 0; j < std::min<int64_t>(n.positions, 8); ++j) {
+        Words bytes{};  // the spikes at positions j, j + 8, j + 16, j + 24
+        for (int64_t i = j; i < n.positions; i += 8) {
+            const int64_t own = i * V::WIDTH + lane;
+            Ints v = at<V>(n.v + own) + at<V>(sums + own), sent{}, fired;
+            if (remembers) sent = at<V>(n.sent + own);
+            Rule::fire(rule, v, sent, fired);
+            at<V>(n.v + own) = v;
+            if (remembers) at<V>(n.sent + own) = sent;
+            if (watched) {
+                at_least(most, v);
+                at_least(most, -v);
+            }
+            bytes |= ((Words)fired & 255u) << int(i - j);
+        }
+        for (int64_t k = 0; k < planes; ++k) found[k] |= (bytes >> int(k) & 0x01010101u) << int(j);
+    }
+    for (int64_t k = 0; k < planes; ++k) *(Words*)(words + k * V::WIDTH + lane) = found[k];
+    int32_t largest = 0;
+    for (int64_t i = 0; watched && i < V::LANES; ++i) largest = std::max(largest, most[i]);
+    return largest;
+}
+
+// The same for all their vectors, at step t. lanes: thresholds or ceilings [WIDTH]. Writes their words.
+template <typename V, typename Rule>
+INLINE void fire(const Population& p, const Neurons& n, const int32_t* lanes, int64_t t,
+                 const int32_t* sums) {
+    const int64_t planes = multilevel::own_planes(p);
+    uint32_t words[MOST_PLANES * V::WIDTH];
+    int32_t largest = 0;
+    for (int64_t lane = 0; lane < n.outputs->vectors * V::LANES; lane += V::LANES) {
+        Rule rule;
+        Rule::set(rule, p, lanes + lane, t);
+        largest = std::max(largest, fire_vector<V>(p, n, rule, lane, planes, sums, words));
+    }
+    if (p.peaks) raise_peak(p.peaks + n.image, largest);
+    const int64_t block = n.image * blocks(p.height * p.width) + n.block;
+    uint32_t* to = p.spikes + (block * p.steps + t) * planes * p.channels + n.outputs->channel;
+    for (int64_t k = 0; k < planes; ++k)
+        std::memcpy(to + k * p.channels, words + k * V::WIDTH, n.outputs->count * sizeof(uint32_t));
+}
+
+// Adds currents [channels, positions] of an image.
+template <typename V>
+INLINE void add_currents(const Population& p, const Neurons& n, const int32_t* from, int32_t* sums) {
+    const int64_t positions = p.height * p.width;
+    from += n.outputs->channel * positions + n.block * BLOCK;
+    for (int64_t c = 0; c < n.outputs->count; ++c, from += positions)
+        for (int64_t i = 0; i < n.positions; ++i) sums[i * V::WIDTH + c] += from[i];
+}
+
+template <typename V>
+INLINE void round_sums(const Neurons& n, int64_t shift, int32_t* sums) {
+    using Ints = typename V::Ints;
+    const int by = int(shift);
+    for (int64_t i = 0; i < n.positions * V::WIDTH; i += V::LANES) {
+        Ints& own = at<V>(sums + i);
+        const Ints floor = own >> by, rest = own & ((1 << by) - 1);
+        own = floor - (Ints)(rest + (floor & 1) > 1 << (by - 1));
+    }
+}
+
+// What a step's sums of synapses and biases lead to. lanes: thresholds or ceilings [WIDTH].
+template <typename V>
+INLINE void advance(const Population& p, const Neurons& n, const int32_t* lanes, int64_t t,
+                    int32_t* sums) {
+    const int64_t positions = p.height * p.width, all = positions * p.channels;
+    if (p.shift) round_sums<V>(n, p.shift, sums);
+    if (p.constant) add_currents<V>(p, n, p.constant + n.image * all, sums);
+    if (p.current) add_currents<V>(p, n, p.current + (n.image * p.steps + t) * all, sums);
+    if (p.sums) {
+        const int64_t first = (n.image * p.steps + t) * positions + n.block * BLOCK;
+        int32_t* to = p.sums + first * p.channels + n.outputs->channel;
+        for (int64_t i = 0; i < n.positions; ++i)
+            std::memcpy(to + i * p.channels, sums + i * V::WIDTH, n.outputs->count * sizeof(int32_t));
+    } else if (differential::needed(p)) {
+        fire<V, Differential<V>>(p, n, lanes, t, sums);
+    } else if (p.levels > 1 || p.is_signed) {
+        fire<V, IntegrateAndFire<V>>(p, n, lanes, t, sums);
+    } else {
+        fire<V, Binary<V>>(p, n, lanes, t, sums);
+    }
+}
+
+}  // namespace madd

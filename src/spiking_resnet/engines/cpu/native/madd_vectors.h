@@ -1,0 +1,82 @@
+// Vectors of the kernel of dense products (madd.h), one kind for each instruction set. Everything else
+// there is written once, for any of them, in the arithmetic of the compiler's vectors; functions of an
+// instruction set are where it is to be used.
+
+#pragma once
+
+#include "planes.h"
+
+namespace madd {
+
+constexpr int64_t VECTORS = 2;  // of outputs, computed together at most
+
+typedef int32_t Pair __attribute__((may_alias, aligned(2)));  // two numbers of 16 bits
+
+// The types that vectors of so many bytes have; they may lie anywhere.
+#define MADD_TYPES(BYTES)                                                                          \
+    static constexpr int64_t LANES = BYTES / 4, WIDTH = VECTORS * LANES;                           \
+    typedef int32_t Ints __attribute__((vector_size(BYTES), aligned(4), may_alias));               \
+    typedef uint32_t Words __attribute__((vector_size(BYTES), aligned(4), may_alias));             \
+    typedef float Floats __attribute__((vector_size(BYTES), aligned(4), may_alias));               \
+    typedef int16_t Shorts __attribute__((vector_size(BYTES / 2), aligned(2), may_alias))
+
+// ROWS: of numbers, that are multiplied by the same weights at once. add: to each lane of `sums` the
+// sum of two products, of the lane's two numbers of 16 bits with those of the other vector.
+struct Portable {
+    MADD_TYPES(16);
+    static constexpr int64_t ROWS = 6;
+    INLINE void add(Ints& sums, const Ints& numbers, const Ints& weights) {
+#if defined(__SSE2__)
+        typedef int16_t Halves __attribute__((vector_size(16)));
+        sums += (Ints)__builtin_ia32_pmaddwd128((Halves)numbers, (Halves)weights);
+#else
+        sums += (numbers << 16 >> 16) * (weights << 16 >> 16) + (numbers >> 16) * (weights >> 16);
+#endif
+    }
+};
+
+#if defined(__x86_64__)
+
+struct Avx2 {
+    MADD_TYPES(32);
+    static constexpr int64_t ROWS = 6;
+    INLINE void add(Ints& sums, const Ints& numbers, const Ints& weights) {
+        Ints products;
+        __asm__("vpmaddwd %1, %2, %0" : "=x"(products) : "x"(weights), "x"(numbers));
+        sums += products;
+    }
+};
+
+struct Avx512 {
+    MADD_TYPES(64);
+    static constexpr int64_t ROWS = 8;
+    INLINE void add(Ints& sums, const Ints& numbers, const Ints& weights) {
+        __asm__("vpdpwssd %1, %2, %0" : "+v"(sums) : "v"(weights), "v"(numbers));
+    }
+};
+
+#endif
+
+// The vector that begins at a number.
+template <typename V>
+INLINE typename V::Ints& at(int32_t* number) {
+    return *(typename V::Ints*)number;
+}
+
+template <typename V>
+INLINE const typename V::Ints& at(const int32_t* number) {
+    return *(const typename V::Ints*)number;
+}
+
+// Each lane the smaller, or the larger.
+template <typename Ints>
+INLINE void at_most(Ints& numbers, const Ints& others) {
+    numbers = numbers < others ? numbers : others;
+}
+
+template <typename Ints>
+INLINE void at_least(Ints& numbers, const Ints& others) {
+    numbers = numbers > others ? numbers : others;
+}
+
+}  // namespace madd
