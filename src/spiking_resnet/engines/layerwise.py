@@ -104,7 +104,7 @@ class _Work:
 
     def _fire(self, node: Fire, current: Tensor, start: int, steps: int) -> Tensor:
         """The spikes [window, N, ...] of a population, and its potentials brought up to date."""
-        neuron = node.neuron
+        neuron, current = node.neuron, node.received(current)
         state = node.state(self.memory, current[0])
         if node.name in self.memory and node.name not in self.own:  # the user keeps it as it is
             state = state._replace(potential=torch.empty_like(current[0]).copy_(state.potential))
@@ -120,6 +120,7 @@ class _Work:
         return lambda potential: self.result.note_peak(node.name, peak(node, potential))
 
     def _sum_up(self, node: Output, value: Tensor, steps: int, stop: int) -> None:
+        value = node.received(value)
         total = value.sum(0) if len(value) > 1 else value[0] * steps
         node.sum_up(self.memory, total, stop)
         if node.name in self.plan.watch:

@@ -138,8 +138,7 @@ def peak(node: Node, memory: Tensor) -> float:
     largest = float(memory.abs().max())
     if not isinstance(node, Fire):
         return largest
-    spent = node.neuron.levels * float(node.neuron.threshold.max())
-    return largest + max(spent, node.step_bound)
+    return largest + max(node.neuron.most_spent, node.step_bound)
 
 
 def windows(
@@ -177,7 +176,7 @@ def pool_window(
     """
     if node.rule == "instant":
         return node.value(value.flatten(0, 1)).unflatten(0, (len(value), -1)), None
-    value = value.expand(steps, *value.shape[1:])
+    value = node.received(value.expand(steps, *value.shape[1:]))
     before = torch.zeros_like(value[0]) if before is None else before
     sums = torch.cat([before[None], before + value.cumsum(0)])  # [window + 1, N, C, H, W]
     pooled = node.value(sums.flatten(0, 1)).unflatten(0, (steps + 1, -1))

@@ -16,7 +16,7 @@ from spiking_resnet.engines.layerwise import Layerwise
 from spiking_resnet.engines.plan import OutOfRange, Plan, Result
 from spiking_resnet.engines.state import fitting, within_bounds
 from spiking_resnet.graph import Fire, Graph, MaxPool, Output
-from spiking_resnet.graph.exactness import MANTISSA, exact_steps
+from spiking_resnet.graph.exactness import exact_steps
 from spiking_resnet.graph.interpret import State
 from spiking_resnet.images import as_images, as_maps
 from spiking_resnet.records import UNRELIABLE, InputError, LayerCount, Run, Trains
@@ -244,14 +244,15 @@ def _inexact(graph: Graph, plan: Plan, result: Result, engine: str) -> str:
     peak, steps = result.peaks[node.name], plan.times[-1]
     reached = (
         f"the potentials of {node.name!r} reached {peak:.0f}, beyond {_exact_sum(node):.0f}, where "
-        f"sums on its grid 2^-{node.grid} are exact in float32: "
+        f"sums on its grid 2^-{node.grid} are exact in {'float64' if node.wide else 'float32'}: "
     )
-    error = 2 * steps * peak * 2.0**-MANTISSA  # of a charge and a reset in every step
+    rounding = peak * 2.0**-node.mantissa
+    error = 2 * steps * rounding  # of a charge and a reset in every step
     remedy = "run fewer steps, or convert with fewer grid bits"
     if error < 1:
         return f"{reached}engines may differ in single spikes; {remedy}"
     if isinstance(node, Output):
-        return f"{reached}every sum is rounded by up to {peak * 2.0**-MANTISSA:.2g} there; {remedy}"
+        return f"{reached}every sum is rounded by up to {rounding:.2g} there; {remedy}"
     if not rounded:
         return (
             f"{reached}engine {engine!r} computed them exactly, in integers, but others may differ "
@@ -265,5 +266,5 @@ def _inexact(graph: Graph, plan: Plan, result: Result, engine: str) -> str:
 
 
 def _exact_sum(node: Fire | MaxPool | Output) -> float:
-    """Below what |sum| of one node every sum on its grid is exact in float32."""
-    return 2.0 ** (MANTISSA - (node.grid or 0))
+    """Below what |sum| of one node every sum on its grid is exact."""
+    return 2.0 ** (node.mantissa - (node.grid or 0))

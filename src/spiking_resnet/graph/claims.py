@@ -6,10 +6,10 @@ A run is called exact because every value lies on a grid and no sum leaves its e
 
 from collections.abc import Mapping
 
-from spiking_resnet.graph import Fire, Graph, GraphError, Node
+from spiking_resnet.graph import Graph, GraphError, Node
 from spiking_resnet.graph.exactness import bounded, bounds_of, largest
-from spiking_resnet.graph.grids import MANTISSA
 from spiking_resnet.graph.nodes import Bounds
+from spiking_resnet.graph.nodes.base import Summing
 
 
 def claimed(graph: Graph) -> Graph:
@@ -31,9 +31,6 @@ def _check_grids(graph: Graph, bounds: Mapping[str, Bounds]) -> None:
     for node in graph.nodes:
         inputs = [grids[name] for name in node.inputs]
         grids[node.name] = node.value_grid(inputs, bounds[node.name])
-        if isinstance(node, Fire) and not node.neuron.grid_possible:
-            kind = type(node.neuron).__name__
-            raise GraphError(f"{node.name!r}: {kind} neurons have no grid; this population has one")
         if not node.integrates or _never_exact(node, bounds[node.inputs[0]]):
             continue
         bits = getattr(node, "grid", None)
@@ -46,5 +43,7 @@ def _check_grids(graph: Graph, bounds: Mapping[str, Bounds]) -> None:
 
 def _never_exact(node: Node, bound: Bounds) -> bool:
     """Return whether one step alone may leave the exact range, so that every run is watched."""
-    reach = max(largest(bound), float(getattr(node, "step_bound", 0.0)))
-    return reach * 2.0 ** (getattr(node, "grid", None) or 0) >= 2.0**MANTISSA
+    if not isinstance(node, Summing):
+        return False
+    reach = max(largest(bound), node.step_bound)
+    return reach * 2.0 ** (node.grid or 0) >= 2.0**node.mantissa

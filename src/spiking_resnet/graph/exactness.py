@@ -1,6 +1,7 @@
 """Bounds of every value of a graph, and for how many steps its sums are exact.
 
-Sums of multiples of 2^-k below 2^24 of them are exact in float32 in whatever order they are added.
+Sums of multiples of 2^-k below 2^24 of them are exact in float32 in whatever order they are added,
+and below 2^53 in float64.
 What one step may add to a population is bounded by interval arithmetic over the graph's weights;
 the number of steps for which no sum can leave the exact range follows.
 """
@@ -8,9 +9,10 @@ the number of steps for which no sum can leave the exact range follows.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from spiking_resnet.graph import Fire, Graph, MaxPool, Node, Output
+from spiking_resnet.graph import Graph, Node
 from spiking_resnet.graph.grids import MANTISSA as MANTISSA
 from spiking_resnet.graph.nodes import Bounds
+from spiking_resnet.graph.nodes.base import Summing
 from spiking_resnet.graph.structure import shapes_read
 
 LONGEST = 2**31  # time steps: for ever
@@ -23,11 +25,11 @@ def exact_steps(graph: Graph) -> int:
     return certain if arriving is None or certain < arriving else LONGEST
 
 
-def exact_steps_of(node: Fire | MaxPool | Output) -> int:
+def exact_steps_of(node: Summing) -> int:
     """Return for how many steps the sums of one node are surely exact; 0 off the grid."""
     if node.grid is None:
         return 0
-    room = 2.0 ** (MANTISSA - node.grid) - node.potential_offset
+    room = 2.0 ** (node.mantissa - node.grid) - node.potential_offset
     return int(max(min(LONGEST, room / max(node.step_bound, 2.0**-30)), 0))
 
 
@@ -39,12 +41,12 @@ def bounded(graph: Graph, bounds: Mapping[str, Bounds] | None = None) -> Graph:
     bounds = bounds_of(graph) if bounds is None else bounds
 
     def raised(node: Node) -> Node:
-        if not isinstance(node, Fire | MaxPool | Output) or not node.integrates:
+        if not isinstance(node, Summing) or not node.integrates:
             return node
         if node.grid is None:
             return node
         needed = largest(bounds[node.inputs[0]])
-        return node if node.step_bound >= needed else replace(node, step_bound=needed)
+        return node if node.step_bound >= needed else replace(node, step_bound=needed)  # type: ignore[call-arg]
 
     nodes = tuple(raised(node) for node in graph.nodes)
     changed = any(new is not old for new, old in zip(nodes, graph.nodes, strict=True))

@@ -72,7 +72,6 @@ class Neuron(ABC):
     trait: ClassVar[str] = ""  # why an engine may not run it: ends an error after its name
     layer_serial: ClassVar[bool] = False  # whether it fires only after its whole input
     rate_coded: ClassVar[bool] = True  # whether its spike count over T steps is its activation
-    grid_possible: ClassVar[bool] = True  # whether it can run exactly on a grid 2^-k
     free_start: ClassVar[bool] = True  # whether its initial potential may be chosen
     RULES: ClassVar[Mapping[str, Rule]] = {
         "reset": one_of(get_args(Reset)),
@@ -99,6 +98,16 @@ class Neuron(ABC):
     def largest_size(self) -> int:
         """The size of the largest spike, in units of `unit`."""
         return self.levels
+
+    @property
+    def units(self) -> Tensor:
+        """The values that a spike of size 1 has at any step."""
+        return self.amplitude
+
+    @property
+    def most_spent(self) -> float:
+        """The most that the spikes of one step take off a potential."""
+        return self.largest_size * float(self.threshold.max())
 
     @property
     def steps_before_counting(self) -> int:

@@ -16,6 +16,7 @@ what a spike of step t weighs in e_out as its value, and another rule for s. An 
 the first step is the mean of a constant one.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -35,12 +36,17 @@ class Dcgs(Differential):
 
     caution: float = 0.75
 
-    def _size(self, wanted: Tensor, sent: Tensor) -> Tensor:
-        """Return the largest size of which |wanted| is the share `caution`, with its sign; negative
-        ones are no larger than `sent`.
+    def _edges(self) -> Iterator[float]:
+        """Yield from what |ahead| on, in amplitudes, a spike of each size is fired."""
+        return (self.caution * 2.0**level for level in range(self.levels))
+
+    def _size(self, ahead: Tensor, sent: Tensor, time: int) -> Tensor:
+        """Return the largest size of which |ahead| is the share `caution`, with its sign; negative
+        ones are no larger than what was `sent`.
         """
-        found = torch.zeros_like(wanted)
-        for size in (2.0**level for level in range(self.levels)):
-            allowed = (wanted > 0) | (sent >= size)
-            found = torch.where((wanted.abs() >= self.caution * size) & allowed, size, found)
-        return found * wanted.sign()
+        share, found = self.heights[time], torch.zeros_like(ahead)
+        for level, edge in enumerate(self.edges[time]):
+            size = 2.0**level
+            allowed = (ahead > 0) | (sent >= size * share)
+            found = torch.where((ahead.abs() >= edge) & allowed, size, found)
+        return found * ahead.sign()

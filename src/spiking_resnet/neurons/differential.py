@@ -11,10 +11,14 @@ ahead of it, and
     v <- v + I - a(t) * s;   e <- e + a(t) * s;   a(t) = threshold * heights[t]
 
 so after every step e is the (clipped) ReLU of u, to the accuracy of that step's amplitude a(t).
+
+Amplitudes of few bits (`short`), m(t) 2^-k(t), make all of this whole numbers of a grid: a spike
+brings whole numbers of its own step's unit, and what is compared lies on the grid of the potential.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -33,7 +37,8 @@ class Differential(Neuron):
     heights: [T], positive: amplitude of the smallest spike at each step, in thresholds. levels:
     sizes of a spike: 1, 2, ... 2^(levels - 1) of these. ceiling: [] or [C], of a clipped ReLU, in
     thresholds. caution: from how far between two sizes on the larger one is taken, 0.5 for the
-    nearest; more saves spikes. Memory: e in thresholds. A spike of any size counts as one.
+    nearest; more saves spikes. Memory: e in thresholds. A spike of any size counts as one. On a
+    grid thresholds and amplitudes are 1.
     """
 
     heights: Tensor
@@ -43,7 +48,6 @@ class Differential(Neuron):
 
     trait: ClassVar[str] = "is differential (its spikes shrink from step to step)"
     rate_coded: ClassVar[bool] = False
-    grid_possible: ClassVar[bool] = False
     free_start: ClassVar[bool] = False
     RULES: ClassVar[Mapping[str, Rule]] = {
         "reset": one_of(("subtract",)),
@@ -53,8 +57,8 @@ class Differential(Neuron):
     }
     TENSORS: ClassVar[Mapping[str, TensorRule]] = {
         **Neuron.TENSORS,
-        "heights": TensorRule(("steps",), positive=True),
-        "ceiling": TensorRule(("one", "channels", "none"), positive=True),
+        "heights": TensorRule(("steps",), positive=True, on_grid=True),
+        "ceiling": TensorRule(("one", "channels", "none"), positive=True, on_grid=True),
     }
 
     def __post_init__(self) -> None:
@@ -78,31 +82,57 @@ class Differential(Neuron):
         high = self.largest_size * self.amplitude.double() * self.heights.double().max()
         return -high, high
 
+    @property
+    def potential_offset(self) -> float:
+        """The most that |potential| exceeds |summed currents|: what all spikes together take."""
+        sent = self.largest_size * float(self.heights.double().sum())
+        return sent * float(self.threshold.max()) + float(self.initial_potential.abs().max())
+
+    @property
+    def most_spent(self) -> float:
+        """The most that the spikes of one step take off a potential."""
+        return self.largest_size * float(self.heights.max() * self.threshold.max())
+
+    @property
+    def units(self) -> Tensor:
+        """The values that a spike of size 1 has at any step, [T * C]."""
+        return (self.heights[:, None] * self.amplitude.reshape(1, -1)).flatten()
+
+    @cached_property
+    def edges(self) -> Tensor:
+        """[T, levels]: from what |want| on, in thresholds, a spike of each size is fired."""
+        between = torch.tensor(list(self._edges()), dtype=torch.float64)
+        return (self.heights.double().cpu()[:, None] * between).to(self.heights)
+
+    def _edges(self) -> Iterator[float]:
+        """Yield from what |want| on, in amplitudes, a spike of each size is fired."""
+        below = 0
+        for level in range(self.levels):
+            yield below + self.caution * (2**level - below)
+            below = 2**level
+
     def step(self, state: State, current: Tensor, time: int = 0) -> tuple[Tensor, State]:
         """Return (spikes, the state after the step)."""
         threshold = per_channel(self.threshold, current)
-        amplitude = per_channel(self.amplitude, current)
-        charged, share = state.potential + current, self.heights[time]
+        charged = state.potential + current
         sent = torch.zeros_like(charged) if state.memory is None else state.memory
         ahead = charged / threshold
         if self.ceiling is not None:
             ahead = torch.minimum(ahead, per_channel(self.ceiling, current) - sent)
-        more = share * self._size(ahead / share, sent / share)
-        spikes = amplitude * more
-        return spikes, State(charged - threshold * more, sent + spikes / amplitude)
+        more = self.heights[time] * self._size(ahead, sent, time)
+        after = State(charged - threshold * more, sent + more)
+        spikes = per_channel(self.amplitude, current) * more
+        return spikes.to(self.amplitude.dtype), after
 
-    def _size(self, wanted: Tensor, sent: Tensor) -> Tensor:
-        """Return the signed size of a spike for `wanted`, after `sent`; all in its amplitudes."""
-        return self._nearest(torch.maximum(wanted, -sent))
-
-    def _nearest(self, wanted: Tensor) -> Tensor:
-        """Return the signed size that is nearest to |wanted| (by the neuron's caution)."""
-        size, found, below = wanted.abs(), torch.zeros_like(wanted), 0
-        for level in range(self.levels):
-            edge = below + self.caution * (2**level - below)
+    def _size(self, ahead: Tensor, sent: Tensor, time: int) -> Tensor:
+        """Return the signed size of a spike at step `time`; what was sent and is ahead of it is in
+        thresholds.
+        """
+        want = torch.maximum(ahead, -sent)
+        size, found = want.abs(), torch.zeros_like(want)
+        for level, edge in enumerate(self.edges[time]):
             found = torch.where(size >= edge, 2.0**level, found)
-            below = 2**level
-        return found * wanted.sign()
+        return found * want.sign()
 
     def unit(self, like: Tensor, time: int = 0) -> Tensor:
         """Return the value of a size-1 spike from step `time` on, to multiply [T, N, C, ...] by."""

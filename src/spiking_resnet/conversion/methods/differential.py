@@ -19,7 +19,7 @@ from spiking_resnet.conversion.passes.encode import with_input_limit
 from spiking_resnet.conversion.passes.fold_bn import fold_bn
 from spiking_resnet.conversion.passes.normalise import normalise
 from spiking_resnet.conversion.passes.pools import cumulative_pools, relu_first
-from spiking_resnet.conversion.passes.snap import single
+from spiking_resnet.conversion.passes.snap import snapped
 from spiking_resnet.conversion.passes.thresholds import (
     gaussian_thresholds,
     iterated_thresholds,
@@ -72,6 +72,7 @@ class differential(Method):
     caution: float = option(
         0.5, "where between two sizes the larger one is fired; more saves spikes", least=0.5, most=1
     )
+    grid: int | None = shared.grid()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,7 +97,7 @@ class differential(Method):
             "ratios": ratios,
             "thresholds": {name: value.tolist() for name, value in thresholds.items()},
         }
-        graph = single(normalise(graph))
+        graph = snapped(normalise(graph), self.steps, self.grid)
         return replace(graph, ann=ann).with_notes({**self.describe(), **facts})
 
 
@@ -123,6 +124,7 @@ class dcgs(Method):
         1, "sizes theta, theta / 2, ... of a spike in one step; 1: signed neurons", least=1
     )
     images: int = option(256, "calibration images, for means and variances", least=1)
+    grid: int | None = shared.grid()
 
     @undisturbed()
     def apply(self, traced: Graph, calibration: Calibration | Measured) -> Graph:
@@ -138,7 +140,7 @@ class dcgs(Method):
             "calibration_images": statistics.images,
             "thresholds": {name: value.tolist() for name, value in thresholds.items()},
         }
-        graph = replace(single(normalise(made)), ann=ann)
+        graph = replace(snapped(normalise(made), self.steps, self.grid), ann=ann)
         return graph.with_notes({**self.describe(), **facts})
 
     def _thresholds(self, ann: Graph, statistics: Statistics) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from spiking_resnet.conversion.passes.gate import gate_neurons
 from spiking_resnet.conversion.passes.normalise import normalise
 from spiking_resnet.conversion.passes.pools import cumulative_pools, relu_first
 from spiking_resnet.conversion.passes.shortcuts import projections, unconverted
-from spiking_resnet.conversion.passes.snap import single, snap
+from spiking_resnet.conversion.passes.snap import snapped
 from spiking_resnet.conversion.passes.thresholds import percentile_thresholds
 from spiking_resnet.conversion.statistics import Measured, Statistics, measure
 from spiking_resnet.engines.simulate import simulate
@@ -133,10 +133,7 @@ class hu2021(Method):
 
     def _finish(self, graph: Graph, unit: float) -> Graph:
         """Return the graph with unit spikes, on the grid or off it."""
-        graph = normalise(graph, unit)
-        if self.grid is None:
-            return single(graph)
-        return snap(graph, self.steps, self.grid, self.sum_bits)
+        return snapped(normalise(graph, unit), self.steps, self.grid, self.sum_bits)
 
     def _compensation(
         self, ann: Graph, graph: Graph, images: Tensor, unit: float
@@ -200,12 +197,8 @@ class qcfs(Method):
             graph = cumulative_pools(graph)
         if self.gate != "none":
             graph = gate_neurons(graph, self.gate, self.pre_steps)
-        graph = normalise(graph)
-        graph = (
-            single(graph)
-            if self.grid is None
-            else snap(graph, self.steps + self.pre_steps, self.grid, self.sum_bits)
-        )
+        steps = self.steps + self.pre_steps
+        graph = snapped(normalise(graph), steps, self.grid, self.sum_bits)
         facts = {
             "calibration_images": statistics.images,
             "corrected_on": 0,

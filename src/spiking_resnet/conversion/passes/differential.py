@@ -34,6 +34,7 @@ RATIOS = tuple(
 MARGIN = 1.5  # how far beyond the largest activation seen all spikes together must reach
 SHORT = 1e3  # what is added to the error, in mean squared activations, of those that do not
 FINER = (2**0.5, 2**-0.5)  # times the best of these
+AMPLITUDE_BITS = 3  # of an amplitude, so that spikes are whole numbers of few bits on a grid
 
 
 def geometric(first: float, last: float, steps: int) -> Tensor:
@@ -41,8 +42,8 @@ def geometric(first: float, last: float, steps: int) -> Tensor:
     if not 0 < last <= first or steps < 1:
         raise ValueError(f"{steps} amplitudes from {first} to {last}: need 0 < last <= first")
     if steps == 1:
-        return torch.tensor([first], dtype=torch.float32)
-    return torch.logspace(0, 1, steps, base=last / first, dtype=torch.float64).mul(first).float()
+        return _short(torch.tensor([first], dtype=torch.float64))
+    return _short(torch.logspace(0, 1, steps, base=last / first, dtype=torch.float64) * first)
 
 
 def of_a_mean(steps: int, levels: int) -> Tensor:
@@ -50,7 +51,13 @@ def of_a_mean(steps: int, levels: int) -> Tensor:
 
     t = 1, 2, ...: so much a spike of amplitude 1 weighs in a mean over t steps (DCGS).
     """
-    return (2.0 ** (1 - levels) / torch.arange(1, steps + 1, dtype=torch.float64)).float()
+    return _short(2.0 ** (1 - levels) / torch.arange(1, steps + 1, dtype=torch.float64))
+
+
+def _short(heights: Tensor) -> Tensor:
+    """Return positive amplitudes, float64, rounded to AMPLITUDE_BITS significant bits, float32."""
+    unit = torch.exp2(torch.floor(torch.log2(heights)) + 1 - AMPLITUDE_BITS)
+    return (torch.round(heights / unit) * unit).float()
 
 
 def fire_differentially(

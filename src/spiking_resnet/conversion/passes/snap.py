@@ -9,15 +9,17 @@ What reads spikes is computed in float32 on the grid. What reads anything else (
 residual stream) is computed in float64, where its sums are exact too, and rounded back to the grid.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from math import ceil, floor, log2
+from typing import Any
+
+import torch
 
 from spiking_resnet.graph import (
     Fire,
     Graph,
     Input,
-    MaxPool,
     Node,
     Output,
     Round,
@@ -27,12 +29,14 @@ from spiking_resnet.graph import (
 from spiking_resnet.graph.exactness import bounded, bounds_of, largest
 from spiking_resnet.graph.grids import MANTISSA, WIDE_MANTISSA, to_grid
 from spiking_resnet.graph.nodes import Bounds, Weighted
+from spiking_resnet.graph.nodes.base import Summing
 from spiking_resnet.graph.structure import carries_spikes
 
 INPUT_GRID = 20  # pixels below 2^INPUT_REACH are rounded to 2^-20; of larger ones as many bits
 INPUT_REACH = 12
 WEIGHT_GRID = 24  # weights computed with in float64 are rounded to 2^-24, or coarser
 FEWEST_BITS = 10  # accuracy suffers below; longer runs are watched instead
+POTENTIAL_BITS = 30  # of potentials that spikes which are no whole numbers change: of 32 with sign
 
 
 def single(graph: Graph) -> Graph:
@@ -43,11 +47,18 @@ def single(graph: Graph) -> Graph:
     )
 
 
+def snapped(graph: Graph, steps: int, bits: int | None, sum_bits: int = 16) -> Graph:
+    """Return a normalised `graph` as `snap` does, or off the grid where `bits` is None."""
+    return single(graph) if bits is None else snap(graph, steps, bits, sum_bits)
+
+
 def snap(graph: Graph, steps: int, bits: int = 14, sum_bits: int = 16) -> Graph:
     """Return a normalised `graph` on grids of at most `bits` bits, exact for `steps` time steps.
 
     sum_bits: what a population receives in one step fits into so many bits (sign included): 16, so
-    that an engine can add 32 numbers at once, or more (up to 24) for a finer grid.
+    that an engine can add 32 numbers at once, or more (up to 24) for a finer grid. Where spikes are
+    no whole numbers (differential neurons) weights have at most `bits` bits, and potentials as many
+    as 32-bit integers hold, whatever `sum_bits` is.
     Where `steps` or `sum_bits` would leave fewer than 10 bits (or `bits`, if smaller) the grid has
     those, and `exact_steps` says how far exactness is certain; a longer run is watched by its
     engine.
@@ -58,7 +69,8 @@ def snap(graph: Graph, steps: int, bits: int = 14, sum_bits: int = 16) -> Graph:
             f"bits, 1 step or more, and 16..{MANTISSA} bits"
         )
     spikes, bounds, pixels = carries_spikes(graph), bounds_of(graph), _pixel_grid(graph.input)
-    grids = _grids(graph, spikes, bounds, steps, bits, sum_bits)
+    spike_grids = _spike_grids(graph, spikes, bounds)
+    grids = _grids(graph, spikes, spike_grids, bounds, steps, bits, sum_bits)
     nodes: dict[str, Node] = {}
     renamed: dict[str, str] = {}
     for original in graph.nodes:
@@ -67,19 +79,47 @@ def snap(graph: Graph, steps: int, bits: int = 14, sum_bits: int = 16) -> Graph:
         if not reads_pixels:
             node = replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))
         fed_by_spikes = all(spikes[name] for name in original.inputs)
-        grid = grids.get(node.name, 0)
+        grid = grids.get(node.name, Grid(0))
         if isinstance(node, Input) and node.encoding != "poisson":
             node = replace(node, grid=pixels)
         elif isinstance(node, Weighted) and not fed_by_spikes:
             node = _snapped_wide(node, bounds[node.name], pixels if reads_pixels else INPUT_GRID)
+        elif isinstance(node, Weighted):
+            node = _snapped_weights(node, grid, spike_grids[original.inputs[0]], bits)
         else:
             node = _snapped(node, grid, bounds)
         nodes[node.name] = node
         if _leaves_grid(graph, original, fed_by_spikes):
             name = f"{node.name}.round"
-            nodes[name] = Round(name=name, inputs=(node.name,), shape=node.shape, bits=grid)
+            fine = min(grid.bits, _room(bounds[node.name], MANTISSA))
+            nodes[name] = Round(name=name, inputs=(node.name,), shape=node.shape, bits=fine)
             renamed[node.name] = name
     return bounded(graph.with_nodes(nodes.values()))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What values are multiples of, 2^-bits.
+
+    spikes: the bits of the grid of the finest spikes that bring them (0: whole numbers). wide:
+    whether what they sum up to over time needs float64.
+    """
+
+    bits: int
+    spikes: int = 0
+    wide: bool = False
+
+
+def _spike_grids(
+    graph: Graph, spikes: Mapping[str, bool], bounds: Mapping[str, Bounds]
+) -> dict[str, int]:
+    """Return the bits of the grid that spikes lie on, 0 for whole numbers, by name."""
+    found: dict[str, int] = {}
+    for node in graph.nodes:
+        if spikes[node.name]:
+            inputs = [found.get(name, 0) for name in node.inputs]
+            found[node.name] = node.value_grid(inputs, bounds[node.name]) or 0
+    return found
 
 
 def _leaves_grid(graph: Graph, node: Node, fed_by_spikes: bool) -> bool:
@@ -95,14 +135,23 @@ def _pixel_grid(node: Input) -> int:
     return INPUT_GRID - max(0, floor(log2(max(node.limit, 1.0))) - INPUT_REACH)
 
 
-def _snapped(node: Node, grid: int, bounds: Mapping[str, Bounds]) -> Node:
-    """Return one node, fed by spikes or without weights, with float32 tensors on the grid."""
-    if isinstance(node, Weighted | Fire):
-        new = {name: to_grid(tensor, grid).float() for name, tensor in tensors(node).items()}
-        node = replace(with_tensors(node, new), grid=grid)  # type: ignore[arg-type]
-    if isinstance(node, Fire | MaxPool | Output) and node.integrates:
+def _snapped_weights(node: Weighted, grid: Grid, spikes: int, bits: int) -> Node:
+    """Return a node that spikes on 2^-spikes reach, with weights whose products are on the grid."""
+    own = grid.bits if grid.spikes == 0 else max(min(bits, grid.bits - spikes), 0)
+    dtype = torch.float64 if grid.wide else torch.float32
+    new = {name: to_grid(tensor, own).to(dtype) for name, tensor in tensors(node).items()}
+    return replace(with_tensors(node, new), grid=own)  # type: ignore[call-arg]
+
+
+def _snapped(node: Node, grid: Grid, bounds: Mapping[str, Bounds]) -> Node:
+    """Return one node without weights, with float32 tensors on the grid."""
+    if isinstance(node, Fire):
+        new = {name: to_grid(tensor, grid.bits).float() for name, tensor in tensors(node).items()}
+        node = with_tensors(node, new)
+    if isinstance(node, Summing) and node.integrates:
         bound = largest(bounds[node.inputs[0].removesuffix(".round")])
-        return replace(node, grid=grid, step_bound=bound)
+        own: Any = {"grid": grid.bits, "step_bound": bound, "wide": grid.wide}
+        return replace(node, **own)
     return node
 
 
@@ -125,60 +174,111 @@ def _snapped_wide(node: Weighted, bound: Bounds, pixels: int) -> Node:
 def _grids(
     graph: Graph,
     spikes: Mapping[str, bool],
+    spike_grids: Mapping[str, int],
     bounds: Mapping[str, Bounds],
     steps: int,
     bits: int,
     sum_bits: int,
-) -> dict[str, int]:
+) -> dict[str, Grid]:
     """Return the grid of every current, population and read-out.
 
     Currents that are added up, or handed on unweighted, share a grid: the coarsest that the
     populations and the read-out they reach need for `steps` steps of `sum_bits` bits.
     """
-    group: dict[str, str] = {}  # union-find over the names of currents
-    allowed: dict[str, int] = {}  # bits, by the group's first name
-
-    def root(name: str) -> str:
-        while group[name] != name:
-            group[name] = group[group[name]]  # halves the path, so that long chains stay quick
-            name = group[name]
-        return name
-
-    def limit(name: str, most: int) -> None:
-        allowed[root(name)] = min(allowed[root(name)], most)
+    groups = _Groups(graph, spikes, spike_grids)
+    allowed = {root: bits + fine for root, fine in groups.fine.items()}
+    most = dict.fromkeys(groups.fine, 0.0)  # sums over all steps
 
     for node in graph.nodes:
         currents = [name for name in node.inputs if not spikes[name]]
-        if currents and isinstance(node, Fire | MaxPool | Output) and node.integrates:
+        if currents and isinstance(node, Summing) and node.integrates:
+            root = groups.root(currents[0])
             reach = largest(bounds[currents[0]])
             total = steps * reach + node.potential_offset
-            fitting = floor(MANTISSA - log2(max(total, 1.0)))
-            if isinstance(node, Fire):  # a little less than half: rounding to the grid may add
-                fitting = min(fitting, floor(sum_bits - 1 - log2(max(1.01 * reach, 1.0))))
-            limit(currents[0], max(fitting, min(bits, FEWEST_BITS)))
-        if not (spikes[node.name] or isinstance(node, Fire | Output)):
-            group[node.name] = node.name
-            allowed[node.name] = bits
-            if node.shares_grid:
-                for name in currents:
-                    other = root(name)
-                    allowed[root(node.name)] = min(allowed[root(node.name)], allowed[other])
-                    group[other] = root(node.name)
-            room = floor(MANTISSA - log2(max(largest(bounds[node.name]), 1.0)))
-            limit(node.name, max(room, 0))
-    grids = {name: allowed[root(name)] for name in group}
+            most[root] = max(most[root], total)
+            fine = groups.fine[root]
+            if fine:  # an engine of 32 bits may look at the potentials after every step
+                fitting = floor(POTENTIAL_BITS - log2(max(reach + node.potential_offset, 1.0)))
+            else:
+                fitting = floor(MANTISSA - log2(max(total, 1.0)))
+                if isinstance(node, Fire):  # a little less than half: rounding to the grid may add
+                    fitting = min(fitting, floor(sum_bits - 1 - log2(max(1.01 * reach, 1.0))))
+            allowed[root] = min(allowed[root], max(fitting, min(bits, FEWEST_BITS) + fine))
+        if node.name in groups:
+            root = groups.root(node.name)
+            mantissa = WIDE_MANTISSA if groups.fine[root] else MANTISSA
+            allowed[root] = min(allowed[root], max(_room(bounds[node.name], mantissa), 0))
+    found = {
+        root: Grid(
+            allowed[root], fine, fine > 0 and most[root] * 2.0 ** allowed[root] >= 2.0**MANTISSA
+        )
+        for root, fine in groups.fine.items()
+    }
+    grids = {name: found[groups.root(name)] for name in groups}
     for node in graph.integrators:
         source = node.inputs[0]
-        grids[node.name] = grids[source] if source in group else _own_grid(node, bits)
+        grids[node.name] = (
+            grids[source] if source in groups else Grid(_own_grid(node, bits, spike_grids[source]))
+        )
     return grids
 
 
-def _own_grid(node: Fire | MaxPool | Output, bits: int) -> int:
-    """Return the coarsest grid of what reads whole spikes: that of its own parameters."""
+def _room(bound: Bounds, mantissa: int) -> int:
+    """Return the bits behind the point of numbers within bounds that so many bits in all leave."""
+    return floor(mantissa - log2(max(largest(bound), 1.0)))
+
+
+class _Groups:
+    """The currents that share a grid; found by the names of their nodes.
+
+    fine: by each group's first name, the bits of the grid of the finest spikes that reach it, or
+    that the populations it reaches compare with; 0 where all are whole numbers.
+    """
+
+    def __init__(
+        self, graph: Graph, spikes: Mapping[str, bool], spike_grids: Mapping[str, int]
+    ) -> None:
+        self._first: dict[str, str] = {}  # union-find
+        for node in graph.nodes:
+            if spikes[node.name] or isinstance(node, Fire | Output):
+                continue
+            self._first[node.name] = node.name
+            for name in node.inputs if node.shares_grid else ():
+                if not spikes[name]:
+                    self._first[self.root(name)] = self.root(node.name)
+        self.fine = {self.root(name): 0 for name in self._first}
+        for node in graph.nodes:
+            for name in node.inputs:
+                if name in self and isinstance(node, Fire):
+                    own = spike_grids[node.name]
+                    self._refine(name, own + 1 if own else 0)  # halves of a spike
+                elif name in spike_grids and node.name in self:
+                    self._refine(node.name, spike_grids[name])
+
+    def _refine(self, name: str, bits: int) -> None:
+        root = self.root(name)
+        self.fine[root] = max(self.fine[root], bits)
+
+    def root(self, name: str) -> str:
+        """Return the first name of the group that this one is in."""
+        while self._first[name] != name:
+            self._first[name] = self._first[self._first[name]]  # long chains stay quick
+            name = self._first[name]
+        return name
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._first
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._first)
+
+
+def _own_grid(node: Summing, bits: int, spikes: int) -> int:
+    """Return the coarsest grid of what reads spikes on 2^-spikes: that of its own parameters."""
     if not isinstance(node, Fire):
-        return 0
+        return spikes
     parameters = (node.neuron.threshold, node.neuron.initial_potential)
-    for grid in range(bits):
+    for grid in range(spikes, bits):
         if all(bool((t == to_grid(t, grid)).all()) for t in parameters):
             return grid
-    return bits
+    return max(bits, spikes)

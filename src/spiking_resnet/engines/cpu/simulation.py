@@ -185,8 +185,7 @@ class _Work:
         if node.name in self.plan.neurons:
             spikes.count_into(self.result.neurons[node.name])
         if watched:
-            spent = node.neuron.levels * float(node.neuron.threshold.max())
-            reserve = max(spent, node.step_bound)
+            reserve = max(node.neuron.most_spent, node.step_bound)
             self.result.note_peak(node.name, highest + reserve)
         return spikes
 
@@ -203,6 +202,7 @@ class _Work:
             value.count_into(counts)
             total = counts.float()
         else:
+            value = node.received(value)
             total = value.sum(0) if len(value) > 1 else value[0] * steps
         node.sum_up(self.memory, total, stop)
         if node.name in self.plan.watch:

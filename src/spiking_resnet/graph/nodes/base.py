@@ -13,8 +13,9 @@ from typing import Any, ClassVar, TypeVar
 
 from torch import Tensor
 
+from spiking_resnet.graph.grids import MANTISSA, WIDE_MANTISSA
 from spiking_resnet.neurons import TensorRule
-from spiking_resnet.rules import Rule, Rules, number, optional, several, text, whole
+from spiking_resnet.rules import Rule, Rules, number, optional, several, text, truth, whole
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
@@ -22,11 +23,14 @@ Bounds = tuple[Tensor, Tensor]  # lowest and highest value, [] or [C], float64
 Memory = dict[str, Tensor]  # what nodes carry from one time step to the next, [N, ...], by name
 
 MOST_BITS = 24  # of a grid: float32 holds no more behind the point, of numbers below 1
+MOST_SUM_BITS = 40  # of a grid of sums over time, which float64 holds
 RANKS = (1, 3)  # axes of a value: [C], [C, H], [C, H, W]
 RESERVED = (":emitted", ":left out")  # ends of names that a node keeps further memory by
 
 GRID = optional(whole(0, MOST_BITS))
-SUMMED = {"grid": GRID, "step_bound": number(0)}  # of a node that integrates
+SUMMED = {
+    "grid": optional(whole(0, MOST_SUM_BITS)), "step_bound": number(0), "wide": truth(),
+}  # of a node that integrates  # fmt: skip
 
 
 class GraphError(ValueError):
@@ -176,6 +180,28 @@ class Node:
     def handed_on(self, *inputs: Tensor) -> Tensor:
         """Return the number of spikes [1, ...] passed on without weights, given those read."""
         return self.value(*inputs)
+
+
+class Summing(Node):
+    """A node that may sum up over time what it reads.
+
+    grid: its sums are multiples of 2^-grid. step_bound: no sum changes by more in one step. wide:
+    sums are float64, as float32 does not hold what all steps bring. (The `snap` pass sets them;
+    they bound the range in which simulation is exact.)
+    """
+
+    grid: int | None
+    step_bound: float
+    wide: bool
+
+    @property
+    def mantissa(self) -> int:
+        """The bits of the whole numbers of its grid that its sums hold exactly."""
+        return WIDE_MANTISSA if self.wide else MANTISSA
+
+    def received(self, x: Tensor) -> Tensor:
+        """Return what it reads, [..., N, C, ...], in the dtype of its sums."""
+        return x.double() if self.wide else x
 
 
 N = TypeVar("N", bound=Node)

@@ -16,6 +16,7 @@ from spiking_resnet.graph.nodes.base import (
     Memory,
     Node,
     Shape,
+    Summing,
     left_out,
 )
 from spiking_resnet.rules import Rules, number, one_of, optional, positive, whole
@@ -100,7 +101,7 @@ class Input(Node):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Output(Node):
+class Output(Summing):
     """The read-out: logits after T steps, in the ANN's units.
 
     readout "mean": `scale / T * (sum of the input over T steps)`; for an ANN T = 1.
@@ -110,7 +111,7 @@ class Output(Node):
     delay: "mean" leaves out so many first steps, in which spikes have not yet passed all
         layers, and divides by T - delay (delayed evaluation: Bu et al., CVPR 2025). Where there
         are no later steps it is the mean of all.
-    grid, step_bound: as in Fire, for the sum.
+    grid, step_bound, wide: of the sum, as in `Summing`.
     """
 
     readout: Readout = "mean"
@@ -118,6 +119,7 @@ class Output(Node):
     delay: int = 0
     grid: int | None = None
     step_bound: float = 0.0
+    wide: bool = False
 
     RULES: ClassVar[Rules] = {
         "readout": one_of(get_args(Readout)),
@@ -133,7 +135,7 @@ class Output(Node):
 
     def advance(self, inputs: Sequence[Tensor], memory: Memory, time: int) -> Tensor:
         """Return its input of this step, and add it to the sum."""
-        self.sum_up(memory, inputs[0], time + 1)
+        self.sum_up(memory, self.received(inputs[0]), time + 1)
         return inputs[0]
 
     def sum_up(self, memory: Memory, total: Tensor, time: int) -> None:

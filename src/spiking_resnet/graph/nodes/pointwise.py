@@ -17,6 +17,7 @@ from spiking_resnet.graph.nodes.base import (
     Memory,
     Node,
     Shape,
+    Summing,
     emitted_by,
 )
 from spiking_resnet.graph.nodes.weighted import Affine
@@ -114,16 +115,16 @@ class Round(Pointwise):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Fire(Pointwise):
+class Fire(Summing, Pointwise):
     """A population of spiking neurons in the place of a ReLU.
 
-    grid: currents and potentials are multiples of 2^-grid. step_bound: no potential changes by more
-    in one step (both set by the `snap` pass; they bound the range in which simulation is exact).
+    grid, step_bound, wide: of currents and potentials, as in `Summing`.
     """
 
     neuron: Neuron
     grid: int | None = None
     step_bound: float = 0.0
+    wide: bool = False
 
     RULES: ClassVar[Rules] = {
         "neuron": Rule("a population of spiking neurons", lambda value: isinstance(value, Neuron)),
@@ -157,7 +158,7 @@ class Fire(Pointwise):
 
     def advance(self, inputs: Sequence[Tensor], memory: Memory, time: int) -> Tensor:
         """Return the spikes that its neurons fire for the current, and update `memory`."""
-        (current,) = inputs
+        current = self.received(inputs[0])
         spikes, state = self.neuron.step(self.state(memory, current), current, time)
         self.keep_state(memory, state)
         return spikes
@@ -171,8 +172,8 @@ class Fire(Pointwise):
         return self.neuron.bounds()
 
     def value_grid(self, inputs: Sequence[int | None], bounds: Bounds) -> int | None:
-        """Return the grid of the amplitude of its spikes."""
-        return coarsest_grid(self.neuron.amplitude)
+        """Return the grid of its spikes."""
+        return coarsest_grid(self.neuron.units)
 
     def carries_spikes(self, inputs: Sequence[bool]) -> bool:
         """Return True: it fires them."""

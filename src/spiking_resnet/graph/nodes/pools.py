@@ -10,7 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from spiking_resnet.graph.nodes import windows
-from spiking_resnet.graph.nodes.base import SUMMED, Bounds, GraphError, Memory, Node, Pair, Shape
+from spiking_resnet.graph.nodes.base import (
+    SUMMED,
+    Bounds,
+    GraphError,
+    Memory,
+    Node,
+    Pair,
+    Shape,
+    Summing,
+)
 from spiking_resnet.rules import Rule, Rules, number, one_of, pair, truth, whole
 
 MaxRule = Literal["instant", "cumulative"]
@@ -89,14 +98,14 @@ class AvgPool(Pool):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class MaxPool(Pool):
+class MaxPool(Summing, Pool):
     """The maximum over each window.
 
     rule "instant": of the values of this step (an ANN; on spikes it is wrong, and more so the
     longer it runs). Rule "cumulative": the growth, in this step, of the maximum of the
     values summed over all steps so far. On spikes that is the paper's spiking max pool: the input
     with the largest spike count decides, and the output spikes while that count exceeds its own.
-    grid, step_bound: as in Fire, for the sums.
+    grid, step_bound, wide: of the sums, as in `Summing`.
     """
 
     kernel: Pair
@@ -107,6 +116,7 @@ class MaxPool(Pool):
     rule: MaxRule = "instant"
     grid: int | None = None
     step_bound: float = 0.0
+    wide: bool = False
 
     RULES: ClassVar[Rules] = {
         "kernel": pair(whole(1)),
@@ -145,6 +155,7 @@ class MaxPool(Pool):
         (x,) = inputs
         if self.rule == "instant":
             return self.value(x)
+        x = self.received(x)
         before = memory[self.name] if self.name in memory else torch.zeros_like(x)
         memory[self.name] = before + x
         return self.value(memory[self.name]) - self.value(before)
