@@ -11,7 +11,6 @@ import spiking_resnet
 from spiking_resnet import neurons
 from spiking_resnet.engines.simulate import ENGINES, simulate
 from spiking_resnet.graph import Conv2d, Fire, Flatten, Graph, GraphError, Input, Output
-from spiking_resnet.graph.claims import claimed
 from spiking_resnet.graph.plain import arrays, build, describe
 from spiking_resnet.neurons import NEURONS, State
 from spiking_resnet.records import InputError
@@ -259,15 +258,6 @@ def test_settings_out_of_range_are_refused_by_name(name):
         wrong = {**tensors, f"fire/neuron.{field}": torch.zeros(7, 7)}
         with pytest.raises(GraphError, match=field):
             build(description, wrong)
-
-
-@pytest.mark.parametrize("name", NEURONS)
-def test_only_neurons_that_are_exact_on_a_grid_may_claim_one(name):
-    graph = network(population(name, OWN[name][0]), grid=8, step_bound=4.0)
-    if NEURONS[name].grid_possible:
-        return
-    with pytest.raises(GraphError, match="no grid"):
-        claimed(graph)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -18,7 +18,7 @@ from spiking_resnet.conversion.passes.normalise import normalise
 from spiking_resnet.conversion.passes.pools import cumulative_pools, relu_first
 from spiking_resnet.conversion.passes.serial import fire_serially
 from spiking_resnet.conversion.passes.shift import shift_currents
-from spiking_resnet.conversion.passes.snap import single, snap
+from spiking_resnet.conversion.passes.snap import snapped
 from spiking_resnet.conversion.passes.thresholds import (
     balanced_thresholds,
     delay_of,
@@ -157,11 +157,7 @@ class calibrated(Method):
         if self.waits:
             graph = fire_serially(graph, self.steps)
         graph = normalise(graph.with_nodes([*graph.nodes[:-1], replace(graph.output, delay=delay)]))
-        graph = (
-            single(graph)
-            if self.grid is None
-            else snap(graph, self.steps, self.grid, self.sum_bits)
-        )
+        graph = snapped(graph, self.steps, self.grid, self.sum_bits)
         facts = {
             "made_for": self.made_for,
             "calibration_images": statistics.images,

@@ -28,9 +28,7 @@ from spiking_resnet.neurons import Differential, State
 SAMPLES = 4096  # neurons of a channel, over images and places, that a choice is made by
 MOST = 2**18  # neurons of all channels of a population that one is made by
 LARGEST = tuple(2.0 ** (k / 2) for k in range(-5, 5))  # spikes of the first step, in thresholds
-RATIOS = tuple(
-    2.0 ** (-k / 2) for k in range(2, 30, 3)
-)  # of the last amplitude to the first: coarse
+FINEST = 24  # half octaves from the largest amplitude of a run to the smallest one, some 2^-11
 MARGIN = 1.5  # how far beyond the largest activation seen all spikes together must reach
 SHORT = 1e3  # what is added to the error, in mean squared activations, of those that do not
 FINER = (2**0.5, 2**-0.5)  # times the best of these
@@ -144,7 +142,7 @@ class _Schedule(LayerByLayer):
                 key=lambda found: found[0],
             )
 
-        coarse = best(RATIOS)
+        coarse = best(_ratios(neuron))
         fine = best(coarse[1] * step for step in FINER)
         _, ratio, choice = min(coarse, fine, key=lambda found: found[0])
         threshold = neuron.threshold * _firsts(neuron)[choice]
@@ -173,6 +171,15 @@ class _Schedule(LayerByLayer):
 def _places_first(values: Tensor) -> Tensor:
     """Return values [T, n, C, ...] as [T, n * places, C]."""
     return values.reshape(*values.shape[:3], -1).transpose(2, 3).flatten(1, 2)
+
+
+def _ratios(neuron: Differential) -> tuple[float, ...]:
+    """Return the ratios of the last amplitude to the first that are tried at first.
+
+    They end where all the sizes of a spike, from the largest of the first step to the smallest of
+    the last one, span FINEST.
+    """
+    return tuple(2.0 ** (-k / 2) for k in range(2, max(FINEST - 2 * neuron.levels, 6), 3))
 
 
 def _firsts(neuron: Differential) -> Tensor:

@@ -29,12 +29,14 @@ from spiking_resnet.graph import (
 from spiking_resnet.graph.exactness import bounded, bounds_of, largest
 from spiking_resnet.graph.grids import MANTISSA, WIDE_MANTISSA, to_grid
 from spiking_resnet.graph.nodes import Bounds, Weighted
-from spiking_resnet.graph.nodes.base import Summing
+from spiking_resnet.graph.nodes.base import MOST_BITS, Summing
 from spiking_resnet.graph.structure import carries_spikes
 
 INPUT_GRID = 20  # pixels below 2^INPUT_REACH are rounded to 2^-20; of larger ones as many bits
 INPUT_REACH = 12
 WEIGHT_GRID = 24  # weights computed with in float64 are rounded to 2^-24, or coarser
+SHORT_BITS = 15  # of weights that spikes which are no whole numbers reach: of 16 with sign
+READ_OUT_BITS = 20  # of the read-out's weights, where spikes are no whole numbers
 FEWEST_BITS = 10  # accuracy suffers below; longer runs are watched instead
 POTENTIAL_BITS = 30  # of potentials that spikes which are no whole numbers change: of 32 with sign
 
@@ -85,7 +87,7 @@ def snap(graph: Graph, steps: int, bits: int = 14, sum_bits: int = 16) -> Graph:
         elif isinstance(node, Weighted) and not fed_by_spikes:
             node = _snapped_wide(node, bounds[node.name], pixels if reads_pixels else INPUT_GRID)
         elif isinstance(node, Weighted):
-            node = _snapped_weights(node, grid, spike_grids[original.inputs[0]], bits)
+            node = _snapped_weights(node, grid, spike_grids[original.inputs[0]])
         else:
             node = _snapped(node, grid, bounds)
         nodes[node.name] = node
@@ -101,12 +103,14 @@ def snap(graph: Graph, steps: int, bits: int = 14, sum_bits: int = 16) -> Graph:
 class Grid:
     """What values are multiples of, 2^-bits.
 
-    spikes: the bits of the grid of the finest spikes that bring them (0: whole numbers). wide:
-    whether what they sum up to over time needs float64.
+    spikes: the bits of the grid of the finest spikes that bring them (0: whole numbers). weights:
+    the most bits of the weights that bring them. wide: whether what they sum up to over time needs
+    float64.
     """
 
     bits: int
     spikes: int = 0
+    weights: int = MOST_BITS
     wide: bool = False
 
 
@@ -135,11 +139,15 @@ def _pixel_grid(node: Input) -> int:
     return INPUT_GRID - max(0, floor(log2(max(node.limit, 1.0))) - INPUT_REACH)
 
 
-def _snapped_weights(node: Weighted, grid: Grid, spikes: int, bits: int) -> Node:
+def _snapped_weights(node: Weighted, grid: Grid, spikes: int) -> Node:
     """Return a node that spikes on 2^-spikes reach, with weights whose products are on the grid."""
-    own = grid.bits if grid.spikes == 0 else max(min(bits, grid.bits - spikes), 0)
-    dtype = torch.float64 if grid.wide else torch.float32
-    new = {name: to_grid(tensor, own).to(dtype) for name, tensor in tensors(node).items()}
+    own, dtype = grid.bits, torch.float64 if grid.wide else torch.float32
+    found = tensors(node)
+    if grid.spikes:
+        largest = max(float(each.abs().max()) for name, each in found.items() if name != node.ADDED)
+        short = floor(SHORT_BITS - log2(max(1.01 * largest, 2.0**-MOST_BITS)))
+        own = max(min(grid.weights, grid.bits - spikes, max(short, FEWEST_BITS)), 0)
+    new = {name: to_grid(tensor, own).to(dtype) for name, tensor in found.items()}
     return replace(with_tensors(node, new), grid=own)  # type: ignore[call-arg]
 
 
@@ -186,7 +194,8 @@ def _grids(
     populations and the read-out they reach need for `steps` steps of `sum_bits` bits.
     """
     groups = _Groups(graph, spikes, spike_grids)
-    allowed = {root: bits + fine for root, fine in groups.fine.items()}
+    weights = {root: bits if root in groups.fired else READ_OUT_BITS for root in groups.fine}
+    allowed = {root: (weights[root] if fine else bits) + fine for root, fine in groups.fine.items()}
     most = dict.fromkeys(groups.fine, 0.0)  # sums over all steps
 
     for node in graph.nodes:
@@ -197,7 +206,9 @@ def _grids(
             total = steps * reach + node.potential_offset
             most[root] = max(most[root], total)
             fine = groups.fine[root]
-            if fine:  # an engine of 32 bits may look at the potentials after every step
+            if fine and isinstance(node, Output):
+                fitting = floor(WIDE_MANTISSA - log2(max(total, 1.0)))
+            elif fine:  # an engine of 32 bits may look at the potentials after every step
                 fitting = floor(POTENTIAL_BITS - log2(max(reach + node.potential_offset, 1.0)))
             else:
                 fitting = floor(MANTISSA - log2(max(total, 1.0)))
@@ -210,7 +221,10 @@ def _grids(
             allowed[root] = min(allowed[root], max(_room(bounds[node.name], mantissa), 0))
     found = {
         root: Grid(
-            allowed[root], fine, fine > 0 and most[root] * 2.0 ** allowed[root] >= 2.0**MANTISSA
+            allowed[root],
+            fine,
+            weights[root],
+            fine > 0 and most[root] * 2.0 ** allowed[root] >= 2.0**MANTISSA,
         )
         for root, fine in groups.fine.items()
     }
@@ -232,7 +246,8 @@ class _Groups:
     """The currents that share a grid; found by the names of their nodes.
 
     fine: by each group's first name, the bits of the grid of the finest spikes that reach it, or
-    that the populations it reaches compare with; 0 where all are whole numbers.
+    that the populations it reaches compare with; 0 where all are whole numbers. fired: the first
+    names of those that reach populations or pools, not the read-out alone.
     """
 
     def __init__(
@@ -247,6 +262,13 @@ class _Groups:
                 if not spikes[name]:
                     self._first[self.root(name)] = self.root(node.name)
         self.fine = {self.root(name): 0 for name in self._first}
+        self.fired = {
+            self.root(name)
+            for node in graph.nodes
+            if isinstance(node, Summing) and not isinstance(node, Output)
+            for name in node.inputs
+            if name in self
+        }
         for node in graph.nodes:
             for name in node.inputs:
                 if name in self and isinstance(node, Fire):
