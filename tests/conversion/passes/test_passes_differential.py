@@ -208,8 +208,6 @@ def test_the_chosen_heights_are_the_best_of_those_tried():
     assert torch.allclose(own.diagonal(), best(ratios[node.name]), rtol=1e-4)
     others = (float(best(ratio).sum()) for ratio in _ratios(node.neuron))
     assert float(own.diagonal().sum()) <= 1.0001 * min(others)
-        float(best(r).sum()) for r in _ratios(neuron)
-    )
 
 
 def test_the_lead_says_from_when_on_errors_of_the_first_population_count():
