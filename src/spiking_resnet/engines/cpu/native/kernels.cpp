@@ -98,7 +98,7 @@ int64_t features(const Population* p, const Source* sources, int64_t number) {
     if (p->wide) asked |= WIDE_SUMS;
     if (p->firing_rule != INTEGRATE_AND_FIRE) asked |= DIFFERENTIAL_RULES;
     if (p->shift) asked |= ROUNDED_SUMS;
-    if (p->sums || p->numbers) asked |= SUMS_ALONE;
+    if (sums_alone(*p)) asked |= SUMS_ALONE;
     if (p->stream || p->numbers) asked |= STREAMS;
     for (int64_t i = 0; i < number; ++i) {
         if (!sources[i].identity && sources[i].groups > 1) asked |= GROUPS;

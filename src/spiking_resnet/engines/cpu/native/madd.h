@@ -156,7 +156,8 @@ struct Desk {
     explicit Desk(const Job<V>& job) : sums(BLOCK * V::WIDTH) {
         const Population& p = job.p;
         const int64_t neurons = job.outputs.size() * job.part * BLOCK * V::WIDTH;
-        v.resize(p.sums ? 0 : neurons), sent.resize(p.is_signed && !p.sums ? neurons : 0);
+        v.resize(sums_alone(p) ? 0 : neurons);
+        sent.resize(p.is_signed && !sums_alone(p) ? neurons : 0);
         int64_t words = 0;
         for (const View& view : job.views) {
             const int64_t size = job.rows(view, job.part) * view.row();
@@ -282,7 +283,7 @@ INLINE void run_part(const Job<V>& job, Desk<V>& desk, int64_t image, int64_t fi
     const int64_t positions = p.height * p.width, past = std::min(job.length, first + job.part);
     const int64_t top = first * BLOCK / p.width;
     const int64_t bottom = (std::min(past * BLOCK, positions) - 1) / p.width;
-    if (!p.sums) take(job, desk, image, first);
+    if (!sums_alone(p)) take(job, desk, image, first);
     for (int64_t start = 0; start < p.steps; start += job.steps) {
         const int64_t steps = std::min(job.steps, p.steps - start);
         for (size_t i = 0; i < job.views.size(); ++i) {
@@ -299,7 +300,7 @@ INLINE void run_part(const Job<V>& job, Desk<V>& desk, int64_t image, int64_t fi
                 run_block(job, desk, o, n, start, steps);
             }
     }
-    if (p.sums) return;
+    if (sums_alone(p)) return;
     keep(job, desk, image, first);
     const int64_t words = (image * job.length + first) * p.steps * multilevel::own_planes(p);
     multilevel::count(p, image, p.spikes + words * p.channels, (past - first) * p.steps);
@@ -382,7 +383,7 @@ void work(const Population& p, const Source* sources, int64_t number, const doub
         if (s.identity) amounts[2] += positions * vectors;
     }
     amounts[2] += positions * vectors;
-    amounts[3] += positions * vectors * (p.sums ? 0.0 : double(multilevel::own_planes(p)));
+    amounts[3] += positions * vectors * (sums_alone(p) ? 0.0 : double(multilevel::own_planes(p)));
 }
 
 template <typename V>

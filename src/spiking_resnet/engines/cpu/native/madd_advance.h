@@ -182,26 +182,45 @@ INLINE void round_sums(const Neurons& n, int64_t shift, int32_t* sums) {
     }
 }
 
+// Adds a stream [positions, channels] of an image.
+template <typename V>
+INLINE void add_stream(const Population& p, const Neurons& n, const int32_t* from, int32_t* sums) {
+    from += n.block * BLOCK * p.channels + n.outputs->channel;
+    for (int64_t i = 0; i < n.positions; ++i, from += p.channels, sums += V::WIDTH)
+        for (int64_t c = 0; c < n.outputs->count; ++c) sums[c] += from[c];
+}
+
+// Writes sums as they are asked for; first: the place of the block's first position.
+template <typename V>
+INLINE void write_sums(const Population& p, const Neurons& n, int64_t first, int32_t* sums) {
+    const int64_t to = first * p.channels + n.outputs->channel, count = n.outputs->count;
+    for (int64_t i = 0; p.sums && i < n.positions; ++i)
+        std::memcpy(p.sums + to + i * p.channels, sums + i * V::WIDTH, count * sizeof(int32_t));
+    if (!p.numbers) return;
+    if (p.numbers_shift) round_sums<V>(n, p.numbers_shift, sums);
+    for (int64_t i = 0; i < n.positions; ++i)
+        for (int64_t c = 0; c < count; ++c)
+            p.numbers[to + i * p.channels + c] = int16_t(sums[i * V::WIDTH + c]);
+}
+
 // What a step's sums of synapses and biases lead to. lanes: thresholds or ceilings [WIDTH].
 template <typename V>
 INLINE void advance(const Population& p, const Neurons& n, const int32_t* lanes, int64_t t,
                     int32_t* sums) {
-    const int64_t positions = p.height * p.width, all = positions * p.channels;
+    const int64_t positions = p.height * p.width, neurons = positions * p.channels;
+    const int64_t step = n.image * p.steps + t;
     if (p.shift) round_sums<V>(n, p.shift, sums);
-    if (p.constant) add_currents<V>(p, n, p.constant + n.image * all, sums);
-    if (p.current) add_currents<V>(p, n, p.current + (n.image * p.steps + t) * all, sums);
-    if (p.sums) {
-        const int64_t first = (n.image * p.steps + t) * positions + n.block * BLOCK;
-        int32_t* to = p.sums + first * p.channels + n.outputs->channel;
-        for (int64_t i = 0; i < n.positions; ++i)
-            std::memcpy(to + i * p.channels, sums + i * V::WIDTH, n.outputs->count * sizeof(int32_t));
-    } else if (differential::needed(p)) {
+    if (p.constant) add_currents<V>(p, n, p.constant + n.image * neurons, sums);
+    if (p.current) add_currents<V>(p, n, p.current + step * neurons, sums);
+    if (p.stream) add_stream<V>(p, n, p.stream + step * neurons, sums);
+    if (sums_alone(p))
+        write_sums<V>(p, n, step * positions + n.block * BLOCK, sums);
+    else if (differential::needed(p))
         fire<V, Differential<V>>(p, n, lanes, t, sums);
-    } else if (p.levels > 1 || p.is_signed) {
+    else if (p.levels > 1 || p.is_signed)
         fire<V, IntegrateAndFire<V>>(p, n, lanes, t, sums);
-    } else {
+    else
         fire<V, Binary<V>>(p, n, lanes, t, sums);
-    }
 }
 
 }  // namespace madd

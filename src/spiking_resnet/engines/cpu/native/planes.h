@@ -139,6 +139,9 @@ INLINE void keep_emitted(const Population& p, int64_t image, int64_t each, int64
         std::memcpy(p.emitted + image * each + first, from, (past - first) * sizeof(int32_t));
 }
 
+// Whether sums are written, and no neurons advanced.
+INLINE bool sums_alone(const Population& p) { return p.sums || p.numbers; }
+
 // The positions of a block that exist.
 INLINE uint32_t valid_bits(int64_t positions, int64_t block) {
     const int64_t left = positions - block * BLOCK;

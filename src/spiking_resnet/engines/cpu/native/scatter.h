@@ -243,7 +243,7 @@ INLINE void fire_any(const Population& p, int64_t t, int32_t* __restrict v,
 
 // Whether only the general form of what follows will do.
 INLINE bool general(const Population& p, const Source* sources, int64_t number) {
-    if (multilevel::needed(p) || differential::needed(p) || p.shift || p.sums || p.numbers || p.stream)
+    if (multilevel::needed(p) || differential::needed(p) || p.shift || sums_alone(p) || p.stream)
         return true;
     return std::any_of(sources, sources + number,
                        [](const Source& s) { return s.numbers || s.factors; });
@@ -283,7 +283,7 @@ INLINE void sum_image(const Population& p, const Vector<Synapses>& synapses, int
 
 template <bool GENERAL>
 INLINE void run_image(const Population& p, const Vector<Synapses>& synapses, int64_t image) {
-    if (GENERAL && (p.sums || p.numbers)) return sum_image(p, synapses, image);
+    if (GENERAL && sums_alone(p)) return sum_image(p, synapses, image);
     const int64_t neurons = p.height * p.width * p.channels, length = blocks(p.height * p.width);
     const int64_t own = GENERAL ? multilevel::own_planes(p) : 1;
     Vector<int32_t> memory(neurons), emitted(GENERAL && p.is_signed ? neurons : 0);
