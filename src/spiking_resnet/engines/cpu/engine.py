@@ -13,7 +13,7 @@ from spiking_resnet.engines.cpu.bit_code import MOST_LEVELS
 from spiking_resnet.engines.cpu.simulation import Network
 from spiking_resnet.graph import Fire, Graph
 from spiking_resnet.graph.exactness import MANTISSA
-from spiking_resnet.neurons import IntegrateAndFire, Neuron
+from spiking_resnet.neurons import Gated, IntegrateAndFire, Neuron, Serial
 
 MOST_BITS = 30  # of what a population receives in a step
 
@@ -23,7 +23,7 @@ class NativeCpu(Engine):
 
     name = "cpu"
     integers = (Fire,)
-    honoured: tuple[type[Neuron], ...] = (IntegrateAndFire,)  # neurons that the kernels compute
+    honoured: tuple[type[Neuron], ...] = (IntegrateAndFire, Serial, Gated)
 
     def missing(self, device: torch.device | str = "cpu") -> str:
         """How to compile the kernels, where there are none for a device that they are for."""

@@ -4,12 +4,12 @@ Weights, biases and thresholds become integers here: multiples of the population
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from spiking_resnet.engines.cpu.bit_code import Code, codes, joined
+from spiking_resnet.engines.cpu.bit_code import BINARY, Code, codes, joined
 from spiking_resnet.engines.plan import OutOfRange
 from spiking_resnet.graph import Add, Affine, AvgPool, Conv2d, Fire, Graph, Linear, Node, Pad, Slice
 
@@ -31,6 +31,12 @@ class Synapses:
     geometry: tuple[int, ...]
     identity: bool
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape [C, H, W] of the spikes, of the same positions as their own."""
+        height, width, channels = self.geometry[:3]
+        return channels, height, width
+
     def number(self, outputs: int) -> int:
         """How many weights lead to so many channels."""
         channels, height, width, groups = (self.geometry[i] for i in (2, 3, 4, 11))
@@ -42,7 +48,8 @@ class Fused:
     """A population with everything that one kernel call computes.
 
     synapses: its spiking inputs. code: the one all of them have or are brought to. currents: names
-    of other values added at every step. bias, threshold: int32 [C]. grid: k. wide: whether a step's
+    of other values added at every step. bias, threshold: int32 [C]; first: the bias of the first
+    step alone, where constants enter once. grid: k. wide: whether a step's
     sums may need more than 16 bits; where spikes are written as several planes of bits, the sums of
     one plane (what goes beside it is added in 32 bits). reach: the most that biases and spikes move
     a potential in a step.
@@ -52,10 +59,16 @@ class Fused:
     code: Code
     currents: tuple[str, ...]
     bias: Tensor
+    first: Tensor
     threshold: Tensor
     grid: int
     wide: bool
     reach: int
+
+    def alone(self) -> "Fused":
+        """The population while no spike reaches it."""
+        largest = int(self.bias.abs().max())
+        return replace(self, synapses=(), code=BINARY, wide=largest >= NARROW, reach=largest)
 
 
 def fuse(graph: Graph, fixed: Collection[str]) -> tuple[dict[str, Fused], set[str]]:
@@ -177,7 +190,9 @@ def _fused(
         bias = bias if shift is None else bias + shift
     synapses = tuple(_synapses(graph, source, node.grid) for source in weighted)
     code = joined(spikes[each.spikes] for each in synapses)
-    whole = _integers(node.name, bias, node.grid)
+    added = _integers(node.name, bias, node.grid)
+    once = graph.input.encoding == "once"
+    whole, first = (torch.zeros_like(added), added) if once else (added, torch.zeros_like(added))
     zero = torch.zeros(node.shape[0], dtype=torch.int64, device="cpu")
     highest = lowest = whole.long() if code.planes == 1 else zero
     reach, tallest = whole.long().abs(), 1 if code.planes == 1 else 2**code.planes
@@ -190,7 +205,15 @@ def _fused(
     wide = max(int(highest.max()), -int(lowest.min())) >= NARROW
     threshold = _integers(node.name, node.neuron.threshold.expand(node.shape[0]), node.grid)
     return Fused(
-        synapses, code, tuple(currents), whole, threshold, node.grid, wide, int(reach.max())
+        synapses=synapses,
+        code=code,
+        currents=tuple(currents),
+        bias=whole,
+        first=first,
+        threshold=threshold,
+        grid=node.grid,
+        wide=wide,
+        reach=int(reach.max()),
     )
 
 

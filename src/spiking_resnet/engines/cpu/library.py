@@ -192,6 +192,14 @@ class Planes:
         return cls(buffer.numbers.view(size), shape, None, code, buffer)
 
     @classmethod
+    def silent(
+        cls, memory: Memory, images: int, steps: int, shape: Shape, code: Code = BINARY
+    ) -> "Planes":
+        """Planes without any spike; they own no memory."""
+        size = torch.Size((images, blocks(positions(shape)), steps * code.planes, shape[0]))
+        return cls(memory.zeros(size.numel()).view(size), shape, 0, code)
+
+    @classmethod
     def packed(cls, spikes: Tensor, code: Code = BINARY, memory: Memory | None = None) -> "Planes":
         """The planes of int8 or uint8 spikes [steps, N, ...]."""
         steps, images, *shape = spikes.shape

@@ -1,7 +1,7 @@
 """A population of neurons with all its synapses, computed by one call of a compiled kernel."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from threading import Lock
 
 import torch
@@ -18,27 +18,39 @@ from spiking_resnet.engines.cpu.memory import Memory, pointer
 from spiking_resnet.engines.plan import OutOfRange
 from spiking_resnet.graph import Fire
 from spiking_resnet.neurons import State as NeuronState
+from spiking_resnet.neurons import per_channel
 
 BY_POSITION, _, EVEN_FIRST = kernels.LAYOUTS
 
 Value = Planes | Tensor  # spikes; or [window, N, ...], [1, ...] where constant in time
 
 
+HELD = 2**30  # a threshold that no potential reaches; and by so much silent neurons lie lower
+
+
 @dataclass(eq=False)
 class State:
     """A population in one simulation.
 
-    before: what it begins from, if not from its initial state. kernel: what computes it, chosen in
-    the first window. reached: what no |potential| is above, in units of the grid.
+    before: what it begins from, if not from its initial state. kernels: what computes it, by
+    whether spikes arrive, each chosen in the first window of its kind. kernel: the one in whose
+    layout potentials are; None where no kernel has run since `before`. silent: 1 where a neuron no
+    longer fires, [N, C, ...]: its potential is HELD lower there. remembered: what else neurons
+    remember, which no kernel changes. begun: whether any window has been. reached: what no
+    |potential| is above, in units of the grid.
     """
 
     images: int
     threads: int
     memory: Memory
     before: NeuronState | None = None
+    kernels: dict[bool, Kernel] = field(default_factory=dict)
     kernel: Kernel | None = None
     potential: Tensor | None = None
     emitted: Tensor | None = None
+    silent: Tensor | None = None
+    remembered: Tensor | None = None
+    begun: bool = False
     reached: int = 0
 
 
@@ -60,22 +72,32 @@ class Population:
 
     def __init__(self, node: Fire, fused: Fused) -> None:
         self.node, self.fused = node, fused
+        self.alone = fused.alone()
         self.unit = 2.0**-fused.grid
-        like = torch.zeros((1, *node.shape), dtype=torch.float32, device="cpu")
-        self._start, self._highest_start = self._integers(node.neuron.initial_state(like).potential)
+        self.held = torch.full_like(fused.threshold, HELD)
+        self.biased = bool(fused.bias.any())
+        self._start, self._highest_start = self._first_potentials()
         self._lock = Lock()
-        self.made: dict[Kernel, _Made] = {}
-        self.refused: dict[Kernel, int] = {}  # features, as bits
+        self.made: dict[tuple[Kernel, bool], _Made] = {}
+        self.refused: dict[tuple[Kernel, bool], int] = {}  # features, as bits
 
-    def ready(self, kernel: Kernel, call: Call) -> _Made:
+    def _first_potentials(self) -> tuple[Tensor, int]:
+        """(potentials [1, C, ...] before the first step, with what enters once; the largest)."""
+        like = torch.zeros((1, *self.node.shape), dtype=torch.float32, device="cpu")
+        initial, _ = self._integers(self.node.neuron.initial_state(like).potential)
+        whole = initial.long() + per_channel(self.fused.first.long(), initial)
+        highest = int(whole.abs().max())
+        if highest >= MOST:
+            raise OutOfRange(f"what {self.node.name!r} receives")
+        return whole.to(torch.int32), highest
+
+    def ready(self, kernel: Kernel, call: Call, alone: bool) -> _Made:
         """The population made ready for `kernel`, which takes long once."""
         with self._lock:
-            if kernel not in self.made:
-                self.made[kernel] = self._make(kernel, call)
-            return self.made[kernel]
-
-    def _make(self, kernel: Kernel, call: Call) -> _Made:
-        return _Made(self._laid_out(self._start, kernel), call.tables(kernel))
+            if (kernel, alone) not in self.made:
+                made = _Made(self._laid_out(self._start, kernel), call.tables(kernel))
+                self.made[kernel, alone] = made
+            return self.made[kernel, alone]
 
     def _laid_out(self, numbers: Tensor, kernel: Kernel) -> Tensor:
         """Numbers of neurons, int32 [N, C, ...], in the kernel's layout."""
@@ -87,15 +109,15 @@ class Population:
             found = found.unflatten(-1, (-1, 2)).transpose(-1, -2)
         return found.contiguous()
 
-    def kernels(self, call: Call) -> list[Kernel]:
+    def kernels(self, call: Call, alone: bool = False) -> list[Kernel]:
         """What there is to choose from for one simulation, the first of which `call` is."""
         asked = call.features()
         known = [kernel for kernel in kernels.available() if not asked & ~kernel.honours]
         with self._lock:
             for kernel in known:
-                if kernel not in self.refused:
-                    self.refused[kernel] = call.refused(kernel)
-            return [kernel for kernel in known if not self.refused[kernel]]
+                if (kernel, alone) not in self.refused:
+                    self.refused[kernel, alone] = call.refused(kernel)
+            return [kernel for kernel in known if not self.refused[kernel, alone]]
 
     def _integers(self, values: Tensor) -> tuple[Tensor, int]:
         """(currents or potentials in units of the grid, the largest of them, without its sign)."""
@@ -107,44 +129,75 @@ class Population:
 
     def left(self, state: State) -> NeuronState:
         """What the population has after the windows run so far; potentials were kept."""
-        assert state.potential is not None
-        potential = self._as_maps(state.potential, state).mul_(self.unit)
-        emitted = state.emitted
-        return NeuronState(potential, None if emitted is None else self._as_maps(emitted, state))
+        if state.kernel is None:
+            if state.before is not None:
+                return state.before
+            start = self._start.expand(state.images, *self.node.shape)
+            return NeuronState(start.float().mul_(self.unit))
+        potential = self._potentials(state).float().mul_(self.unit)
+        if state.emitted is None:
+            return NeuronState(potential, state.remembered)
+        return NeuronState(potential, self._as_maps(state.emitted, state.kernel).float())
 
-    def _as_maps(self, numbers: Tensor, state: State) -> Tensor:
-        """A kernel's numbers of neurons as float32 [N, C, ...]."""
+    def _potentials(self, state: State) -> Tensor:
+        """The potentials in units of the grid, int32 [N, C, ...]."""
+        assert state.potential is not None
+        assert state.kernel is not None
+        found = self._as_maps(state.potential, state.kernel)
+        return found if state.silent is None else found + state.silent * HELD
+
+    def _as_maps(self, numbers: Tensor, kernel: Kernel) -> Tensor:
+        """A kernel's numbers of neurons as int32 [N, C, ...]."""
         found = numbers.transpose(1, 2)
-        if state.kernel is not None and state.kernel.layout == EVEN_FIRST:
+        if kernel.layout == EVEN_FIRST:
             found = found.transpose(-1, -2)
-        flat = found.flatten(2)[..., : library.positions(self.node.shape)].float()
+        flat = found.flatten(2)[..., : library.positions(self.node.shape)]
         return flat.reshape(-1, *self.node.shape)
 
-    def run(
-        self, state: State, values: Mapping[str, Value], steps: int, watched: bool, keep: bool
-    ) -> tuple[Planes, Tensor, float]:
-        """(spikes, their number by image, largest |potential| if watched) over the window.
-
-        keep: whether the potentials are needed afterwards. Raises OutOfRange.
+    def idle(self, values: Mapping[str, Value], time: int) -> bool:
+        """Whether nothing changes from step `time` to the end of its window: nothing arrives of
+        `values`, and no neuron may fire.
         """
-        shape, fused, images = self.node.shape, self.fused, state.images
-        neuron, places = self.node.neuron, library.positions(shape)
-        given = [values[name] for name in fused.currents]
-        constant, current, largest = self._currents(given, steps)
-        self._stay_in_range(state, steps, largest)
+        return not (values or self.biased or self.node.neuron.may_fire(time))
+
+    def run(
+        self,
+        state: State,
+        values: Mapping[str, Value],
+        time: int,
+        steps: int,
+        watched: bool,
+        keep: bool,
+    ) -> tuple[Planes, Tensor, float]:
+        """(spikes, their number by image, largest |potential| if watched) of `steps` steps from
+        `time` on.
+
+        values: what arrives; those that are missing are 0. keep: whether the potentials are needed
+        afterwards. Raises OutOfRange.
+        """
+        neuron, shape, images = self.node.neuron, self.node.shape, state.images
+        fused, planes = self._arriving(state, values, steps)
+        alone = fused is self.alone
+        given = [values[name] for name in self.fused.currents if name in values]
+        if self.fused.currents and not given and alone not in state.kernels:
+            given = [torch.zeros(1, images, *shape, device="cpu")]  # a kernel that takes currents
+        constant, current, largest = self._currents(given)
+        self._stay_in_range(state, time, steps * (fused.reach + largest))
+        keep = keep or (watched and state.silent is not None)
         spikes = Planes.empty(
             state.memory, images, steps, shape, Code(neuron.levels, neuron.signed)
         )
         counts, bits, peaks = (
             torch.zeros(images, dtype=torch.int64, device="cpu") for _ in range(3)
         )
-        planes = [_planes(values[synapses.spikes]).coded(fused.code) for synapses in fused.synapses]
+        places = library.positions(shape)
+        threshold = fused.threshold if neuron.may_fire(time) else self.held
         population = library.Population(
             *(steps, images, *(*shape[1:], 1, 1)[:2], shape[0]),
             constant=_ints(constant, images * shape[0] * places),
             current=_ints(current, images * steps * shape[0] * places),
             bias=_ints(fused.bias, shape[0]),
-            threshold=_ints(fused.threshold, shape[0]),
+            threshold=_ints(threshold, shape[0]),
             reset_to_zero=neuron.reset == "zero",
             spikes=spikes.pointer(),
             counts=pointer(counts, torch.int64, images),
@@ -157,34 +210,78 @@ class Population:
             is_signed=neuron.signed,
         )
         call = Call(population, sources_of(fused, planes, images, steps))
-        first = state.kernel is None
-        state.kernel = state.kernel or choose(self.kernels(call), call, planes)
-        made = self.ready(state.kernel, call)
-        if first and state.before is not None:
-            self._go_on(state, state.before, state.kernel)
-        elif first and keep:
-            size = (images, *made.start.shape[1:])
-            state.potential = torch.empty(size, dtype=torch.int32, device="cpu")
-            state.emitted = torch.empty_like(state.potential) if neuron.signed else None
+        if alone not in state.kernels:
+            state.kernels[alone] = choose(self.kernels(call, alone), call, planes)
+        kernel = state.kernels[alone]
+        made = self.ready(kernel, call, alone)
+        begins = state.kernel is None and state.before is None
+        self._lay_out(state, kernel, made, keep)
         each = made.start.numel()
-        population.start = _ints(made.start, each) if first and state.before is None else None
+        population.start = _ints(made.start, each) if begins else None
         population.potential = _ints(state.potential, images * each)
         population.emitted = _ints(state.emitted, images * each)
-        population.tables = pointer(made.tables, torch.uint8, call.table_bytes(state.kernel))
-        call.run(state.kernel, state.threads)
+        population.tables = pointer(made.tables, torch.uint8, call.table_bytes(kernel))
+        call.run(kernel, state.threads)
         total = int((counts if spikes.code == BINARY else bits).sum())
-        return replace(spikes, count=total), counts, float(peaks.max()) * self.unit
+        highest = int(peaks.max())
+        if watched and state.silent is not None:  # kernels saw silent neurons lower than they are
+            highest = int(self._potentials(state).abs().max())
+        return replace(spikes, count=total), counts, highest * self.unit
 
-    def _go_on(self, state: State, before: NeuronState, kernel: Kernel) -> None:
-        """Puts what the population begins from in the kernel's layout."""
-        state.potential = self._laid_out(self._integers(before.potential)[0], kernel)
-        if self.node.neuron.signed:
-            assert before.memory is not None  # of a state that fits
-            state.emitted = self._laid_out(before.memory.to(torch.int32), kernel)
+    def begin(self, state: State, time: int) -> None:
+        """Lets neurons start again where they do at step `time`, the first of a window."""
+        neuron = self.node.neuron
+        if state.begun and time not in neuron.turns:
+            return
+        before = self.left(state)
+        again = neuron.restarted(before, time)
+        if again is not before:
+            state.before, state.kernel = again, None
+        silent = neuron.silent(again, time)
+        state.silent = None if silent is None else silent.to(torch.int32)
+        state.remembered = None if neuron.signed else again.memory
+        state.begun = True
 
-    def _currents(
-        self, values: list[Value], steps: int
-    ) -> tuple[Tensor | None, Tensor | None, int]:
+    def _arriving(
+        self, state: State, values: Mapping[str, Value], steps: int
+    ) -> tuple[Fused, list[Planes]]:
+        """What is computed, and the spikes of its synapses, all of them if any arrive."""
+        sources = self.fused.synapses
+        if sources and not any(source.spikes in values for source in sources):
+            return self.alone, []
+        found = [
+            _planes(values[source.spikes])
+            if source.spikes in values
+            else Planes.silent(state.memory, state.images, steps, source.shape)
+            for source in sources
+        ]
+        return self.fused, [planes.coded(self.fused.code) for planes in found]
+
+    def _lay_out(self, state: State, kernel: Kernel, made: _Made, keep: bool) -> None:
+        """Puts potentials into the layout of the kernel that is to run."""
+        neuron = self.node.neuron
+        if state.kernel is not None:
+            if state.kernel.layout != kernel.layout:
+                for name in ("potential", "emitted"):
+                    numbers = getattr(state, name)
+                    if numbers is not None:
+                        maps = self._as_maps(numbers, state.kernel)
+                        setattr(state, name, self._laid_out(maps, kernel))
+        elif state.before is not None:
+            numbers = self._integers(state.before.potential)[0]
+            if state.silent is not None:
+                numbers = numbers - state.silent * HELD
+            state.potential = self._laid_out(numbers, kernel)
+            if neuron.signed:
+                assert state.before.memory is not None  # of a state that fits
+                state.emitted = self._laid_out(state.before.memory.to(torch.int32), kernel)
+        elif keep:
+            size = (state.images, *made.start.shape[1:])
+            state.potential = torch.empty(size, dtype=torch.int32, device="cpu")
+            state.emitted = torch.empty_like(state.potential) if neuron.signed else None
+        state.kernel = kernel
+
+    def _currents(self, values: list[Value]) -> tuple[Tensor | None, Tensor | None, int]:
         """(the current of every step [N, ...], the one that changes [N, window, ...], the largest
         of one step).
         """
@@ -199,17 +296,21 @@ class Population:
             moving, most = self._integers(sum(varying[1:], varying[0]).transpose(0, 1))
         return fixed, moving, largest + most
 
-    def _stay_in_range(self, state: State, steps: int, current: int) -> None:
-        """Raises OutOfRange unless 32 bits hold all potentials of the window."""
+    def _stay_in_range(self, state: State, time: int, further: int) -> None:
+        """Raises OutOfRange unless 32 bits hold all potentials of the window that begins at `time`.
+
+        further: the most by which it changes one.
+        """
         if state.kernel is None:
             start = self._highest_start
             state.reached = start if state.before is None else self._integers(state.before[0])[1]
-        further = steps * (self.fused.reach + current)
-        if state.reached + further >= MOST and state.potential is not None:
-            low, high = (int(end) for end in torch.aminmax(state.potential))
+        held = state.silent is not None or not self.node.neuron.may_fire(time)
+        room = MOST - HELD if held else MOST
+        if state.reached + further >= room and state.kernel is not None:
+            low, high = (int(end) for end in torch.aminmax(self._potentials(state)))
             state.reached = max(-low, high)
         state.reached += further
-        if state.reached >= MOST:
+        if state.reached >= room:
             raise OutOfRange(f"the potentials of {self.node.name!r}")
 
 

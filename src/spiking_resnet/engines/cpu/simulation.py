@@ -23,7 +23,7 @@ from spiking_resnet.engines.plan import (
     pool_window,
     windows,
 )
-from spiking_resnet.engines.schedule import Presented, Schedule
+from spiking_resnet.engines.schedule import Presented, Schedule, last_readers
 from spiking_resnet.graph import (
     AvgPool,
     Concat,
@@ -57,16 +57,22 @@ class Network(Prepared):
 
     def __init__(self, graph: Graph) -> None:
         self.graph, self.schedule = graph, Schedule(graph)
-        self.fused, done = fuse(graph, self.schedule.given)
-        self.nodes = [node for node in self.schedule.nodes if node.name not in done]
-        self.last = {name: node.name for node in self.nodes for name in self._reads(node)}
+        self.fused, self.done = fuse(graph, self.schedule.given)
+        self.nodes = self.at(0)
+        self.reads = {node.name: self._reads(node) for node in self.nodes}
+        self.last = last_readers(self.reads)
         self.codes = codes(graph)
         self.populations = {
             node.name: Population(node, self.fused[node.name]) for node in graph.of(Fire)
         }
         self.free = Memory()
         self.ends = ends_of(graph)
+        self.silences = any(node.neuron.silences for node in graph.of(Fire))
         self._bytes = self._bytes_of_a_step()
+
+    def at(self, time: int) -> list[Node]:
+        """The nodes that no kernel computes with another, as they compute at step `time`."""
+        return [node for node in self.schedule.at(time) if node.name not in self.done]
 
     def _reads(self, node: Node) -> tuple[str, ...]:
         """The values a node is computed from here."""
@@ -103,6 +109,8 @@ class Network(Prepared):
     def _run(self, plan: Plan, threads: int) -> Result:
         work = _Work(self, plan, threads)
         length = min(plan.window or WINDOW, self.longest(plan.batch))
+        if plan.watch and self.silences:  # kernels do not tell the peaks of silent neurons apart
+            length = 1
         for start, stop in windows(plan.times, length, self.ends, plan.begin):
             work.advance(start, stop)
             if stop in plan.times:
@@ -144,32 +152,69 @@ class _Work:
         return interpret.State(self.plan.times[-1], memory)
 
     def advance(self, start: int, stop: int) -> None:
-        """Runs every layer over the steps start … stop - 1."""
-        steps = stop - start
+        """Runs every layer over the steps start … stop - 1.
+
+        A value that is missing among `values` is 0 throughout.
+        """
         self.last_window = stop == self.plan.times[-1]
-        values: dict[str, Value] = {**self.shown.given(start, stop)}
+        values: dict[str, Value] = {}
+        if not self.network.schedule.over(start):
+            values.update(self.shown.given(start, stop))
         last = self.network.last
-        for node in self.network.nodes:
-            if node.name in values:
-                pass
-            elif isinstance(node, Input):
-                values[node.name] = self.shown.presented(node, start, stop)
-            elif isinstance(node, Fire):
-                values[node.name] = self._fire(node, values, steps)
-            elif isinstance(node, Output):
-                self._read_out(node, values[node.inputs[0]], steps, stop)
-            elif isinstance(node, MaxPool):
-                values[node.name] = self._pool(node, values[node.inputs[0]], steps)
-            else:
-                values[node.name] = self._other(node, [values[name] for name in node.inputs])
+        for node in self.network.at(start):
+            value = self._value(node, values, start, stop)
+            if value is not None:
+                values[node.name] = value
             for name in [name for name in values if last.get(name) == node.name]:
                 value = values.pop(name)
                 if isinstance(value, Planes) and value.buffer is not None:
                     self.free.give(value.buffer)
 
-    def _fire(self, node: Fire, values: Mapping[str, Value], steps: int) -> Planes:
-        """The spikes of a population over the window."""
+    def _value(
+        self, node: Node, values: Mapping[str, Value], start: int, stop: int
+    ) -> Value | None:
+        """The value of a node over the window; None if it is 0 throughout."""
+        if node.name in self.network.schedule.given:
+            return values.get(node.name)
+        if isinstance(node, Input):
+            return self.shown.presented(node, start, stop)
+        steps = stop - start
+        if isinstance(node, Fire):
+            return self._fire(node, values, start, steps)
+        if self._quiet(node, values, start):
+            return None
+        inputs = [self._whole(name, values, steps) for name in node.inputs]
+        if isinstance(node, Output):
+            self._read_out(node, inputs[0], steps, stop)
+            return None
+        if isinstance(node, MaxPool):
+            return self._pool(node, inputs[0], steps)
+        return self._other(node, inputs)
+
+    def _quiet(self, node: Node, values: Mapping[str, Value], time: int) -> bool:
+        """Whether a node without neurons is 0 throughout the window, and its memory stays."""
+        if any(name in values for name in node.inputs) or isinstance(node, Output):
+            return False
+        if node.integrates:
+            known = node.name in self.memory or node.name in self.counts
+            return known and node.name not in self.plan.watch
+        return node.name in self.codes or self.network.schedule.over(time)
+
+    def _whole(self, name: str, values: Mapping[str, Value], steps: int) -> Value:
+        """A value of the window, those that are 0 included."""
+        if name in values:
+            return values[name]
+        shape = self.network.graph[name].shape
+        if name in self.codes:
+            return Planes.silent(self.free, self.plan.batch, steps, shape, self.codes[name])
+        return torch.zeros((), dtype=torch.float32, device="cpu").expand(1, self.plan.batch, *shape)
+
+    def _fire(
+        self, node: Fire, values: Mapping[str, Value], start: int, steps: int
+    ) -> Planes | None:
+        """The spikes of a population over the window; None if there are none."""
         population = self.populations[node.name]
+        arriving = {name: values[name] for name in self.network.reads[node.name] if name in values}
         watched = node.name in self.plan.watch
         read = node.name in self.network.graph.output.inputs
         keep = read or self.plan.keep_state or not self.last_window
@@ -178,7 +223,11 @@ class _Work:
                 before = self._before(node)
                 self.states[node.name] = State(self.plan.batch, self.threads, self.free, before)
             state = self.states[node.name]
-            spikes, counts, highest = population.run(state, values, steps, watched, keep)
+            population.begin(state, start)
+            if population.idle(arriving, start) and not watched:
+                self._keep_silence(node, steps)
+                return None
+            spikes, counts, highest = population.run(state, arriving, start, steps, watched, keep)
         self.result.add(node.name, counts)
         if node.name in self.plan.trains:
             self.result.keep(node.name, spikes.unpacked())
@@ -187,7 +236,16 @@ class _Work:
         if watched:
             reserve = max(node.neuron.most_spent, node.step_bound)
             self.result.note_peak(node.name, highest + reserve)
+        if spikes.count == 0 and spikes.buffer is not None:
+            self.free.give(spikes.buffer)
+            return None
         return spikes
+
+    def _keep_silence(self, node: Fire, steps: int) -> None:
+        """Keeps a window without spikes, where trains are wanted."""
+        if node.name in self.plan.trains:
+            size = (steps, self.plan.batch, *node.shape)
+            self.result.keep(node.name, torch.zeros(size, dtype=torch.uint8, device="cpu"))
 
     def _before(self, node: Fire) -> NeuronState | None:
         """What a population begins the run from, if that is not its initial state."""
