@@ -80,6 +80,13 @@ def test_on_its_grid_no_sum_of_any_number_of_steps_is_rounded(name):
     assert all(torch.equal(found.trains[n], train) for n, train in expected.trains.items())
 
 
+def test_what_enters_once_makes_no_grid_coarser():
+    """The bits of a step's sums are those of spikes, of which none reach the first population."""
+    graph = convert(network("mlp"), images("mlp", 8), calibrated(steps=2, waits=True, images=8))
+    first, *others = graph.of(Fire)
+    assert first.grid == 14 > others[0].grid
+
+
 def test_pixels_that_enter_once_are_rounded_as_constant_ones():
     graph = convert(network("mlp"), images("mlp", 8), calibrated(steps=2, waits=True, images=8))
     frames, node = images("mlp", 2, seed=1), graph.input

@@ -72,7 +72,8 @@ def snap(graph: Graph, steps: int, bits: int = 14, sum_bits: int = 16) -> Graph:
         )
     spikes, bounds, pixels = carries_spikes(graph), bounds_of(graph), _pixel_grid(graph.input)
     spike_grids = _spike_grids(graph, spikes, bounds)
-    grids = _grids(graph, spikes, spike_grids, bounds, steps, bits, sum_bits)
+    later = bounds_of(_after_the_first(graph))
+    grids = _grids(graph, spikes, spike_grids, bounds, later, steps, bits, sum_bits)
     nodes: dict[str, Node] = {}
     renamed: dict[str, str] = {}
     for original in graph.nodes:
@@ -179,11 +180,22 @@ def _snapped_wide(node: Weighted, bound: Bounds, pixels: int) -> Node:
     return with_tensors(node, new)
 
 
+def _after_the_first(graph: Graph) -> Graph:
+    """Return `graph` as it computes after the first step: where constants enter once, with none."""
+    if graph.input.encoding != "once":
+        return graph
+    dark = replace(graph.input, limit=0.0, grid=None)
+    return graph.with_nodes(
+        dark if node is graph.input else node.without_constants() for node in graph.nodes
+    )
+
+
 def _grids(
     graph: Graph,
     spikes: Mapping[str, bool],
     spike_grids: Mapping[str, int],
     bounds: Mapping[str, Bounds],
+    later: Mapping[str, Bounds],
     steps: int,
     bits: int,
     sum_bits: int,
@@ -191,7 +203,9 @@ def _grids(
     """Return the grid of every current, population and read-out.
 
     Currents that are added up, or handed on unweighted, share a grid: the coarsest that the
-    populations and the read-out they reach need for `steps` steps of `sum_bits` bits.
+    populations and the read-out they reach need for `steps` steps of `sum_bits` bits. bounds: of
+    any step. later: of those after the first, which `sum_bits` are for: what enters once is no sum
+    of spikes.
     """
     groups = _Groups(graph, spikes, spike_grids)
     weights = {root: bits if root in groups.fired else READ_OUT_BITS for root in groups.fine}
@@ -212,8 +226,9 @@ def _grids(
                 fitting = floor(POTENTIAL_BITS - log2(max(reach + node.potential_offset, 1.0)))
             else:
                 fitting = floor(MANTISSA - log2(max(total, 1.0)))
+                every = largest(later[currents[0]])
                 if isinstance(node, Fire):  # a little less than half: rounding to the grid may add
-                    fitting = min(fitting, floor(sum_bits - 1 - log2(max(1.01 * reach, 1.0))))
+                    fitting = min(fitting, floor(sum_bits - 1 - log2(max(1.01 * every, 1.0))))
             allowed[root] = min(allowed[root], max(fitting, min(bits, FEWEST_BITS) + fine))
         if node.name in groups:
             root = groups.root(node.name)
