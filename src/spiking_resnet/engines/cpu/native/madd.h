@@ -16,7 +16,8 @@ namespace madd {
 constexpr int64_t LARGEST = 32767;             // of a weight, without its sign: no two products of
                                                // numbers of 16 bits and such weights exceed 32 bits
 constexpr int64_t PART = 1 << 16;              // numbers of a part of an image in a step, about, and
-constexpr int64_t CHUNK = 1 << 17;             // in the steps that pass by at once
+constexpr int64_t CHUNK = 1 << 16;             // in the steps that pass by at once
+constexpr int64_t SLACK = 64;                   // numbers after the last, read and ignored
 constexpr int64_t EXACT = 1 << 24;             // integers that float32 holds
 
 // Numbers times weights: rows of numbers, each times its factor, are added to rows of sums.
@@ -32,7 +33,9 @@ struct Tile {
 template <typename V, int ROWS, int WIDE>
 INLINE void multiply(const Tile& tile) {
     using Ints = typename V::Ints;
-    Ints sums[ROWS][WIDE] = {};
+    Ints sums[ROWS][WIDE];
+    for (int r = 0; r < ROWS; ++r)
+        for (int i = 0; i < WIDE; ++i) sums[r][i] = Ints{};
     const int32_t* weights = tile.weights;
     for (const Run* run = tile.runs; run < tile.runs + tile.number; ++run) {
         const Pair* from[ROWS];
@@ -67,13 +70,14 @@ void multiply_any(const Tile& tile, int64_t rows, int64_t vectors);
 template <typename V>
 Vector<Outputs> outputs_of(const Population& p, const Source* sources, int64_t number) {
     Vector<Outputs> found;
-    for (int64_t c = 0; c < p.channels; c += found.back().count) {
+    for (int64_t c = 0, before = 0; c < p.channels; c += found.back().count) {
         int64_t past = std::min(p.channels, c + V::WIDTH);
         for (int64_t i = 0; i < number; ++i) {
             const int64_t own = sources[i].identity ? p.channels : p.channels / sources[i].groups;
             past = std::min(past, (c / own + 1) * own);
         }
-        found.push_back({c, past - c, (past - c + V::LANES - 1) / V::LANES});
+        found.push_back({c, past - c, (past - c + V::LANES - 1) / V::LANES, before});
+        before += found.back().vectors;
     }
     return found;
 }
@@ -142,31 +146,38 @@ struct Job {
     }
 };
 
-// What a thread works with.
+// Memory that a thread keeps from call to call: fresh from the system it takes long to write to.
+inline thread_local Room kept;
+
+// What a thread works with, one such desk at a time.
 template <typename V>
 struct Desk {
-    Vector<Vector<int16_t>> numbers;  // by source
-    Vector<Band> bands;               // the same
-    Vector<uint32_t> halves;
-    Vector<int32_t> v, sent;          // [groups of outputs, blocks, 32, WIDTH]
-    Vector<int32_t> sums;             // [32, WIDTH]: of several steps where positions are few
+    Vector<Band> bands;               // by source
+    int32_t *v, *sent;                // [groups of outputs, blocks, 32, WIDTH]
+    int32_t* sums;                    // [32, WIDTH]: of several steps where positions are few
+    uint32_t* halves;
     const int16_t* rows[BLOCK];
     int32_t factors[BLOCK];
 
-    explicit Desk(const Job<V>& job) : sums(BLOCK * V::WIDTH) {
+    explicit Desk(const Job<V>& job) {
         const Population& p = job.p;
-        const int64_t neurons = job.outputs.size() * job.part * BLOCK * V::WIDTH;
-        v.resize(sums_alone(p) ? 0 : neurons);
-        sent.resize(p.is_signed && !sums_alone(p) ? neurons : 0);
-        int64_t words = 0;
+        const int64_t all = job.outputs.size() * job.part * BLOCK * V::WIDTH;
+        const int64_t neurons = sums_alone(p) ? 0 : all, remembered = p.is_signed ? neurons : 0;
+        int64_t words = 0, numbers = 0;
         for (const View& view : job.views) {
             const int64_t size = job.rows(view, job.part) * view.row();
-            // beyond the last position the lanes of an identity read on
-            numbers.emplace_back(job.steps * size + V::WIDTH);
-            bands.push_back({0, 0, numbers.back().data(), size});
-            words = std::max(words, 2 * p.planes * padded_pairs<V>(view.source->channels));
+            bands.push_back({0, 0, nullptr, size});
+            numbers += job.steps * size + SLACK;
+            words = std::max(words, 2 * MOST_BITS * padded_pairs<V>(view.source->channels));
         }
-        halves.resize(words);
+        kept.reserve((neurons + remembered + BLOCK * V::WIDTH + words) * int64_t(sizeof(int32_t)) +
+                     numbers * int64_t(sizeof(int16_t)));
+        v = (int32_t*)kept.data(), sent = v + neurons, sums = sent + remembered;
+        std::fill(v, sums, 0);  // lanes beyond the channels
+        halves = (uint32_t*)sums + BLOCK * V::WIDTH;
+        int16_t* at = (int16_t*)(halves + words);
+        std::fill(at, at + numbers, 0);  // and what lies around the positions
+        for (Band& band : bands) band.numbers = at, at += job.steps * band.size + SLACK;
     }
 };
 
@@ -188,8 +199,8 @@ void take(const Job<V>& job, Desk<V>& desk, int64_t image, int64_t first) {
     const Population& p = job.p;
     const int64_t neurons = p.height * p.width * p.channels;
     each_neuron(job, first, [&](int64_t from, int64_t to, int64_t count) {
-        take_potentials(p, image, neurons, from, from + count, desk.v.data() + to);
-        take_emitted(p, image, neurons, from, from + count, desk.sent.data() + to);
+        take_potentials(p, image, neurons, from, from + count, desk.v + to);
+        take_emitted(p, image, neurons, from, from + count, desk.sent + to);
     });
 }
 
@@ -198,19 +209,33 @@ void keep(const Job<V>& job, const Desk<V>& desk, int64_t image, int64_t first) 
     const Population& p = job.p;
     const int64_t neurons = p.height * p.width * p.channels;
     each_neuron(job, first, [&](int64_t to, int64_t from, int64_t count) {
-        keep_potentials(p, image, neurons, to, to + count, desk.v.data() + from);
-        keep_emitted(p, image, neurons, to, to + count, desk.sent.data() + from);
+        keep_potentials(p, image, neurons, to, to + count, desk.v + from);
+        keep_emitted(p, image, neurons, to, to + count, desk.sent + from);
     });
 }
 
-// Where the numbers begin that the outputs at a position see in a step of the desk's.
+// The channel of a source from which on outputs see its numbers.
+INLINE int64_t first_channel(const Source& s, const Population& p, const Outputs& outputs) {
+    if (s.identity) return outputs.channel;
+    return outputs.channel / (p.channels / s.groups) * (s.channels / s.groups);
+}
+
+// Lists the numbers that a block's neurons see at so many steps of the desk's, and their factors. start:
+// the first step in the window.
 template <typename V>
-INLINE const int16_t* seen(const View& v, const Band& band, const Outputs& outputs, int64_t outputs_all,
-                           int64_t step, int64_t position) {
-    const Source& s = *v.source;
-    int64_t channel = s.identity ? outputs.channel : 0;
-    if (grouped(s)) channel = outputs.channel / (outputs_all / s.groups) * (s.channels / s.groups);
-    return band.at(step) + v.start[position] - band.first * v.row() + channel;
+INLINE void list_rows(const Job<V>& job, Desk<V>& desk, size_t source, const Neurons& n,
+                      int64_t start, int64_t step, int64_t steps) {
+    const View& view = job.views[source];
+    const Source& s = *view.source;
+    const Band& band = desk.bands[source];
+    const int64_t* from = view.start.data() + n.block * BLOCK;
+    const int64_t first = first_channel(s, job.p, *n.outputs) - band.first * view.row();
+    for (int64_t t = 0, r = 0; t < steps; ++t) {
+        const int16_t* numbers = band.at(step + t) + first;
+        const int32_t factor = s.factors ? s.factors[start + t] : 1;
+        for (int64_t i = 0; i < n.positions; ++i, ++r)
+            desk.rows[r] = numbers + from[i], desk.factors[r] = factor;
+    }
 }
 
 // Adds what an identity brings, of one row of numbers.
@@ -224,40 +249,31 @@ INLINE void add_row(const int16_t* numbers, const int32_t* gains, int32_t factor
     }
 }
 
-// Sums up what reaches a block's neurons at so many steps of the desk's, from `step` on, which is step
-// `start` of the window.
+// Sums up what reaches a block's neurons at so many steps of the desk's. start: the first in the window.
 template <typename V>
 INLINE void sum_up(const Job<V>& job, Desk<V>& desk, size_t o, const Neurons& n, int64_t start,
                    int64_t step, int64_t steps) {
-    const Outputs& outputs = job.outputs[o];
     const int64_t rows = steps * n.positions, tiles = (rows + V::ROWS - 1) / V::ROWS;
-    for (int64_t r = 0; r < rows; ++r)
-        std::memcpy(desk.sums.data() + r * V::WIDTH, job.bias.data() + o * V::WIDTH,
-                    V::WIDTH * sizeof(int32_t));
-    int64_t vectors = 0;  // before these
-    for (size_t before = 0; before < o; ++before) vectors += job.outputs[before].vectors;
+    const int64_t vectors = n.outputs->vectors;
+    for (int64_t lane = 0; lane < vectors * V::LANES; lane += V::LANES) {
+        const typename V::Ints bias = at<V>(job.bias.data() + o * V::WIDTH + lane);
+        for (int64_t r = 0; r < rows; ++r) at<V>(desk.sums + r * V::WIDTH + lane) = bias;
+    }
     for (size_t k = 0; k < job.views.size(); ++k) {
         const View& view = job.views[k];
-        const Source& s = *view.source;
-        for (int64_t t = 0, r = 0; t < steps; ++t)
-            for (int64_t i = 0; i < n.positions; ++i, ++r) {
-                desk.rows[r] = seen<V>(view, desk.bands[k], outputs, job.p.channels, step + t,
-                                       n.block * BLOCK + i);
-                desk.factors[r] = s.factors ? s.factors[start + step + t] : 1;
-            }
-        if (s.identity) {
+        list_rows(job, desk, k, n, start, step, steps);
+        if (view.source->identity) {
             const int32_t* gains = job.gains[k].data() + o * V::WIDTH;
             for (int64_t r = 0; r < rows; ++r)
-                add_row<V>(desk.rows[r], gains, desk.factors[r], outputs.vectors,
-                           desk.sums.data() + r * V::WIDTH);
+                add_row<V>(desk.rows[r], gains, desk.factors[r], vectors, desk.sums + r * V::WIDTH);
             continue;
         }
-        const int32_t* weights = job.weights[k] + vectors * pairs_of(s) * V::LANES;
+        const int32_t* weights = job.weights[k] + n.outputs->before * pairs_of(*view.source) * V::LANES;
         for (int64_t tile = 0; tile < tiles; ++tile) {
             const int64_t first = rows * tile / tiles, past = rows * (tile + 1) / tiles;
             multiply_any<V>({desk.rows + first, desk.factors + first, view.runs.data(),
-                             int64_t(view.runs.size()), weights, desk.sums.data() + first * V::WIDTH},
-                            past - first, outputs.vectors);
+                             int64_t(view.runs.size()), weights, desk.sums + first * V::WIDTH},
+                            past - first, vectors);
         }
     }
 }
@@ -269,10 +285,10 @@ INLINE void run_block(const Job<V>& job, Desk<V>& desk, size_t o, const Neurons&
     const int64_t turn = BLOCK / n.positions;  // steps summed up at once
     for (int64_t step = 0; step < steps; step += turn) {
         const int64_t number = std::min(turn, steps - step);
-        sum_up(job, desk, o, n, start, step, number);
+        sum_up(job, desk, o, n, start + step, step, number);
         for (int64_t t = 0; t < number; ++t)
             advance<V>(job.p, n, job.lanes.data() + o * V::WIDTH, start + step + t,
-                       desk.sums.data() + t * n.positions * V::WIDTH);
+                       desk.sums + t * n.positions * V::WIDTH);
     }
 }
 
@@ -290,13 +306,13 @@ INLINE void run_part(const Job<V>& job, Desk<V>& desk, int64_t image, int64_t fi
             const View& v = job.views[i];
             desk.bands[i].first = top * v.source->stride_height;
             desk.bands[i].rows = (bottom - top) * v.source->stride_height + v.reach;
-            fill_band<V>(v, p, image, start, steps, desk.bands[i], desk.halves.data());
+            fill_band<V>(v, p, image, start, steps, desk.bands[i], desk.halves);
         }
         for (size_t o = 0; o < job.outputs.size(); ++o)
             for (int64_t b = first; b < past; ++b) {
                 const int64_t own = (int64_t(o) * job.part + b - first) * BLOCK * V::WIDTH;
                 const Neurons n{&job.outputs[o], image, b, std::min(positions - b * BLOCK, BLOCK),
-                                desk.v.data() + own, desk.sent.data() + own};
+                                desk.v + own, desk.sent + own};
                 run_block(job, desk, o, n, start, steps);
             }
     }
@@ -322,7 +338,7 @@ void run(const Population& p, const Source* sources, int64_t number, int64_t thr
 
 int64_t refused(const Population& p, const Source* sources, int64_t number) {
     int64_t found = 0;
-    if (p.planes > MOST_PLANES || multilevel::own_planes(p) > MOST_PLANES) found |= LEVELS;
+    if (bits_of(p) > MOST_BITS || multilevel::own_planes(p) > MOST_BITS) found |= LEVELS;
     if (!differential::needed(p) && (p.levels > 1 || p.is_signed) && p.threshold)
         for (int64_t c = 0; c < p.channels; ++c)
             if ((p.levels + 1) * p.threshold[c] > EXACT) found |= LEVELS;

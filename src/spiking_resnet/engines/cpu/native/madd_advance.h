@@ -3,6 +3,8 @@
 
 #pragma once
 
+#include <cstdlib>
+
 #include "differential.h"
 #include "madd_unpack.h"
 #include "madd_vectors.h"
@@ -10,9 +12,12 @@
 
 namespace madd {
 
-// Outputs computed together: `count` channels from `channel` on, in so many vectors.
+constexpr int MOST_SIZES = MOST_BITS - 1;  // of a differential neuron's spike,
+constexpr int USUAL_SIZES = 4;               // and up to which each number has code of its own
+
+// Outputs computed together: `count` channels from `channel` on, in so many vectors after `before` others.
 struct Outputs {
-    int64_t channel, count, vectors;
+    int64_t channel, count, vectors, before;
 };
 
 // The numbers of a population's channels in the lanes of their vectors; in lanes beyond, `other`.
@@ -36,6 +41,8 @@ template <typename V>
 struct IntegrateAndFire {
     using Ints = typename V::Ints;
     using Floats = typename V::Floats;
+    static constexpr int64_t PLANES = 0;  // any
+    static constexpr bool REMEMBERS = true;
     Ints threshold, top, levels;  // top: the largest potential to be told from larger ones
     Floats divisor;
     bool is_signed, to_zero;
@@ -67,6 +74,8 @@ struct IntegrateAndFire {
 template <typename V>
 struct Binary {
     using Ints = typename V::Ints;
+    static constexpr int64_t PLANES = 1;
+    static constexpr bool REMEMBERS = false;
     Ints threshold;
     bool to_zero;
 
@@ -81,45 +90,52 @@ struct Binary {
 };
 
 // What differential neurons do at a step, one vector of them; the equations are those of differential.h.
-template <typename V>
+// SIZES: of a spike, or more than there are; BOUNDED: whether those of negative ones are (DCGS).
+template <typename V, int SIZES, bool BOUNDED>
 struct Differential {
     using Ints = typename V::Ints;
-    differential::Rule rule;
+    static constexpr int64_t PLANES = SIZES < MOST_SIZES ? SIZES + 1 : 0;
+    static constexpr bool REMEMBERS = true;
+    Ints below[SIZES], less[SIZES];  // the size that is too small; what is too little to be taken back
     Ints ceiling;
+    int32_t amplitude;
     bool clipped;
 
     INLINE void set(Differential& to, const Population& p, const int32_t* ceilings, int64_t t) {
-        to.rule = differential::Rule(p, t);
-        to.ceiling = at<V>(ceilings), to.clipped = p.ceiling;
+        const differential::Rule rule(p, t);
+        for (int j = 0; j < SIZES; ++j) {  // nothing is fired where ahead is 0
+            to.below[j] = Ints{} + (j < rule.sizes ? std::max(rule.edges[j], 1) - 1 : INT32_MAX);
+            to.less[j] = Ints{} + (j < rule.sizes ? (rule.amplitude << j) - 1 : INT32_MAX);
+        }
+        to.ceiling = at<V>(ceilings), to.clipped = p.ceiling, to.amplitude = rule.amplitude;
     }
     INLINE void fire(const Differential& n, Ints& v, Ints& sent, Ints& fired) {
         Ints ahead = v;
         if (n.clipped) at_most(ahead, n.ceiling - sent);
-        if (!n.rule.bounded) at_least(ahead, -sent);
+        if (!BOUNDED) at_least(ahead, -sent);
         const Ints sign = ahead >> 31, size = (ahead ^ sign) - sign;
         fired = Ints{};
-        for (int64_t j = 0; j < n.rule.sizes; ++j) {
-            Ints found = (Ints)(size >= std::max(n.rule.edges[j], 1));  // nothing where ahead is 0
-            if (n.rule.bounded) found &= ~sign | (Ints)(sent >= n.rule.amplitude << j);
+        for (int j = 0; j < SIZES; ++j) {
+            Ints found = (Ints)(size > n.below[j]);
+            if (BOUNDED) found &= ~sign | (Ints)(sent > n.less[j]);
             at_least(fired, found & (1 << j));
         }
         fired = (fired ^ sign) - sign;
-        const Ints change = fired * n.rule.amplitude;
+        const Ints change = fired * n.amplitude;
         v -= change, sent += change;
     }
 };
 
 // Advances one vector of a block's neurons, that begins at `lane`, by a step. sums: what they receive,
-// [32, WIDTH]; words: of their spikes, [planes, WIDTH]. Returns the largest |potential|, if it is asked
-// for.
+// [32, WIDTH]; words: of their spikes, [planes, WIDTH].
 template <typename V, typename Rule>
-INLINE int32_t fire_vector(const Population& p, const Neurons& n, const Rule& rule, int64_t lane,
-                           int64_t planes, const int32_t* sums, uint32_t* words) {
+INLINE void fire_vector(const Population& p, const Neurons& n, const Rule& rule, int64_t lane,
+                        const int32_t* sums, uint32_t* words) {
     using Ints = typename V::Ints;
     using Words = typename V::Words;
-    const bool remembers = p.is_signed, watched = p.peaks;
-    Words found[MOST_PLANES] = {};
-    Ints most{};
+    const bool remembers = Rule::REMEMBERS && p.is_signed;
+    const int64_t planes = Rule::PLANES ? Rule::PLANES : multilevel::own_planes(p);
+    Words found[Rule::PLANES ? Rule::PLANES : MOST_BITS] = {};
     for (int64_t j = 0; j < std::min<int64_t>(n.positions, 8); ++j) {
         Words bytes{};  // the spikes at positions j, j + 8, j + 16, j + 24
         for (int64_t i = j; i < n.positions; i += 8) {
@@ -129,18 +145,21 @@ INLINE int32_t fire_vector(const Population& p, const Neurons& n, const Rule& ru
             Rule::fire(rule, v, sent, fired);
             at<V>(n.v + own) = v;
             if (remembers) at<V>(n.sent + own) = sent;
-            if (watched) {
-                at_least(most, v);
-                at_least(most, -v);
-            }
             bytes |= ((Words)fired & 255u) << int(i - j);
         }
         for (int64_t k = 0; k < planes; ++k) found[k] |= (bytes >> int(k) & 0x01010101u) << int(j);
     }
     for (int64_t k = 0; k < planes; ++k) *(Words*)(words + k * V::WIDTH + lane) = found[k];
-    int32_t largest = 0;
-    for (int64_t i = 0; watched && i < V::LANES; ++i) largest = std::max(largest, most[i]);
-    return largest;
+}
+
+// The largest |potential| of a block's neurons.
+template <typename V>
+INLINE int32_t largest(const Neurons& n) {
+    int32_t found = 0;
+    for (int64_t i = 0; i < n.positions; ++i)
+        for (int64_t c = 0; c < n.outputs->count; ++c)
+            found = std::max(found, std::abs(n.v[i * V::WIDTH + c]));
+    return found;
 }
 
 // The same for all their vectors, at step t. lanes: thresholds or ceilings [WIDTH]. Writes their words.
@@ -148,18 +167,27 @@ template <typename V, typename Rule>
 INLINE void fire(const Population& p, const Neurons& n, const int32_t* lanes, int64_t t,
                  const int32_t* sums) {
     const int64_t planes = multilevel::own_planes(p);
-    uint32_t words[MOST_PLANES * V::WIDTH];
-    int32_t largest = 0;
+    uint32_t words[MOST_BITS * V::WIDTH];
     for (int64_t lane = 0; lane < n.outputs->vectors * V::LANES; lane += V::LANES) {
         Rule rule;
         Rule::set(rule, p, lanes + lane, t);
-        largest = std::max(largest, fire_vector<V>(p, n, rule, lane, planes, sums, words));
+        fire_vector<V>(p, n, rule, lane, sums, words);
     }
-    if (p.peaks) raise_peak(p.peaks + n.image, largest);
     const int64_t block = n.image * blocks(p.height * p.width) + n.block;
     uint32_t* to = p.spikes + (block * p.steps + t) * planes * p.channels + n.outputs->channel;
     for (int64_t k = 0; k < planes; ++k)
         std::memcpy(to + k * p.channels, words + k * V::WIDTH, n.outputs->count * sizeof(uint32_t));
+    if (p.peaks) raise_peak(p.peaks + n.image, largest<V>(n));
+}
+
+// The same for differential neurons of any number of sizes.
+template <typename V, bool BOUNDED, int SIZES = 1>
+INLINE void fire_sizes(const Population& p, const Neurons& n, const int32_t* lanes, int64_t t,
+                       const int32_t* sums) {
+    constexpr int NEXT = SIZES < USUAL_SIZES ? SIZES + 1 : MOST_SIZES;
+    if constexpr (SIZES < MOST_SIZES)
+        if (p.sizes != SIZES) return fire_sizes<V, BOUNDED, NEXT>(p, n, lanes, t, sums);
+    fire<V, Differential<V, SIZES, BOUNDED>>(p, n, lanes, t, sums);
 }
 
 // Adds currents [channels, positions] of an image.
@@ -215,8 +243,10 @@ INLINE void advance(const Population& p, const Neurons& n, const int32_t* lanes,
     if (p.stream) add_stream<V>(p, n, p.stream + step * neurons, sums);
     if (sums_alone(p))
         write_sums<V>(p, n, step * positions + n.block * BLOCK, sums);
-    else if (differential::needed(p))
-        fire<V, Differential<V>>(p, n, lanes, t, sums);
+    else if (p.firing_rule == DIFFERENTIAL)
+        fire_sizes<V, false>(p, n, lanes, t, sums);
+    else if (p.firing_rule == DCGS)
+        fire_sizes<V, true>(p, n, lanes, t, sums);
     else if (p.levels > 1 || p.is_signed)
         fire<V, IntegrateAndFire<V>>(p, n, lanes, t, sums);
     else

@@ -10,7 +10,7 @@
 
 namespace madd {
 
-constexpr int64_t MOST_PLANES = 8;  // of spikes: a byte holds one's size
+constexpr int MOST_BITS = 8, USUAL_BITS = 5;  // of a spike, with its sign
 
 // Pairs of numbers that lie together, `offset` numbers from where an output's neighbourhood begins.
 struct Run {
@@ -52,6 +52,7 @@ struct View {
                 const int64_t taps = joined ? s.kernel_width : 1;
                 runs.push_back({(y * columns + x) * pitch, taps * inner / 2});
             }
+        place.reserve(s.height * s.width), start.reserve(p.height * p.width);
         for (int64_t h = 0; h < s.height; ++h)
             for (int64_t w = 0; w < s.width; ++w)
                 place.push_back(((h + top) * columns + w + left) * pitch);
@@ -72,15 +73,21 @@ private:
     }
 };
 
-// The words of a block's channels, the even ones and the odd ones: [planes, 2, padded].
-INLINE void part(const uint32_t* words, int64_t channels, int64_t planes, int64_t padded,
-                 uint32_t* to) {
+// The words of a block's channels, the even ones and the odd ones: [bits, 2, padded]. Beyond its planes
+// a number has bits like its sign.
+INLINE void part(const Population& p, const uint32_t* words, int64_t channels, int64_t bits,
+                 int64_t padded, uint32_t* to) {
     const int64_t pairs = channels / 2;
-    for (int64_t k = 0; k < planes; ++k, words += channels, to += 2 * padded) {
+    for (int64_t k = 0; k < bits; ++k, to += 2 * padded) {
         uint32_t *const even = to, *const odd = to + padded;
-        for (int64_t i = 0; i < pairs; ++i) even[i] = words[2 * i], odd[i] = words[2 * i + 1];
+        if (k >= p.planes && !p.minus) {
+            std::fill(even, even + 2 * padded, 0);
+            continue;
+        }
+        const uint32_t* from = words + std::min(k, p.planes - 1) * channels;
+        for (int64_t i = 0; i < pairs; ++i) even[i] = from[2 * i], odd[i] = from[2 * i + 1];
         for (int64_t i = pairs; i < padded; ++i) even[i] = odd[i] = 0;
-        if (channels % 2) even[pairs] = words[channels - 1];
+        if (channels % 2) even[pairs] = from[channels - 1];
     }
 }
 
@@ -90,42 +97,32 @@ INLINE int64_t padded_pairs(int64_t channels) {
     return (channels + V::WIDTH - 1) / V::WIDTH * V::LANES;
 }
 
-// The pairs of numbers that bytes of `even` and `odd` are: those at bit `low` of `planes` bits each.
-template <typename V>
-INLINE void pairs_at(const typename V::Words& even, const typename V::Words& odd, int low, int planes,
-                     bool minus, typename V::Words& found) {
-    using Ints = typename V::Ints;
-    using Words = typename V::Words;
-    const Words first = even << (32 - planes - low), second = odd << (32 - planes - low);
-    const Words one = minus ? (Words)((Ints)first >> (32 - planes)) : first >> (32 - planes);
-    const Words other = minus ? (Words)((Ints)second >> (16 - planes)) : second >> (16 - planes);
-    found = (one & 0xffffu) | (other & 0xffff0000u);
-}
-
 // Writes the spikes of a block at positions whose bit is set. halves: of its words; place: of its
 // positions, relative to `to`. The even channel of a pair comes first.
-template <typename V>
-INLINE void unpack_block(const Population& p, const uint32_t* halves, int64_t channels,
-                         uint32_t positions, const int64_t* place, int16_t* to) {
+template <typename V, int BITS>
+INLINE void unpack_block(const uint32_t* halves, int64_t channels, uint32_t positions,
+                         const int64_t* place, int16_t* to) {
+    using Ints = typename V::Ints;
     using Words = typename V::Words;
     const int64_t padded = padded_pairs<V>(channels), pairs = (channels + 1) / 2;
-    const int planes = int(p.planes);
     for (int64_t g = 0; g < padded; g += V::LANES, halves += V::LANES, to += V::WIDTH) {
         const int64_t bytes = std::min(pairs - g, V::LANES) * int64_t(sizeof(uint32_t));
         for (int j = 0; j < 8; ++j) {
             Words even{}, odd{};  // bytes: the spikes at positions j, j + 8, j + 16, j + 24
-            for (int k = 0; k < planes; ++k) {
+            for (int k = 0; k < BITS; ++k) {
                 even |= (*(const Words*)(halves + 2 * k * padded) >> j & 0x01010101u) << k;
                 odd |= (*(const Words*)(halves + (2 * k + 1) * padded) >> j & 0x01010101u) << k;
             }
             for (int i = j; i < BLOCK; i += 8) {
                 if (!(positions >> i & 1)) continue;
-                Words found;
-                pairs_at<V>(even, odd, i - j, planes, p.minus, found);
-                if (bytes == sizeof found)
-                    *(Words*)(to + place[i]) = found;
+                const int up = 32 - BITS - (i - j);  // to the top, and down again with their signs
+                const Words one = (Words)((Ints)(even << up) >> (32 - BITS));
+                const Words other = (Words)((Ints)(odd << up) >> (16 - BITS));
+                const Words both = (one & 0xffffu) | (other & 0xffff0000u);
+                if (bytes == sizeof both)
+                    *(Words*)(to + place[i]) = both;
                 else
-                    std::memcpy(to + place[i], &found, bytes);
+                    std::memcpy(to + place[i], &both, bytes);
             }
         }
     }
@@ -140,7 +137,7 @@ INLINE uint32_t bits_between(int64_t block, int64_t begin, int64_t past) {
 
 // Writes the spikes of an image, at so many steps from `start` on, as far as their rows are in the band.
 // halves: memory for one block's words.
-template <typename V>
+template <typename V, int BITS>
 INLINE void unpack_spikes(const View& v, const Population& p, int64_t image, int64_t start,
                           int64_t steps, const Band& band, uint32_t* halves) {
     const Source& s = *v.source;
@@ -151,11 +148,24 @@ INLINE void unpack_spikes(const View& v, const Population& p, int64_t image, int
         const uint32_t* words =
             s.spikes + ((image * length + b) * p.steps + start) * p.planes * s.channels;
         for (int64_t t = 0; t < steps; ++t, words += p.planes * s.channels) {
-            part(words, s.channels, p.planes, padded_pairs<V>(s.channels), halves);
-            unpack_block<V>(p, halves, s.channels, positions, v.place.data() + b * BLOCK,
-                            band.at(t) - band.first * v.row());
+            part(p, words, s.channels, BITS, padded_pairs<V>(s.channels), halves);
+            unpack_block<V, BITS>(halves, s.channels, positions, v.place.data() + b * BLOCK,
+                                  band.at(t) - band.first * v.row());
         }
     }
+}
+
+// The bits of the sources' spikes, with their sign.
+INLINE int64_t bits_of(const Population& p) { return p.planes + !p.minus; }
+
+// The same for spikes of so many bits or fewer; up to USUAL_BITS each number has code of its own.
+template <typename V, int BITS = 2>
+INLINE void unpack_any(const View& v, const Population& p, int64_t image, int64_t start,
+                       int64_t steps, const Band& band, uint32_t* halves) {
+    constexpr int NEXT = BITS < USUAL_BITS ? BITS + 1 : MOST_BITS;
+    if constexpr (BITS < MOST_BITS)
+        if (bits_of(p) > BITS) return unpack_any<V, NEXT>(v, p, image, start, steps, band, halves);
+    unpack_spikes<V, BITS>(v, p, image, start, steps, band, halves);
 }
 
 // The same for numbers.
@@ -187,7 +197,7 @@ INLINE void fill_band(const View& v, const Population& p, int64_t image, int64_t
     if (v.source->numbers)
         copy_numbers(v, p, image, start, steps, band);
     else
-        unpack_spikes<V>(v, p, image, start, steps, band, halves);
+        unpack_any<V>(v, p, image, start, steps, band, halves);
 }
 
 }  // namespace madd
