@@ -6,7 +6,7 @@ layout; only the neurons themselves go step by step, in place. Membrane potentia
 window to window, so memory does not grow with the number of steps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -31,6 +31,19 @@ class Layerwise(Engine):
     def make(self, graph: Graph) -> Prepared:
         """The graph, its schedule, and who reads a value last."""
         return _Prepared(graph)
+
+
+def spikes_of(graph: Graph, name: str, plan: Plan, known: Mapping[str, Tensor]) -> Tensor:
+    """The spikes [T, N, ...] of a population over the steps of `plan`, from the known spikes of
+    those before it, [T, N, ...].
+    """
+    prepared = _Prepared(graph)
+    work = _Work(prepared, plan)
+    found = []
+    for start, stop in windows(plan.times, max(1, CHUNK // plan.batch), prepared.ends):
+        given = {key: spikes[start:stop].float() for key, spikes in known.items()}
+        found.append(work.advance(start, stop, given)[name])
+    return torch.cat(found)
 
 
 class _Prepared(Prepared):
@@ -66,10 +79,15 @@ class _Work:
         self.own: set[str] = set()  # populations whose potentials are this run's to change in place
         self.result = Result.empty(prepared.graph, plan)
 
-    def advance(self, start: int, stop: int) -> None:
-        """Runs every layer over the steps start … stop - 1."""
+    def advance(
+        self, start: int, stop: int, known: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Runs every layer over the steps start … stop - 1; returns the values that nobody read.
+
+        known: the spikes [window, N, ...] of populations that are not run.
+        """
         values: dict[str, Tensor] = {}  # [window, N, ...]; [1, N, ...] where constant in time
-        given = self.shown.given(start, stop)
+        given = {**self.shown.given(start, stop), **(known or {})}
         for node in self.schedule.at(start):
             if node.name in given:
                 value = given[node.name]
@@ -81,6 +99,7 @@ class _Work:
             for name in set(node.inputs) & values.keys():
                 if self.last[name] == node.name:
                     del values[name]
+        return values
 
     def _value(self, node: Node, inputs: list[Tensor], start: int, stop: int) -> Tensor:
         steps = stop - start

@@ -134,6 +134,41 @@ class Differential(Neuron):
             found = torch.where(size >= edge, 2.0**level, found)
         return found * want.sign()
 
+    def steps(
+        self, state: State, currents: Tensor, number: int, time: int = 0
+    ) -> Iterator[tuple[Tensor, State]]:
+        """Yield as in `Neuron`; of thresholds and amplitudes 1 what holds until the next step."""
+        ones = all(bool((each == 1).all()) for each in (self.threshold, self.amplitude))
+        if type(self) is not Differential or not ones or currents.dtype != state.potential.dtype:
+            yield from super().steps(state, currents, number, time)
+            return
+        ahead, memory = state.potential.clone(), state.memory
+        sent = torch.zeros_like(ahead) if memory is None else memory.clone()
+        most = None if self.ceiling is None else per_channel(self.ceiling, ahead)
+        least, want = torch.empty_like(ahead), torch.empty_like(ahead)
+        below = torch.nextafter(self.edges.to(ahead), torch.zeros((), dtype=ahead.dtype)).tolist()
+        for index in range(number):
+            ahead += currents[index if len(currents) > 1 else 0]
+            torch.neg(sent, out=least)
+            if most is None:
+                torch.maximum(ahead, least, out=want)
+            else:
+                torch.add(least, most, out=want)
+                torch.minimum(want, ahead, out=want)
+                torch.maximum(want, least, out=want)
+            spikes = self._sizes_above(want, below[time + index])
+            spikes *= float(self.heights[time + index])
+            ahead -= spikes
+            sent += spikes
+            yield spikes, State(ahead, sent)
+
+    def _sizes_above(self, want: Tensor, edges: list[float]) -> Tensor:
+        """Return signed sizes: the largest whose edge |want| is above, one edge for each."""
+        found = torch.hardshrink(want, edges[0]).sign_()
+        for level, edge in enumerate(edges[1:]):
+            found.add_(torch.hardshrink(want, edge).sign_(), alpha=2**level)
+        return found
+
     def unit(self, like: Tensor, time: int = 0) -> Tensor:
         """Return the value of a size-1 spike from step `time` on, to multiply [T, N, C, ...] by."""
         heights = self.heights[time : time + len(like)]

@@ -30,7 +30,7 @@ with x the mean input the layer receives over T steps (the classifier: over the 
 out), z what the ANN's own layer gives on its own input.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -38,16 +38,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from spiking_resnet.conversion.layer_by_layer import LayerByLayer
-from spiking_resnet.graph import Affine, Conv2d, Fire, Graph, Linear, Node
+from spiking_resnet.conversion.layer_by_layer import (
+    LayerByLayer,
+    Weighted,
+    behind,
+    between,
+    last_reached,
+    numbers,
+    portions,
+)
+from spiking_resnet.conversion.parts import Grid, part_of
+from spiking_resnet.engines.parts import Spikes, counted
+from spiking_resnet.graph import Affine, Conv2d, Fire, Graph, Input, Linear, MaxPool, Node
 from spiking_resnet.graph.structure import bias_before, bias_carrier, bias_name, with_bias
 from spiking_resnet.neurons import Neuron, per_channel
 
-Weighted = Conv2d | Linear
-Currents = Callable[[], Iterable[tuple[slice, Tensor]]]  # portions of images, [T or 1, n, ...]
-
 LOWEST_AMPLITUDE = 1e-3  # of a spike that offsets make lower, in its own
-HELD = 2**28  # currents of one layer that are kept between rounds; more are computed again
+SPIKES = 2**28  # neurons times steps, of one layer, that are run at once: 2^25 bytes of bits
+MOST = 64  # images that are run at once
+ROWS = 2**22  # numbers in the table of a layer's inputs that a regression takes at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +67,7 @@ class Correction:
     of every channel, initial "potential" of every neuron, or "offsets" of every channel before and
     after its neurons (of one step, T levels). rounds: how often bias or potential are measured and
     corrected. weights: whether they are fitted. ridge: how strongly they are held to what they
-    were, as a share of their inputs' mean square.
+    were, as a share of their inputs' mean square. grid: that of the network while it is corrected.
     """
 
     steps: int
@@ -67,14 +76,16 @@ class Correction:
     rounds: int = 3
     weights: bool = True
     ridge: float = 1e-3
+    grid: int = 14
+    sum_bits: int = 16
 
 
 def calibrate(ann: Graph, graph: Graph, images: Tensor, correction: Correction) -> Graph:
     """Return `graph`, in the units of `ann`, corrected layer by layer for T steps.
 
     images: calibration images [N, C, H, W]. Every ReLU of `ann` is a population of that name in
-    `graph`. Spikes of the layers that later ones read are held for all images and steps, one byte
-    each. Differential neurons have no initial potential: their biases are corrected.
+    `graph`, of integrate-and-fire neurons. Held are, of the layers that later ones read, spikes for
+    all images and steps, a bit each, and their activations in the ANN.
     """
     work = _Work(ann, graph, images, correction)
     work.walk()
@@ -86,68 +97,109 @@ def calibrate(ann: Graph, graph: Graph, images: Tensor, correction: Correction) 
 
 
 class _Work(LayerByLayer):
-    """One calibration under way. before: what to put before populations, by their names."""
+    """One calibration under way. before: what to put before populations, by their names. sent: the
+    spikes of settled populations, one of each portion of the images.
+    """
 
     def __init__(self, ann: Graph, graph: Graph, images: Tensor, correction: Correction) -> None:
         super().__init__(ann, graph, images, correction.steps)
         self.correction = correction
         self.before: dict[str, Affine] = {}
+        self.sent: dict[str, list[Spikes]] = {}
+        self.grid = Grid(steps=correction.steps, bits=correction.grid, sum_bits=correction.sum_bits)
+        self.populations = {node.name for node in graph.of(Fire)}
+        widest = max((numbers(node) for node in graph.of(Fire)), default=1)
+        self.portions = portions(len(images), min(MOST, SPIKES // (widest * self.steps)))
+        self.spikes_behind = behind(graph, self.populations)
+        self.last_heard = last_reached(graph, self.spikes_behind)
+        *_, output = (node for node in graph.nodes if node.integrates)
+        settled = {
+            name for node in graph.of(Fire) for name in between(graph, node, self.populations)
+        }
+        self.read_out = set(between(graph, output, self.populations)) - settled
 
     def weigh(self, node: Weighted) -> None:
         """Fit the layer's weights, if that is asked for."""
         if self.correction.weights:
             self.nodes[node.name] = self._fitted(node)
 
-    def _mean(self, value: Tensor) -> Tensor:
-        """Return the activation [n, ...] that values [T or 1, n, ...] amount to."""
-        return value.sum(0) if self.once else value.mean(0)
+    def forget(self, node: Node) -> None:
+        """Give back the spikes that nobody needs after `node`."""
+        for name in self.spikes_behind[node.name]:
+            if self.last_heard[name] == node.name:
+                self.sent.pop(name, None)
 
-    def activation(self, node: Fire, part: slice) -> Tensor:
-        """Return the value [n, ...] of the ANN's ReLU; with offsets, clipped."""
+    def activation(self, node: Node, part: slice) -> Tensor:
+        """Return the value [n, ...] of the ANN's node; with offsets, ReLUs are clipped."""
         value = super().activation(node, part)
-        if self.correction.compensation != "offsets":
+        if self.correction.compensation != "offsets" or not isinstance(node, Fire):
             return value
         most = node.neuron.levels * node.neuron.threshold
         return torch.minimum(value, per_channel(most, value))
 
     def fire(self, node: Fire) -> None:
         """Correct a population."""
-        currents = self._currents(node)
         if self.correction.compensation == "offsets":
-            neuron, shift = self._offset(node, currents)
+            neuron, shift = self._offset(node)
         else:
-            neuron, shift = self._compensated(node, currents)
-        spikes = (self.run(neuron, each, shift) for _, each in currents())
-        self.keep(replace(node, neuron=neuron), spikes)
+            neuron, shift = self._compensated(node)
+        self.sent[node.name] = list(self._spikes(node, neuron, shift))
+        self.nodes[node.name] = replace(node, neuron=neuron)
         if bool(shift.any()):
-            self._shift(node, shift)
+            changed, before = self._shifted(node, shift)
+            self.nodes.update(changed)
+            if before is not None:
+                self.before[node.name] = before
 
-    def _compensated(self, node: Fire, currents: Currents) -> tuple[Neuron, Tensor]:
+    def _spikes(self, node: Fire, neuron: Neuron, shift: Tensor) -> Iterator[Spikes]:
+        """Yield the spikes of a population, with such neurons and a bias [C] added to what it
+        receives, portion by portion.
+        """
+        own = replace(node, neuron=neuron)
+        nodes: dict[str, Node] = {**self.nodes, node.name: own}
+        if bool(shift.any()):
+            changed, before = self._shifted(own, shift)
+            nodes.update(changed)
+            if before is not None:
+                nodes[before.name] = before
+        part = part_of(self.graph, nodes, node.name, self.grid)
+        for index, portion in enumerate(self.portions):
+            known = {name: self.sent[name][index] for name in part.known}
+            yield part.spikes(self.images[portion], known, self.steps)
+
+    def _rates(self, node: Fire, neuron: Neuron, shift: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Yield portions of the images, and the mean outputs [n, ...] of a population over them."""
+        for portion, spikes in zip(self.portions, self._spikes(node, neuron, shift), strict=True):
+            sent = counted(spikes, 0, self.steps).double() / self.steps
+            yield portion, sent * per_channel(neuron.amplitude.double(), sent)
+
+    def _compensated(self, node: Fire) -> tuple[Neuron, Tensor]:
         """Return the population with corrected initial potentials, and a bias [C] to add."""
         neuron, shift = node.neuron, torch.zeros(node.shape[0], dtype=torch.float32)
-        for _ in range(self.correction.rounds if self.correction.compensation != "none" else 0):
-            total = torch.zeros(node.shape, dtype=torch.float32)
-            for part, current in currents():
-                rate = self._mean(self.run(neuron, current, shift))
-                total += (self.ann_values[node.name][part] - rate).sum(0)
-            error = total / len(self.images)
+        rounds = self.correction.rounds if self.correction.compensation != "none" else 0
+        wanted = self.ann_values[node.name].sum(0, dtype=torch.float64)
+        for _ in range(rounds):
+            left = wanted.clone()
+            for _, rates in self._rates(node, neuron, shift):
+                left -= rates.sum(0)
+            error = (left / len(self.images)).float()
             if self.correction.compensation == "bias" or not neuron.free_start:
                 shift = shift + error.reshape(len(error), -1).mean(1)
             else:
                 initial = per_channel(neuron.initial_potential, error[None])
-                later = initial + self.steps * error
-                neuron = replace(neuron, initial_potential=later)
+                neuron = replace(neuron, initial_potential=initial + self.steps * error)
         return neuron, shift
 
-    def _offset(self, node: Fire, currents: Currents) -> tuple[Neuron, Tensor]:
+    def _offset(self, node: Fire) -> tuple[Neuron, Tensor]:
         """Return the population with spikes of amplitude (theta + phi) / levels, and psi [C]."""
         neuron = node.neuron
         before = self._over_places(
-            self.wanted(node, part) - self._mean(current) for part, current in currents()
+            self.wanted(node, part) - self._received(node, part, index)
+            for index, part in enumerate(self.portions)
         )
         after = self._over_places(
-            self.ann_values[node.name][part] - self._mean(self.run(neuron, current, before))
-            for part, current in currents()
+            self.ann_values[node.name][part] - rates
+            for part, rates in self._rates(node, neuron, before)
         )
         amplitude = neuron.amplitude + after / neuron.levels
         amplitude = amplitude.clamp(min=LOWEST_AMPLITUDE * neuron.amplitude)
@@ -161,61 +213,91 @@ class _Work(LayerByLayer):
             total, count = total + table.double().sum(1), count + table.shape[1]
         return (total / count).float()
 
-    def _currents(self, node: Fire) -> Currents:
-        """Yield the currents of a population, before its own corrections, portion by portion."""
+    def _received(self, node: Node, part: slice, index: int, first: int = 0) -> Tensor:
+        """Return the mean input [n, ...] of a node over the steps from `first` on, float64."""
+        total = self._summed(node, part, index, self.steps)
+        if first:
+            total = total - self._summed(node, part, index, first)
+        return total / (self.steps - first)
 
-        def computed() -> Iterator[tuple[slice, Tensor]]:
-            for part in self.parts(node):
-                yield part, self.received(node, part)
+    def _summed(self, node: Node, part: slice, index: int, steps: int) -> Tensor:
+        """Return the sum [n, ...] of what a node receives in the first steps, float64.
 
-        count = torch.Size(node.shape).numel() * len(self.images) * self.steps
-        if count > HELD:
-            return computed
-        held = list(computed())
-        return lambda: held
+        All that lies between is linear over time, or a pool of sums; a pool of instants is not.
+        """
+        names = between(self.graph, node, self.populations)
+        if not any(_instant(self.graph[name]) for name in names):
+            sent = {
+                name: counted(self.sent[name][index], 0, steps) for name in self._sending(names)
+            }
+            return self._value(names, node, self.images[part], sent, steps)
+        total = torch.zeros((), dtype=torch.float64)
+        for now in range(steps):
+            sent = {
+                name: counted(self.sent[name][index], now, now + 1) for name in self._sending(names)
+            }
+            total = total + self._value(names, node, self.images[part], sent, 1)
+        return total
 
-    def _shift(self, node: Fire, shift: Tensor) -> None:
-        """Adds a bias [C] to what a population receives: to that of a layer that only it reads, or
-        in a node of its own.
+    def _sending(self, names: Sequence[str]) -> list[str]:
+        return [name for name in names if name in self.populations]
+
+    def _value(
+        self,
+        names: Sequence[str],
+        node: Node,
+        images: Tensor,
+        sent: Mapping[str, Tensor],
+        steps: int,
+    ) -> Tensor:
+        """Return what a node receives in `steps` steps, computed through `names` from images and
+        the number of spikes [n, ...] of populations.
+        """
+        values: dict[str, Tensor] = {}
+        for name in names:
+            own = self.nodes[name]
+            if isinstance(own, Fire):
+                values[name] = sent[name] * per_channel(own.neuron.amplitude.double(), sent[name])
+            elif isinstance(own, Input):
+                values[name] = images.double() * steps
+            else:
+                values[name] = own.summed(steps).value(*(values[each] for each in own.inputs))
+        return values[node.inputs[0]]
+
+    def _shifted(self, node: Fire, shift: Tensor) -> tuple[dict[str, Node], Affine | None]:
+        """Return what changes where a bias [C] is added to what a population receives: the layer
+        that only it reads, or a node of its own before it.
         """
         name, own = bias_carrier(self.graph, node), self.nodes[node.inputs[0]]
         if name is None and isinstance(own, Affine) and own.name == bias_name(node):
             before = 0.0 if own.shift is None else own.shift  # an earlier pass put it there
-            self.nodes[own.name] = replace(own, shift=before + shift)
-            return
+            return {own.name: replace(own, shift=before + shift)}, None
         if name is None:
-            current, shape = self.nodes[node.name], self.graph[node.inputs[0]].shape
-            assert isinstance(current, Fire)
-            self.before[node.name], self.nodes[node.name] = bias_before(current, shape, shift)
-            return
+            made, now = bias_before(node, self.graph[node.inputs[0]].shape, shift)
+            return {node.name: now}, made
         layer = self.nodes[name]
         assert isinstance(layer, Weighted)
-        self.nodes[name] = with_bias(layer, shift)
+        return {name: with_bias(layer, shift)}, None
 
     def _fitted(self, node: Weighted) -> Weighted:
         """Return the node with weights and bias of the ridge regression."""
         weight, bias, groups = _table(node)
         full = torch.cat([weight, bias[..., None]], 2).double()  # [G, out / G, K + 1]
-        square: Tensor | float = 0.0
-        cross: Tensor | float = 0.0
-        rows = 0
-        own = self.ann[node.name]
-        assert isinstance(own, Weighted)
-        before = torch.cat(
-            [part[..., None] if part.ndim == 2 else part for part in _table(own)[:2]], 2
-        )
+        square = torch.zeros((groups, *2 * full.shape[2:]), dtype=torch.float64)
+        cross = torch.zeros((groups, full.shape[2], full.shape[1]), dtype=torch.float64)
+        rows, own = 0, self.ann[node.name]
         first = self.correction.delay if node.name in self.read_out else 0
-        for part in self.parts(node):
-            received = self.received(node, part)
-            x = _columns(
-                node, self._mean(received[min(first, len(received) - 1) :]), groups
-            )  # [G, M, K + 1]
-            z = _columns(node, self.wanted(node, part), groups) @ before.transpose(1, 2)
-            square = square + (x.transpose(1, 2) @ x).double()
-            cross = cross + (x.transpose(1, 2) @ z).double()
-            rows += x.shape[1]
-        assert isinstance(square, Tensor)
-        assert isinstance(cross, Tensor)
+        for index, part in enumerate(self.portions):
+            received = self._received(node, part, index, first).float()
+            wanted = own.value(self.wanted(node, part))
+            size = max(1, ROWS // (numbers(node) // len(weight[0]) * full.shape[2]))
+            for some in portions(len(received), size):
+                x = _columns(node, received[some], groups)  # [G, M, K + 1]
+                z = wanted[some].flatten(2) if wanted.ndim > 2 else wanted[some][..., None]
+                z = z.unflatten(1, (groups, -1)).permute(1, 0, 3, 2).flatten(1, 2)
+                square += x.transpose(1, 2) @ x
+                cross += x.transpose(1, 2) @ z
+                rows += x.shape[1]
         hold = self.correction.ridge * square.diagonal(dim1=1, dim2=2).mean(1)
         hold = torch.diag_embed(hold.clamp(min=1e-12 * rows)[:, None].expand(-1, full.shape[2]))
         found = torch.linalg.solve(square + hold, cross + hold @ full.transpose(1, 2))
@@ -225,6 +307,11 @@ class _Work(LayerByLayer):
             weight=found[..., :-1].reshape(node.weight.shape).contiguous(),
             bias=found[..., -1].flatten().contiguous(),
         )
+
+
+def _instant(node: Node) -> bool:
+    """Return whether the node is a pool of what its inputs are at an instant."""
+    return isinstance(node, MaxPool) and not node.integrates
 
 
 def _table(node: Weighted) -> tuple[Tensor, Tensor, int]:

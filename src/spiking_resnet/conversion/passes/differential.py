@@ -21,9 +21,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from spiking_resnet.conversion.layer_by_layer import LayerByLayer
+from spiking_resnet.conversion.layer_by_layer import portions
+from spiking_resnet.conversion.simulated import Currents, Simulated, smallest
 from spiking_resnet.graph import Fire, Graph, Input, Node, Output, ReLU
-from spiking_resnet.neurons import Differential, State
+from spiking_resnet.neurons import Differential, State, per_channel
 
 SAMPLES = 4096  # neurons of a channel, over images and places, that a choice is made by
 MOST = 2**18  # neurons of all channels of a population that one is made by
@@ -31,6 +32,8 @@ LARGEST = tuple(2.0 ** (k / 2) for k in range(-5, 5))  # spikes of the first ste
 FINEST = 24  # half octaves from the largest amplitude of a run to the smallest one, some 2^-11
 MARGIN = 1.5  # how far beyond the largest activation seen all spikes together must reach
 SHORT = 1e3  # what is added to the error, in mean squared activations, of those that do not
+COARSE = 8  # of so many of these neurons one decides which coarse ratio is made finer
+CHUNK = 2**14  # neurons that are advanced at once: they stay in the cache
 FINER = (2**0.5, 2**-0.5)  # times the best of these
 AMPLITUDE_BITS = 3  # of an amplitude, so that spikes are whole numbers of few bits on a grid
 
@@ -110,7 +113,7 @@ def schedule(
     return graph.with_nodes(work.nodes[node.name] for node in graph.nodes), work.ratios
 
 
-class _Schedule(LayerByLayer):
+class _Schedule(Simulated):
     """A choice under way. ratios: of the populations that have theirs."""
 
     def __init__(self, ann: Graph, graph: Graph, images: Tensor, steps: int, lead: float) -> None:
@@ -121,30 +124,41 @@ class _Schedule(LayerByLayer):
 
     def fire(self, node: Fire) -> None:
         """Choose a population's amplitudes."""
-        neuron, self.ratios[node.name] = self._chosen(node)
-        none = torch.zeros(node.shape[0], dtype=torch.float32)
-        spikes = (self.run(neuron, self.received(node, part), none) for part in self.parts(node))
-        self.keep(replace(node, neuron=neuron), spikes)
+        currents = self.currents(node)
+        neuron, self.ratios[node.name] = self._chosen(node, currents)
+        sizes = [self._sizes(neuron, current) for _, current in currents()]
+        self.keep(replace(node, neuron=neuron), sizes)
 
-    def _chosen(self, node: Fire) -> tuple[Differential, float]:
+    def _sizes(self, neuron: Differential, current: Tensor) -> Tensor:
+        """Return the sizes [T, n, ...] of the spikes that a current [T or 1, n, ...] makes."""
+        unit = _in_thresholds(neuron)
+        current = self.over_time(current, self.steps) / per_channel(neuron.threshold, current[0])
+        found = torch.empty(current.shape, dtype=smallest(neuron.largest_size))
+        begin = State(torch.zeros_like(current[0]))
+        for t, (spikes, _) in enumerate(unit.steps(begin, current, self.steps)):
+            found[t] = spikes.div(float(neuron.heights[t])).round_()
+        return found
+
+    def _chosen(self, node: Fire, currents: Currents) -> tuple[Differential, float]:
         """Return the population with the best amplitudes, and their ratio."""
         neuron = cast(Differential, node.neuron)  # all populations are
-        currents, wanted = self._sampled(node)
+        seen, wanted = self._sampled(node, currents)
         deadline = self._deadline(node)
 
-        def best(ratios: Iterable[float]) -> tuple[float, float, Tensor]:
+        def best(ratios: Iterable[float], every: int) -> tuple[float, float, Tensor]:
             return min(
                 (
                     (float(errors.min(0).values.sum()), ratio, errors.argmin(0))
                     for ratio in ratios
-                    for errors in [_errors(neuron, currents, wanted, ratio, deadline)]
+                    for errors in [
+                        _errors(neuron, seen[:, ::every], wanted[::every], ratio, deadline)
+                    ]
                 ),
                 key=lambda found: found[0],
             )
 
-        coarse = best(_ratios(neuron))
-        fine = best(coarse[1] * step for step in FINER)
-        _, ratio, choice = min(coarse, fine, key=lambda found: found[0])
+        _, coarse, _ = best(_ratios(neuron), COARSE)
+        _, ratio, choice = best((coarse, *(coarse * step for step in FINER)), 1)
         threshold = neuron.threshold * _firsts(neuron)[choice]
         heights = geometric(1.0, ratio, self.steps)
         return _with(neuron, threshold, heights), ratio
@@ -154,16 +168,15 @@ class _Schedule(LayerByLayer):
         behind = 1 - self.places[node.name] / max(1, len(self.places) - 1)
         return round((self.steps - 1) * (1 - self.lead * behind))
 
-    def _sampled(self, node: Fire) -> tuple[Tensor, Tensor]:
+    def _sampled(self, node: Fire, given: Currents) -> tuple[Tensor, Tensor]:
         """Return currents [T, M, C] and activations [M, C] of evenly spread images and places."""
         places = torch.Size(node.shape[1:]).numel()
         samples = min(SAMPLES, max(1, MOST // node.shape[0]))
         apart = max(1, len(self.images) * places // samples) | 1  # odd: every column has its turn
         currents, wanted = [], []
-        for part in self.parts(node):
+        for part, current in given():
             own = slice(-part.start * places % apart, None, apart)
-            table = _places_first(self.received(node, part))[:, own]
-            currents.append(table.expand(self.steps, *table.shape[1:]))
+            currents.append(self.over_time(_places_first(current)[:, own], self.steps))
             wanted.append(_places_first(self.ann_values[node.name][part][None])[0, own])
         return torch.cat(currents, 1), torch.cat(wanted)
 
@@ -197,25 +210,36 @@ def _with(neuron: Differential, threshold: Tensor, heights: Tensor) -> Different
     )
 
 
+def _in_thresholds(neuron: Differential, first: float = 1.0) -> Differential:
+    """Return the population for currents in its thresholds, with `first` times its heights."""
+    one = torch.ones((), dtype=torch.float32)
+    return replace(neuron, threshold=one, amplitude=one, heights=neuron.heights * first)
+
+
 def _errors(
     neuron: Differential, currents: Tensor, wanted: Tensor, ratio: float, deadline: int
 ) -> Tensor:
     """Return mean squared errors [F, C] from `deadline` on, for every first amplitude.
 
-    currents: [T, M, C]. wanted: activations [M, C].
+    currents: [T, M, C]. wanted: activations [M, C]. A first amplitude with which no channel's
+    spikes reach far enough is passed over (its error is infinite), unless that is so for all.
     """
-    steps, found = len(currents), []
-    heights = geometric(1.0, ratio, steps)
-    for first in _firsts(neuron):
-        threshold = (neuron.threshold * first).expand(wanted.shape[1])
-        tried = _with(neuron, threshold, heights)
-        error = torch.zeros(wanted.shape[1], dtype=torch.float32)
-        advanced = tried.steps(State(torch.zeros_like(wanted)), currents, steps)
-        for t, (_, (_, sent)) in enumerate(advanced):
-            if t >= deadline and sent is not None:
-                error = error + (sent * threshold - wanted).square().mean(0)
-        reach = threshold * 2.0 ** (neuron.levels - 1) * heights.sum()
-        short = reach < MARGIN * wanted.amax(0)
-        error = error + short.float() * SHORT * wanted.square().mean(0)
-        found.append(error / (steps - deadline))
-    return torch.stack(found)
+    steps, heights = len(currents), geometric(1.0, ratio, len(currents))
+    tried = replace(neuron, heights=heights)
+    currents, wanted = currents / neuron.threshold, wanted / neuron.threshold
+    firsts, most = _firsts(neuron), wanted.amax(0)
+    short = (firsts * 2.0 ** (neuron.levels - 1) * heights.sum())[:, None] < MARGIN * most
+    hopeless = (short | (most == 0)).all(1)
+    found = short.float() * SHORT * wanted.square().mean(0) * (steps - deadline)
+    for index, first in enumerate(firsts.tolist()):
+        if bool(hopeless[index]) and not bool(hopeless.all()):
+            found[index] = torch.inf
+            continue
+        unit = _in_thresholds(tried, first)
+        for some in portions(len(wanted), CHUNK // wanted.shape[1]):
+            begin = State(torch.zeros_like(wanted[some]))
+            advanced = unit.steps(begin, currents[:, some], steps)
+            for t, (_, (_, sent)) in enumerate(advanced):
+                if t >= deadline and sent is not None:
+                    found[index] += (sent - wanted[some]).square_().sum(0) / len(wanted)
+    return found * neuron.threshold.square() / (steps - deadline)

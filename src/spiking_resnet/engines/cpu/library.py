@@ -220,6 +220,23 @@ class Planes:
         torch.cat(list(words), -1, out=made.words)
         return made
 
+    @classmethod
+    def following(cls, parts: Sequence["Planes"]) -> "Planes":
+        """The planes of windows that follow each other, of one layer; one part is handed on."""
+        if len(parts) == 1:
+            return parts[0]
+        words = torch.cat([part.words for part in parts], 2)
+        count = sum(part.count or 0 for part in parts)
+        return replace(parts[0], words=words, count=count, buffer=None)
+
+    def during(self, start: int, stop: int) -> "Planes":
+        """The spikes of the steps start … stop - 1; they own no memory to give back."""
+        planes = self.code.planes
+        if stop - start == self.words.shape[2] // planes:
+            return replace(self, buffer=None)
+        words = self.words[:, :, start * planes : stop * planes].contiguous()
+        return Planes(words, self.shape, None, self.code)
+
     def pointer(self) -> int:
         """Where C finds the words."""
         images, _, steps, _ = self.words.shape

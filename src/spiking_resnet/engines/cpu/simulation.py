@@ -1,6 +1,6 @@
 """Simulations of one network by the compiled kernels: what they share, and one under way."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 
 import torch
@@ -52,18 +52,22 @@ MOST_STEPS = 2**31 // MOST_LEVELS  # spikes of a neuron are counted in 32 bits
 class Network(Prepared):
     """What all simulations of a graph share: its populations for the kernels, and buffers.
 
-    It depends on nothing but the graph, and serves simulations in several threads at once.
+    It depends on nothing but the graph, and serves simulations in several threads at once. known:
+    populations whose spikes every run is given (`spikes_of`).
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, known: Collection[str] = ()) -> None:
         self.graph, self.schedule = graph, Schedule(graph)
         self.fused, self.done = fuse(graph, self.schedule.given)
+        self.done |= set(known)
         self.nodes = self.at(0)
         self.reads = {node.name: self._reads(node) for node in self.nodes}
         self.last = last_readers(self.reads)
         self.codes = codes(graph)
         self.populations = {
-            node.name: Population(node, self.fused[node.name]) for node in graph.of(Fire)
+            node.name: Population(node, self.fused[node.name])
+            for node in graph.of(Fire)
+            if node.name not in known
         }
         self.free = Memory()
         self.ends = ends_of(graph)
@@ -105,6 +109,23 @@ class Network(Prepared):
         pixels = plan.batch * library.positions(self.graph.input.shape)
         with library.alone() if pixels <= FEW else nullcontext():
             return self._run(plan, threads)
+
+    def spikes_of(self, name: str, plan: Plan, known: Mapping[str, Planes]) -> Planes:
+        """The spikes of a population over the steps of `plan`, from the known spikes of others."""
+        work = _Work(self, plan, torch.get_num_threads())
+        found = []
+        length = min(WINDOW, self.longest(plan.batch))
+        for start, stop in windows(plan.times, length, self.ends, plan.begin):
+            given = {key: planes.during(start, stop) for key, planes in known.items()}
+            fired = work.advance(start, stop, given).get(name)
+            found.append(
+                fired if isinstance(fired, Planes) else self._silent(name, plan, start, stop)
+            )
+        return Planes.following(found)
+
+    def _silent(self, name: str, plan: Plan, start: int, stop: int) -> Planes:
+        size = plan.batch, stop - start, self.graph[name].shape
+        return Planes.silent(Memory(), *size, self.codes[name])
 
     def _run(self, plan: Plan, threads: int) -> Result:
         work = _Work(self, plan, threads)
@@ -151,13 +172,16 @@ class _Work:
         memory.update({name: inputs.float() for name, (inputs, _) in self.counts.items()})
         return interpret.State(self.plan.times[-1], memory)
 
-    def advance(self, start: int, stop: int) -> None:
-        """Runs every layer over the steps start … stop - 1.
+    def advance(
+        self, start: int, stop: int, known: Mapping[str, Planes] | None = None
+    ) -> dict[str, Value]:
+        """Runs every layer over the steps start … stop - 1; returns the values that nobody read.
 
-        A value that is missing among `values` is 0 throughout.
+        A value that is missing among `values` is 0 throughout. known: the spikes of populations
+        that are not run.
         """
         self.last_window = stop == self.plan.times[-1]
-        values: dict[str, Value] = {}
+        values: dict[str, Value] = {**(known or {})}
         if not self.network.schedule.over(start):
             values.update(self.shown.given(start, stop))
         last = self.network.last
@@ -169,6 +193,7 @@ class _Work:
                 value = values.pop(name)
                 if isinstance(value, Planes) and value.buffer is not None:
                     self.free.give(value.buffer)
+        return values
 
     def _value(
         self, node: Node, values: Mapping[str, Value], start: int, stop: int
