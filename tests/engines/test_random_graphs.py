@@ -16,7 +16,7 @@ from torch import nn
 from spiking_resnet import simulate
 from spiking_resnet.capture.module import trace
 from spiking_resnet.conversion.calibration import Calibration
-from spiking_resnet.conversion.methods import hu2021
+from spiking_resnet.conversion.methods import calibrated, dcgs, differential, hu2021
 from spiking_resnet.conversion.passes.fire import Kind, fire, fire_after_pools, fire_at_output
 from spiking_resnet.conversion.passes.fold_bn import fold_bn
 from spiking_resnet.conversion.passes.normalise import normalise
@@ -280,8 +280,20 @@ def test_logits_come_to_the_modules_own(found, per_channel, levels):
     assert late < early / 2 or late < 0.01
 
 
+OTHERS = st.sampled_from(
+    [
+        differential(steps=24, images=4),
+        differential(steps=24, levels=3, images=4),
+        dcgs(steps=24, levels=4, thresholds="percentile"),
+        dcgs(steps=24, thresholds="percentile"),
+        calibrated(steps=24, waits=True, compensation="none", weights=False),
+        calibrated(steps=24, levels=7, signed=True, compensation="none", weights=False),
+    ]
+)  # of those that graphs of any kind convert by
+
+
 @examples(20)
-@given(found=networks(), method=METHODS)
+@given(found=networks(), method=st.one_of(METHODS, OTHERS))
 def test_every_engine_gives_the_interpreters_spikes(found, method):
     model, shape = found
     snn = method.apply(trace(model, shape), Calibration(pictures(shape, 20, seed=1)))
@@ -290,8 +302,7 @@ def test_every_engine_gives_the_interpreters_spikes(found, method):
     asked = {"trains": list(snn.neurons), "neurons": list(snn.neurons)}
     expected = simulate(snn, batch, 24, record, "interpreter", **asked)
     for name, engine in ENGINES.items():
-        if engine.unsupported(snn):
-            continue
+        assert not engine.unsupported(snn)
         run = simulate(snn, batch, 24, record, name, **asked)
         for layer, train in expected.trains.items():
             assert torch.equal(run.trains[layer], train), (name, layer)

@@ -275,14 +275,19 @@ def test_every_engine_fires_its_spikes_or_refuses_it(neuron, engine):
     assert torch.equal(run.neuron_spikes["fire"].float(), neuron.count(spikes).float().sum(0))
 
 
-@pytest.mark.parametrize("settings", OWN["IntegrateAndFire"], ids=str)
-def test_on_a_grid_every_engine_fires_its_spikes(settings):
-    neuron = population("IntegrateAndFire", settings, torch.ones(()))
-    graph, images = network(neuron, grid=3, step_bound=100.0), awkward((4, CHANNELS, 1, 1))[3]
-    spikes, _ = stepped(neuron, images.expand(STEPS, *images.shape))
-    for engine in (name for name in ENGINES if not ENGINES[name].unsupported(graph)):
-        run = simulate(graph, images, STEPS, engine=engine, neurons=("fire",))
-        assert torch.equal(run.neuron_spikes["fire"].float(), spikes.sum(0))
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [pytest.param(name, own, id=f"{name}-{own}") for name in NEURONS for own in OWN[name]],
+)
+def test_on_a_grid_every_engine_fires_its_spikes(name, settings, engine):
+    neuron = population(name, settings, torch.ones(()))
+    graph, images = network(neuron, grid=STEPS, step_bound=100.0), awkward((4, CHANNELS, 1, 1))[3]
+    spikes, states = stepped(neuron, images.expand(STEPS, *images.shape))
+    assert not ENGINES[engine].unsupported(graph)
+    run = simulate(graph, images, STEPS, engine=engine, neurons=("fire",), keep_state=True)
+    assert torch.equal(run.neuron_spikes["fire"].float(), neuron.count(spikes).float().sum(0))
+    assert torch.equal(run.state.memory["fire"], states[-1].potential)
 
 
 def asked(tree):

@@ -17,6 +17,7 @@ from spiking_resnet.conversion.passes.differential import (
 )
 from spiking_resnet.conversion.passes.fold_bn import fold_bn
 from spiking_resnet.conversion.passes.pools import relu_first
+from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.evaluation.rates import counterparts
 from spiking_resnet.graph import AvgPool, Fire, ReLU, interpret
 from spiking_resnet.graph.nodes.base import emitted_by
@@ -109,15 +110,21 @@ def test_the_logits_reach_the_artificial_networks(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_layerwise_agrees_with_the_interpreter(name):
+def test_every_engine_gives_the_interpreters_spikes(name):
     graph, batch = spiking(name), images(name, 3)
-    expected, found = (
-        simulate(graph, batch, STEPS, (1, 7), engine) for engine in ("interpreter", "layerwise")
-    )
-    assert found.exact
-    assert torch.equal(found.logits, expected.logits)
-    for layer, count in expected.spikes.items():
-        assert torch.equal(found.spikes[layer].spikes, count.spikes)
+    asked = {"trains": list(graph.neurons), "neurons": list(graph.neurons), "keep_state": True}
+    expected = simulate(graph, batch, STEPS, (1, 7), "interpreter", **asked)
+    assert not ENGINES["cpu"].unsupported(graph)
+    for engine in ENGINES:
+        found = simulate(graph, batch, STEPS, (1, 7), engine, **asked)
+        assert found.exact
+        assert torch.equal(found.logits, expected.logits)
+        for layer, count in expected.spikes.items():
+            assert torch.equal(found.spikes[layer].spikes, count.spikes)
+            assert torch.equal(found.trains[layer], expected.trains[layer])
+            assert torch.equal(found.neuron_spikes[layer], expected.neuron_spikes[layer])
+        for part, kept in expected.state.memory.items():
+            assert torch.equal(found.state.memory[part], kept)
 
 
 def test_biases_and_images_enter_once():

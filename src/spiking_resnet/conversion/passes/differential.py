@@ -36,6 +36,7 @@ COARSE = 8  # of so many of these neurons one decides which coarse ratio is made
 CHUNK = 2**14  # neurons that are advanced at once: they stay in the cache
 FINER = (2**0.5, 2**-0.5)  # times the best of these
 AMPLITUDE_BITS = 3  # of an amplitude, so that spikes are whole numbers of few bits on a grid
+MEAN_BITS = 5  # the same of amplitudes 1 / t
 
 
 def geometric(first: float, last: float, steps: int) -> Tensor:
@@ -52,12 +53,12 @@ def of_a_mean(steps: int, levels: int) -> Tensor:
 
     t = 1, 2, ...: so much a spike of amplitude 1 weighs in a mean over t steps (DCGS).
     """
-    return _short(2.0 ** (1 - levels) / torch.arange(1, steps + 1, dtype=torch.float64))
+    return _short(2.0 ** (1 - levels) / torch.arange(1, steps + 1, dtype=torch.float64), MEAN_BITS)
 
 
-def _short(heights: Tensor) -> Tensor:
-    """Return positive amplitudes, float64, rounded to AMPLITUDE_BITS significant bits, float32."""
-    unit = torch.exp2(torch.floor(torch.log2(heights)) + 1 - AMPLITUDE_BITS)
+def _short(heights: Tensor, bits: int = AMPLITUDE_BITS) -> Tensor:
+    """Return positive amplitudes, float64, rounded to so many significant bits, float32."""
+    unit = torch.exp2(torch.floor(torch.log2(heights)) + 1 - bits)
     return (torch.round(heights / unit) * unit).float()
 
 

@@ -38,6 +38,7 @@ WEIGHT_GRID = 24  # weights computed with in float64 are rounded to 2^-24, or co
 SHORT_BITS = 15  # of weights that spikes which are no whole numbers reach: of 16 with sign
 READ_OUT_BITS = 20  # of the read-out's weights, where spikes are no whole numbers
 FEWEST_BITS = 10  # accuracy suffers below; longer runs are watched instead
+FEWEST_FINE = 6  # the same where spikes are no whole numbers, for whose potentials 32 bits are few
 POTENTIAL_BITS = 30  # of potentials that spikes which are no whole numbers change: of 32 with sign
 
 
@@ -229,7 +230,8 @@ def _grids(
                 every = largest(later[currents[0]])
                 if isinstance(node, Fire):  # a little less than half: rounding to the grid may add
                     fitting = min(fitting, floor(sum_bits - 1 - log2(max(1.01 * every, 1.0))))
-            allowed[root] = min(allowed[root], max(fitting, min(bits, FEWEST_BITS) + fine))
+            fewest = min(bits, FEWEST_FINE if fine else FEWEST_BITS) + fine
+            allowed[root] = min(allowed[root], max(fitting, fewest))
         if node.name in groups:
             root = groups.root(node.name)
             mantissa = WIDE_MANTISSA if groups.fine[root] else MANTISSA
@@ -287,8 +289,7 @@ class _Groups:
         for node in graph.nodes:
             for name in node.inputs:
                 if name in self and isinstance(node, Fire):
-                    own = spike_grids[node.name]
-                    self._refine(name, own + 1 if own else 0)  # halves of a spike
+                    self._refine(name, spike_grids[node.name])
                 elif name in spike_grids and node.name in self:
                     self._refine(node.name, spike_grids[name])
 

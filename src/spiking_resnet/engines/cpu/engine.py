@@ -8,12 +8,9 @@ spike, is computed as in `layerwise`. The spikes are the interpreter's, bit for 
 import torch
 
 from spiking_resnet.engines.base import Engine, Prepared
-from spiking_resnet.engines.cpu import library
-from spiking_resnet.engines.cpu.bit_code import MOST_LEVELS
+from spiking_resnet.engines.cpu import firing, library
 from spiking_resnet.engines.cpu.simulation import Network
 from spiking_resnet.graph import Fire, Graph
-from spiking_resnet.graph.exactness import MANTISSA
-from spiking_resnet.neurons import Gated, IntegrateAndFire, Neuron, Serial
 
 MOST_BITS = 30  # of what a population receives in a step
 
@@ -23,7 +20,6 @@ class NativeCpu(Engine):
 
     name = "cpu"
     integers = (Fire,)
-    honoured: tuple[type[Neuron], ...] = (IntegrateAndFire, Serial, Gated)
 
     def missing(self, device: torch.device | str = "cpu") -> str:
         """How to compile the kernels, where there are none for a device that they are for."""
@@ -46,14 +42,10 @@ class NativeCpu(Engine):
                     f"{node.name!r} does not fire unit spikes: normalise the network first"
                 )
                 break
-            if type(neuron) not in self.honoured:
-                trait = neuron.trait or f"is a population of {type(neuron).__name__} neurons"
-                reasons.append(f"{node.name!r} {trait}: `layerwise` runs it")
-                break
             if node.grid is None:
                 reasons.append(f"{node.name!r} is on no grid: convert with a grid (snap it)")
                 break
-            if not neuron.binary and (reason := _too_much(node, neuron)):
+            if reason := firing.unsupported(node):
                 reasons.append(reason)
                 break
             if reason := _too_large(node):
@@ -75,21 +67,3 @@ def _too_large(node: Fire) -> str:
         f"{node.name!r} receives up to {node.step_bound:g} in a step, too much for 32 bits on its "
         f"grid 2^-{node.grid}: convert with a coarser grid"
     )
-
-
-def _too_much(node: Fire, neuron: Neuron) -> str:
-    """Why neurons of several levels or signs cannot be computed in integers, or nothing.
-
-    The number of spikes is floor(v / threshold), a quotient of float32: what integers give as long
-    as `levels` + 1 thresholds are within their exact range.
-    """
-    if neuron.levels > MOST_LEVELS:
-        return f"{node.name!r} fires up to {neuron.levels} spikes in a step: {MOST_LEVELS} fit"
-    largest = float(neuron.threshold.max()) * 2.0 ** (node.grid or 0)
-    if (neuron.levels + 1) * largest > 2.0**MANTISSA:
-        return (
-            f"{node.name!r} fires up to {neuron.levels} spikes in a step, of thresholds so high on "
-            "its grid that float32 cannot tell one more from one less: convert with fewer levels "
-            "or a coarser grid"
-        )
-    return ""

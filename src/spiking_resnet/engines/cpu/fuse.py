@@ -12,6 +12,7 @@ from torch import Tensor
 from spiking_resnet.engines.cpu.bit_code import BINARY, Code, codes, joined
 from spiking_resnet.engines.plan import OutOfRange
 from spiking_resnet.graph import Add, Affine, AvgPool, Conv2d, Fire, Graph, Linear, Node, Pad, Slice
+from spiking_resnet.graph.grids import coarsest_grid
 
 LARGEST_POOL = 16  # inputs of an average pool that is computed as synapses
 NARROW = 2**15  # sums below it fit 16 bits
@@ -24,12 +25,14 @@ class Synapses:
 
     weights: int32 [out, in / groups, height, width], or [C] if `identity` (one synapse from each
     neuron to the one at its own place). geometry: the numbers of `kernels.Source` from `height` on.
+    factors: int32 [T], what a spike of size 1 counts at each step, if not always 1.
     """
 
     spikes: str
     weights: Tensor
     geometry: tuple[int, ...]
     identity: bool
+    factors: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -52,7 +55,7 @@ class Fused:
     step alone, where constants enter once. grid: k. wide: whether a step's
     sums may need more than 16 bits; where spikes are written as several planes of bits, the sums of
     one plane (what goes beside it is added in 32 bits). reach: the most that biases and spikes move
-    a potential in a step.
+    a potential in a step: in any, or in each of T.
     """
 
     synapses: tuple[Synapses, ...]
@@ -63,12 +66,18 @@ class Fused:
     threshold: Tensor
     grid: int
     wide: bool
-    reach: int
+    reach: tuple[int, ...]
+
+    def reached(self, time: int, steps: int) -> int:
+        """The most that so many steps from `time` on move a potential."""
+        if len(self.reach) == 1:
+            return steps * self.reach[0]
+        return sum(self.reach[time : time + steps])
 
     def alone(self) -> "Fused":
         """The population while no spike reaches it."""
         largest = int(self.bias.abs().max())
-        return replace(self, synapses=(), code=BINARY, wide=largest >= NARROW, reach=largest)
+        return replace(self, synapses=(), code=BINARY, wide=largest >= NARROW, reach=(largest,))
 
 
 def fuse(graph: Graph, fixed: Collection[str]) -> tuple[dict[str, Fused], set[str]]:
@@ -188,17 +197,22 @@ def _fused(
     for source in weighted:
         shift = source.shift if isinstance(source, Affine) else source.bias
         bias = bias if shift is None else bias + shift
-    synapses = tuple(_synapses(graph, source, node.grid) for source in weighted)
+    synapses = tuple(
+        _synapses(graph, source, node.grid, spikes[source.inputs[0]].units) for source in weighted
+    )
     code = joined(spikes[each.spikes] for each in synapses)
     added = _integers(node.name, bias, node.grid)
     once = graph.input.encoding == "once"
     whole, first = (torch.zeros_like(added), added) if once else (added, torch.zeros_like(added))
     zero = torch.zeros(node.shape[0], dtype=torch.int64, device="cpu")
     highest = lowest = whole.long() if code.planes == 1 else zero
-    reach, tallest = whole.long().abs(), 1 if code.planes == 1 else 2**code.planes
+    tallest = 1 if code.planes == 1 else 2**code.planes
+    reach = whole.long().abs()[None]
     for each in synapses:
         rows = each.weights.long().view(len(each.weights), -1)
-        reach = reach + tallest * rows.abs().sum(1)
+        own = each.factors
+        factors = torch.full((1, 1), tallest) if own is None else code.levels * own[:, None]
+        reach = reach + factors.long() * rows.abs().sum(1)
         if code.planes == 1 or not each.identity:
             highest = highest + rows.clamp(min=0).sum(1)
             lowest = lowest + rows.clamp(max=0).sum(1)
@@ -213,7 +227,7 @@ def _fused(
         threshold=threshold,
         grid=node.grid,
         wide=wide,
-        reach=int(reach.max()),
+        reach=tuple(reach.amax(1).tolist()),
     )
 
 
@@ -225,8 +239,19 @@ def _integers(name: str, values: Tensor, grid: int) -> Tensor:
     return found.to(torch.int32).contiguous()
 
 
-def _synapses(graph: Graph, node: Conv2d | Linear | Affine, grid: int) -> Synapses:
-    """The weights of a node as integers, and its geometry."""
+def _synapses(
+    graph: Graph, node: Conv2d | Linear | Affine, grid: int, units: Tensor | None = None
+) -> Synapses:
+    """The weights of a node as integers, and its geometry.
+
+    units: of the spikes, if not always 1; the weights are on a grid of their own then, so that
+    weights and factors are integers.
+    """
+    if units is not None:
+        weights = node.scale if isinstance(node, Affine) else node.weight
+        coarse = coarsest_grid(weights) or 0
+        factors = _integers(node.name, units, grid - coarse)
+        return replace(_synapses(graph, node, coarse), factors=factors)
     shape = graph[node.inputs[0]].shape
     channels, height, width = (*shape, 1, 1)[:3]
     if isinstance(node, Affine):

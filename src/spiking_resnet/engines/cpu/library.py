@@ -264,6 +264,9 @@ class Planes:
 
     def count_into(self, counts: Tensor) -> None:
         """Adds every neuron's spikes to counts, int64 [N, *shape]."""
+        if self.code.units is not None:
+            counts += self.code.counted(self.unpacked()).sum(0, dtype=torch.int64)
+            return
         for plane, weight in enumerate(self.code.weights):
             words = self.words[:, :, plane :: self.code.planes].contiguous()
             found = counts if weight == 1 else torch.zeros_like(counts)

@@ -1,6 +1,6 @@
 """A population of neurons with all its synapses, computed by one call of a compiled kernel."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from spiking_resnet.engines.cpu import kernels, library
 from spiking_resnet.engines.cpu.bit_code import BINARY, Code
+from spiking_resnet.engines.cpu.firing import Firing
 from spiking_resnet.engines.cpu.fuse import MOST, Fused
 from spiking_resnet.engines.cpu.kernel_costs import quickest
 from spiking_resnet.engines.cpu.kernels import Call, Kernel
@@ -76,10 +77,24 @@ class Population:
         self.unit = 2.0**-fused.grid
         self.held = torch.full_like(fused.threshold, HELD)
         self.biased = bool(fused.bias.any())
+        self.firing = Firing.of(node)
+        self.code = Code.of(node)
+        self.longest = self._longest()
         self._start, self._highest_start = self._first_potentials()
         self._lock = Lock()
         self.made: dict[tuple[Kernel, bool], _Made] = {}
         self.refused: dict[tuple[Kernel, bool], int] = {}  # features, as bits
+
+    def _longest(self) -> int:
+        """The most steps of a window that 32 bits surely hold, where steps bring unlike amounts."""
+        each = [
+            self.fused.reached(time, 1) + self.firing.spent(time, 1)
+            for time in range(len(self.fused.reach))
+        ]
+        steps = len(each)
+        while steps > 1 and max(_sums(each, steps)) >= HELD:
+            steps -= 1
+        return steps if len(each) > 1 else MOST
 
     def _first_potentials(self) -> tuple[Tensor, int]:
         """(potentials [1, C, ...] before the first step, with what enters once; the largest)."""
@@ -133,11 +148,17 @@ class Population:
             if state.before is not None:
                 return state.before
             start = self._start.expand(state.images, *self.node.shape)
-            return NeuronState(start.float().mul_(self.unit))
-        potential = self._potentials(state).float().mul_(self.unit)
+            return NeuronState(self._values(start, self.unit))
+        potential = self._values(self._potentials(state), self.unit)
         if state.emitted is None:
             return NeuronState(potential, state.remembered)
-        return NeuronState(potential, self._as_maps(state.emitted, state.kernel).float())
+        emitted = self._as_maps(state.emitted, state.kernel)
+        return NeuronState(potential, self._values(emitted, 1 / self.firing.remembers))
+
+    def _values(self, numbers: Tensor, unit: float) -> Tensor:
+        """Whole numbers of a unit, in the dtype of the potentials."""
+        dtype = torch.float64 if self.node.wide else torch.float32
+        return numbers.to(dtype).mul_(unit)
 
     def _potentials(self, state: State) -> Tensor:
         """The potentials in units of the grid, int32 [N, C, ...]."""
@@ -182,11 +203,11 @@ class Population:
         if self.fused.currents and not given and alone not in state.kernels:
             given = [torch.zeros(1, images, *shape, device="cpu")]  # a kernel that takes currents
         constant, current, largest = self._currents(given)
-        self._stay_in_range(state, time, steps * (fused.reach + largest))
+        further = fused.reached(time, steps) + self.firing.spent(time, steps)
+        self._stay_in_range(state, time, further + steps * largest)
         keep = keep or (watched and state.silent is not None)
-        spikes = Planes.empty(
-            state.memory, images, steps, shape, Code(neuron.levels, neuron.signed)
-        )
+        code = self.code.within(time, steps)
+        spikes = Planes.empty(state.memory, images, steps, shape, code)
         counts, bits, peaks = (
             torch.zeros(images, dtype=torch.int64, device="cpu") for _ in range(3)
         )
@@ -206,10 +227,9 @@ class Population:
             bits=pointer(bits, torch.int64, images),
             planes=fused.code.planes,
             minus=fused.code.signed,
-            levels=neuron.levels,
-            is_signed=neuron.signed,
+            **self.firing.fields(time, steps),
         )
-        call = Call(population, sources_of(fused, planes, images, steps))
+        call = Call(population, sources_of(fused, planes, images, time, steps))
         if alone not in state.kernels:
             state.kernels[alone] = choose(self.kernels(call, alone), call, planes)
         kernel = state.kernels[alone]
@@ -274,7 +294,8 @@ class Population:
             state.potential = self._laid_out(numbers, kernel)
             if neuron.signed:
                 assert state.before.memory is not None  # of a state that fits
-                state.emitted = self._laid_out(state.before.memory.to(torch.int32), kernel)
+                emitted = (state.before.memory * self.firing.remembers).to(torch.int32)
+                state.emitted = self._laid_out(emitted, kernel)
         elif keep:
             size = (state.images, *made.start.shape[1:])
             state.potential = torch.empty(size, dtype=torch.int32, device="cpu")
@@ -314,8 +335,14 @@ class Population:
             raise OutOfRange(f"the potentials of {self.node.name!r}")
 
 
+def _sums(each: Sequence[int], steps: int) -> Iterator[int]:
+    """The sums of so many neighbours, but for those that begin with the first of several."""
+    first = min(1, len(each) - steps)
+    return (sum(each[at : at + steps]) for at in range(first, len(each) - steps + 1))
+
+
 def sources_of(
-    fused: Fused, planes: Sequence[Planes], images: int, steps: int
+    fused: Fused, planes: Sequence[Planes], images: int, time: int, steps: int
 ) -> list[library.Source]:
     """What the kernels are told of a population's synapses and of the spikes that reach them."""
     found = []
@@ -324,7 +351,14 @@ def sources_of(
         words = images * library.blocks(height * width) * steps * fused.code.planes * channels
         weights = synapses.number(len(fused.bias))
         addresses = _ints(spikes.words, words), _ints(synapses.weights, weights)
-        found.append(library.Source(*addresses, *synapses.geometry))
+        factors = synapses.factors
+        found.append(
+            library.Source(
+                *addresses,
+                *synapses.geometry,
+                factors=None if factors is None else _ints(factors[time : time + steps], steps),
+            )
+        )
     return found
 
 
@@ -346,7 +380,7 @@ def _planes(value: Value) -> Planes:
 
 def numbers_of(value: Value) -> Tensor:
     """A value as float [window, N, ...]."""
-    return value.unpacked().float() if isinstance(value, Planes) else value
+    return value.code.values(value.unpacked()) if isinstance(value, Planes) else value
 
 
 def _ints(tensor: Tensor | None, number: int) -> int | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -99,7 +100,9 @@ class Network(Prepared):
     def longest(self, images: int) -> int:
         """How many steps of so many images fit the memory that a window may take."""
         spikes, numbers = self._bytes
-        return max(1, min(WINDOW_BYTES // (spikes * images), NUMBER_BYTES // (numbers * images)))
+        fitting = min(WINDOW_BYTES // (spikes * images), NUMBER_BYTES // (numbers * images))
+        certain = min(population.longest for population in self.populations.values())
+        return max(1, min(fitting, certain))
 
     def run(self, plan: Plan) -> Result:
         """The simulation that `plan` asks for. Raises OutOfRange where 32 bits do not hold it."""
@@ -153,7 +156,7 @@ class _Work:
         self.memory = plan.memory()  # read-outs, sums and what was before the run: interpret.State
         self.counts: dict[str, tuple[Tensor, Tensor]] = {}  # of cumulative max pools of spikes
         self.free = network.free
-        self.last_window = False
+        self.last_window, self.time = False, 0  # time: the first step of the window
         self.result = Result.empty(network.graph, plan)
 
     def readable(self) -> Mapping[str, Tensor]:
@@ -180,7 +183,7 @@ class _Work:
         A value that is missing among `values` is 0 throughout. known: the spikes of populations
         that are not run.
         """
-        self.last_window = stop == self.plan.times[-1]
+        self.last_window, self.time = stop == self.plan.times[-1], start
         values: dict[str, Value] = {**(known or {})}
         if not self.network.schedule.over(start):
             values.update(self.shown.given(start, stop))
@@ -231,7 +234,8 @@ class _Work:
             return values[name]
         shape = self.network.graph[name].shape
         if name in self.codes:
-            return Planes.silent(self.free, self.plan.batch, steps, shape, self.codes[name])
+            code = self.codes[name].within(self.time, steps)
+            return Planes.silent(self.free, self.plan.batch, steps, shape, code)
         return torch.zeros((), dtype=torch.float32, device="cpu").expand(1, self.plan.batch, *shape)
 
     def _fire(
@@ -255,7 +259,7 @@ class _Work:
             spikes, counts, highest = population.run(state, arriving, start, steps, watched, keep)
         self.result.add(node.name, counts)
         if node.name in self.plan.trains:
-            self.result.keep(node.name, spikes.unpacked())
+            self.result.keep(node.name, spikes.code.counted(spikes.unpacked()))
         if node.name in self.plan.neurons:
             spikes.count_into(self.result.neurons[node.name])
         if watched:
@@ -279,13 +283,13 @@ class _Work:
 
     def _read_out(self, node: Output, value: Value, steps: int, stop: int) -> None:
         """Adds what the window brings to the read-out."""
-        if isinstance(value, Planes):
+        if isinstance(value, Planes) and value.code.units is None:
             size = (self.plan.batch, *value.shape)
             counts = torch.zeros(size, dtype=torch.int64, device="cpu")
             value.count_into(counts)
             total = counts.float()
         else:
-            value = node.received(value)
+            value = node.received(numbers_of(value))
             total = value.sum(0) if len(value) > 1 else value[0] * steps
         node.sum_up(self.memory, total, stop)
         if node.name in self.plan.watch:
@@ -330,7 +334,8 @@ class _Work:
             if moved is not None:
                 return moved
         if isinstance(node, AvgPool) and planes and _takes_all(node, planes[0]):
-            return planes[0].sums()[..., None, None] / node.divisor
+            sums = planes[0].code.values(planes[0].sums())
+            return sums[..., None, None] / node.divisor
         numbers = [numbers_of(value) for value in inputs]
         widest = max(len(value) for value in numbers)
         flat = [value.expand(widest, *value.shape[1:]).flatten(0, 1) for value in numbers]
@@ -341,7 +346,8 @@ class _Work:
         """A node's numbers [window, N, ...] as planes, if they are spikes."""
         if node.name not in self.codes:
             return value
-        return Planes.packed(value.to(torch.int8), self.codes[node.name], self.free)
+        code = self.codes[node.name].within(self.time, len(value))
+        return Planes.packed(code.sizes(value), code, self.free)
 
 
 def _moved(node: Node, inputs: list[Planes], memory: Memory) -> Planes | None:
@@ -349,7 +355,7 @@ def _moved(node: Node, inputs: list[Planes], memory: Memory) -> Planes | None:
 
     What a node takes of its inputs' channels may be a view of their memory, which is used again.
     """
-    code = joined(planes.code for planes in inputs)
+    code = replace(joined(planes.code for planes in inputs), units=inputs[0].code.units)
     words = [planes.coded(code).words for planes in inputs]
     if isinstance(node, Concat):
         taken = words
