@@ -5,7 +5,12 @@ The interpreter, every engine, any number of threads, any batch size and any dev
 same spikes, bit for bit, over all time steps. k is chosen for every population from the bounds of
 its currents (interval arithmetic) over the number of steps the network is made for.
 
-What reads spikes is computed in float32 on the grid. What reads anything else (the image; a signed
+Spikes of differential neurons are whole numbers of 2^-s, with s the bits of their finest amplitude.
+Currents and potentials lie on a grid 2^-k then, weights on 2^-(k - s) or coarser: a spike of step t
+brings w * size * m(t), integers all. k is chosen so that one step fits 32 bits, of which an engine
+can watch the rest; the graph computes such sums in float64, exactly as well (`Summing.wide`).
+
+What reads whole spikes is computed in float32 on the grid. What reads anything else (the image; a signed
 residual stream) is computed in float64, where its sums are exact too, and rounded back to the grid.
 """
 
