@@ -17,43 +17,92 @@ from time import thread_time
 import torch
 
 from spiking_resnet.engines.cpu import kernel_costs, kernels, library
+from spiking_resnet.engines.cpu.bit_code import Code
 from spiking_resnet.engines.cpu.kernels import Call, Kernel
 from spiking_resnet.engines.cpu.library import Planes, Population, Source
 from spiking_resnet.environment import processor
 
-LAYERS = [  # channels, size, kernel, wide sums
-    (3, 32, 3, False), (16, 32, 3, False), (16, 32, 3, True), (32, 16, 3, False),
-    (64, 8, 3, False), (64, 8, 3, True), (128, 14, 1, False), (128, 7, 3, False),
-    (256, 4, 3, False), (512, 1, 1, False), (512, 7, 1, True),
-]  # fmt: skip
 RATES = [0.005, 0.03, 0.1, 0.3]  # of bits that are set
 IMAGES, STEPS = 1, 8
 
 
-class Layer:
-    """A convolution between layers of one size, whose neurons fire about as often as its inputs."""
+@dataclass(frozen=True)
+class Shape:
+    """A convolution between layers of one size. sizes: of differential neurons, before and behind
+    it; 0: neurons integrate and fire. channelwise: depthwise. numbers: it reads numbers instead of
+    spikes, and writes sums.
+    """
 
-    def __init__(self, channels: int, size: int, kernel: int, wide: bool, rate: float) -> None:
-        spikes = (torch.rand(STEPS, IMAGES, channels, size, size) < rate).to(torch.uint8)
-        self.planes = Planes.packed(spikes)
-        top = 6000 if wide else 60
-        shape = (channels, channels, kernel, kernel)
-        self.weights = torch.randint(-top, top + 1, shape, dtype=torch.int32)
+    channels: int
+    size: int
+    kernel: int
+    wide: bool = False
+    sizes: int = 0
+    channelwise: bool = False
+    numbers: bool = False
+
+    @property
+    def code(self) -> Code:
+        return Code(2 ** (self.sizes - 1), True) if self.sizes else Code()
+
+    @property
+    def label(self) -> str:
+        kinds = {"wide": self.wide, "depthwise": self.channelwise, "numbers": self.numbers}
+        kinds[f"{self.sizes} sizes"] = self.sizes > 0
+        sides = f"{self.channels} x {self.size} x {self.size}, {self.kernel} x {self.kernel}"
+        return ", ".join([sides, *(kind for kind, own in kinds.items() if own)])
+
+
+LAYERS = [
+    Shape(3, 32, 3), Shape(16, 32, 3), Shape(16, 32, 3, wide=True), Shape(32, 16, 3),
+    Shape(64, 8, 3), Shape(64, 8, 3, wide=True), Shape(128, 14, 1), Shape(128, 7, 3),
+    Shape(256, 4, 3), Shape(512, 1, 1), Shape(512, 7, 1, wide=True), Shape(16, 32, 3, sizes=4),
+    Shape(32, 16, 3, sizes=4), Shape(64, 8, 3, sizes=4), Shape(96, 14, 1, sizes=1),
+    Shape(96, 14, 3, channelwise=True), Shape(192, 7, 3, channelwise=True),
+    Shape(64, 8, 3, numbers=True), Shape(96, 28, 1, numbers=True),
+]  # fmt: skip
+
+
+class Layer:
+    """A layer of that shape, whose neurons fire about as often as its inputs."""
+
+    def __init__(self, shape: Shape, rate: float) -> None:
+        channels, size, kernel, code = shape.channels, shape.size, shape.kernel, shape.code
+        drawn = (STEPS, IMAGES, channels, size, size)
+        spikes = (torch.rand(drawn) < rate).to(torch.int8)
+        if shape.sizes:
+            spikes *= 2 ** torch.randint(shape.sizes, drawn) * (2 * torch.randint(2, drawn) - 1)
+        self.planes = Planes.packed(spikes, code)
+        self.numbers = spikes.permute(1, 0, 3, 4, 2).to(torch.int16).contiguous()
+        top = 6000 if shape.wide else 60
+        groups = channels if shape.channelwise else 1
+        inner = (channels, channels // groups, kernel, kernel)
+        self.weights = torch.randint(-top, top + 1, inner, dtype=torch.int32)
         self.bias = torch.full((channels,), int(rate * 100 * top), dtype=torch.int32)
         self.threshold = torch.full((channels,), 100 * top, dtype=torch.int32)
         blocks = library.blocks(size * size)
         self.start = torch.zeros(blocks * 32 * channels, dtype=torch.int32)
         self.spikes = torch.empty(self.planes.words.numel(), dtype=torch.int32)
         self.counts = torch.zeros(2, IMAGES, dtype=torch.int64)
+        self.amplitudes = torch.full((STEPS,), 10 * top, dtype=torch.int32)
+        sizes = 2 ** torch.arange(max(shape.sizes, 1), dtype=torch.int32)
+        self.edges = (self.amplitudes[:, None] * sizes).contiguous()
+        self.sums = torch.empty(drawn, dtype=torch.int32)
         population = Population(
             *(STEPS, IMAGES, size, size, channels), start=self.start.data_ptr(),
             bias=self.bias.data_ptr(), threshold=self.threshold.data_ptr(),
             spikes=self.spikes.data_ptr(), counts=self.counts[0].data_ptr(),
-            bits=self.counts[1].data_ptr(), planes=1, levels=1, wide=wide,
+            bits=self.counts[1].data_ptr(), planes=code.planes, minus=code.signed,
+            levels=code.levels, is_signed=code.signed, wide=shape.wide,
+            firing_rule=shape.sizes > 0, sizes=shape.sizes,
+            amplitudes=self.amplitudes.data_ptr(), edges=self.edges.data_ptr(),
+            sums=self.sums.data_ptr() if shape.numbers else None,
         )  # fmt: skip
         pad = kernel // 2
-        geometry = (size, size, channels, kernel, kernel, 1, 1, pad, pad, 1, 1, 1, 0)
-        source = Source(self.planes.words.data_ptr(), self.weights.data_ptr(), *geometry)
+        geometry = (size, size, channels, kernel, kernel, 1, 1, pad, pad, 1, 1, groups, 0)
+        given = {"numbers": self.numbers.data_ptr()} if shape.numbers else {}
+        words = self.planes.words.data_ptr()
+        source = Source(words, self.weights.data_ptr(), *geometry, **given)
         self.call = Call(population, [source])
         self.fitting = [each for each in kernels.available() if not self.call.refusals(each)]
         self.tables = {each: self.call.tables(each) for each in self.fitting}
@@ -81,10 +130,10 @@ def measured(repeats: int) -> list[Sample]:
     In turns: what else runs on the machine for a while only makes some of them longer.
     """
     samples = []
-    for channels, size, side, wide in LAYERS:
+    for shape in LAYERS:
         for rate in RATES:
-            layer = Layer(channels, size, side, wide, rate)
-            label = f"{channels} x {size} x {size}, {side} x {side}{', wide' * wide}, {rate:.1%}"
+            layer = Layer(shape, rate)
+            label = f"{shape.label}, {rate:.1%}"
             rates = [layer.planes.density()]
             work = {each.name: layer.call.work(each, rates) for each in layer.fitting}
             took = {each.name: float("inf") for each in layer.fitting}
@@ -130,7 +179,7 @@ def report(samples: list[Sample], costs: dict[str, dict[str, float]]) -> None:
             f"{name} {each.took[name] / 1e3:.1f} ({predicted[name] / 1e3:.1f})"
             for name in predicted
         )
-        print(f"{each.label:32} {columns} µs -> {chosen}, {ratio:.2f} times the quickest")
+        print(f"{each.label:36} {columns} µs -> {chosen}, {ratio:.2f} times the quickest")
     print(f"the chosen kernel takes {median(lost):.2f} times the quickest one, at most {worst:.2f}")
 
 

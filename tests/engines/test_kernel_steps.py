@@ -319,10 +319,10 @@ def drawn_input(draw, shape, code, top, as_numbers, factors, identity):
     return Input(numbers, weights, options, identity, as_numbers, own)
 
 
-def drawn(seed, rule=None, **chosen):
+def drawn(seed, rule=None, shape=None, **chosen):
     """A case of any features, some of them `chosen`."""
     draw = Draw(seed)
-    shape = (draw.one(1, 3, 6, 9, 17, 32, 33), draw.whole(1, 7), draw.whole(1, 11))
+    shape = shape or (draw.one(1, 3, 6, 9, 17, 32, 33), draw.whole(1, 7), draw.whole(1, 11))
     code = draw.one(Code(), Code(3), Code(8, True))
     rule = draw.one(FIRE, DIFFERENTIAL, DCGS) if rule is None else rule
     sizes, shift = draw.whole(1, 4), draw.one(0, 0, 1, 5)
@@ -386,6 +386,32 @@ def test_neurons_of_spikes_alone(seed):
         object.__setattr__(each, "factors", None)
         each.numbers.copy_(each.numbers.remainder(case.code.levels + 1))
     check(case)
+
+
+def one_convolution(case, inner, size, kernel, **options):
+    """The same with one source in place of its own: a padded convolution of maps of that size."""
+    draw, (height, width) = Draw(1), size
+    numbers = draw.numbers(case.code, 2 * STEPS, IMAGES, inner, height, width)
+    groups = options.get("groups", 1)
+    weights = draw.whole(-30, 30, case.shape[0], inner // groups, kernel, kernel)
+    options = {"padding": (kernel // 2, kernel // 2), **options}
+    return replace(case, sources=[Input(numbers, weights, options, False, False, None)])
+
+
+@pytest.mark.parametrize("rule", [FIRE, DIFFERENTIAL, DCGS], ids=["fire", "differential", "dcgs"])
+@pytest.mark.parametrize(
+    ("channels", "inner", "groups"),
+    [(24, 24, 24), (7, 7, 7), (24, 12, 6), (16, 3, 1), (5, 64, 1), (1, 1, 1)],
+)
+def test_dense_products_of_any_groups(rule, channels, inner, groups):
+    case = drawn(401, rule, shape=(channels, 5, 8), alone=False)
+    case = one_convolution(case, inner, (5, 8), 3, groups=groups)
+    assert {"madd-portable", "scatter-portable"} <= {*check(case)}
+
+
+def test_images_that_are_computed_in_parts():
+    case = drawn(402, DIFFERENTIAL, shape=(3, 70, 66), alone=False, constant=None)
+    check(one_convolution(case, 16, (70, 66), 3))
 
 
 def test_ties_go_to_even():

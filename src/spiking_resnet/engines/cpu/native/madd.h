@@ -17,6 +17,7 @@ constexpr int64_t LARGEST = 32767;             // of a weight, without its sign:
                                                // numbers of 16 bits and such weights exceed 32 bits
 constexpr int64_t PART = 1 << 16;              // numbers of a part of an image in a step, about, and
 constexpr int64_t CHUNK = 1 << 16;             // in the steps that pass by at once
+constexpr int TOGETHER = 4;                    // rows that one weight of each channel serves
 constexpr int64_t SLACK = 64;                   // numbers after the last, read and ignored
 constexpr int64_t EXACT = 1 << 24;             // integers that float32 holds
 
@@ -55,16 +56,26 @@ INLINE void multiply(const Tile& tile) {
 }
 
 template <typename V, int ROWS>
-INLINE void multiply_rows(const Tile& tile, int64_t rows, int64_t vectors) {
+INLINE void multiply_tile(const Tile& tile, int64_t rows, int64_t vectors) {
     if (rows == ROWS)
         vectors == 1 ? multiply<V, ROWS, 1>(tile) : multiply<V, ROWS, VECTORS>(tile);
     else if constexpr (ROWS > 1)
-        multiply_rows<V, ROWS - 1>(tile, rows, vectors);
+        multiply_tile<V, ROWS - 1>(tile, rows, vectors);
 }
 
 // Compiled for the instruction set of V.
 template <typename V>
 void multiply_any(const Tile& tile, int64_t rows, int64_t vectors);
+
+// Whether an output sees one channel of a source, its own.
+INLINE bool channelwise(const Source& s, const Population& p) {
+    return s.identity || (s.groups > 1 && s.groups == s.channels && s.channels == p.channels);
+}
+
+// Whether outputs see some channels only, but several.
+INLINE bool grouped(const Source& s, const Population& p) {
+    return s.groups > 1 && !channelwise(s, p);
+}
 
 // The groups of outputs that are computed together; none has outputs of two groups of channels.
 template <typename V>
@@ -73,7 +84,8 @@ Vector<Outputs> outputs_of(const Population& p, const Source* sources, int64_t n
     for (int64_t c = 0, before = 0; c < p.channels; c += found.back().count) {
         int64_t past = std::min(p.channels, c + V::WIDTH);
         for (int64_t i = 0; i < number; ++i) {
-            const int64_t own = sources[i].identity ? p.channels : p.channels / sources[i].groups;
+            if (!grouped(sources[i], p)) continue;
+            const int64_t own = p.channels / sources[i].groups;
             past = std::min(past, (c / own + 1) * own);
         }
         found.push_back({c, past - c, (past - c + V::LANES - 1) / V::LANES, before});
@@ -82,12 +94,11 @@ Vector<Outputs> outputs_of(const Population& p, const Source* sources, int64_t n
     return found;
 }
 
-INLINE bool grouped(const Source& s) { return !s.identity && s.groups > 1; }
-
 // The vectors of all groups of outputs.
 template <typename V>
 int64_t vectors_of(const Population& p, const Source* sources, int64_t number) {
-    if (std::none_of(sources, sources + number, grouped)) return (p.channels + V::LANES - 1) / V::LANES;
+    const auto divides = [&](const Source& s) { return grouped(s, p); };
+    if (std::none_of(sources, sources + number, divides)) return (p.channels + V::LANES - 1) / V::LANES;
     int64_t vectors = 0;
     for (const Outputs& each : outputs_of<V>(p, sources, number)) vectors += each.vectors;
     return vectors;
@@ -216,7 +227,7 @@ void keep(const Job<V>& job, const Desk<V>& desk, int64_t image, int64_t first) 
 
 // The channel of a source from which on outputs see its numbers.
 INLINE int64_t first_channel(const Source& s, const Population& p, const Outputs& outputs) {
-    if (s.identity) return outputs.channel;
+    if (channelwise(s, p)) return outputs.channel;
     return outputs.channel / (p.channels / s.groups) * (s.channels / s.groups);
 }
 
@@ -238,14 +249,50 @@ INLINE void list_rows(const Job<V>& job, Desk<V>& desk, size_t source, const Neu
     }
 }
 
-// Adds what an identity brings, of one row of numbers.
-template <typename V>
-INLINE void add_row(const int16_t* numbers, const int32_t* gains, int32_t factor, int64_t vectors,
-                    int32_t* sums) {
+// Adds what some rows of numbers bring, through one weight for each position of the kernel. weights:
+// [runs, vectors, lanes], as others with nothing for the second number of a pair.
+template <typename V, int ROWS>
+INLINE void add_channels(const View& v, const int16_t* const* rows, const int32_t* weights,
+                         const int32_t* factors, int64_t vectors, int32_t* sums) {
     using Ints = typename V::Ints;
     for (int64_t lane = 0; lane < vectors * V::LANES; lane += V::LANES) {
-        const Ints own = __builtin_convertvector(*(const typename V::Shorts*)(numbers + lane), Ints);
-        at<V>(sums + lane) += own * at<V>(gains + lane) * factor;
+        Ints found[ROWS], wide;
+        for (int r = 0; r < ROWS; ++r) found[r] = Ints{};
+        const int32_t* own = weights + lane;
+        for (const Run* run = v.runs.data(); run < v.runs.data() + v.runs.size(); ++run) {
+            const Ints weight = at<V>(own);
+            for (int r = 0; r < ROWS; ++r) {
+                V::widen(rows[r] + run->offset + lane, wide);
+                V::add(found[r], wide, weight);
+            }
+            own += vectors * V::LANES;
+        }
+        for (int r = 0; r < ROWS; ++r) at<V>(sums + r * V::WIDTH + lane) += found[r] * factors[r];
+    }
+}
+
+// The same of an identity, whose weights may have 32 bits.
+template <typename V>
+INLINE void add_identity(const int16_t* numbers, const int32_t* weights, int32_t factor,
+                         int64_t vectors, int32_t* sums) {
+    using Ints = typename V::Ints;
+    for (int64_t lane = 0; lane < vectors * V::LANES; lane += V::LANES) {
+        Ints own;
+        V::widen(numbers + lane, own);
+        at<V>(sums + lane) += own * at<V>(weights + lane) * factor;
+    }
+}
+
+// Adds the products of the listed rows, in tiles of about the same size.
+template <typename V>
+INLINE void multiply_rows(Desk<V>& desk, const View& v, const int32_t* weights, int64_t rows,
+                          int64_t vectors) {
+    const int64_t tiles = (rows + V::ROWS - 1) / V::ROWS;
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+        const int64_t first = rows * tile / tiles, past = rows * (tile + 1) / tiles;
+        multiply_any<V>({desk.rows + first, desk.factors + first, v.runs.data(),
+                         int64_t(v.runs.size()), weights, desk.sums + first * V::WIDTH},
+                        past - first, vectors);
     }
 }
 
@@ -253,27 +300,31 @@ INLINE void add_row(const int16_t* numbers, const int32_t* gains, int32_t factor
 template <typename V>
 INLINE void sum_up(const Job<V>& job, Desk<V>& desk, size_t o, const Neurons& n, int64_t start,
                    int64_t step, int64_t steps) {
-    const int64_t rows = steps * n.positions, tiles = (rows + V::ROWS - 1) / V::ROWS;
-    const int64_t vectors = n.outputs->vectors;
+    const int64_t rows = steps * n.positions, vectors = n.outputs->vectors;
     for (int64_t lane = 0; lane < vectors * V::LANES; lane += V::LANES) {
         const typename V::Ints bias = at<V>(job.bias.data() + o * V::WIDTH + lane);
         for (int64_t r = 0; r < rows; ++r) at<V>(desk.sums + r * V::WIDTH + lane) = bias;
     }
     for (size_t k = 0; k < job.views.size(); ++k) {
         const View& view = job.views[k];
+        const Source& s = *view.source;
+        const int32_t* weights = s.identity
+                                     ? job.gains[k].data() + o * V::WIDTH
+                                     : job.weights[k] + n.outputs->before * pairs_of(s) * V::LANES;
         list_rows(job, desk, k, n, start, step, steps);
-        if (view.source->identity) {
-            const int32_t* gains = job.gains[k].data() + o * V::WIDTH;
-            for (int64_t r = 0; r < rows; ++r)
-                add_row<V>(desk.rows[r], gains, desk.factors[r], vectors, desk.sums + r * V::WIDTH);
+        if (!channelwise(s, job.p)) {
+            multiply_rows(desk, view, weights, rows, vectors);
             continue;
         }
-        const int32_t* weights = job.weights[k] + n.outputs->before * pairs_of(*view.source) * V::LANES;
-        for (int64_t tile = 0; tile < tiles; ++tile) {
-            const int64_t first = rows * tile / tiles, past = rows * (tile + 1) / tiles;
-            multiply_any<V>({desk.rows + first, desk.factors + first, view.runs.data(),
-                             int64_t(view.runs.size()), weights, desk.sums + first * V::WIDTH},
-                            past - first, vectors);
+        for (int64_t r = 0; r < rows;) {
+            int32_t* const to = desk.sums + r * V::WIDTH;
+            if (s.identity)
+                add_identity<V>(desk.rows[r], weights, desk.factors[r], vectors, to), ++r;
+            else if (rows - r < TOGETHER)
+                add_channels<V, 1>(view, desk.rows + r, weights, desk.factors + r, vectors, to), ++r;
+            else
+                add_channels<V, TOGETHER>(view, desk.rows + r, weights, desk.factors + r, vectors, to),
+                    r += TOGETHER;
         }
     }
 }
@@ -345,7 +396,7 @@ int64_t refused(const Population& p, const Source* sources, int64_t number) {
     for (int64_t i = 0; i < number; ++i) {
         const Source& s = sources[i];
         if (s.identity) continue;
-        if (s.groups > 1 && s.channels / s.groups % 2) found |= GROUPS;
+        if (grouped(s, p) && s.channels / s.groups % 2) found |= GROUPS;
         const int64_t weights =
             p.channels * (s.channels / s.groups) * s.kernel_height * s.kernel_width;
         for (int64_t k = 0; k < weights; ++k)
@@ -394,7 +445,8 @@ void work(const Population& p, const Source* sources, int64_t number, const doub
     for (int64_t i = 0; i < number; ++i) {
         const Source& s = sources[i];
         const double planes = s.numbers ? 1.0 : double(p.planes);
-        amounts[0] += positions * vectors * double(pairs_of(s));
+        const double each = channelwise(s, p) ? 2 : 1;  // of these several make one vector's sums
+        amounts[0] += positions * vectors * double(pairs_of(s)) * each;
         amounts[1] += double(s.height * s.width * ((s.channels + 1) / 2)) / V::LANES * planes;
         if (s.identity) amounts[2] += positions * vectors;
     }
@@ -414,7 +466,7 @@ constexpr Kernel kernel(const char* name, InstructionSet set) {
 #define MADD_COMPILED(V, ...)                                                                       \
     template <>                                                                                     \
     __VA_ARGS__ void multiply_any<V>(const Tile& tile, int64_t rows, int64_t vectors) {             \
-        multiply_rows<V, V::ROWS>(tile, rows, vectors);                                             \
+        multiply_tile<V, V::ROWS>(tile, rows, vectors);                                             \
     }                                                                                               \
     template <>                                                                                     \
     __VA_ARGS__ void run_any<V>(const Job<V>& job, Desk<V>& desk, int64_t image, int64_t first) {   \

@@ -12,8 +12,8 @@
 
 namespace madd {
 
-constexpr int MOST_SIZES = MOST_BITS - 1;  // of a differential neuron's spike,
-constexpr int USUAL_SIZES = 4;               // and up to which each number has code of its own
+constexpr int MOST_SIZES = MOST_BITS - 1;     // of a differential neuron's spike, and
+constexpr int USUAL_SIZES = USUAL_BITS - 1;  // what is quick
 
 // Outputs computed together: `count` channels from `channel` on, in so many vectors after `before` others.
 struct Outputs {
@@ -41,7 +41,7 @@ template <typename V>
 struct IntegrateAndFire {
     using Ints = typename V::Ints;
     using Floats = typename V::Floats;
-    static constexpr int64_t PLANES = 0;  // any
+    static constexpr int64_t PLANES = MOST_BITS;
     static constexpr bool REMEMBERS = true;
     Ints threshold, top, levels;  // top: the largest potential to be told from larger ones
     Floats divisor;
@@ -94,7 +94,7 @@ struct Binary {
 template <typename V, int SIZES, bool BOUNDED>
 struct Differential {
     using Ints = typename V::Ints;
-    static constexpr int64_t PLANES = SIZES < MOST_SIZES ? SIZES + 1 : 0;
+    static constexpr int64_t PLANES = SIZES + 1;  // or more than there are, too
     static constexpr bool REMEMBERS = true;
     Ints below[SIZES], less[SIZES];  // the size that is too small; what is too little to be taken back
     Ints ceiling;
@@ -134,8 +134,7 @@ INLINE void fire_vector(const Population& p, const Neurons& n, const Rule& rule,
     using Ints = typename V::Ints;
     using Words = typename V::Words;
     const bool remembers = Rule::REMEMBERS && p.is_signed;
-    const int64_t planes = Rule::PLANES ? Rule::PLANES : multilevel::own_planes(p);
-    Words found[Rule::PLANES ? Rule::PLANES : MOST_BITS] = {};
+    Words found[Rule::PLANES] = {};
     for (int64_t j = 0; j < std::min<int64_t>(n.positions, 8); ++j) {
         Words bytes{};  // the spikes at positions j, j + 8, j + 16, j + 24
         for (int64_t i = j; i < n.positions; i += 8) {
@@ -147,9 +146,9 @@ INLINE void fire_vector(const Population& p, const Neurons& n, const Rule& rule,
             if (remembers) at<V>(n.sent + own) = sent;
             bytes |= ((Words)fired & 255u) << int(i - j);
         }
-        for (int64_t k = 0; k < planes; ++k) found[k] |= (bytes >> int(k) & 0x01010101u) << int(j);
+        for (int k = 0; k < Rule::PLANES; ++k) found[k] |= (bytes >> k & 0x01010101u) << int(j);
     }
-    for (int64_t k = 0; k < planes; ++k) *(Words*)(words + k * V::WIDTH + lane) = found[k];
+    for (int64_t k = 0; k < Rule::PLANES; ++k) *(Words*)(words + k * V::WIDTH + lane) = found[k];
 }
 
 // The largest |potential| of a block's neurons.
@@ -181,13 +180,13 @@ INLINE void fire(const Population& p, const Neurons& n, const int32_t* lanes, in
 }
 
 // The same for differential neurons of any number of sizes.
-template <typename V, bool BOUNDED, int SIZES = 1>
+template <typename V, bool BOUNDED>
 INLINE void fire_sizes(const Population& p, const Neurons& n, const int32_t* lanes, int64_t t,
                        const int32_t* sums) {
-    constexpr int NEXT = SIZES < USUAL_SIZES ? SIZES + 1 : MOST_SIZES;
-    if constexpr (SIZES < MOST_SIZES)
-        if (p.sizes != SIZES) return fire_sizes<V, BOUNDED, NEXT>(p, n, lanes, t, sums);
-    fire<V, Differential<V, SIZES, BOUNDED>>(p, n, lanes, t, sums);
+    if (p.sizes <= USUAL_SIZES)
+        fire<V, Differential<V, USUAL_SIZES, BOUNDED>>(p, n, lanes, t, sums);
+    else
+        fire<V, Differential<V, MOST_SIZES, BOUNDED>>(p, n, lanes, t, sums);
 }
 
 // Adds currents [channels, positions] of an image.

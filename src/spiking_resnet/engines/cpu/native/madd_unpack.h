@@ -10,7 +10,7 @@
 
 namespace madd {
 
-constexpr int MOST_BITS = 8, USUAL_BITS = 5;  // of a spike, with its sign
+constexpr int FEW_BITS = 2, USUAL_BITS = 5, MOST_BITS = 8;  // of a spike, with its sign
 
 // Pairs of numbers that lie together, `offset` numbers from where an output's neighbourhood begins.
 struct Run {
@@ -132,7 +132,8 @@ INLINE void unpack_block(const uint32_t* halves, int64_t channels, uint32_t posi
 INLINE uint32_t bits_between(int64_t block, int64_t begin, int64_t past) {
     const int64_t low = std::max<int64_t>(begin - block * BLOCK, 0);
     const int64_t high = std::min(past - block * BLOCK, BLOCK);
-    return low >= high ? 0 : (high == BLOCK ? ~uint32_t{0} : (uint32_t{1} << high) - 1) & ~uint32_t{0} << low;
+    const uint32_t before = high == BLOCK ? ~uint32_t{0} : (uint32_t{1} << high) - 1;
+    return low >= high ? 0 : before & ~uint32_t{0} << low;
 }
 
 // Writes the spikes of an image, at so many steps from `start` on, as far as their rows are in the band.
@@ -158,14 +159,15 @@ INLINE void unpack_spikes(const View& v, const Population& p, int64_t image, int
 // The bits of the sources' spikes, with their sign.
 INLINE int64_t bits_of(const Population& p) { return p.planes + !p.minus; }
 
-// The same for spikes of so many bits or fewer; up to USUAL_BITS each number has code of its own.
-template <typename V, int BITS = 2>
+template <typename V>
 INLINE void unpack_any(const View& v, const Population& p, int64_t image, int64_t start,
                        int64_t steps, const Band& band, uint32_t* halves) {
-    constexpr int NEXT = BITS < USUAL_BITS ? BITS + 1 : MOST_BITS;
-    if constexpr (BITS < MOST_BITS)
-        if (bits_of(p) > BITS) return unpack_any<V, NEXT>(v, p, image, start, steps, band, halves);
-    unpack_spikes<V, BITS>(v, p, image, start, steps, band, halves);
+    if (bits_of(p) <= FEW_BITS)
+        unpack_spikes<V, FEW_BITS>(v, p, image, start, steps, band, halves);
+    else if (bits_of(p) <= USUAL_BITS)
+        unpack_spikes<V, USUAL_BITS>(v, p, image, start, steps, band, halves);
+    else
+        unpack_spikes<V, MOST_BITS>(v, p, image, start, steps, band, halves);
 }
 
 // The same for numbers.

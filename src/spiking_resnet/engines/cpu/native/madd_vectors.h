@@ -21,7 +21,8 @@ typedef int32_t Pair __attribute__((may_alias, aligned(2)));  // two numbers of 
     typedef int16_t Shorts __attribute__((vector_size(BYTES / 2), aligned(2), may_alias))
 
 // ROWS: of numbers, that are multiplied by the same weights at once. add: to each lane of `sums` the
-// sum of two products, of the lane's two numbers of 16 bits with those of the other vector.
+// sum of two products, of the lane's two numbers of 16 bits with those of the other vector. widen:
+// numbers of 16 bits to 32.
 struct Portable {
     MADD_TYPES(16);
     static constexpr int64_t ROWS = 6;
@@ -32,6 +33,9 @@ struct Portable {
 #else
         sums += (numbers << 16 >> 16) * (weights << 16 >> 16) + (numbers >> 16) * (weights >> 16);
 #endif
+    }
+    INLINE void widen(const int16_t* from, Ints& to) {
+        to = __builtin_convertvector(*(const Shorts*)from, Ints);
     }
 };
 
@@ -45,6 +49,9 @@ struct Avx2 {
         __asm__("vpmaddwd %1, %2, %0" : "=x"(products) : "x"(weights), "x"(numbers));
         sums += products;
     }
+    INLINE void widen(const int16_t* from, Ints& to) {
+        __asm__("vpmovsxwd %1, %0" : "=x"(to) : "m"(*(const Shorts*)from));
+    }
 };
 
 struct Avx512 {
@@ -52,6 +59,9 @@ struct Avx512 {
     static constexpr int64_t ROWS = 8;
     INLINE void add(Ints& sums, const Ints& numbers, const Ints& weights) {
         __asm__("vpdpwssd %1, %2, %0" : "+v"(sums) : "v"(weights), "v"(numbers));
+    }
+    INLINE void widen(const int16_t* from, Ints& to) {
+        __asm__("vpmovsxwd %1, %0" : "=v"(to) : "m"(*(const Shorts*)from));
     }
 };
 

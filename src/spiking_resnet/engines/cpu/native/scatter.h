@@ -367,24 +367,32 @@ void prepare(const Population& p, const Source* sources, int64_t number, void* t
 void work(const Population& p, const Source* sources, int64_t number, const double* rates,
           double* amounts) {
     const double neurons = double(p.height * p.width * p.channels);
+    const bool any = general(p, sources, number);
     for (int64_t i = 0; i < number; ++i) {
         const Source& s = sources[i];
         const double each = s.identity ? 1.0 : double(weights_of(s, p)) / p.channels;
+        const double runs = s.identity ? 1 : s.kernel_height * (reversed(s) ? 1 : s.kernel_width);
+        const double spikes = double(s.height * s.width * s.channels) * p.planes * rates[i];
         amounts[0] += neurons * p.planes * each * rates[i];
+        amounts[1] += spikes * runs;
     }
-    amounts[1] = neurons;
+    amounts[any ? 3 : 2] = neurons * (any && !sums_alone(p) ? multilevel::own_planes(p) : 1);
 }
 
-constexpr Kernel PORTABLE_KERNEL{
-    "scatter-portable", PORTABLE, BY_POSITION, EVERYTHING, {"synapse of a spike", "neuron"},
-    nullptr, table_bytes, prepare, work, run<run_portable<false>, run_portable<true>>,
-};
+constexpr Kernel kernel(const char* name, InstructionSet set, decltype(Kernel::run) run) {
+    return {
+        name, set, BY_POSITION, EVERYTHING,
+        {"synapse of a spike", "run of a spike", "neuron", "bit of a neuron of any kind"},
+        nullptr, table_bytes, prepare, work, run,
+    };
+}
+
+constexpr Kernel PORTABLE_KERNEL =
+    kernel("scatter-portable", PORTABLE, run<run_portable<false>, run_portable<true>>);
 
 #if defined(__x86_64__)
-constexpr Kernel AVX2_KERNEL{
-    "scatter-avx2", AVX2_SET, BY_POSITION, EVERYTHING, {"synapse of a spike", "neuron"},
-    nullptr, table_bytes, prepare, work, run<run_avx2<false>, run_avx2<true>>,
-};
+constexpr Kernel AVX2_KERNEL =
+    kernel("scatter-avx2", AVX2_SET, run<run_avx2<false>, run_avx2<true>>);
 #endif
 
 }  // namespace scatter
