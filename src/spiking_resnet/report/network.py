@@ -142,7 +142,7 @@ def exactness(found: Inspection) -> str:
     if not grids:
         return "not on a grid: simulation is not exact"
     return (
-        f"weights on grids of 2^-{max(grids)} or coarser, on which simulation is exact for "
+        f"potentials on grids of 2^-{max(grids)} or coarser, on which simulation is exact for "
         f"{found.exact_steps:,} steps"
     )
 
