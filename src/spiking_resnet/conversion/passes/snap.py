@@ -10,8 +10,9 @@ Currents and potentials lie on a grid 2^-k then, weights on 2^-(k - s) or coarse
 brings w * size * m(t), integers all. k is chosen so that one step fits 32 bits, of which an engine
 can watch the rest; the graph computes such sums in float64, exactly as well (`Summing.wide`).
 
-What reads whole spikes is computed in float32 on the grid. What reads anything else (the image; a signed
-residual stream) is computed in float64, where its sums are exact too, and rounded back to the grid.
+What reads whole spikes is computed in float32 on the grid. What reads anything else (the image; a
+signed residual stream) is computed in float64, where its sums are exact too, and rounded back to
+the grid.
 """
 
 from collections.abc import Iterator, Mapping
