@@ -2,11 +2,15 @@
 
     python benchmarks/convert_cost.py --network resnet50 --pixels 224 --images 32 --method hu2021
     python benchmarks/convert_cost.py --method calibrated --steps 8 --json
+    python benchmarks/convert_cost.py --all
 
-The network is one of torchvision's with random weights, the images are random numbers, and every
-conversion runs in a process of its own with one thread; of several (--repeat) the one of the median
-time is told. Seconds are user and system time of `convert` alone, in all and by part; memory is the
-largest resident set of the process, and what of it was there before (libraries and weights).
+The network is one of torchvision's or a CIFAR ResNet (resnet20, ...) with random weights and the
+BatchNorm statistics of some images, the images are random numbers, and every conversion runs in a
+process of its own with one thread; of several (--repeat) the one of the median time is told.
+Seconds are user and system time of `convert` alone, in all and by part, beside a forward pass over
+the images; memory is the largest resident set of the process, and what of it was there before
+(libraries, weights and a forward pass). --all: the conversions in CASES, and then what a simulation
+of one image costs, and how much of that is spent in the compiled kernels.
 """
 
 import argparse
@@ -24,6 +28,15 @@ PARTS = {  # shown name: module and function whose time it is
     "check of logits": ("spiking_resnet.conversion.convert", "_compare"),
     "measuring": ("spiking_resnet.conversion.statistics", "measure"),
 }
+
+
+CASES = (  # network, pixels, images, method, steps
+    ("resnet20", 32, 512, "calibrated", 32),
+    ("mobilenet_v2", 224, 16, "differential", None),
+    ("resnet50", 224, 100, "hu2021", None),
+)
+SIMULATED = (("tiny", 28), ("resnet20", 32))  # network and pixels, of one image
+MOST_AT_ONCE = 16  # images in a forward pass
 
 
 def peak():
@@ -57,10 +70,74 @@ def timed(seconds):
         setattr(module, name, plain)
 
 
+def made(name, images):
+    """A network of random weights, with the BatchNorm statistics of some images."""
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    if name == "tiny":
+        layers = (nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU())
+        side = -(-images.shape[-1] // 4)
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * side**2, 10)).eval()
+    if images.shape[-1] == 32 and name.startswith("resnet"):
+        from spiking_resnet import ann
+
+        network = ann.build(name)
+    else:
+        from torchvision import models
+
+        network = getattr(models, name)(weights=None)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+    network.train()
+    with torch.no_grad():
+        network(images[:MOST_AT_ONCE])
+    return network.eval()
+
+
+def forward(network, images):
+    """Seconds of a forward pass over the images."""
+    import torch
+
+    with torch.no_grad():
+        network(images[:MOST_AT_ONCE])
+        begin = process_time()
+        for part in images.split(MOST_AT_ONCE):
+            network(part)
+    return process_time() - begin
+
+
+def simulated(name, pixels, steps=64, times=20):
+    """Milliseconds of a simulation of one image: the median, in all and in the kernels."""
+    import torch
+
+    from spiking_resnet import convert, simulate
+    from spiking_resnet.engines.cpu import library
+
+    torch.set_num_threads(1)
+    images = torch.rand(50, 3, pixels, pixels)
+    graph = convert(made(name, images), images)
+    inside, plain = [0.0], library.call
+
+    def call(*arguments):
+        begin = process_time()
+        plain(*arguments)
+        inside[0] += process_time() - begin
+
+    found = []
+    for _ in range(times + 1):
+        library.call, inside[0], begin = call, 0.0, process_time()
+        simulate(graph, images[:1], steps)
+        found.append((process_time() - begin, inside[0]))
+    library.call = plain
+    return [1e3 * seconds for seconds in sorted(found[1:])[times // 2]]
+
+
 def cost(options):
     """One conversion in this process."""
     import torch
-    from torchvision import models
 
     from spiking_resnet import convert
     from spiking_resnet.conversion.methods import named
@@ -69,14 +146,15 @@ def cost(options):
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    network = getattr(models, options.network)(weights=None)
     images = torch.randn(options.images, 3, options.pixels, options.pixels)
+    network = made(options.network, images)
+    passed = forward(network, images)
     method = named(options.method, **({} if options.steps is None else {"steps": options.steps}))
     parts = {}
     before, begin = peak(), process_time()
     with warnings.catch_warnings(), timed(parts):
         warnings.simplefilter("ignore")
-        made = convert(network, images, method)
+        graph = convert(network, images, method)
     seconds = process_time() - begin
     return {
         "network": options.network,
@@ -84,10 +162,11 @@ def cost(options):
         "images": options.images,
         "method": method.describe(),
         "seconds": seconds,
+        "forward": passed,
         "parts": {**parts, "the rest": seconds - sum(parts.values())},
         "peak_mb": peak(),
         "before_mb": before,
-        "digest": digest(made),
+        "digest": digest(graph),
         "hardware": hardware(),
     }
 
@@ -114,6 +193,7 @@ def main():
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--method", default="hu2021", help="a method's name")
     parser.add_argument("--steps", type=int, help="T that it is made for (its own default)")
+    parser.add_argument("--all", action="store_true", help="the conversions in CASES, and more")
     parser.add_argument("--repeat", type=int, default=1, help="conversions, one after another")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
@@ -121,13 +201,25 @@ def main():
     if options.here:
         print(json.dumps(cost(options)))
         return
-    found = sorted((in_a_process(options) for _ in range(options.repeat)), key=seconds_of)
-    result = found[(len(found) - 1) // 2]
+    names = "network", "pixels", "images", "method", "steps"
+    cases = CASES if options.all else [tuple(getattr(options, name) for name in names)]
+    for case in cases:
+        vars(options).update(zip(names, case, strict=True))
+        found = sorted((in_a_process(options) for _ in range(options.repeat)), key=seconds_of)
+        show(found[(len(found) - 1) // 2], options)
+    for name, pixels in SIMULATED if options.all else ():
+        whole, inside = simulated(name, pixels)
+        print(f"{name}, one image, T = 64: {whole:.1f} ms, {inside:.1f} in the kernels")
+
+
+def show(result, options):
+    """Print what a conversion costs."""
     if options.json:
         print(json.dumps(result, indent=2))
         return
     print(f"{options.network}, {options.pixels} pixels, {options.images} images, {options.method}")
-    for part, seconds in {**result["parts"], "in all": result["seconds"]}.items():
+    both = {"in all": result["seconds"], "a forward pass": result["forward"]}
+    for part, seconds in {**result["parts"], **both}.items():
         print(f"  {part:16} {seconds:7.1f} s of processor time")
     print(f"  {'peak memory':16} {result['peak_mb']:7.0f} MB, {result['before_mb']:.0f} before")
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -21,7 +23,7 @@ from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.evaluation.rates import counterparts
 from spiking_resnet.graph import AvgPool, Fire, ReLU, interpret
 from spiking_resnet.graph.nodes.base import emitted_by
-from spiking_resnet.neurons import Differential, State, per_channel
+from spiking_resnet.neurons import Differential, Neuron, State, per_channel
 from spiking_resnet.records import InputError
 from spiking_resnet.store import digest, load
 from zoo import NAMES, ann, images, network
@@ -81,6 +83,24 @@ def test_a_constant_input_is_reached_within_half_a_height(activation, levels):
     currents = torch.tensor([activation, *[0.0] * 11])
     sent, _ = followed(neuron(heights, levels), currents)
     assert abs(float(sent.sum()) - max(activation, 0.0)) <= 0.5 * float(heights[-1]) + 1e-5
+
+
+@pytest.mark.parametrize("levels", [1, 2, 4])
+@pytest.mark.parametrize("ceiling", [None, torch.tensor(0.8), torch.tensor([0.3, 0.9, 1.2])])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_steps_in_place_are_the_steps(levels, ceiling, dtype):
+    """Currents lie on a coarse grid, so that ties happen."""
+    population = replace(neuron(geometric(1.0, 0.01, 8), levels), ceiling=ceiling)
+    currents = torch.round(torch.randn(8, 50, 3, 2, dtype=dtype) * 64) / 64
+    begin = State(torch.zeros(50, 3, 2, dtype=dtype))
+    expected = Neuron.steps(population, begin, currents, 8)
+    for (spikes, state), (right, after) in zip(
+        population.steps(begin, currents, 8), expected, strict=True
+    ):
+        assert torch.equal(spikes.float(), right)
+        assert torch.equal(state.potential, after.potential)
+        assert torch.equal(state.memory, after.memory)
+    assert float(begin.potential.abs().max()) == 0
 
 
 def test_what_was_sent_in_error_is_taken_back():

@@ -27,7 +27,8 @@ closed form here, a ridge regression for every layer, bias included:
     min over W', b' of  E |W' x + b' - z|^2 + ridge * |W' - W|^2
 
 with x the mean input the layer receives over T steps (the classifier: over the steps that are read
-out), z what the ANN's own layer gives on its own input.
+out), z what the ANN's own layer gives on its own input; all of it in float64, where the order of
+additions, which depends on the number of threads, is lost in the rounding to the grid.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -56,7 +57,7 @@ from spiking_resnet.neurons import Neuron, per_channel
 LOWEST_AMPLITUDE = 1e-3  # of a spike that offsets make lower, in its own
 SPIKES = 2**28  # neurons times steps, of one layer, that are run at once: 2^25 bytes of bits
 MOST = 64  # images that are run at once
-ROWS = 2**22  # numbers in the table of a layer's inputs that a regression takes at once
+ROWS = 2**21  # numbers in the table of a layer's inputs that a regression takes at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,8 +289,8 @@ class _Work(LayerByLayer):
         rows, own = 0, self.ann[node.name]
         first = self.correction.delay if node.name in self.read_out else 0
         for index, part in enumerate(self.portions):
-            received = self._received(node, part, index, first).float()
-            wanted = own.value(self.wanted(node, part))
+            received = self._received(node, part, index, first)
+            wanted = own.value(self.wanted(node, part)).double()
             size = max(1, ROWS // (numbers(node) // len(weight[0]) * full.shape[2]))
             for some in portions(len(received), size):
                 x = _columns(node, received[some], groups)  # [G, M, K + 1]

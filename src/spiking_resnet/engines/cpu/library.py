@@ -207,8 +207,9 @@ class Planes:
             bits = torch.stack([spikes >> plane & 1 for plane in range(code.planes)], 1)
             spikes = bits.flatten(0, 1)
         made = cls.empty(memory or Memory(), images, steps, tuple(shape), code)
-        _move("pack", made, spikes.transpose(0, 1).to(torch.uint8).contiguous())
-        return made
+        bits = spikes.transpose(0, 1).to(torch.uint8).contiguous()
+        _move("pack", made, bits)
+        return replace(made, count=int(torch.count_nonzero(bits)))
 
     @classmethod
     def joined(cls, words: Sequence[Tensor], shape: Shape, code: Code, memory: Memory) -> "Planes":

@@ -22,6 +22,7 @@ from spiking_resnet.neurons import State as NeuronState
 from spiking_resnet.neurons import per_channel
 
 BY_POSITION, _, EVEN_FIRST = kernels.LAYOUTS
+SHADES = 64  # of densities that a kernel is chosen for, evenly spread
 
 Value = Planes | Tensor  # spikes; or [window, N, ...], [1, ...] where constant in time
 
@@ -84,6 +85,7 @@ class Population:
         self._lock = Lock()
         self.made: dict[tuple[Kernel, bool], _Made] = {}
         self.refused: dict[tuple[Kernel, bool], int] = {}  # features, as bits
+        self._chosen: dict[tuple[int, ...], Kernel] = {}
 
     def _longest(self) -> int:
         """The most steps of a window that 32 bits surely hold, where steps bring unlike amounts."""
@@ -133,6 +135,20 @@ class Population:
                 if (kernel, alone) not in self.refused:
                     self.refused[kernel, alone] = call.refused(kernel)
             return [kernel for kernel in known if not self.refused[kernel, alone]]
+
+    def choice(self, call: Call, sources: Sequence[Planes], alone: bool) -> Kernel:
+        """The kernel for a simulation whose first window `call` is: the quickest for runs of this
+        size, with about so many spikes.
+        """
+        if library.kernel is not None:
+            return choose(self.kernels(call, alone), call, sources)
+        run = call.population
+        shades = (int(SHADES * planes.density()) for planes in sources)
+        key = (alone, run.images, run.steps, call.features(), library.level(), *shades)
+        found = self._chosen.get(key)
+        if found is None:
+            found = self._chosen[key] = choose(self.kernels(call, alone), call, sources)
+        return found
 
     def _integers(self, values: Tensor) -> tuple[Tensor, int]:
         """(currents or potentials in units of the grid, the largest of them, without its sign)."""
@@ -208,9 +224,7 @@ class Population:
         keep = keep or (watched and state.silent is not None)
         code = self.code.within(time, steps)
         spikes = Planes.empty(state.memory, images, steps, shape, code)
-        counts, bits, peaks = (
-            torch.zeros(images, dtype=torch.int64, device="cpu") for _ in range(3)
-        )
+        counts, bits, peaks = torch.zeros(3, images, dtype=torch.int64, device="cpu")
         places = library.positions(shape)
         threshold = fused.threshold if neuron.may_fire(time) else self.held
         population = library.Population(
@@ -231,7 +245,7 @@ class Population:
         )
         call = Call(population, sources_of(fused, planes, images, time, steps))
         if alone not in state.kernels:
-            state.kernels[alone] = choose(self.kernels(call, alone), call, planes)
+            state.kernels[alone] = self.choice(call, planes, alone)
         kernel = state.kernels[alone]
         made = self.ready(kernel, call, alone)
         begins = state.kernel is None and state.before is None
@@ -240,10 +254,10 @@ class Population:
         population.start = _ints(made.start, each) if begins else None
         population.potential = _ints(state.potential, images * each)
         population.emitted = _ints(state.emitted, images * each)
-        population.tables = pointer(made.tables, torch.uint8, call.table_bytes(kernel))
+        population.tables = made.tables.data_ptr()
         call.run(kernel, state.threads)
         total = int((counts if spikes.code == BINARY else bits).sum())
-        highest = int(peaks.max())
+        highest = int(peaks.max()) if watched else 0
         if watched and state.silent is not None:  # kernels saw silent neurons lower than they are
             highest = int(self._potentials(state).abs().max())
         return replace(spikes, count=total), counts, highest * self.unit
@@ -252,6 +266,11 @@ class Population:
         """Lets neurons start again where they do at step `time`, the first of a window."""
         neuron = self.node.neuron
         if state.begun and time not in neuron.turns:
+            return
+        if not (neuron.turns or neuron.silences):
+            known = state.before is not None and not neuron.signed
+            state.remembered = state.before.memory if known and state.before else None
+            state.begun = True
             return
         before = self.left(state)
         again = neuron.restarted(before, time)
