@@ -151,6 +151,8 @@ class calibrated(Method):
             rounds=self.rounds,
             weights=self.weights,
             ridge=self.ridge,
+            grid=14 if self.grid is None else self.grid,
+            sum_bits=self.sum_bits,
         )
         if self._corrects:
             graph = calibrate(ann, graph, statistics.sample, correction)

@@ -68,7 +68,8 @@ class Correction:
     of every channel, initial "potential" of every neuron, or "offsets" of every channel before and
     after its neurons (of one step, T levels). rounds: how often bias or potential are measured and
     corrected. weights: whether they are fitted. ridge: how strongly they are held to what they
-    were, as a share of their inputs' mean square. grid: that of the network while it is corrected.
+    were, as a share of their inputs' mean square. grid, sum_bits: of the network while it is
+    corrected, as for `snap`.
     """
 
     steps: int
