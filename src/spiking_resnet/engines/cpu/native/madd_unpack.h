@@ -17,6 +17,15 @@ struct Run {
     int64_t offset, pairs;
 };
 
+// What some outputs see, which is to be added to their sums: where each one's numbers begin, what they
+// count, and its sums [count, WIDTH].
+struct Rows {
+    const int16_t* const* numbers;
+    const int32_t* factors;
+    int32_t* sums;
+    int64_t count;
+};
+
 // Rows of a source with the room around it, from `first` on, at some steps: [steps, rows, columns,
 // pitch].
 struct Band {

@@ -1,10 +1,17 @@
-// Vectors of the kernel of dense products (madd.h), one kind for each instruction set. Everything else
-// there is written once, for any of them, in the arithmetic of the compiler's vectors; functions of an
-// instruction set are where it is to be used.
+// Vectors of the kernel of dense products (madd.h), one kind for each instruction set. All but the
+// products themselves is written once, for any of them, in the arithmetic of the compiler's vectors.
 
 #pragma once
 
 #include "planes.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#define MADD_AVX2 __attribute__((target("avx2,bmi,bmi2,popcnt")))
+#define MADD_AVX512 \
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,bmi,bmi2,popcnt")))
 
 namespace madd {
 
@@ -27,9 +34,8 @@ struct Portable {
     MADD_TYPES(16);
     static constexpr int64_t ROWS = 6;
     INLINE void add(Ints& sums, const Ints& numbers, const Ints& weights) {
-#if defined(__SSE2__)
-        typedef int16_t Halves __attribute__((vector_size(16)));
-        sums += (Ints)__builtin_ia32_pmaddwd128((Halves)numbers, (Halves)weights);
+#if defined(__x86_64__)
+        sums += (Ints)_mm_madd_epi16((__m128i)numbers, (__m128i)weights);
 #else
         sums += (numbers << 16 >> 16) * (weights << 16 >> 16) + (numbers >> 16) * (weights >> 16);
 #endif
@@ -44,24 +50,22 @@ struct Portable {
 struct Avx2 {
     MADD_TYPES(32);
     static constexpr int64_t ROWS = 6;
-    INLINE void add(Ints& sums, const Ints& numbers, const Ints& weights) {
-        Ints products;
-        __asm__("vpmaddwd %1, %2, %0" : "=x"(products) : "x"(weights), "x"(numbers));
-        sums += products;
+    INLINE MADD_AVX2 void add(Ints& sums, const Ints& numbers, const Ints& weights) {
+        sums += (Ints)_mm256_madd_epi16((__m256i)numbers, (__m256i)weights);
     }
-    INLINE void widen(const int16_t* from, Ints& to) {
-        __asm__("vpmovsxwd %1, %0" : "=x"(to) : "m"(*(const Shorts*)from));
+    INLINE MADD_AVX2 void widen(const int16_t* from, Ints& to) {
+        to = (Ints)_mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i*)from));
     }
 };
 
 struct Avx512 {
     MADD_TYPES(64);
     static constexpr int64_t ROWS = 8;
-    INLINE void add(Ints& sums, const Ints& numbers, const Ints& weights) {
-        __asm__("vpdpwssd %1, %2, %0" : "+v"(sums) : "v"(weights), "v"(numbers));
+    INLINE MADD_AVX512 void add(Ints& sums, const Ints& numbers, const Ints& weights) {
+        sums = (Ints)_mm512_dpwssd_epi32((__m512i)sums, (__m512i)numbers, (__m512i)weights);
     }
-    INLINE void widen(const int16_t* from, Ints& to) {
-        __asm__("vpmovsxwd %1, %0" : "=v"(to) : "m"(*(const Shorts*)from));
+    INLINE MADD_AVX512 void widen(const int16_t* from, Ints& to) {
+        to = (Ints)_mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i*)from));
     }
 };
 
