@@ -10,7 +10,7 @@ from torch import nn
 from spiking_resnet import convert, simulate
 from spiking_resnet.conversion.methods import hu2021
 from spiking_resnet.conversion.passes.snap import snap
-from spiking_resnet.engines.cpu import fuse, kernels, library, population
+from spiking_resnet.engines.cpu import fitting, fuse, kernels, library
 from spiking_resnet.engines.simulate import ENGINES, choose
 from spiking_resnet.graph import Fire, Pad, Slice, interpret
 from spiking_resnet.records import Trains, packed
@@ -295,7 +295,8 @@ def test_the_kernel_is_chosen_by_what_fires(level, expected, monkeypatch):
         sources = [library.Source(None, None, *each.geometry) for each in fused.synapses]
         call = kernels.Call(layer, sources)
         able = [kernels.named(name) for name in expected]
-        chosen.append(population.choose(able, call, [planes] * len(fused.synapses)).name)
+        rates = [planes.density()] * len(fused.synapses)
+        chosen.append(fitting.choose(able, call, rates).name)
     assert chosen == expected
 
 

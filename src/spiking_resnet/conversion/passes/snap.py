@@ -10,9 +10,9 @@ Currents and potentials lie on a grid 2^-k then, weights on 2^-(k - s) or coarse
 brings w * size * m(t), integers all. k is chosen so that one step fits 32 bits, of which an engine
 can watch the rest; the graph computes such sums in float64, exactly as well (`Summing.wide`).
 
-What reads whole spikes is computed in float32 on the grid. What reads anything else (the image; a
-signed residual stream) is computed in float64, where its sums are exact too, and rounded back to
-the grid.
+What reads whole spikes is computed in float32 on the grid. What reads anything else is computed in
+float64, where its sums are exact too, and rounded back to the grid: the image, and signed streams,
+which are rounded to numbers of 16 bits first (`numbers`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from spiking_resnet.conversion.passes.numbers import WEIGHT_GRID, number_grids, reading_numbers
 from spiking_resnet.graph import (
     Fire,
     Graph,
@@ -40,7 +41,6 @@ from spiking_resnet.graph.structure import carries_spikes
 
 INPUT_GRID = 20  # pixels below 2^INPUT_REACH are rounded to 2^-20; of larger ones as many bits
 INPUT_REACH = 12
-WEIGHT_GRID = 24  # weights computed with in float64 are rounded to 2^-24, or coarser
 SHORT_BITS = 15  # of weights that spikes which are no whole numbers reach: of 16 with sign
 READ_OUT_BITS = 20  # of the read-out's weights, where spikes are no whole numbers
 FEWEST_BITS = 10  # accuracy suffers below; longer runs are watched instead
@@ -81,6 +81,8 @@ def snap(graph: Graph, steps: int, bits: int = 14, sum_bits: int = 16) -> Graph:
     spike_grids = _spike_grids(graph, spikes, bounds)
     later = bounds_of(_after_the_first(graph))
     grids = _grids(graph, spikes, spike_grids, bounds, later, steps, bits, sum_bits)
+    own_bits = {name: grid.bits for name, grid in grids.items()}
+    numbers = number_grids(graph, spikes, bounds, own_bits)
     nodes: dict[str, Node] = {}
     renamed: dict[str, str] = {}
     for original in graph.nodes:
@@ -92,6 +94,12 @@ def snap(graph: Graph, steps: int, bits: int = 14, sum_bits: int = 16) -> Graph:
         grid = grids.get(node.name, Grid(0))
         if isinstance(node, Input) and node.encoding != "poisson":
             node = replace(node, grid=pixels)
+        elif isinstance(node, Weighted) and original.inputs[0] in numbers:
+            stream = original.inputs[0]
+            rounding = _round(graph, stream, node.inputs[0], "numbers", numbers[stream])
+            nodes[rounding.name] = rounding
+            node = reading_numbers(node, numbers[stream], bounds)
+            node = replace(node, inputs=(rounding.name,))
         elif isinstance(node, Weighted) and not fed_by_spikes:
             node = _snapped_wide(node, bounds[node.name], pixels if reads_pixels else INPUT_GRID)
         elif isinstance(node, Weighted):
@@ -100,10 +108,10 @@ def snap(graph: Graph, steps: int, bits: int = 14, sum_bits: int = 16) -> Graph:
             node = _snapped(node, grid, bounds)
         nodes[node.name] = node
         if _leaves_grid(graph, original, fed_by_spikes):
-            name = f"{node.name}.round"
             fine = min(grid.bits, _room(bounds[node.name], MANTISSA))
-            nodes[name] = Round(name=name, inputs=(node.name,), shape=node.shape, bits=fine)
-            renamed[node.name] = name
+            rounding = _round(graph, node.name, node.name, "round", fine)
+            nodes[rounding.name] = rounding
+            renamed[node.name] = rounding.name
     return bounded(graph.with_nodes(nodes.values()))
 
 
@@ -132,6 +140,11 @@ def _spike_grids(
             inputs = [found.get(name, 0) for name in node.inputs]
             found[node.name] = node.value_grid(inputs, bounds[node.name]) or 0
     return found
+
+
+def _round(graph: Graph, name: str, read: str, suffix: str, bits: int) -> Round:
+    """Return what rounds the value called `name`, now that of `read`, to the grid 2^-bits."""
+    return Round(name=f"{name}.{suffix}", inputs=(read,), shape=graph[name].shape, bits=bits)
 
 
 def _leaves_grid(graph: Graph, node: Node, fed_by_spikes: bool) -> bool:

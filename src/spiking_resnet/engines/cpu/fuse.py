@@ -1,22 +1,36 @@
 """What one kernel call of the native engine computes: a population and everything that leads to it.
 
-Weights, biases and thresholds become integers here: multiples of the population's grid 2^-k.
+Weights, biases and thresholds become integers here: multiples of the population's grid 2^-k. A
+signed stream is one call too: a sum and what leads to it, without neurons.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from spiking_resnet.engines.cpu.bit_code import BINARY, Code, codes, joined
+from spiking_resnet.engines.cpu.streams import MOST, Streams, Weighing
 from spiking_resnet.engines.plan import OutOfRange
-from spiking_resnet.graph import Add, Affine, AvgPool, Conv2d, Fire, Graph, Linear, Node, Pad, Slice
+from spiking_resnet.graph import (
+    Add,
+    Affine,
+    AvgPool,
+    Conv2d,
+    Fire,
+    Graph,
+    Linear,
+    Node,
+    Pad,
+    Round,
+    Slice,
+)
 from spiking_resnet.graph.grids import coarsest_grid
 
 LARGEST_POOL = 16  # inputs of an average pool that is computed as synapses
+MOST_SHIFT = 30  # of the rounding of sums
 NARROW = 2**15  # sums below it fit 16 bits
-MOST = 2**31 - 2**20  # and numbers below it 32, with what kernels add on the way to a sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +39,8 @@ class Synapses:
 
     weights: int32 [out, in / groups, height, width], or [C] if `identity` (one synapse from each
     neuron to the one at its own place). geometry: the numbers of `kernels.Source` from `height` on.
-    factors: int32 [T], what a spike of size 1 counts at each step, if not always 1.
+    factors: int32 [T], what a spike of size 1 counts at each step, if not always 1. numbers: the
+    bits of their grid, where numbers of 16 bits reach it instead of spikes.
     """
 
     spikes: str
@@ -33,10 +48,11 @@ class Synapses:
     geometry: tuple[int, ...]
     identity: bool
     factors: Tensor | None = None
+    numbers: int | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """The shape [C, H, W] of the spikes, of the same positions as their own."""
+        """The shape [C, H, W] of what is read, of the same positions as its own."""
         height, width, channels = self.geometry[:3]
         return channels, height, width
 
@@ -48,14 +64,16 @@ class Synapses:
 
 @dataclass(frozen=True, eq=False)
 class Fused:
-    """A population with everything that one kernel call computes.
+    """A population, or a sum that is read otherwise, with all that one kernel call computes.
 
-    synapses: its spiking inputs. code: the one all of them have or are brought to. currents: names
-    of other values added at every step. bias, threshold: int32 [C]; first: the bias of the first
-    step alone, where constants enter once. grid: k. wide: whether a step's
-    sums may need more than 16 bits; where spikes are written as several planes of bits, the sums of
-    one plane (what goes beside it is added in 32 bits). reach: the most that biases and spikes move
-    a potential in a step: in any, or in each of T.
+    synapses: its inputs. code: the one all spikes have or are brought to. currents: names of other
+    values added at every step. bias: int32 [C]; first: that of the first step alone, where
+    constants enter once. threshold: int32 [C]; of a sum None. grid: k. shift: products and the bias
+    lie on the grid 2^-(k + shift), and their sum is rounded to 2^-k. wide: whether a step's sums
+    may need more than 16 bits; where spikes are written as several planes of bits, the sums of one
+    plane (what goes beside it is added in 32 bits). reach: the most that biases and synapses move a
+    potential in a step: in any, or in each of T. numbers: the node that rounds a sum to numbers of
+    16 bits, and the bits of their grid. kept: whether others read the sum as it is.
     """
 
     synapses: tuple[Synapses, ...]
@@ -63,10 +81,18 @@ class Fused:
     currents: tuple[str, ...]
     bias: Tensor
     first: Tensor
-    threshold: Tensor
+    threshold: Tensor | None
     grid: int
     wide: bool
     reach: tuple[int, ...]
+    shift: int = 0
+    numbers: tuple[str, int] | None = None
+    kept: bool = True
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The values that it is computed from."""
+        return (*(synapses.spikes for synapses in self.synapses), *self.currents)
 
     def reached(self, time: int, steps: int) -> int:
         """The most that so many steps from `time` on move a potential."""
@@ -74,57 +100,188 @@ class Fused:
             return steps * self.reach[0]
         return sum(self.reach[time : time + steps])
 
+    def bias_at(self, time: int) -> Tensor:
+        """The bias of the steps of a window that begins at step `time`."""
+        return self.bias + self.first if time == 0 else self.bias
+
     def alone(self) -> "Fused":
-        """The population while no spike reaches it."""
-        largest = int(self.bias.abs().max())
-        return replace(self, synapses=(), code=BINARY, wide=largest >= NARROW, reach=(largest,))
+        """The same while nothing reaches its synapses."""
+        bias = self.bias_at(0) if self.shift else self.bias
+        largest = int(bias.abs().max())
+        reach = (largest >> self.shift) + (self.shift > 0)
+        return replace(self, synapses=(), code=BINARY, wide=largest >= NARROW, reach=(reach,))
 
 
-def fuse(graph: Graph, fixed: Collection[str]) -> tuple[dict[str, Fused], set[str]]:
-    """For every population what its kernel call computes, and the nodes thereby done.
+def fuse(
+    graph: Graph, fixed: Collection[str]
+) -> tuple[dict[str, Fused], dict[str, Fused], set[str]]:
+    """For every population and every sum what its kernel call computes, and the nodes thereby done.
 
     fixed: names of the values known beforehand (constant currents). Raises OutOfRange.
     """
-    spikes, found, done = codes(graph), dict[str, Fused](), set[str]()
-    for node in graph.of(Fire):
-        before = graph[node.inputs[0]]
-        addends = [before.name]
-        own = before.name not in fixed and len(graph.consumers[before.name]) == 1
-        if isinstance(before, Add) and own:
-            addends = list(before.inputs)
-            done.add(before.name)
-        weighted: list[Conv2d | Linear | Affine] = []
-        currents = []
-        for name in addends:
-            source = graph[name]
-            if name not in fixed and len(graph.consumers[name]) == 1:
-                source = _pool_as_convolution(graph, source, node)
-            own = len(graph.consumers[name]) == 1 and name not in fixed
-            if own and isinstance(source, Conv2d | Linear | Affine) and source.inputs[0] in spikes:
-                weighted.append(without_moves(graph, source))
-                done.add(name)
-            elif name in spikes:
-                one = torch.ones((), dtype=torch.float32, device="cpu")
-                gain = Affine(name=name, inputs=(name,), shape=source.shape, scale=one)
-                weighted.append(without_moves(graph, gain))
-            else:
-                currents.append(name)
-        found[node.name] = _fused(graph, node, weighted, currents, spikes)
-    used = {synapses.spikes for fused in found.values() for synapses in fused.synapses}
-    used.update(name for fused in found.values() for name in fused.currents)
+    work = _Fusing(graph, fixed)
+    found = {node.name: work.population(node) for node in graph.of(Fire)}
+    sums = dict[str, Fused]()
+    for node in reversed(graph.nodes):  # a sum before what leads to it
+        if (fused := work.stream(node)) is not None:
+            sums[node.name] = fused
+    done = work.done
+    used = {name for fused in (*found.values(), *sums.values()) for name in fused.reads}
     for move in reversed(graph.nodes):  # slices and pads that nobody reads any more
         unread = all(reader.name in done for reader in graph.consumers[move.name])
         if isinstance(move, Slice | Pad) and move.name not in used and unread:
             done.add(move.name)
-    return found, done
+    return found, sums, done
 
 
-def _pool_as_convolution(graph: Graph, node: Node, population: Fire) -> Node:
+class _Fusing:
+    """What becomes of one graph. done: the nodes that kernel calls compute on their way."""
+
+    def __init__(self, graph: Graph, fixed: Collection[str]) -> None:
+        self.graph, self.fixed, self.done = graph, fixed, set[str]()
+        self.spikes, self.streams = codes(graph), Streams(graph)
+
+    def population(self, node: Fire) -> Fused:
+        """A population with what leads to it."""
+        assert node.grid is not None  # unsupported() refuses otherwise
+        (before,) = node.inputs
+        found = self._received(before, node.grid, self._alone(before))
+        threshold = _integers(node.name, node.neuron.threshold.expand(node.shape[0]), node.grid)
+        return replace(found, threshold=threshold)
+
+    def stream(self, node: Node) -> Fused | None:
+        """A sum of synapses that others than neurons read; None of any other node."""
+        grid = self.streams.grid(node.name)
+        if grid is None or node.name in self.done or not isinstance(node, Add | Round | Weighing):
+            return None
+        before = set(self.done)
+        found = self._received(node.name, grid, True)
+        if not found.synapses:
+            self.done = before
+            return None
+        self.done.discard(node.name)
+        readers = self.graph.consumers[node.name]
+        for reader in readers:
+            bits = self.streams.numbers(reader.name)
+            if bits is not None and bits <= grid:
+                self.done.add(reader.name)
+                return replace(found, numbers=(reader.name, bits), kept=len(readers) > 1)
+        return found
+
+    def _alone(self, name: str) -> bool:
+        """Whether a value that is not known beforehand has one reader."""
+        return name not in self.fixed and len(self.graph.consumers[name]) == 1
+
+    def _received(self, name: str, grid: int, own: bool) -> Fused:
+        """What adds up to a value, in units of 2^-grid. own: whether nobody else reads it."""
+        node, addends = self.graph[name], [(name, own)]
+        if isinstance(node, Add) and own:
+            addends = [(each, self._alone(each)) for each in node.inputs]
+            self.done.add(name)
+        spiking, numbers, currents = list[Weighing](), list[Round](), list[str]()
+        for each, alone in addends:
+            source = self.graph[each]
+            if alone:
+                source = _pool_as_convolution(self.graph, source, grid)
+            if alone and isinstance(source, Weighing) and source.inputs[0] in self.spikes:
+                spiking.append(without_moves(self.graph, source))
+                self.done.add(each)
+            elif each in self.spikes:
+                one = torch.ones((), dtype=torch.float32, device="cpu")
+                gain = Affine(name=each, inputs=(each,), shape=source.shape, scale=one)
+                spiking.append(without_moves(self.graph, gain))
+            elif alone and isinstance(source, Round) and self._rounds_products(source, grid):
+                numbers.append(source)
+            else:
+                currents.append(each)
+        if numbers and (spiking or len(numbers) > 1):  # one call rounds all its products together
+            currents += [rounding.name for rounding in numbers]
+        elif numbers:
+            self.done.update((numbers[0].name, numbers[0].inputs[0]))
+            return self._of_numbers(numbers[0], tuple(currents))
+        return self._of_spikes(name, grid, spiking, tuple(currents))
+
+    def _rounds_products(self, node: Round, grid: int) -> bool:
+        """Whether a node rounds sums of weighted numbers that nobody else reads to 2^-grid."""
+        bits = self.streams.products(node.inputs[0])
+        fits = bits is not None and grid == node.bits and 0 <= bits - grid <= MOST_SHIFT
+        return fits and self._alone(node.inputs[0])
+
+    def _of_numbers(self, node: Round, currents: tuple[str, ...]) -> Fused:
+        """Weighted numbers, rounded."""
+        weighing = self.graph[node.inputs[0]]
+        assert isinstance(weighing, Weighing)  # `_rounds_products`
+        (name,) = weighing.inputs
+        bits, products = self.streams.numbers(name), self.streams.products(weighing.name)
+        assert bits is not None
+        assert products is not None
+        synapses = replace(_synapses(self.graph, weighing, products - bits), numbers=bits)
+        bias, first = self._biases(node, [weighing], products)
+        return Fused(
+            synapses=(synapses,),
+            code=BINARY,
+            currents=currents,
+            bias=bias,
+            first=first,
+            threshold=None,
+            grid=node.bits,
+            wide=True,
+            reach=(self.streams.reach(node.name, node.bits),),
+            shift=products - node.bits,
+        )
+
+    def _of_spikes(
+        self, name: str, grid: int, weighted: Sequence[Weighing], currents: tuple[str, ...]
+    ) -> Fused:
+        """What spikes bring through synapses."""
+        whole, first = self._biases(self.graph[name], weighted, grid)
+        synapses = tuple(
+            _synapses(self.graph, source, grid, self.spikes[source.inputs[0]].units)
+            for source in weighted
+        )
+        code = joined(self.spikes[each.spikes] for each in synapses)
+        zero = torch.zeros(len(whole), dtype=torch.int64, device="cpu")
+        highest = lowest = whole.long() if code.planes == 1 else zero
+        tallest = 1 if code.planes == 1 else 2**code.planes
+        reach = whole.long().abs()[None]
+        for each in synapses:
+            rows = each.weights.long().view(len(each.weights), -1)
+            own = each.factors
+            factors = torch.full((1, 1), tallest) if own is None else code.levels * own[:, None]
+            reach = reach + factors.long() * rows.abs().sum(1)
+            if code.planes == 1 or not each.identity:
+                highest = highest + rows.clamp(min=0).sum(1)
+                lowest = lowest + rows.clamp(max=0).sum(1)
+        wide = max(int(highest.max()), -int(lowest.min())) >= NARROW
+        return Fused(
+            synapses=synapses,
+            code=code,
+            currents=currents,
+            bias=whole,
+            first=first,
+            threshold=None,
+            grid=grid,
+            wide=wide,
+            reach=tuple(reach.amax(1).tolist()),
+        )
+
+    def _biases(self, node: Node, weighted: Sequence[Weighing], grid: int) -> tuple[Tensor, Tensor]:
+        """What is added to products at every step, and at the first alone, in units of 2^-grid."""
+        total = torch.zeros(node.shape[0], dtype=torch.float64, device="cpu")
+        for source in weighted:
+            added = source.shift if isinstance(source, Affine) else source.bias
+            total = total if added is None else total + added
+        whole = _integers(node.name, total, grid)
+        none = torch.zeros_like(whole)
+        return (none, whole) if self.graph.input.encoding == "once" else (whole, none)
+
+
+def _pool_as_convolution(graph: Graph, node: Node, grid: int) -> Node:
     """A small average pool as a depthwise convolution, if its weights lie on the grid."""
     if not isinstance(node, AvgPool) or node.kernel[0] * node.kernel[1] > LARGEST_POOL:
         return node
     weight = 1 / node.divisor
-    if population.grid is None or (weight * 2.0**population.grid) % 1:
+    if (weight * 2.0**grid) % 1:
         return node
     channels = node.shape[0]
     return Conv2d(
@@ -136,11 +293,11 @@ def _pool_as_convolution(graph: Graph, node: Node, population: Fire) -> Node:
         stride=node.stride,
         padding=node.padding,
         groups=channels,
-        grid=population.grid,
+        grid=grid,
     )
 
 
-def without_moves(graph: Graph, node: Conv2d | Linear | Affine) -> Conv2d | Linear | Affine:
+def without_moves(graph: Graph, node: Weighing) -> Weighing:
     """A gain of spikes cut out with strides and padded with channels (an option A shortcut) as a
     1x1 convolution of the spikes themselves; any other node as it is.
     """
@@ -184,53 +341,6 @@ def without_moves(graph: Graph, node: Conv2d | Linear | Affine) -> Conv2d | Line
     )
 
 
-def _fused(
-    graph: Graph,
-    node: Fire,
-    weighted: list[Conv2d | Linear | Affine],
-    currents: list[str],
-    spikes: Mapping[str, Code],
-) -> Fused:
-    """A population with its spiking inputs as integers."""
-    assert node.grid is not None  # unsupported() refuses otherwise
-    bias = torch.zeros(node.shape[0], dtype=torch.float64, device="cpu")
-    for source in weighted:
-        shift = source.shift if isinstance(source, Affine) else source.bias
-        bias = bias if shift is None else bias + shift
-    synapses = tuple(
-        _synapses(graph, source, node.grid, spikes[source.inputs[0]].units) for source in weighted
-    )
-    code = joined(spikes[each.spikes] for each in synapses)
-    added = _integers(node.name, bias, node.grid)
-    once = graph.input.encoding == "once"
-    whole, first = (torch.zeros_like(added), added) if once else (added, torch.zeros_like(added))
-    zero = torch.zeros(node.shape[0], dtype=torch.int64, device="cpu")
-    highest = lowest = whole.long() if code.planes == 1 else zero
-    tallest = 1 if code.planes == 1 else 2**code.planes
-    reach = whole.long().abs()[None]
-    for each in synapses:
-        rows = each.weights.long().view(len(each.weights), -1)
-        own = each.factors
-        factors = torch.full((1, 1), tallest) if own is None else code.levels * own[:, None]
-        reach = reach + factors.long() * rows.abs().sum(1)
-        if code.planes == 1 or not each.identity:
-            highest = highest + rows.clamp(min=0).sum(1)
-            lowest = lowest + rows.clamp(max=0).sum(1)
-    wide = max(int(highest.max()), -int(lowest.min())) >= NARROW
-    threshold = _integers(node.name, node.neuron.threshold.expand(node.shape[0]), node.grid)
-    return Fused(
-        synapses=synapses,
-        code=code,
-        currents=tuple(currents),
-        bias=whole,
-        first=first,
-        threshold=threshold,
-        grid=node.grid,
-        wide=wide,
-        reach=tuple(reach.amax(1).tolist()),
-    )
-
-
 def _integers(name: str, values: Tensor, grid: int) -> Tensor:
     """Numbers of the node `name` in units of the grid; OutOfRange where 32 bits do not hold one."""
     found = torch.round(values.double() * 2.0**grid)
@@ -239,9 +349,7 @@ def _integers(name: str, values: Tensor, grid: int) -> Tensor:
     return found.to(torch.int32).contiguous()
 
 
-def _synapses(
-    graph: Graph, node: Conv2d | Linear | Affine, grid: int, units: Tensor | None = None
-) -> Synapses:
+def _synapses(graph: Graph, node: Weighing, grid: int, units: Tensor | None = None) -> Synapses:
     """The weights of a node as integers, and its geometry.
 
     units: of the spikes, if not always 1; the weights are on a grid of their own then, so that

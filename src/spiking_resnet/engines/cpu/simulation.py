@@ -12,9 +12,13 @@ from spiking_resnet.engines.base import Prepared
 from spiking_resnet.engines.cpu import library
 from spiking_resnet.engines.cpu.bit_code import BINARY, MOST_LEVELS, codes, joined
 from spiking_resnet.engines.cpu.fuse import fuse
+from spiking_resnet.engines.cpu.inputs import Value, numbers_of
+from spiking_resnet.engines.cpu.integers import Integers
+from spiking_resnet.engines.cpu.kernels import Kernel
 from spiking_resnet.engines.cpu.library import Planes
 from spiking_resnet.engines.cpu.memory import Memory
-from spiking_resnet.engines.cpu.population import Population, State, Value, numbers_of
+from spiking_resnet.engines.cpu.population import Population, State
+from spiking_resnet.engines.cpu.sums import Sums
 from spiking_resnet.engines.plan import (
     OutOfRange,
     Plan,
@@ -59,7 +63,8 @@ class Network(Prepared):
 
     def __init__(self, graph: Graph, known: Collection[str] = ()) -> None:
         self.graph, self.schedule = graph, Schedule(graph)
-        self.fused, self.done = fuse(graph, self.schedule.given)
+        self.fused, sums, self.done = fuse(graph, self.schedule.given)
+        self.sums = {name: Sums(graph[name], fused) for name, fused in sums.items()}
         self.done |= set(known)
         self.nodes = self.at(0)
         self.reads = {node.name: self._reads(node) for node in self.nodes}
@@ -81,10 +86,9 @@ class Network(Prepared):
 
     def _reads(self, node: Node) -> tuple[str, ...]:
         """The values a node is computed from here."""
-        if not isinstance(node, Fire):
-            return node.inputs
-        fused = self.fused[node.name]
-        return (*(synapses.spikes for synapses in fused.synapses), *fused.currents)
+        if isinstance(node, Fire):
+            return self.fused[node.name].reads
+        return self.sums[node.name].fused.reads if node.name in self.sums else node.inputs
 
     def _bytes_of_a_step(self) -> tuple[int, int]:
         """Bytes of the widest spikes, and of the widest numbers, of one image in a step."""
@@ -93,6 +97,8 @@ class Network(Prepared):
             if node.name in self.populations:
                 words = library.blocks(library.positions(node.shape)) * node.shape[0]
                 spikes = max(spikes, 4 * words * self.codes[node.name].planes)
+            elif node.name in self.sums:
+                numbers = max(numbers, self.sums[node.name].bytes)
             elif node.name not in self.schedule.given and node.name not in self.codes:
                 numbers = max(numbers, 8 * torch.Size(node.shape).numel())
         return spikes, numbers
@@ -153,6 +159,7 @@ class _Work:
         self.codes, self.populations = network.codes, network.populations
         self.shown = Presented(network.schedule, plan)
         self.states: dict[str, State] = {}
+        self.kernels: dict[str, Kernel] = {}  # that compute sums
         self.memory = plan.memory()  # read-outs, sums and what was before the run: interpret.State
         self.counts: dict[str, tuple[Tensor, Tensor]] = {}  # of cumulative max pools of spikes
         self.free = network.free
@@ -189,13 +196,16 @@ class _Work:
             values.update(self.shown.given(start, stop))
         last = self.network.last
         for node in self.network.at(start):
-            value = self._value(node, values, start, stop)
-            if value is not None:
-                values[node.name] = value
+            if node.name in self.network.sums:
+                values.update(self._sum(node, values, start, stop - start))
+            else:
+                value = self._value(node, values, start, stop)
+                if value is not None:
+                    values[node.name] = value
             for name in [name for name in values if last.get(name) == node.name]:
-                value = values.pop(name)
-                if isinstance(value, Planes) and value.buffer is not None:
-                    self.free.give(value.buffer)
+                held = values.pop(name)
+                if not isinstance(held, Tensor) and held.buffer is not None:
+                    self.free.give(held.buffer)
         return values
 
     def _value(
@@ -276,6 +286,23 @@ class _Work:
             size = (steps, self.plan.batch, *node.shape)
             self.result.keep(node.name, torch.zeros(size, dtype=torch.uint8, device="cpu"))
 
+    def _sum(
+        self, node: Node, values: Mapping[str, Value], start: int, steps: int
+    ) -> dict[str, Integers]:
+        """A signed stream over the window, and the numbers that it is rounded to, by name; nothing
+        where they are 0 throughout.
+        """
+        sums = self.network.sums[node.name]
+        arriving = {name: values[name] for name in sums.fused.reads if name in values}
+        if not arriving and not sums.fused.bias_at(start).any():
+            return {}
+        kernel = self.kernels.get(node.name)
+        with library.alone():
+            found, self.kernels[node.name] = sums.run(
+                kernel, arriving, start, (self.plan.batch, steps), self.threads, self.free
+            )
+        return found
+
     def _before(self, node: Fire) -> NeuronState | None:
         """What a population begins the run from, if that is not its initial state."""
         before = self.memory.get(node.name)
@@ -289,8 +316,8 @@ class _Work:
             value.count_into(counts)
             total = counts.float()
         else:
-            value = node.received(numbers_of(value))
-            total = value.sum(0) if len(value) > 1 else value[0] * steps
+            numbers = node.received(numbers_of(value))
+            total = numbers.sum(0) if len(numbers) > 1 else numbers[0] * steps
         node.sum_up(self.memory, total, stop)
         if node.name in self.plan.watch:
             self.result.note_peak(node.name, peak(node, self.memory[node.name]))

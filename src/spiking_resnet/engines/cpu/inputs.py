@@ -1,0 +1,166 @@
+"""What a kernel call is given: spikes, numbers and currents that reach a population or a sum."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spiking_resnet.engines.cpu import library
+from spiking_resnet.engines.cpu.fuse import Fused, Synapses
+from spiking_resnet.engines.cpu.integers import Integers
+from spiking_resnet.engines.cpu.library import Planes
+from spiking_resnet.engines.cpu.memory import Memory, pointer
+from spiking_resnet.engines.cpu.streams import MOST
+from spiking_resnet.engines.plan import OutOfRange
+
+# Spikes; a signed stream; or [window, N, ...], [1, N, ...] where constant in time.
+Value = Planes | Integers | Tensor
+
+
+def numbers_of(value: Value) -> Tensor:
+    """A value as float [window, N, ...]."""
+    if isinstance(value, Planes):
+        return value.code.values(value.unpacked())
+    return value.floats() if isinstance(value, Integers) else value
+
+
+def in_units(name: str, values: Tensor, grid: int) -> tuple[Tensor, int]:
+    """(currents or potentials in units of 2^-grid, the largest of them, without its sign).
+
+    Raises OutOfRange where 32 bits do not hold what reaches `name`.
+    """
+    scaled = values.mul(2.0**grid).round_()
+    low, high = (float(end) for end in torch.aminmax(scaled))
+    if not (low > -MOST and high < MOST):  # NaN is not
+        raise OutOfRange(f"what {name!r} receives")
+    return scaled.to(torch.int32).contiguous(), int(max(-low, high))
+
+
+@dataclass(frozen=True, eq=False)
+class Currents:
+    """What is added beside synapses, int32 in units of a grid; None where there is nothing.
+
+    constant: at every step, [N, ...]. current: [N, window, ...]. stream: [N, window, positions, C].
+    """
+
+    constant: Tensor | None = None
+    current: Tensor | None = None
+    stream: Tensor | None = None
+    _beside: int = 0  # the largest of the first two together
+
+    @property
+    def largest(self) -> int:
+        """The largest of one step, without its sign."""
+        if self.stream is None:
+            return self._beside
+        low, high = (int(end) for end in torch.aminmax(self.stream))
+        return self._beside + max(-low, high)
+
+    @classmethod
+    def of(cls, name: str, grid: int, values: Sequence[Value]) -> "Currents":
+        """The sums of values that reach `name`. Raises OutOfRange."""
+        streams = [value for value in values if isinstance(value, Integers)]
+        numbers = [numbers_of(value) for value in values if not isinstance(value, Integers)]
+        constant = [value[0] for value in numbers if len(value) == 1]
+        varying = [value for value in numbers if len(value) > 1]
+        fixed = moving = stream = None
+        largest = most = 0
+        if constant:
+            fixed, largest = in_units(name, sum(constant[1:], constant[0]), grid)
+        if varying:
+            total = sum(varying[1:], varying[0]).transpose(0, 1)
+            moving, most = in_units(name, total, grid)
+        if streams:
+            units = [_on(value, grid) for value in streams]
+            stream = sum(units[1:], units[0])
+        return cls(fixed, moving, stream, largest + most)
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """The inputs of synapses, as kernels are told of them. held: what these point to."""
+
+    given: list[library.Source]
+    held: list[Planes | Tensor]
+
+    @classmethod
+    def of(
+        cls,
+        fused: Fused,
+        values: Mapping[str, Value],
+        time: int,
+        extent: tuple[int, int],
+        memory: Memory,
+    ) -> "Sources":
+        """Those of a window that begins at step `time`.
+
+        values: those that are missing are 0. extent: images and steps.
+        """
+        held = list[Planes | Tensor]()
+        given = []
+        for synapses in fused.synapses:
+            value = _read(fused, synapses, values, extent, memory)
+            factors = synapses.factors
+            if factors is not None:
+                factors = factors[time : time + extent[1]]
+            given.append(_source(fused, synapses, value, factors, extent))
+            held.append(value)
+        return cls(given, held)
+
+    def rates(self) -> list[float]:
+        """Of each source, the share of bits that are set; of numbers 1."""
+        return [each.density() if isinstance(each, Planes) else 1.0 for each in self.held]
+
+
+def _read(
+    fused: Fused,
+    synapses: Synapses,
+    values: Mapping[str, Value],
+    extent: tuple[int, int],
+    memory: Memory,
+) -> Planes | Tensor:
+    """Planes in the code of all of them, or numbers, int16 [N, steps, positions, C]."""
+    value = values.get(synapses.spikes)
+    if synapses.numbers is None:
+        value = Planes.silent(memory, *extent, synapses.shape) if value is None else value
+        assert isinstance(value, Planes)
+        return value.coded(fused.code)
+    if value is None:
+        channels, *size = synapses.shape
+        places = torch.Size((*extent, torch.Size(size).numel(), channels))
+        return torch.zeros(places, dtype=torch.int16, device="cpu")
+    if not isinstance(value, Integers):
+        value = Integers.of(numbers_of(value), synapses.numbers, torch.int16)
+    return value.units.to(torch.int16)
+
+
+def _source(
+    fused: Fused,
+    synapses: Synapses,
+    value: Planes | Tensor,
+    factors: Tensor | None,
+    extent: tuple[int, int],
+) -> library.Source:
+    (images, steps), (height, width, channels) = extent, synapses.geometry[:3]
+    spikes = numbers = None
+    if isinstance(value, Planes):
+        words = images * library.blocks(height * width) * steps * fused.code.planes * channels
+        spikes = pointer(value.words, torch.int32, words)
+    else:
+        numbers = pointer(value, torch.int16, images * steps * height * width * channels)
+    weights = pointer(synapses.weights, torch.int32, synapses.number(len(fused.bias)))
+    return library.Source(
+        *(spikes, weights, *synapses.geometry), numbers=numbers, factors=ints(factors, steps)
+    )
+
+
+def _on(value: Integers, grid: int) -> Tensor:
+    """The units of a stream on a grid that is as fine as its own or finer, int32."""
+    units = value.units.to(torch.int32)
+    return units if value.grid == grid else units << (grid - value.grid)
+
+
+def ints(tensor: Tensor | None, number: int) -> int | None:
+    """Where C finds so many int32 numbers; nothing where there are none."""
+    return None if tensor is None else pointer(tensor, torch.int32, number)
