@@ -25,17 +25,27 @@ GRAPHS = "200"  # random ones
 CHOSEN = "geometry or steps or threads or resets or planes or cut"
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the kernels are, compiled with the sanitizers."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++")
+    found = tmp_path_factory.mktemp("kernels")
+    subprocess.run(["g++", *FLAGS, str(SOURCE), "-o", str(found / "_kernels.so")], check=True)
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "chosen",
-    [("test_engines_native.py", "-k", CHOSEN), ("test_fuzz.py", "-k", "not worth")],
-    ids=["by hand", "random graphs"],
+    [
+        ("test_kernel_steps.py",),
+        ("test_engines_native.py", "-k", CHOSEN),
+        ("test_fuzz.py", "-k", "not worth"),
+    ],
+    ids=["single populations", "by hand", "random graphs"],
 )
-def test_the_kernels_run_clean_under_sanitizers(tmp_path, chosen):
-    if shutil.which("g++") is None:
-        pytest.skip("needs g++")
-    library = tmp_path / "_kernels.so"
-    subprocess.run(["g++", *FLAGS, str(SOURCE), "-o", str(library)], check=True)
+def test_the_kernels_run_clean_under_sanitizers(folder, chosen):
     preload = [
         subprocess.run(["g++", f"-print-file-name={name}"], capture_output=True, text=True)
         for name in ("libasan.so", "libubsan.so", "libstdc++.so")
@@ -48,7 +58,7 @@ def test_the_kernels_run_clean_under_sanitizers(tmp_path, chosen):
     }
     file, *options = chosen
     done = subprocess.run(
-        [sys.executable, "-c", RUN, str(tmp_path), str(HERE / file), *options],
+        [sys.executable, "-c", RUN, str(folder), str(HERE / file), *options],
         env=environment, cwd=HERE.parent, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
