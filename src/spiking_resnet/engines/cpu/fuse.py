@@ -183,7 +183,7 @@ class _Fusing:
             source = self.graph[each]
             if alone:
                 source = _pool_as_convolution(self.graph, source, grid)
-            if alone and isinstance(source, Weighing) and source.inputs[0] in self.spikes:
+            if alone and isinstance(source, Weighing) and self._whole(source.inputs[0]):
                 spiking.append(without_moves(self.graph, source))
                 self.done.add(each)
             elif each in self.spikes:
@@ -200,6 +200,10 @@ class _Fusing:
             self.done.update((numbers[0].name, numbers[0].inputs[0]))
             return self._of_numbers(numbers[0], tuple(currents))
         return self._of_spikes(name, grid, spiking, tuple(currents))
+
+    def _whole(self, name: str) -> bool:
+        """Whether a value is spikes, or numbers of 16 bits that they add up to."""
+        return name in self.spikes or self.streams.pooled(name) is not None
 
     def _rounds_products(self, node: Round, grid: int) -> bool:
         """Whether a node rounds sums of weighted numbers that nobody else reads to 2^-grid."""
@@ -235,19 +239,19 @@ class _Fusing:
     ) -> Fused:
         """What spikes bring through synapses."""
         whole, first = self._biases(self.graph[name], weighted, grid)
-        synapses = tuple(
-            _synapses(self.graph, source, grid, self.spikes[source.inputs[0]].units)
-            for source in weighted
-        )
-        code = joined(self.spikes[each.spikes] for each in synapses)
+        synapses = tuple(self._synapses(source, grid) for source in weighted)
+        spiking = [each.spikes for each in synapses if each.numbers is None]
+        code = joined(self.spikes[each] for each in spiking)
         zero = torch.zeros(len(whole), dtype=torch.int64, device="cpu")
         highest = lowest = whole.long() if code.planes == 1 else zero
         tallest = 1 if code.planes == 1 else 2**code.planes
         reach = whole.long().abs()[None]
         for each in synapses:
             rows = each.weights.long().view(len(each.weights), -1)
-            own = each.factors
-            factors = torch.full((1, 1), tallest) if own is None else code.levels * own[:, None]
+            own, most = each.factors, code.levels
+            if each.numbers is not None:
+                most = self.streams.reach(each.spikes, each.numbers)
+            factors = torch.full((1, 1), tallest) if own is None else most * own[:, None]
             reach = reach + factors.long() * rows.abs().sum(1)
             if code.planes == 1 or not each.identity:
                 highest = highest + rows.clamp(min=0).sum(1)
@@ -263,6 +267,17 @@ class _Fusing:
             grid=grid,
             wide=wide,
             reach=tuple(reach.amax(1).tolist()),
+        )
+
+    def _synapses(self, node: Weighing, grid: int) -> Synapses:
+        """The synapses of a node that spikes, or the numbers they add up to, reach."""
+        (name,) = node.inputs
+        bits = self.streams.pooled(name) if name not in self.spikes else None
+        if bits is None:
+            return _synapses(self.graph, node, grid, self.spikes[name].units)
+        steps = self.graph.longest or 1
+        return replace(
+            _synapses(self.graph, node, grid, torch.full((steps,), 2.0**-bits)), numbers=bits
         )
 
     def _biases(self, node: Node, weighted: Sequence[Weighing], grid: int) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,16 @@
 
 import torch
 
-from spiking_resnet.graph import Affine, Conv2d, Graph, Linear, Round, interpret, tensors
+from spiking_resnet.graph import (
+    Affine,
+    Conv2d,
+    Graph,
+    Linear,
+    MaxPool,
+    Round,
+    interpret,
+    tensors,
+)
 from spiking_resnet.graph.exactness import bounds_of, largest
 from spiking_resnet.graph.grids import coarsest_grid, on_grid
 
@@ -44,6 +53,15 @@ class Streams:
         if not isinstance(node, Round) or name in self._fixed:
             return None
         return node.bits if self.reach(name, node.bits) <= FACTOR else None
+
+    def pooled(self, name: str) -> int | None:
+        """The bits of the grid of a max pool of spikes that are no whole numbers, if its values fit
+        16 bits; else None.
+        """
+        bits = self._grids[name]
+        if not isinstance(self._graph[name], MaxPool) or not bits or name in self._fixed:
+            return None
+        return bits if self.reach(name, bits) <= FACTOR else None
 
     def products(self, name: str) -> int | None:
         """The bits of the grid of a node's sums of products, if it weighs numbers: by weights that
