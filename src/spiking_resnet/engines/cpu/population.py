@@ -217,7 +217,7 @@ class Population:
         population.start = ints(start, each) if begins else None
         population.potential = ints(state.potential, images * each)
         population.emitted = ints(state.emitted, images * each)
-        population.tables = tables.data_ptr()
+        population.tables = pointer(tables, torch.uint8, len(tables))
         call.run(kernel, state.threads)
         total = int((counts if spikes.code == BINARY else bits).sum())
         highest = int(peaks.max()) if watched else 0

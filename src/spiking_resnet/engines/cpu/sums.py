@@ -74,6 +74,6 @@ class Sums:
         if kernel is None or call.features() & ~kernel.honours:
             kernel = self.fitting.choice(call, sources.rates())
         tables = self.fitting.tables(kernel, call)
-        population.tables = tables.data_ptr()
+        population.tables = pointer(tables, torch.uint8, len(tables))
         call.run(kernel, threads)
         return found, kernel
