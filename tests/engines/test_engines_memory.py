@@ -232,7 +232,8 @@ def test_a_bound_that_is_too_wide_gives_up_no_run(monkeypatch):
     """What potentials were is looked up when the bound of what they may be leaves the range."""
     graph, batch = spiking("three_blocks"), images("three_blocks", 2)
     expected = run(graph, batch, "interpreter", 200)
-    reach = max(max(each.fused.reach) for each in ENGINES["cpu"].prepare(graph).populations.values())
+    populations = ENGINES["cpu"].prepare(graph).populations.values()
+    reach = max(max(each.fused.reach) for each in populations)
     monkeypatch.setattr(population, "MOST", 80 * reach)
     found = run(graph, batch, "auto", 200, window=8)
     assert found.engine == "cpu"
