@@ -182,7 +182,7 @@ class _Fusing:
         for each, alone in addends:
             source = self.graph[each]
             if alone:
-                source = _pool_as_convolution(self.graph, source, grid)
+                source = _without_zeros(_pool_as_convolution(self.graph, source, grid), self.graph)
             if alone and isinstance(source, Weighing) and self._whole(source.inputs[0]):
                 spiking.append(without_moves(self.graph, source))
                 self.done.add(each)
@@ -310,6 +310,19 @@ def _pool_as_convolution(graph: Graph, node: Node, grid: int) -> Node:
         groups=channels,
         grid=grid,
     )
+
+
+def _without_zeros(node: Node, graph: Graph) -> Node:
+    """A convolution of zeros put around spikes as one of the spikes themselves; else the node.
+
+    How many zeros there are below and on the right is in the shape of its value.
+    """
+    origin = graph[node.inputs[0]] if isinstance(node, Conv2d) else node
+    if not isinstance(node, Conv2d) or not isinstance(origin, Pad) or any(origin.padding[0]):
+        return node
+    (above, _), (left, _) = origin.padding[1:]
+    padding = (node.padding[0] + above, node.padding[1] + left)
+    return replace(node, inputs=origin.inputs, padding=padding)
 
 
 def without_moves(graph: Graph, node: Weighing) -> Weighing:
