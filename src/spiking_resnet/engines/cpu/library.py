@@ -17,8 +17,8 @@ from spiking_resnet.graph import MaxPool, Shape
 folder = Path(__file__).parent  # where the compiled library lies
 INTERFACE = 12  # the version of the C interface in native/kernels.cpp
 BLOCK = 32  # positions in a word
-INSTRUCTION_SETS = ("portable", "avx2", "avx512")  # `InstructionSet` of native/kernel.h
-instruction_set = "avx512"  # the best to be used; what the machine lacks is passed over
+INSTRUCTION_SETS = ("portable", "avx2", "avx512", "amx")  # `InstructionSet` of native/kernel.h
+instruction_set = "amx"  # the best to be used; what the machine lacks is passed over
 kernel: str | None = None  # the name of one, to use wherever it fits; None: the quickest
 INSTALL = (
     "its kernels were not compiled: install a C++ compiler (g++ or clang), then "
@@ -104,7 +104,11 @@ def kernels() -> ctypes.CDLL:
 
 
 def level() -> int:
-    """The instruction set to be used, as an index of INSTRUCTION_SETS."""
+    """The instruction set to be used, as an index of INSTRUCTION_SETS.
+
+    A machine counts as one that has AMX only where the environment variable SPIKING_RESNET_AMX is 1
+    when this is first asked: its kernel has never run on such a machine (native/amx_machine.h).
+    """
     return min(INSTRUCTION_SETS.index(instruction_set), kernels().machine_level())
 
 

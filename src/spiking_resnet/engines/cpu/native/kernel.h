@@ -5,7 +5,7 @@
 #include "planes.h"
 
 // Each has all that the ones before it have.
-enum InstructionSet : int64_t { PORTABLE, AVX2_SET, AVX512_SET };
+enum InstructionSet : int64_t { PORTABLE, AVX2_SET, AVX512_SET, AMX_SET };
 
 // How potentials lie. BY_POSITION: [positions, channels]; BY_BLOCK: [blocks, channels, 32];
 // EVEN_FIRST: the same, of the 32 the even ones first.

@@ -3,6 +3,7 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "amx.h"
 #include "bit_ops.h"
 #include "event_rows.h"
 #include "lookup_avx2.h"
@@ -14,6 +15,9 @@ namespace {
 
 // The best instruction set first.
 constexpr Kernel KERNELS[] = {
+#if defined(AMX_IS_KNOWN)
+    amx::KERNEL,
+#endif
 #if defined(__x86_64__)
     lookup_avx512::KERNEL,
     event_rows::KERNEL,
@@ -23,6 +27,7 @@ constexpr Kernel KERNELS[] = {
     scatter::AVX2_KERNEL,
 #endif
     madd::PORTABLE_KERNEL,
+    amx::TWIN_KERNEL,
     scatter::PORTABLE_KERNEL,
 };
 
@@ -66,7 +71,7 @@ int64_t machine_level() {
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") &&
         __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") &&
         __builtin_cpu_supports("gfni") && __builtin_cpu_supports("bmi2"))
-        return AVX512_SET;
+        return amx::is_usable() ? AMX_SET : AVX512_SET;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) return AVX2_SET;
 #endif
     return PORTABLE;

@@ -104,8 +104,8 @@ INLINE void run_block(const Job<V>& job, Desk<V>& desk, size_t o, const Neurons&
         const int64_t number = std::min(turn, steps - step);
         sum_up(job, desk, o, n, start + step, step, number);
         for (int64_t t = 0; t < number; ++t)
-            advance<V>(job.p, n, job.lanes.data() + o * V::WIDTH, start + step + t,
-                       desk.sums + t * n.positions * V::WIDTH);
+            advance_any<V>(job.p, n, job.lanes.data() + o * V::WIDTH, start + step + t,
+                           desk.sums + t * n.positions * V::WIDTH);
     }
 }
 
@@ -116,7 +116,7 @@ INLINE void run_part(const Job<V>& job, Desk<V>& desk, int64_t image, int64_t fi
     const int64_t positions = p.height * p.width, past = std::min(job.length, first + job.part);
     const int64_t top = first * BLOCK / p.width;
     const int64_t bottom = (std::min(past * BLOCK, positions) - 1) / p.width;
-    if (!sums_alone(p)) take(job, desk, image, first);
+    if (!sums_alone(p)) take<V>(p, job.outputs, image, first, job.part, desk.v, desk.sent);
     for (int64_t start = 0; start < p.steps; start += job.steps) {
         const int64_t steps = std::min(job.steps, p.steps - start);
         for (size_t i = 0; i < job.views.size(); ++i) {
@@ -134,7 +134,7 @@ INLINE void run_part(const Job<V>& job, Desk<V>& desk, int64_t image, int64_t fi
             }
     }
     if (sums_alone(p)) return;
-    keep(job, desk, image, first);
+    keep<V>(p, job.outputs, image, first, job.part, desk.v, desk.sent);
     const int64_t words = (image * job.length + first) * p.steps * multilevel::own_planes(p);
     multilevel::count(p, image, p.spikes + words * p.channels, (past - first) * p.steps);
 }
@@ -230,6 +230,11 @@ constexpr Kernel kernel(const char* name, InstructionSet set) {
 }
 
 #define MADD_COMPILED(V, ...)                                                                       \
+    template <>                                                                                     \
+    __VA_ARGS__ void advance_any<V>(const Population& p, const Neurons& n, const int32_t* lanes,    \
+                                    int64_t t, int32_t* sums) {                                     \
+        advance<V>(p, n, lanes, t, sums);                                                           \
+    }                                                                                               \
     template <>                                                                                     \
     __VA_ARGS__ void run_any<V>(const Job<V>& job, Desk<V>& desk, int64_t image, int64_t first) {   \
         run_part<V>(job, desk, image, first);                                                       \

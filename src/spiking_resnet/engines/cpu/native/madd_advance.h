@@ -252,4 +252,42 @@ INLINE void advance(const Population& p, const Neurons& n, const int32_t* lanes,
         fire<V, Binary<V>>(p, n, lanes, t, sums);
 }
 
+// The same, compiled for the instruction set of V.
+template <typename V>
+void advance_any(const Population& p, const Neurons& n, const int32_t* lanes, int64_t t,
+                 int32_t* sums);
+
+// Calls visit(neurons in the image's order, those in [groups of outputs, blocks, 32, WIDTH], how many lie
+// together) for all neurons of `part` blocks of an image, from block `first` on.
+template <typename V, typename Visit>
+INLINE void each_neuron(const Population& p, const Vector<Outputs>& outputs, int64_t first, int64_t part,
+                        const Visit& visit) {
+    const int64_t positions = p.height * p.width, past = std::min(positions, (first + part) * BLOCK);
+    for (size_t o = 0; o < outputs.size(); ++o)
+        for (int64_t at = first * BLOCK; at < past; ++at)
+            visit(at * p.channels + outputs[o].channel,
+                  (int64_t(o) * part * BLOCK + at - first * BLOCK) * V::WIDTH, outputs[o].count);
+}
+
+// Copies their potentials and what was sent to where they are advanced.
+template <typename V>
+void take(const Population& p, const Vector<Outputs>& outputs, int64_t image, int64_t first,
+          int64_t part, int32_t* v, int32_t* sent) {
+    const int64_t neurons = p.height * p.width * p.channels;
+    each_neuron<V>(p, outputs, first, part, [&](int64_t from, int64_t to, int64_t count) {
+        take_potentials(p, image, neurons, from, from + count, v + to);
+        take_emitted(p, image, neurons, from, from + count, sent + to);
+    });
+}
+
+template <typename V>
+void keep(const Population& p, const Vector<Outputs>& outputs, int64_t image, int64_t first,
+          int64_t part, const int32_t* v, const int32_t* sent) {
+    const int64_t neurons = p.height * p.width * p.channels;
+    each_neuron<V>(p, outputs, first, part, [&](int64_t to, int64_t from, int64_t count) {
+        keep_potentials(p, image, neurons, to, to + count, v + from);
+        keep_emitted(p, image, neurons, to, to + count, sent + from);
+    });
+}
+
 }  // namespace madd

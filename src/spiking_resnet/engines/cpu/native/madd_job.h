@@ -137,37 +137,4 @@ struct Desk {
     }
 };
 
-// Calls visit(neurons in the image's order, those in the desk's order, how many lie together) for all
-// of a part of an image, from block `first` on.
-template <typename V, typename Visit>
-INLINE void each_neuron(const Job<V>& job, int64_t first, const Visit& visit) {
-    const Population& p = job.p;
-    const int64_t positions = p.height * p.width, past = std::min(positions, (first + job.part) * BLOCK);
-    for (size_t o = 0; o < job.outputs.size(); ++o)
-        for (int64_t at = first * BLOCK; at < past; ++at)
-            visit(at * p.channels + job.outputs[o].channel,
-                  (int64_t(o) * job.part * BLOCK + at - first * BLOCK) * V::WIDTH, job.outputs[o].count);
-}
-
-// Copies potentials and what was sent to the desk.
-template <typename V>
-void take(const Job<V>& job, Desk<V>& desk, int64_t image, int64_t first) {
-    const Population& p = job.p;
-    const int64_t neurons = p.height * p.width * p.channels;
-    each_neuron(job, first, [&](int64_t from, int64_t to, int64_t count) {
-        take_potentials(p, image, neurons, from, from + count, desk.v + to);
-        take_emitted(p, image, neurons, from, from + count, desk.sent + to);
-    });
-}
-
-template <typename V>
-void keep(const Job<V>& job, const Desk<V>& desk, int64_t image, int64_t first) {
-    const Population& p = job.p;
-    const int64_t neurons = p.height * p.width * p.channels;
-    each_neuron(job, first, [&](int64_t to, int64_t from, int64_t count) {
-        keep_potentials(p, image, neurons, to, to + count, desk.v + from);
-        keep_emitted(p, image, neurons, to, to + count, desk.sent + from);
-    });
-}
-
 }  // namespace madd
