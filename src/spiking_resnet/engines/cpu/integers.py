@@ -7,6 +7,7 @@ from torch import Tensor
 
 from spiking_resnet.engines.cpu.memory import Buffer, Memory
 from spiking_resnet.graph import Shape
+from spiking_resnet.graph.grids import MANTISSA
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,9 @@ class Integers:
         return cls(moved, tuple(shape), grid)
 
     def floats(self) -> Tensor:
-        """The values as float32 [steps, N, ...]."""
+        """The values [steps, N, ...], float32, or float64 where that is too short for them."""
         units = self.units.permute(1, 0, 3, 2)
-        found = units.to(torch.float32, memory_format=torch.contiguous_format)
+        low, high = (int(end) for end in torch.aminmax(self.units))
+        dtype = torch.float32 if max(-low, high) <= 2**MANTISSA else torch.float64
+        found = units.to(dtype, memory_format=torch.contiguous_format)
         return found.mul_(2.0**-self.grid).view(*found.shape[:2], *self.shape)
