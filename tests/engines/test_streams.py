@@ -11,6 +11,7 @@ from spiking_resnet import convert, load, save
 from spiking_resnet.conversion.methods import differential, hu2021
 from spiking_resnet.conversion.passes import snap
 from spiking_resnet.engines.cpu import kernels, library
+from spiking_resnet.engines.cpu.integers import Integers
 from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.graph import Affine, Conv2d, Fire, Linear, Round, interpret, tensors
 from spiking_resnet.graph.exactness import bounds_of, largest
@@ -219,3 +220,10 @@ def test_populations_fire():
         found = run(graph, images(4), "auto", 24)
         assert all(int(found.spikes[node.name].spikes[-1].sum()) for node in graph.of(Fire))
         assert interpret.constants(graph)
+
+
+def test_integers_beyond_float32_are_handed_on_whole():
+    """What a wide read-out sums up: float32 would round it."""
+    units = torch.tensor([[[[2**24 + 1, -(2**30) - 1]]]], dtype=torch.int32)
+    values = Integers(units, (2,), 3).floats()
+    assert values.flatten().tolist() == [(2**24 + 1) / 8, -(2**30 + 1) / 8]

@@ -108,7 +108,7 @@ def snap(graph: Graph, steps: int, bits: int = 14, sum_bits: int = 16) -> Graph:
             node = _snapped(node, grid, bounds)
         nodes[node.name] = node
         if _leaves_grid(graph, original, fed_by_spikes):
-            fine = min(grid.bits, _room(bounds[node.name], MANTISSA))
+            fine = max(min(grid.bits, _room(bounds[node.name], MANTISSA)), 0)
             rounding = _round(graph, node.name, node.name, "round", fine)
             nodes[rounding.name] = rounding
             renamed[node.name] = rounding.name
@@ -176,6 +176,9 @@ def _snapped(node: Node, grid: Grid, bounds: Mapping[str, Bounds]) -> Node:
     """Return one node without weights, with float32 tensors on the grid."""
     if isinstance(node, Fire):
         new = {name: to_grid(tensor, grid.bits).float() for name, tensor in tensors(node).items()}
+        if "neuron.ceiling" in new:  # none above all that can arrive is ever reached
+            most = 2.0 ** (POTENTIAL_BITS - grid.bits)
+            new["neuron.ceiling"] = new["neuron.ceiling"].clamp(max=most)
         node = with_tensors(node, new)
     if isinstance(node, Summing) and node.integrates:
         bound = largest(bounds[node.inputs[0].removesuffix(".round")])
