@@ -251,8 +251,8 @@ class _Fusing:
             own, most = each.factors, code.levels
             if each.numbers is not None:
                 most = self.streams.reach(each.spikes, each.numbers)
-            factors = torch.full((1, 1), tallest) if own is None else most * own[:, None]
-            reach = reach + factors.long() * rows.abs().sum(1)
+            factors = tallest if own is None else most * own.long()[:, None]
+            reach = reach + factors * rows.abs().sum(1)
             if code.planes == 1 or not each.identity:
                 highest = highest + rows.clamp(min=0).sum(1)
                 lowest = lowest + rows.clamp(max=0).sum(1)
@@ -276,9 +276,8 @@ class _Fusing:
         if bits is None:
             return _synapses(self.graph, node, grid, self.spikes[name].units)
         steps = self.graph.longest or 1
-        return replace(
-            _synapses(self.graph, node, grid, torch.full((steps,), 2.0**-bits)), numbers=bits
-        )
+        units = torch.full((steps,), 2.0**-bits, dtype=torch.float32, device="cpu")
+        return replace(_synapses(self.graph, node, grid, units), numbers=bits)
 
     def _biases(self, node: Node, weighted: Sequence[Weighing], grid: int) -> tuple[Tensor, Tensor]:
         """What is added to products at every step, and at the first alone, in units of 2^-grid."""

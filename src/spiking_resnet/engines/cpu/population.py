@@ -177,7 +177,8 @@ class Population:
         sources = Sources.of(fused, values, time, (images, steps), state.memory)
         given = [values[name] for name in self.fused.currents if name in values]
         if self.fused.currents and not given and alone not in state.kernels:
-            given = [torch.zeros(1, images, *shape, device="cpu")]  # a kernel that takes currents
+            nothing = torch.zeros(1, images, *shape, dtype=torch.float32, device="cpu")
+            given = [nothing]  # so that the kernel is one that takes currents
         currents = Currents.of(self.node.name, fused.grid, given)
         further = fused.reached(time, steps) + self.firing.spent(time, steps)
         self._stay_in_range(state, time, further + steps * currents.largest)
