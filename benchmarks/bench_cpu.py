@@ -37,7 +37,7 @@ from spiking_resnet.capture.module import trace
 from spiking_resnet.conversion.methods import hu2021
 from spiking_resnet.conversion.passes.fold_bn import fold_bn
 from spiking_resnet.engines.cpu import kernels, library
-from spiking_resnet.engines.cpu.fuse import without_moves
+from spiking_resnet.engines.cpu.as_convolution import without_moves
 from spiking_resnet.environment import hardware
 from spiking_resnet.evaluation.reproduce import NETWORKS, materials
 from spiking_resnet.files import write_whole

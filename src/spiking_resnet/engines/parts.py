@@ -57,13 +57,12 @@ class Part:
         return found.to(torch.int8 if self._few else torch.int32)
 
     def _as_bits(self, known: Mapping[str, Spikes]) -> dict[str, Planes]:
-        found = {}
-        for name, spikes in known.items():
-            neuron = self.known[name].neuron
-            code = Code(neuron.levels, neuron.signed)
-            packed = spikes if isinstance(spikes, Planes) else Planes.packed(spikes, code)
-            found[name] = packed
-        return found
+        return {
+            name: spikes
+            if isinstance(spikes, Planes)
+            else Planes.packed(spikes, Code.of(self.known[name]))
+            for name, spikes in known.items()
+        }
 
 
 def _as_numbers(known: Mapping[str, Spikes]) -> dict[str, Tensor]:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from spiking_resnet.graph import Graph, Node
-from spiking_resnet.graph.grids import MANTISSA as MANTISSA
 from spiking_resnet.graph.nodes import Bounds
 from spiking_resnet.graph.nodes.base import Summing
 from spiking_resnet.graph.structure import shapes_read

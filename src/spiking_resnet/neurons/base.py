@@ -101,7 +101,7 @@ class Neuron(ABC):
 
     @property
     def units(self) -> Tensor:
-        """The values that a spike of size 1 has at any step."""
+        """The values that a spike of size 1 has at any step, [] or [C]."""
         return self.amplitude
 
     @property

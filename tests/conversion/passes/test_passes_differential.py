@@ -147,6 +147,21 @@ def test_every_engine_gives_the_interpreters_spikes(name):
             assert torch.equal(found.state.memory[part], kept)
 
 
+@pytest.mark.parametrize("name", ["inception", "shuffle", "split", "stem_max_pool"])
+def test_spikes_that_count_differently_are_joined_as_what_they_count(name):
+    """Populations with amplitudes of their own, concatenated or pooled, on every engine."""
+    method = differential(steps=6, levels=3, images=8)
+    graph, batch = convert(network(name), images(name, 20), method), images(name, 3)
+    assert len({tuple(node.neuron.heights.tolist()) for node in graph.of(Fire)}) > 1
+    expected = simulate(graph, batch, 6, engine="interpreter", keep_state=True)
+    for engine in ENGINES:
+        run = simulate(graph, batch, 6, engine=engine, keep_state=True)
+        assert run.exact
+        assert torch.equal(run.logits, expected.logits)
+        for part, kept in expected.state.memory.items():
+            assert torch.equal(run.state.memory[part], kept)
+
+
 def test_biases_and_images_enter_once():
     graph, batch = spiking("identity"), images("identity", 2)
     first, state = interpret.step(graph, batch)

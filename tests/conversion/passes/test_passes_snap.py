@@ -25,7 +25,8 @@ from spiking_resnet.graph import (
     interpret,
     tensors,
 )
-from spiking_resnet.graph.exactness import MANTISSA, exact_steps
+from spiking_resnet.graph.exactness import exact_steps
+from spiking_resnet.graph.grids import MANTISSA
 from spiking_resnet.neurons import IntegrateAndFire
 from zoo import (
     NAMES,

@@ -74,9 +74,9 @@ class calibrated(Method):
     threshold balancing), always per channel. Of neurons of several levels they are the range over
     these. Corrected is the "bias" of channels, the initial "potential" of neurons, or "offsets" of
     channels with layer-serial neurons, as in DA-QCFS. A population of those fires only after its
-    whole input has come, up to T spikes: no uneven arrival, but latency grows with depth, and
-    there is no delay. The delay "auto" is that of delayed evaluation
-    (delay_of).
+    whole input has come, up to T spikes: no uneven arrival, but latency grows with depth, and there
+    is no delay. The delay "auto" is that of delayed evaluation (delay_of). Where the network is to
+    be on no grid it is corrected on the usual one.
     """
 
     name: ClassVar[str] = "calibrated"
@@ -151,7 +151,7 @@ class calibrated(Method):
             rounds=self.rounds,
             weights=self.weights,
             ridge=self.ridge,
-            grid=14 if self.grid is None else self.grid,
+            grid=self.grid or Correction.grid,
             sum_bits=self.sum_bits,
         )
         if self._corrects:

@@ -91,7 +91,7 @@ def snap(graph: Graph, steps: int, bits: int = 14, sum_bits: int = 16) -> Graph:
         if not reads_pixels:
             node = replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))
         fed_by_spikes = all(spikes[name] for name in original.inputs)
-        grid = grids.get(node.name, Grid(0))
+        grid = grids.get(node.name, _Grid(0))
         if isinstance(node, Input) and node.encoding != "poisson":
             node = replace(node, grid=pixels)
         elif isinstance(node, Weighted) and original.inputs[0] in numbers:
@@ -116,7 +116,7 @@ def snap(graph: Graph, steps: int, bits: int = 14, sum_bits: int = 16) -> Graph:
 
 
 @dataclass(frozen=True)
-class Grid:
+class _Grid:
     """What values are multiples of, 2^-bits.
 
     spikes: the bits of the grid of the finest spikes that bring them (0: whole numbers). weights:
@@ -160,7 +160,7 @@ def _pixel_grid(node: Input) -> int:
     return INPUT_GRID - max(0, floor(log2(max(node.limit, 1.0))) - INPUT_REACH)
 
 
-def _snapped_weights(node: Weighted, grid: Grid, spikes: int) -> Node:
+def _snapped_weights(node: Weighted, grid: _Grid, spikes: int) -> Node:
     """Return a node that spikes on 2^-spikes reach, with weights whose products are on the grid."""
     own, dtype = grid.bits, torch.float64 if grid.wide else torch.float32
     found = tensors(node)
@@ -172,7 +172,7 @@ def _snapped_weights(node: Weighted, grid: Grid, spikes: int) -> Node:
     return replace(with_tensors(node, new), grid=own)  # type: ignore[call-arg]
 
 
-def _snapped(node: Node, grid: Grid, bounds: Mapping[str, Bounds]) -> Node:
+def _snapped(node: Node, grid: _Grid, bounds: Mapping[str, Bounds]) -> Node:
     """Return one node without weights, with float32 tensors on the grid."""
     if isinstance(node, Fire):
         new = {name: to_grid(tensor, grid.bits).float() for name, tensor in tensors(node).items()}
@@ -222,7 +222,7 @@ def _grids(
     steps: int,
     bits: int,
     sum_bits: int,
-) -> dict[str, Grid]:
+) -> dict[str, _Grid]:
     """Return the grid of every current, population and read-out.
 
     Currents that are added up, or handed on unweighted, share a grid: the coarsest that the
@@ -259,7 +259,7 @@ def _grids(
             mantissa = WIDE_MANTISSA if groups.fine[root] else MANTISSA
             allowed[root] = min(allowed[root], max(_room(bounds[node.name], mantissa), 0))
     found = {
-        root: Grid(
+        root: _Grid(
             allowed[root],
             fine,
             weights[root],
@@ -271,7 +271,7 @@ def _grids(
     for node in graph.integrators:
         source = node.inputs[0]
         grids[node.name] = (
-            grids[source] if source in groups else Grid(_own_grid(node, bits, spike_grids[source]))
+            grids[source] if source in groups else _Grid(_own_grid(node, bits, spike_grids[source]))
         )
     return grids
 

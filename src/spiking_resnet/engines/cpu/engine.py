@@ -1,8 +1,9 @@
 """The native CPU engine: spikes as bits, layer by layer over windows of time, in integers.
 
 A population and all synapses that lead to it (convolutions, identity gains, constant currents) are
-one call of a compiled kernel (`native/`). What lies between populations without weights, or is no
-spike, is computed as in `layerwise`. The spikes are the interpreter's, bit for bit.
+one call of a compiled kernel (`native/`), and so is a signed stream. What is left, without weights
+or decided by the image alone, is computed as in `layerwise`. The spikes are the interpreter's, bit
+for bit.
 """
 
 import torch
@@ -16,7 +17,7 @@ MOST_BITS = 30  # of what a population receives in a step
 
 
 class NativeCpu(Engine):
-    """Compiled kernels, for networks of unit spikes on a grid."""
+    """Compiled kernels, for normalised networks on a grid."""
 
     name = "cpu"
     integers = (Fire,)

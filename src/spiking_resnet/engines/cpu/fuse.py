@@ -10,25 +10,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from spiking_resnet.engines.cpu.as_convolution import (
+    pool_as_convolution,
+    without_moves,
+    without_zeros,
+)
 from spiking_resnet.engines.cpu.bit_code import BINARY, Code, codes, joined
 from spiking_resnet.engines.cpu.streams import MOST, Streams, Weighing
 from spiking_resnet.engines.plan import OutOfRange
-from spiking_resnet.graph import (
-    Add,
-    Affine,
-    AvgPool,
-    Conv2d,
-    Fire,
-    Graph,
-    Linear,
-    Node,
-    Pad,
-    Round,
-    Slice,
-)
+from spiking_resnet.graph import Add, Affine, Conv2d, Fire, Graph, Linear, Node, Pad, Round, Slice
 from spiking_resnet.graph.grids import coarsest_grid
 
-LARGEST_POOL = 16  # inputs of an average pool that is computed as synapses
 MOST_SHIFT = 30  # of the rounding of sums
 NARROW = 2**15  # sums below it fit 16 bits
 
@@ -182,7 +174,7 @@ class _Fusing:
         for each, alone in addends:
             source = self.graph[each]
             if alone:
-                source = _without_zeros(_pool_as_convolution(self.graph, source, grid), self.graph)
+                source = without_zeros(pool_as_convolution(self.graph, source, grid), self.graph)
             if alone and isinstance(source, Weighing) and self._whole(source.inputs[0]):
                 spiking.append(without_moves(self.graph, source))
                 self.done.add(each)
@@ -203,7 +195,7 @@ class _Fusing:
 
     def _whole(self, name: str) -> bool:
         """Whether a value is spikes, or numbers of 16 bits that they add up to."""
-        return name in self.spikes or self.streams.pooled(name) is not None
+        return name in self.spikes or self.streams.handed_on(name) is not None
 
     def _rounds_products(self, node: Round, grid: int) -> bool:
         """Whether a node rounds sums of weighted numbers that nobody else reads to 2^-grid."""
@@ -272,7 +264,7 @@ class _Fusing:
     def _synapses(self, node: Weighing, grid: int) -> Synapses:
         """The synapses of a node that spikes, or the numbers they add up to, reach."""
         (name,) = node.inputs
-        bits = self.streams.pooled(name) if name not in self.spikes else None
+        bits = self.streams.handed_on(name) if name not in self.spikes else None
         if bits is None:
             return _synapses(self.graph, node, grid, self.spikes[name].units)
         steps = self.graph.longest or 1
@@ -288,84 +280,6 @@ class _Fusing:
         whole = _integers(node.name, total, grid)
         none = torch.zeros_like(whole)
         return (none, whole) if self.graph.input.encoding == "once" else (whole, none)
-
-
-def _pool_as_convolution(graph: Graph, node: Node, grid: int) -> Node:
-    """A small average pool as a depthwise convolution, if its weights lie on the grid."""
-    if not isinstance(node, AvgPool) or node.kernel[0] * node.kernel[1] > LARGEST_POOL:
-        return node
-    weight = 1 / node.divisor
-    if (weight * 2.0**grid) % 1:
-        return node
-    channels = node.shape[0]
-    return Conv2d(
-        name=node.name,
-        inputs=node.inputs,
-        shape=node.shape,
-        weight=torch.full((channels, 1, *node.kernel), weight, dtype=torch.float32, device="cpu"),
-        bias=None,
-        stride=node.stride,
-        padding=node.padding,
-        groups=channels,
-        grid=grid,
-    )
-
-
-def _without_zeros(node: Node, graph: Graph) -> Node:
-    """A convolution of zeros put around spikes as one of the spikes themselves; else the node.
-
-    How many zeros there are below and on the right is in the shape of its value.
-    """
-    origin = graph[node.inputs[0]] if isinstance(node, Conv2d) else node
-    if not isinstance(node, Conv2d) or not isinstance(origin, Pad) or any(origin.padding[0]):
-        return node
-    (above, _), (left, _) = origin.padding[1:]
-    padding = (node.padding[0] + above, node.padding[1] + left)
-    return replace(node, inputs=origin.inputs, padding=padding)
-
-
-def without_moves(graph: Graph, node: Weighing) -> Weighing:
-    """A gain of spikes cut out with strides and padded with channels (an option A shortcut) as a
-    1x1 convolution of the spikes themselves; any other node as it is.
-    """
-    origin = graph[node.inputs[0]]
-    if not isinstance(node, Affine) or not isinstance(origin, Slice | Pad):
-        return node
-    chain: list[Slice | Pad] = []
-    while isinstance(origin, Slice | Pad):
-        chain.append(origin)
-        origin = graph[origin.inputs[0]]
-    if len(origin.shape) != 3:
-        return node
-    channels = [*range(origin.shape[0])]  # of the spikes, by the place they end up at; -1: none
-    first, stride = [0, 0], [1, 1]
-    for move in reversed(chain):
-        if isinstance(move, Pad):
-            if any(sum(pair) for pair in move.padding[1:]):
-                return node
-            before, after = move.padding[0]
-            channels = [-1] * before + channels + [-1] * after
-        elif move.axis == 0:
-            channels = channels[move.start : move.stop : move.step]
-        else:
-            first[move.axis - 1] += move.start * stride[move.axis - 1]
-            stride[move.axis - 1] *= move.step
-    gain = node.scale.expand(node.shape[0])
-    size = (node.shape[0], origin.shape[0], 1, 1)
-    weight = torch.zeros(size, dtype=torch.float32, device="cpu")
-    for to, channel in enumerate(channels):
-        if channel >= 0:
-            weight[to, channel] = gain[to]
-    return Conv2d(
-        name=node.name,
-        inputs=(origin.name,),
-        shape=node.shape,
-        weight=weight,
-        bias=node.shift,
-        stride=(stride[0], stride[1]),
-        padding=(-first[0], -first[1]),
-        grid=node.grid,
-    )
 
 
 def _integers(name: str, values: Tensor, grid: int) -> Tensor:

@@ -176,9 +176,6 @@ class Population:
         fused = self.alone if alone else self.fused
         sources = Sources.of(fused, values, time, (images, steps), state.memory)
         given = [values[name] for name in self.fused.currents if name in values]
-        if self.fused.currents and not given and alone not in state.kernels:
-            nothing = torch.zeros(1, images, *shape, dtype=torch.float32, device="cpu")
-            given = [nothing]  # so that the kernel is one that takes currents
         currents = Currents.of(self.node.name, fused.grid, given)
         further = fused.reached(time, steps) + self.firing.spent(time, steps)
         self._stay_in_range(state, time, further + steps * currents.largest)
@@ -231,10 +228,8 @@ class Population:
         neuron = self.node.neuron
         if state.begun and time not in neuron.turns:
             return
-        if not (neuron.turns or neuron.silences):
-            known = state.before is not None and not neuron.signed
-            state.remembered = state.before.memory if known and state.before else None
-            state.begun = True
+        state.begun = True
+        if not neuron.turns:
             return
         before = self.left(state)
         again = neuron.restarted(before, time)
@@ -243,7 +238,6 @@ class Population:
         silent = neuron.silent(again, time)
         state.silent = None if silent is None else silent.to(torch.int32)
         state.remembered = None if neuron.signed else again.memory
-        state.begun = True
 
     def _lay_out(self, state: State, kernel: Kernel, start: Tensor, keep: bool) -> None:
         """Puts potentials into the layout of the kernel that is to run."""

@@ -2,21 +2,20 @@
 
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from spiking_resnet.engines.base import Prepared
 from spiking_resnet.engines.cpu import library
-from spiking_resnet.engines.cpu.bit_code import BINARY, MOST_LEVELS, codes, joined
+from spiking_resnet.engines.cpu.bit_code import BINARY, MOST_LEVELS, codes
 from spiking_resnet.engines.cpu.fuse import fuse
 from spiking_resnet.engines.cpu.inputs import Value, numbers_of
 from spiking_resnet.engines.cpu.integers import Integers
 from spiking_resnet.engines.cpu.kernels import Kernel
 from spiking_resnet.engines.cpu.library import Planes
 from spiking_resnet.engines.cpu.memory import Memory
+from spiking_resnet.engines.cpu.moves import moved, takes_all
 from spiking_resnet.engines.cpu.population import Population, State
 from spiking_resnet.engines.cpu.sums import Sums
 from spiking_resnet.engines.plan import (
@@ -31,17 +30,12 @@ from spiking_resnet.engines.plan import (
 from spiking_resnet.engines.schedule import Presented, Schedule, last_readers
 from spiking_resnet.graph import (
     AvgPool,
-    Concat,
     Fire,
-    Flatten,
     Graph,
     Input,
     MaxPool,
     Node,
     Output,
-    Pad,
-    Select,
-    Slice,
     interpret,
 )
 from spiking_resnet.neurons import State as NeuronState
@@ -356,11 +350,11 @@ class _Work:
     def _other(self, node: Node, inputs: list[Value]) -> Value:
         """The value of a node that no kernel computes."""
         planes = [value for value in inputs if isinstance(value, Planes)]
-        if len(planes) == len(inputs):
-            moved = _moved(node, planes, self.free)
-            if moved is not None:
-                return moved
-        if isinstance(node, AvgPool) and planes and _takes_all(node, planes[0]):
+        if len(planes) == len(inputs) and node.name in self.codes:
+            found = moved(node, planes, self.free)
+            if found is not None:
+                return found
+        if isinstance(node, AvgPool) and planes and takes_all(node, planes[0]):
             sums = planes[0].code.values(planes[0].sums())
             return sums[..., None, None] / node.divisor
         numbers = [numbers_of(value) for value in inputs]
@@ -375,30 +369,3 @@ class _Work:
             return value
         code = self.codes[node.name].within(self.time, len(value))
         return Planes.packed(code.sizes(value), code, self.free)
-
-
-def _moved(node: Node, inputs: list[Planes], memory: Memory) -> Planes | None:
-    """Others' planes, moved to memory of their own, or None where bits must be moved within words.
-
-    What a node takes of its inputs' channels may be a view of their memory, which is used again.
-    """
-    code = replace(joined(planes.code for planes in inputs), units=inputs[0].code.units)
-    words = [planes.coded(code).words for planes in inputs]
-    if isinstance(node, Concat):
-        taken = words
-    elif isinstance(node, Slice) and node.axis == 0:
-        taken = [words[0][..., node.start : node.stop : node.step]]
-    elif isinstance(node, Select) and node.axis == 0:
-        taken = [words[0][..., list(node.index)]]
-    elif isinstance(node, Pad) and not any(sum(pair) for pair in node.padding[1:]):
-        taken = [F.pad(words[0], node.padding[0])]
-    elif isinstance(node, Flatten) and library.positions(inputs[0].shape) == 1:
-        taken = words
-    else:
-        return None
-    return Planes.joined(taken, node.shape, code, memory)
-
-
-def _takes_all(node: AvgPool, spikes: Planes) -> bool:
-    """Whether the pool has one window, of the whole map."""
-    return node.kernel == spikes.shape[1:] and node.padding == (0, 0)

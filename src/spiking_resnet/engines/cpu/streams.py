@@ -2,18 +2,10 @@
 
 import torch
 
-from spiking_resnet.graph import (
-    Affine,
-    Conv2d,
-    Graph,
-    Linear,
-    MaxPool,
-    Round,
-    interpret,
-    tensors,
-)
+from spiking_resnet.graph import Affine, Conv2d, Graph, Linear, Round, interpret, tensors
 from spiking_resnet.graph.exactness import bounds_of, largest
 from spiking_resnet.graph.grids import coarsest_grid, on_grid
+from spiking_resnet.graph.structure import carries_spikes
 
 Weighing = Conv2d | Linear | Affine
 
@@ -30,6 +22,7 @@ class Streams:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._fixed = interpret.constants(graph)
+        self._spikes = carries_spikes(graph)
         self.bounds = bounds_of(graph)
         self._grids: dict[str, int | None] = {}
         for node in graph.nodes:
@@ -54,14 +47,12 @@ class Streams:
             return None
         return node.bits if self.reach(name, node.bits) <= FACTOR else None
 
-    def pooled(self, name: str) -> int | None:
-        """The bits of the grid of a max pool of spikes that are no whole numbers, if its values fit
-        16 bits; else None.
+    def handed_on(self, name: str) -> int | None:
+        """The bits of the grid of spikes that are no whole numbers, pooled or joined with others
+        that count differently, if they fit 16 bits; else None.
         """
-        bits = self._grids[name]
-        if not isinstance(self._graph[name], MaxPool) or not bits or name in self._fixed:
-            return None
-        return bits if self.reach(name, bits) <= FACTOR else None
+        bits = self._grids[name] if self._spikes[name] else None
+        return bits if bits and self.reach(name, bits) <= FACTOR else None
 
     def products(self, name: str) -> int | None:
         """The bits of the grid of a node's sums of products, if it weighs numbers: by weights that

@@ -134,6 +134,15 @@ struct Desk {
     }
 };
 
+// A tile of spikes times the second tile of weights: the low bytes, which have no sign, or more channels.
+template <typename Tiles, int SUM, int SPIKES, bool TWO_PLANES>
+INLINE void second_product(Tiles& tiles) {
+    if (TWO_PLANES)
+        Tiles::template unsigned_product<SUM, SPIKES, 7>(tiles);
+    else
+        Tiles::template signed_product<SUM, SPIKES, 7>(tiles);
+}
+
 // Spikes times weights, from the chunks of one source. weights: [chunks, tiles of weights]. The products
 // of TALL tiles of spikes with WIDE tiles of weights, which are of two planes or of as many channels.
 template <typename Tiles, int TALL, int WIDE, bool TWO_PLANES>
@@ -148,21 +157,11 @@ INLINE void multiply(Tiles& tiles, const Vector<Chunk>& chunks, const uint8_t* s
         const uint8_t* const from = spikes + chunk.offset;
         Tiles::template load<4>(tiles, from, pitch);
         Tiles::template signed_product<0, 4, 6>(tiles);
-        if (WIDE > 1) {
-            if (TWO_PLANES)
-                Tiles::template unsigned_product<1, 4, 7>(tiles);
-            else
-                Tiles::template signed_product<1, 4, 7>(tiles);
-        }
+        if (WIDE > 1) second_product<Tiles, 1, 4, TWO_PLANES>(tiles);
         if (TALL == 1) continue;
         Tiles::template load<5>(tiles, from + ROWS * pitch, pitch);
         Tiles::template signed_product<2, 5, 6>(tiles);
-        if (WIDE > 1) {
-            if (TWO_PLANES)
-                Tiles::template unsigned_product<3, 5, 7>(tiles);
-            else
-                Tiles::template signed_product<3, 5, 7>(tiles);
-        }
+        if (WIDE > 1) second_product<Tiles, 3, 5, TWO_PLANES>(tiles);
     }
     Tiles::template store<0>(tiles, products);
     if (TALL > 1) Tiles::template store<2>(tiles, products + SUMS);
