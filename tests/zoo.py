@@ -16,7 +16,7 @@ from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.methods import hu2021
 from spiking_resnet.conversion.passes.fold_bn import fold_bn
 from spiking_resnet.conversion.passes.pools import relu_first
-from spiking_resnet.graph import Fire, interpret, tensors, with_tensors
+from spiking_resnet.graph import Fire, ReLU, interpret, tensors, with_tensors
 
 CLASSES = 5
 
@@ -706,6 +706,29 @@ def logits(name, count=12):
 def names_with(kind):
     """The networks whose graph has a node of this kind."""
     return [name for name in NAMES if traced(name).of(kind)]
+
+
+def on_binary_grid(graph, bits=6):
+    """The graph with every tensor a multiple of 2^-bits, in float64."""
+    return graph.with_nodes(
+        with_tensors(
+            node,
+            {k: (t.double() * 2**bits).round() / 2**bits for k, t in tensors(node).items()},
+        )
+        for node in graph.nodes
+    )
+
+
+def powers_of_two(graph, per_channel, seed=0):
+    """Random thresholds of all ReLUs and the read-out, by name: [] or [C]."""
+    generator = torch.Generator().manual_seed(seed)
+    thresholds = {}
+    for node in (*graph.of(ReLU), graph.output):
+        wide = per_channel and node is not graph.output
+        exponent = torch.randint(-2, 3, (node.shape[0] if wide else 1,), generator=generator)
+        value = 2.0**exponent
+        thresholds[node.name] = value if wide else value.reshape(())
+    return thresholds
 
 
 def spike_trains(graph, frames, steps):

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_passes_normalise import on_binary_grid, powers_of_two
 from torch import nn
 
 from spiking_resnet import simulate
@@ -23,7 +22,16 @@ from spiking_resnet.conversion.passes.normalise import normalise
 from spiking_resnet.conversion.passes.pools import cumulative_pools, relu_first
 from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.graph import AvgPool, Fire, ReLU, interpret
-from zoo import CLASSES, conv, conv_bn, in_float64, random_weights, spike_trains
+from zoo import (
+    CLASSES,
+    conv,
+    conv_bn,
+    in_float64,
+    on_binary_grid,
+    powers_of_two,
+    random_weights,
+    spike_trains,
+)
 
 COUNT = int(os.environ.get("RANDOM_GRAPHS", "0"))
 RELU, RELU6, NONE = nn.ReLU, nn.ReLU6, nn.Identity

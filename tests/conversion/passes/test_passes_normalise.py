@@ -26,33 +26,21 @@ from spiking_resnet.graph import (
     interpret,
     rename_inputs,
     tensors,
-    with_tensors,
 )
 from spiking_resnet.graph.exactness import exact_steps
 from spiking_resnet.graph.structure import scale_input
-from zoo import NAMES, ann, images, in_float64, logits, spike_trains, spiking, traced
-
-
-def on_binary_grid(graph, bits=6):
-    """The graph with every tensor a multiple of 2^-bits, in float64."""
-    return graph.with_nodes(
-        with_tensors(
-            node,
-            {k: (t.double() * 2**bits).round() / 2**bits for k, t in tensors(node).items()},
-        )
-        for node in graph.nodes
-    )
-
-
-def powers_of_two(graph, per_channel, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    thresholds = {}
-    for node in (*graph.of(ReLU), graph.output):
-        wide = per_channel and node is not graph.output
-        exponent = torch.randint(-2, 3, (node.shape[0] if wide else 1,), generator=generator)
-        value = 2.0**exponent
-        thresholds[node.name] = value if wide else value.reshape(())
-    return thresholds
+from zoo import (
+    NAMES,
+    ann,
+    images,
+    in_float64,
+    logits,
+    on_binary_grid,
+    powers_of_two,
+    spike_trains,
+    spiking,
+    traced,
+)
 
 
 def halves_exactly(name):
