@@ -26,7 +26,7 @@ from spiking_resnet.graph.nodes.base import emitted_by
 from spiking_resnet.neurons import Differential, Neuron, State, per_channel
 from spiking_resnet.records import InputError
 from spiking_resnet.store import digest, load
-from zoo import NAMES, ann, images, network
+from zoo import NAMES, ann, images, network, random_weights
 
 STEPS = 24
 METHOD = differential(steps=STEPS, first=0.4, last=0.01, percentile=100)
@@ -145,6 +145,32 @@ def test_every_engine_gives_the_interpreters_spikes(name):
             assert torch.equal(found.neuron_spikes[layer], expected.neuron_spikes[layer])
         for part, kept in expected.state.memory.items():
             assert torch.equal(found.state.memory[part], kept)
+
+
+class Beside(nn.Module):
+    """A pool of spikes, read by a population directly and joined with what follows that."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.pool = nn.Conv2d(1, 4, 3, padding=1), nn.MaxPool2d(3, 1, 1)
+        self.branch = nn.Sequential(nn.ReLU(), nn.Conv2d(4, 3, 1), nn.ReLU())
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(252, 5))
+
+    def forward(self, x):
+        x = self.pool(self.stem(x).relu())
+        return self.head(torch.cat([x, self.branch(x)], 1))
+
+
+def test_a_population_that_spikes_reach_directly_has_thresholds_1():
+    """A gain comes before it, and every engine runs it."""
+    batch = torch.randn(20, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    graph = convert(random_weights(Beside()), batch, differential(steps=6, images=8))
+    assert all(bool((node.neuron.threshold == 1).all()) for node in graph.of(Fire))
+    expected = simulate(graph, batch[:3], 6, engine="interpreter")
+    for engine in ENGINES:
+        run = simulate(graph, batch[:3], 6, engine=engine)
+        assert run.exact
+        assert torch.equal(run.logits, expected.logits)
 
 
 @pytest.mark.parametrize("name", ["inception", "shuffle", "split", "stem_max_pool"])

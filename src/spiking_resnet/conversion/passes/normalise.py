@@ -22,7 +22,8 @@ def normalise(graph: Graph, logits_unit: float = 1.0) -> Graph:
     """Return `graph` with unit spikes and unit thresholds; it fires the same spikes.
 
     Only a population that reads pooled spikes directly keeps another threshold: pools become sums,
-    and its threshold the pool's divisor. Weights are float64 afterwards, for `snap` or `single`.
+    and its threshold the pool's divisor (not of differential neurons: a gain comes before them).
+    Weights are float64 afterwards, for `snap` or `single`.
     logits_unit: what the classifier's output is divided by; the read-out multiplies it back.
     """
     if relus := graph.of(ReLU):
@@ -127,10 +128,8 @@ class _Work:
     def _fire(self, node: Fire) -> tuple[Node, Tensor]:
         neuron = node.neuron
         unit = neuron.threshold.double()
-        if self.spikes[node.inputs[0]]:
-            unit = self.scales[
-                node.inputs[0]
-            ]  # whole spikes come in: the threshold is counted in them
+        if self.spikes[node.inputs[0]] and neuron.counts_spikes:
+            unit = self.scales[node.inputs[0]]  # the threshold is counted in whole spikes
         else:
             node = self._bring(node, 0, unit)  # type: ignore[assignment]
         neuron = replace(
