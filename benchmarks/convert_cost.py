@@ -6,11 +6,12 @@
 
 The network is one of torchvision's or a CIFAR ResNet (resnet20, ...) with random weights and the
 BatchNorm statistics of some images, the images are random numbers, and every conversion runs in a
-process of its own with one thread; of several (--repeat) the one of the median time is told.
-Seconds are user and system time of `convert` alone, in all and by part, beside a forward pass over
-the images; memory is the largest resident set of the process, and what of it was there before
-(libraries, weights and a forward pass). --all: the conversions in CASES, and then what a simulation
-of one image costs, and how much of that is spent in the compiled kernels.
+process of its own, with one thread (--threads); of several (--repeat) the one of the median time is
+told. Seconds are user and system time of `convert` alone, in all and by part, beside a forward pass
+over the images, and how long one waits for both; memory is the largest resident set of the process,
+and what of it was there before (libraries, weights and a forward pass). --all: the conversions in
+CASES, and then what a simulation of one image costs, and how much of that is spent in the compiled
+kernels.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import warnings
 from contextlib import contextmanager
-from time import process_time
+from time import perf_counter, process_time
 
 PARTS = {  # shown name: module and function whose time it is
     "tracing": ("spiking_resnet.conversion.convert", "trace"),
@@ -98,15 +99,15 @@ def made(name, images):
 
 
 def forward(network, images):
-    """Seconds of a forward pass over the images."""
+    """Seconds of a forward pass over the images: of processors, and of waiting."""
     import torch
 
     with torch.no_grad():
         network(images[:MOST_AT_ONCE])
-        begin = process_time()
+        begin, since = process_time(), perf_counter()
         for part in images.split(MOST_AT_ONCE):
             network(part)
-    return process_time() - begin
+    return process_time() - begin, perf_counter() - since
 
 
 def simulated(name, pixels, steps=64, times=20):
@@ -144,18 +145,18 @@ def cost(options):
     from spiking_resnet.environment import hardware
     from spiking_resnet.store import digest
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     images = torch.randn(options.images, 3, options.pixels, options.pixels)
     network = made(options.network, images)
-    passed = forward(network, images)
+    passed, passed_wall = forward(network, images)
     method = named(options.method, **({} if options.steps is None else {"steps": options.steps}))
     parts = {}
-    before, begin = peak(), process_time()
+    before, begin, since = peak(), process_time(), perf_counter()
     with warnings.catch_warnings(), timed(parts):
         warnings.simplefilter("ignore")
         graph = convert(network, images, method)
-    seconds = process_time() - begin
+    seconds, wall = process_time() - begin, perf_counter() - since
     return {
         "network": options.network,
         "pixels": options.pixels,
@@ -163,6 +164,8 @@ def cost(options):
         "method": method.describe(),
         "seconds": seconds,
         "forward": passed,
+        "wall": wall,
+        "forward_wall": passed_wall,
         "parts": {**parts, "the rest": seconds - sum(parts.values())},
         "peak_mb": peak(),
         "before_mb": before,
@@ -174,13 +177,13 @@ def cost(options):
 def in_a_process(options):
     """`cost`, in a process of its own."""
     shown = [f"--{name}={getattr(options, name)}" for name in ("network", "pixels", "images")]
-    shown += [f"--method={options.method}", "--here"]
+    shown += [f"--method={options.method}", f"--threads={options.threads}", "--here"]
     shown += [] if options.steps is None else [f"--steps={options.steps}"]
     done = subprocess.run(
         [sys.executable, __file__, *shown],
         stdout=subprocess.PIPE,
         check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": str(options.threads)},
     )
     return json.loads(done.stdout)
 
@@ -194,6 +197,7 @@ def main():
     parser.add_argument("--method", default="hu2021", help="a method's name")
     parser.add_argument("--steps", type=int, help="T that it is made for (its own default)")
     parser.add_argument("--all", action="store_true", help="the conversions in CASES, and more")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeat", type=int, default=1, help="conversions, one after another")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
@@ -221,6 +225,8 @@ def show(result, options):
     both = {"in all": result["seconds"], "a forward pass": result["forward"]}
     for part, seconds in {**result["parts"], **both}.items():
         print(f"  {part:16} {seconds:7.1f} s of processor time")
+    for part, key in (("waited", "wall"), ("for a pass", "forward_wall")):
+        print(f"  {part:16} {result[key]:7.1f} s, {options.threads} threads")
     print(f"  {'peak memory':16} {result['peak_mb']:7.0f} MB, {result['before_mb']:.0f} before")
 
 

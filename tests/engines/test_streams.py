@@ -143,6 +143,23 @@ def test_numbers_and_weights_fit_16_bits_and_their_sums_32(name, per_channel):
         assert largest(bounds[node.name]) * 2.0 ** (grid + rounding.bits) < 2**31
 
 
+def test_weights_that_bring_spikes_to_streams_fit_16_bits(name):
+    """Where streams go through weights, populations do not limit them to so few."""
+    graph = converted(name, per_channel=True)
+    for rounding, _ in of_streams(graph):
+        for node in spiking_summands(graph, rounding.inputs[0]):
+            weights = next(iter(tensors(node).values()))
+            assert float(weights.abs().max()) * 2.0 ** coarsest_grid(weights) < 2**15
+
+
+def spiking_summands(graph, name):
+    """The convolutions that bring spikes to a sum."""
+    node = graph[name]
+    if isinstance(node, Conv2d):
+        return [node] if isinstance(graph[node.inputs[0]], Fire) else []
+    return [each for one in node.inputs for each in spiking_summands(graph, one)]
+
+
 @needs_kernels
 def test_every_engine_gives_the_same_spikes(name):
     graph, batch = converted(name), images(3)

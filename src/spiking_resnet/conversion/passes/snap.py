@@ -15,7 +15,7 @@ float64, where its sums are exact too, and rounded back to the grid: the image, 
 which are rounded to numbers of 16 bits first (`numbers`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import ceil, floor, log2
 from typing import Any
@@ -41,7 +41,7 @@ from spiking_resnet.graph.structure import carries_spikes
 
 INPUT_GRID = 20  # pixels below 2^INPUT_REACH are rounded to 2^-20; of larger ones as many bits
 INPUT_REACH = 12
-SHORT_BITS = 15  # of weights that spikes which are no whole numbers reach: of 16 with sign
+SHORT_BITS = 15  # of weights that engines multiply 16 bits by 16 bits: of 16 with sign
 READ_OUT_BITS = 20  # of the read-out's weights, where spikes are no whole numbers
 FEWEST_BITS = 10  # accuracy suffers below; longer runs are watched instead
 FEWEST_FINE = 6  # the same where spikes are no whole numbers, for whose potentials 32 bits are few
@@ -165,11 +165,19 @@ def _snapped_weights(node: Weighted, grid: _Grid, spikes: int) -> Node:
     own, dtype = grid.bits, torch.float64 if grid.wide else torch.float32
     found = tensors(node)
     if grid.spikes:
-        largest = max(float(each.abs().max()) for name, each in found.items() if name != node.ADDED)
-        short = floor(SHORT_BITS - log2(max(1.01 * largest, 2.0**-MOST_BITS)))
+        weights = [each for name, each in found.items() if name != node.ADDED]
+        short = _short_bits(weights, least=2.0**-MOST_BITS)
         own = max(min(grid.weights, grid.bits - spikes, max(short, FEWEST_BITS)), 0)
     new = {name: to_grid(tensor, own).to(dtype) for name, tensor in found.items()}
     return replace(with_tensors(node, new), grid=own)  # type: ignore[call-arg]
+
+
+def _short_bits(weights: Iterable[torch.Tensor], least: float) -> int:
+    """Return the bits behind the point that weights of 16 bits have, the largest being `least`
+    or more.
+    """
+    largest = max(float(each.abs().max()) for each in weights)
+    return floor(SHORT_BITS - log2(max(1.01 * largest, least)))
 
 
 def _snapped(node: Node, grid: _Grid, bounds: Mapping[str, Bounds]) -> Node:
@@ -256,6 +264,9 @@ def _grids(
             allowed[root] = min(allowed[root], max(fitting, fewest))
         if node.name in groups:
             root = groups.root(node.name)
+            if root in groups.weighed and isinstance(node, Weighted) and spikes[node.inputs[0]]:
+                short = _short_bits(tensors(node).values(), least=1.0)
+                allowed[root] = min(allowed[root], max(short, min(bits, FEWEST_BITS)))
             mantissa = WIDE_MANTISSA if groups.fine[root] else MANTISSA
             allowed[root] = min(allowed[root], max(_room(bounds[node.name], mantissa), 0))
     found = {
@@ -286,7 +297,8 @@ class _Groups:
 
     fine: by each group's first name, the bits of the grid of the finest spikes that reach it, or
     that the populations it reaches compare with; 0 where all are whole numbers. fired: the first
-    names of those that reach populations or pools, not the read-out alone.
+    names of those that reach populations or pools, not the read-out alone. weighed: those of whole
+    spikes that are read through weights (signed streams), which no population limits directly.
     """
 
     def __init__(
@@ -314,6 +326,14 @@ class _Groups:
                     self._refine(name, spike_grids[node.name])
                 elif name in spike_grids and node.name in self:
                     self._refine(node.name, spike_grids[name])
+
+        self.weighed = {
+            self.root(name)
+            for node in graph.nodes
+            if isinstance(node, Weighted)
+            for name in node.inputs
+            if name in self and not self.fine[self.root(name)]
+        }
 
     def _refine(self, name: str, bits: int) -> None:
         root = self.root(name)
