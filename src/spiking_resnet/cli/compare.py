@@ -1,17 +1,14 @@
 """The command `compare`: methods side by side on the same network and images."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from spiking_resnet.ann.images import ImageData
 from spiking_resnet.cli import options
 from spiking_resnet.cli.conversion import (
     BATCH,
     source_and_images,
-    suited,
     warn_of_guesses,
 )
 from spiking_resnet.cli.evaluate import set_threads, usual_batch
@@ -19,7 +16,7 @@ from spiking_resnet.cli.groups import grouped
 from spiking_resnet.cli.outputs import say_wrote, standard, write_json
 from spiking_resnet.cli.provenance import command_line, file_facts, going_on, versions
 from spiking_resnet.cli.terminal import show, work_bar
-from spiking_resnet.conversion.presets import RECIPES, Recipe, chosen, suiting
+from spiking_resnet.conversion.presets import RECIPES, chosen, fitting, suiting
 from spiking_resnet.evaluation.candidate import prepared
 from spiking_resnet.evaluation.compare import STEPS, compared
 from spiking_resnet.report import comparison as report
@@ -89,7 +86,7 @@ def compare(
         warn_of_guesses(right, subject.images, test.classes, "test", source.accuracy)
         if methods == "all":
             recipes = suiting(recipes, subject.ann)
-        fitted = tuple(fitting(recipe, training) for recipe in recipes)
+        fitted = tuple(fitting(recipe, training.classes) for recipe in recipes)
         found = compared(subject, fitted, wanted, engine, progress, resume)
     title = f"{source.spec} on {name} (test), calibrated on {len(training):,} training images"
     show(report.blocks(found, title))
@@ -111,8 +108,3 @@ def compare(
     if plot is not None and chart is not None:
         write((chart,), plot)
         say_wrote(plot)
-
-
-def fitting(recipe: Recipe, data: ImageData) -> Recipe:
-    """The recipe with the defaults for a data set, as `convert` has them."""
-    return replace(recipe, make=lambda steps: suited(recipe.make(steps), {}, data))

@@ -1,9 +1,8 @@
 """Conversion as the commands do it: from MODEL and training images to a noted spiking network."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 from warnings import catch_warnings, simplefilter
 
 from torch import Tensor
@@ -19,13 +18,11 @@ from spiking_resnet.cli.provenance import file_facts, fingerprint, versions
 from spiking_resnet.cli.terminal import err, say, warn
 from spiking_resnet.conversion.convert import ConversionWarning
 from spiking_resnet.conversion.methods import Method
-from spiking_resnet.conversion.methods.option import options_of
 from spiking_resnet.graph import Graph, interpret, remarks_of
 from spiking_resnet.records import InputError, decisions, wilson
 from spiking_resnet.surroundings import undisturbed
 
 BATCH = 50
-IMAGENET_CLASSES, IMAGENET_PERCENTILE = 1000, 99.99
 
 
 @dataclass(frozen=True)
@@ -36,14 +33,6 @@ class Choice:
     per_class: int | None = None
     seed: int = 0
     split: str = "train"
-
-
-def suited(method: Method, given: Mapping[str, Any], data: ImageData) -> Method:
-    """The method with the paper's percentile for ImageNet where none was given."""
-    usual: dict[str, Any] = {"percentile": IMAGENET_PERCENTILE}
-    if data.classes != IMAGENET_CLASSES or usual.keys() & given.keys():
-        return method
-    return replace(method, **usual) if usual.keys() <= options_of(type(method)).keys() else method
 
 
 def source_and_images(

@@ -7,11 +7,15 @@ from typing import Annotated
 import typer
 
 from spiking_resnet.ann.data import DATA_VARIABLE
+from spiking_resnet.cli import study as cli_study
+from spiking_resnet.cli.groups import grouped
 from spiking_resnet.cli.options import EngineOption
 from spiking_resnet.cli.outputs import check_outputs
 from spiking_resnet.cli.provenance import going_on
+from spiking_resnet.cli.study import StudyFlags
 from spiking_resnet.cli.terminal import err, say
 from spiking_resnet.evaluation.reproduce import NETWORKS, STUDIES, curves, run
+from spiking_resnet.evaluation.study import DATASETS
 from spiking_resnet.records import InputError
 from spiking_resnet.report import markdown, studies
 from spiking_resnet.report.curve import plot
@@ -26,13 +30,30 @@ Examples:
 
   spiking-resnet reproduce depths --data DIR
 
+  spiking-resnet reproduce study cifar10 --data DIR --images 1000 --chapters paper,few
+
+  spiking-resnet reproduce study imagenet --networks torchvision:resnet18,mine=nets.py:resnet50
+  --calibrate DIR/photos --judge DIR/others --normalisation imagenet
+
+`study` makes the whole study of the paper for the networks of a data set: chapters `paper` (its
+method over 350 steps, with and without shortcut conversion), `few` and `binary` (today's methods),
+`choices` (what the paper leaves open). Networks are names, or NAME=MODEL with a MODEL as `convert`
+takes it: torchvision:NAME (the published weights are downloaded), path/to/file.py:function.
+
 A case that is in the folder --out already is not run again: stop and start as you like.
 """
 
 
+@grouped
 def reproduce(
     ctx: typer.Context,
-    study: Annotated[str, typer.Argument(help=f"One of {', '.join(STUDIES)}.")],
+    study: Annotated[str, typer.Argument(help=f"study, or one of {', '.join(STUDIES)}.")],
+    dataset: Annotated[
+        str | None,
+        typer.Argument(
+            help=f"Of `study`: one of {', '.join(DATASETS)}.", show_default="all that are there"
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -50,6 +71,8 @@ def reproduce(
         "results"
     ),
     engine: EngineOption = "auto",
+    *,
+    flags: StudyFlags,
 ) -> None:
     """Make a table of docs/results.md again, case by case, resumable.
 
@@ -59,6 +82,13 @@ def reproduce(
     if data is None:
         raise InputError(
             f"name the folder of data sets and weights: --data DIR, or {DATA_VARIABLE}"
+        )
+    if study == "study":
+        cli_study.study(ctx, dataset, data, networks, images, out_path, engine, flags)
+        return
+    if dataset is not None or flags != StudyFlags():
+        raise InputError(
+            f"a data set, chapters and images are of `reproduce study`, not of {study}"
         )
     table = out_path / f"{study}.md"
     check_outputs({"--out": table})

@@ -9,7 +9,7 @@ import typer
 
 import spiking_resnet as sr
 from spiking_resnet.cli import options
-from spiking_resnet.cli.compare import LISTED, fitting
+from spiking_resnet.cli.compare import LISTED
 from spiking_resnet.cli.conversion import (
     BATCH,
     source_and_images,
@@ -21,7 +21,7 @@ from spiking_resnet.cli.method import arguments_of
 from spiking_resnet.cli.outputs import say_wrote, write_json
 from spiking_resnet.cli.provenance import command_line, going_on, versions
 from spiking_resnet.cli.terminal import EXIT_SYSTEM, err, show, warn
-from spiking_resnet.conversion.presets import chosen
+from spiking_resnet.conversion.presets import chosen, fitting
 from spiking_resnet.evaluation.trials import CONFIDENCE, Limits, Measure, Trial, least_images
 from spiking_resnet.records import InputError
 from spiking_resnet.report import tuning
@@ -130,7 +130,7 @@ def tune(
             target.max_steps,
             measure,
             Limits(target.levels, target.binary, target.allow_waiting),
-            [fitting(recipe, training) for recipe in recipes],
+            [fitting(recipe, training.classes) for recipe in recipes],
             engine,
             lambda what: status.update(f"trying {what}"),
             target.confidence,

@@ -1,7 +1,7 @@
 """Recipes: conversion methods with options, by name, as comparisons use them."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 from spiking_resnet import arguments
@@ -20,6 +20,8 @@ from spiking_resnet.conversion.methods import (
 from spiking_resnet.conversion.methods.option import first_line, options_of
 from spiking_resnet.graph import Graph, ReLU
 from spiking_resnet.records import InputError
+
+IMAGENET_CLASSES, IMAGENET_PERCENTILE = 1000, 99.99  # the paper's percentile for its 1000 classes
 
 
 @dataclass(frozen=True)
@@ -186,3 +188,28 @@ def suiting(recipes: Iterable[Recipe], ann: Graph) -> tuple[Recipe, ...]:
     """Return those of the recipes that can convert a network with its activations."""
     quantised = all(node.levels is not None for node in ann.of(ReLU))
     return tuple(recipe for recipe in recipes if quantised or not recipe.trained)
+
+
+def suited(method: Method, classes: int, given: Container[str] = ()) -> Method:
+    """Return the method with the paper's percentile for ImageNet, for networks of its classes.
+
+    given: options that were asked for, and stay.
+    """
+    if classes != IMAGENET_CLASSES or "percentile" in given:
+        return method
+    usual: dict[str, Any] = {"percentile": IMAGENET_PERCENTILE}
+    return replace(method, **usual) if "percentile" in options_of(type(method)) else method
+
+
+def fitting(recipe: Recipe, classes: int) -> Recipe:
+    """Return the recipe with the defaults for so many classes, as `suited` has them.
+
+    A percentile that is the recipe's own stays.
+    """
+
+    def make(steps: int) -> Method:
+        method = recipe.make(steps)
+        own = getattr(method, "percentile", None) != getattr(type(method), "percentile", None)
+        return suited(method, classes, {"percentile"} if own else ())
+
+    return replace(recipe, make=make)

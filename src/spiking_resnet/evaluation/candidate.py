@@ -10,7 +10,7 @@ which is McNemar's for paired decisions.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import sqrt
 from pathlib import Path
@@ -46,7 +46,8 @@ class Reading(Record):
     interval; standard_error: its binomial one. loss: percentage points below the ANN; loss_error:
     its standard error, in points. lost, gained: images that the ANN alone, or the spiking network
     alone, classifies correctly. operations: SynOps of an image (`costs.operations`);
-    spikes_per_image, firing_rate: as in Point.
+    spikes_per_image, firing_rate: as in Point. top5: a fraction; None for networks of up to 5
+    classes. seconds: of simulation, of an image, up to the last T that was read out.
     """
 
     steps: int
@@ -63,6 +64,10 @@ class Reading(Record):
     firing_rate: float
     engine: str
     exact: bool
+    top5: float | None = None
+    seconds: float | None = field(default=None, compare=False)
+
+    later = ("top5", "seconds")
 
     def paired(self, images: int) -> Paired:
         """The lost and gained images behind the loss, of `images` in all."""
@@ -225,4 +230,6 @@ def _reading(curve: Curve, point: Point, costs: Costs, steps: int) -> Reading:
         firing_rate=point.firing_rate,
         engine=curve.engine,
         exact=curve.exact,
+        top5=point.top5,
+        seconds=curve.seconds / curve.images,
     )

@@ -43,10 +43,16 @@ class Network:
 
 OTHERS = {  # trained by others
     "resnet20": Network("weights/cifar10_resnet20_akamaster.pt"),
+    "resnet44": Network("weights/cifar10_resnet44_fhempcnn.pt", normalisation="cifar10"),
     "resnet56": Network("weights/cifar10_resnet56_akamaster.pt"),
+    "resnet110": Network("weights/cifar10_resnet110_fhempcnn.pt", normalisation="cifar10"),
+    "cifar100_resnet32": Network(
+        "weights/cifar100_resnet32_fhempcnn.pt", "cifar100", normalisation="cifar100"
+    ),
 }
 OWN = {name: Network(name, name.partition("_")[0], None) for name in ann.pretrained_names()}
 NETWORKS = {**OTHERS, **OWN}
+USUAL = ("resnet20", "resnet56")  # of a study that names none
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,7 @@ STUDIES: dict[str, tuple[Case, ...]] = {
 
 def usual_networks(study: str) -> tuple[str, ...]:
     """The networks of a study where none are named."""
-    return tuple(OWN if study == "depths" else OTHERS)
+    return tuple(OWN) if study == "depths" else USUAL
 
 
 def run(
@@ -190,11 +196,16 @@ def materials(
     """
     training = ann.load_dataset(network.dataset, "train", data)
     test = ann.load_dataset(network.dataset, "test", data)
-    named = network.weights in ann.pretrained_names()
-    found = ann.pretrained(network.weights) if named else ann.load(data / network.weights)
+    found = loaded(network, data)
     normalisation = network.normalisation or found.normalisation
     calibration = training.loader(BATCH, CALIBRATION_IMAGES, normalisation)
     return found.model, calibration, test.loader(batch, images, normalisation)
+
+
+def loaded(network: Network, data: Path) -> ann.LoadedNetwork:
+    """A network with its weights: of the package, or from a file below the data folder."""
+    named = network.weights in ann.pretrained_names()
+    return ann.pretrained(network.weights) if named else ann.load(data / network.weights)
 
 
 def _run_case(

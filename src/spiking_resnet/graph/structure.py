@@ -39,6 +39,15 @@ def spiking_depth(graph: Graph) -> dict[str, int]:
     return depth
 
 
+def layers_deep(graph: Graph) -> int:
+    """Return the most convolutions and linear layers on any path through a network: its depth."""
+    depth: dict[str, int] = {}
+    for node in graph.nodes:
+        before = max((depth[name] for name in node.inputs), default=0)
+        depth[node.name] = before + node.has_weights
+    return depth[graph.output.name]
+
+
 def weighted(graph: Graph) -> dict[str, bool]:
     """Return, for every node, whether a Conv2d or Linear lies between it and its input neurons."""
     found: dict[str, bool] = {}

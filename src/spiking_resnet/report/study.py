@@ -1,0 +1,287 @@
+"""The blocks of a study: what the paper's method loses by depth, chapter after chapter, charts."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from spiking_resnet.evaluation.candidate import Reading
+from spiking_resnet.evaluation.study import PAPER_STEPS, Finding, by_chapter, chapters
+from spiking_resnet.report import comparison, curve
+from spiking_resnet.report.block import Axis, Block, Chart, Column, Level, Row, Series, Table, Text
+from spiking_resnet.report.numbers import count
+
+MANY_CLASSES = 100  # where top-5 accuracy says something
+PAPER = ("hu2021", "hu2021-channel", "hu2021-unconverted")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published loss, in points of top-1 accuracy below the ANN that was converted."""
+
+    dataset: str
+    network: str
+    method: str
+    steps: int
+    loss: float
+    source: str
+
+
+_PAPER = "Hu, Tang, Pan, arXiv 1805.01352"
+_LTB = "local threshold balancing (LTB), CVPR 2025"
+_DCGS = "DCGS with 4 thresholds, ICML 2025"
+PUBLISHED = (
+    Published("imagenet", "ResNet-34", _PAPER, 350, 1.70, "73.31 to 71.61"),
+    Published("imagenet", "ResNet-50", _PAPER, 350, 3.38, "76.13 to 72.75"),
+    Published("imagenet", "ResNet-18", _LTB, 32, 4.21, "69.76 to 65.55"),
+    Published("imagenet", "ResNet-18", _LTB, 64, 1.23, "69.76 to 68.53"),
+    Published("imagenet", "ResNet-34", _DCGS, 4, 3.07, "76.42 to 73.35"),
+    Published("imagenet", "ResNet-34", _DCGS, 8, 0.38, "76.42 to 76.04"),
+)
+
+
+def blocks(findings: Sequence[Finding]) -> list[Block]:
+    """The losses of the paper's method, then the tables of every chapter."""
+    found = by_chapter(findings)
+    tables: list[Block] = [*_paper(found.get("paper", [])), *_published(findings)]
+    for name, own in found.items():
+        tables += _chapter(name, own)
+    return tables
+
+
+def summary(findings: Sequence[Finding]) -> list[Block]:
+    """What a terminal shows: the losses of the paper's method, and every chapter's accuracies."""
+    found = by_chapter(findings)
+    return [
+        *_paper(found.get("paper", [])),
+        *(_accuracies(own) for own in found.values()),
+        *(remark for own in found.values() for remark in _failures(own)),
+    ]
+
+
+def document(findings: Sequence[Finding], command: str) -> list[Block]:
+    """The same for a file, with the command that makes it again."""
+    return [Text(command, "command"), *blocks(findings)]
+
+
+def charts(findings: Sequence[Finding]) -> dict[str, Chart]:
+    """The figures by name: losses by depth, and accuracy over T of each network and chapter."""
+    found = by_chapter(findings)
+    drawn = {
+        f"{each.dataset}_{each.network}_{name}": chart
+        for name, own in found.items()
+        for each in own
+        if (chart := _over_time(each)) is not None
+    }
+    for dataset in dict.fromkeys(each.dataset for each in findings):
+        own = [each for each in found.get("paper", []) if each.dataset == dataset]
+        if len(own) > 1:
+            drawn[f"{dataset}_depths"] = _by_depth(own)
+    return drawn
+
+
+def _over_time(finding: Finding) -> Chart | None:
+    drawn = comparison.curves(finding.comparison)
+    images = finding.comparison.images
+    title = f"{finding.network}, {finding.dataset}, {images:,} images"
+    return curve.chart(drawn, title) if drawn else None
+
+
+def _by_depth(findings: Sequence[Finding]) -> Chart:
+    """Loss at the paper's T over depth, a line for each of its recipes."""
+    ordered = sorted(findings, key=lambda each: each.layers)
+    last = [_last(each) for each in ordered]
+    return Chart(
+        kind="lines",
+        x=Axis("Layers", symbol="layers"),
+        y=Axis(f"Loss at T = {PAPER_STEPS}", "points"),
+        title=ordered[0].dataset,
+        series=tuple(
+            Series(
+                name,
+                values=tuple(each[name].loss for each in last if name in each),
+                at=tuple(
+                    one.layers for one, each in zip(ordered, last, strict=True) if name in each
+                ),
+                intervals=tuple(
+                    (each[name].loss - 1.96 * each[name].loss_error,
+                     each[name].loss + 1.96 * each[name].loss_error)
+                    for each in last if name in each
+                ),
+                tone=tone,
+            )
+            for tone, name in enumerate(PAPER)
+        ),
+        levels=(Level(0.0),),
+        intervals="95 % interval",
+    )  # fmt: skip
+
+
+def _last(finding: Finding) -> dict[str, Reading]:
+    """The readings at the paper's T by recipe."""
+    return {
+        row.recipe: row.readings[PAPER_STEPS]
+        for row in finding.comparison.rows
+        if PAPER_STEPS in row.readings
+    }
+
+
+def _paper(findings: Sequence[Finding]) -> Iterator[Table]:
+    """Losses of the paper's method at its T: a row for each network."""
+    if not findings:
+        return
+    names = ("data set", "network", "layers", "images", "ANN, %")
+    recipes = ("per layer", "per channel", "shortcuts not converted")
+    rows = []
+    for each in findings:
+        last, compared = _last(each), each.comparison
+        rows.append(
+            Row(
+                (
+                    each.dataset,
+                    each.network,
+                    str(each.layers),
+                    f"{compared.images:,}",
+                    f"{100 * compared.ann_accuracy:.2f}",
+                    *(_loss(last.get(name)) for name in PAPER),
+                )
+            )
+        )
+    yield Table(
+        (*(Column(name, align="left") for name in names), *(Column(name) for name in recipes)),
+        tuple(rows),
+        title=f"What the paper's method loses at T = {PAPER_STEPS}, points below the ANN",
+        footnotes=("±: the standard error of the difference on the same images.",),
+        shape="wide",
+        apart=True,
+    )
+
+
+def _published(findings: Sequence[Finding]) -> Iterator[Table]:
+    """Published losses for the same data sets."""
+    known = {each.dataset for each in findings}
+    rows = [
+        Row((one.dataset, one.network, one.method, str(one.steps), f"{one.loss:.2f}", one.source))
+        for one in PUBLISHED
+        if one.dataset in known
+    ]
+    if rows:
+        names = ("data set", "network", "method", "T", "loss", "accuracies, %")
+        yield Table(
+            tuple(Column(name, align="left") for name in names),
+            tuple(rows),
+            title="Published losses, points below the ANN",
+            footnotes=("Of other weights and images: compare losses, not accuracies.",),
+            shape="wide",
+            apart=True,
+        )
+
+
+def _chapter(name: str, findings: Sequence[Finding]) -> Iterator[Block]:
+    """The tables of a chapter, over all networks, and what failed."""
+    title = chapters(10)[name].title
+    yield Text(title, "heading", apart=True)
+    steps = findings[0].comparison.steps
+    yield _accuracies(findings)
+    yield _table(findings, "Loss, points below the ANN", steps, _loss)
+    yield _table(
+        findings, "Synaptic operations of an image", steps, lambda each: count(each.operations),
+        comparison.OPERATIONS_TEXT,
+    )  # fmt: skip
+    yield _table(findings, "Spikes of an image", steps, lambda each: count(each.spikes_per_image))
+    yield _conditions(findings)
+    yield from _failures(findings)
+
+
+def _failures(findings: Sequence[Finding]) -> Iterator[Text]:
+    for each in findings:
+        for row in each.comparison.rows:
+            if row.problem:
+                yield Text(f"{each.network}, {row.recipe} failed: {row.problem}", "remark")
+
+
+def _accuracies(findings: Sequence[Finding]) -> Table:
+    """Accuracy and agreement; top-5 accuracy where there are many classes."""
+    many = any(each.classes >= MANY_CLASSES for each in findings)
+
+    def cell(reading: Reading) -> str:
+        top5 = f" / {100 * reading.top5:.2f}" if many and reading.top5 is not None else ""
+        return f"{100 * reading.accuracy:.2f}{top5} ({100 * reading.agreement:.2f})"
+
+    named = "Top-1 / top-5 accuracy" if many else "Accuracy"
+    steps = findings[0].comparison.steps
+    return _table(findings, f"{named}, % (agreement with the ANN, %)", steps, cell)
+
+
+def _table(
+    findings: Sequence[Finding],
+    title: str,
+    steps: Sequence[int],
+    cell: Callable[[Reading], str],
+    *footnotes: str,
+) -> Table:
+    """A row for each network and recipe, a column for each T."""
+    rows = [
+        Row(
+            (
+                each.network,
+                row.recipe,
+                f"{100 * each.comparison.ann_accuracy:.2f}",
+                *(cell(row.readings[T]) if T in row.readings else "-" for T in steps),
+            )
+        )
+        for each in findings
+        for row in each.comparison.rows
+    ]
+    heads = (Column("network", align="left"), Column("method", align="left"), Column("ANN"))
+    return Table(
+        (*heads, *(Column(f"T = {step}") for step in steps)),
+        tuple(rows),
+        title=title,
+        footnotes=footnotes,
+        shape="wide",
+        apart=True,
+    )
+
+
+def _conditions(findings: Sequence[Finding]) -> Table:
+    """On what terms the methods were compared."""
+    names = (
+        "network", "method", "images judged", "calibrated on", "sizes of a spike", "waits",
+        "conversions, s", "simulation of an image, s", "engine", "exact",
+    )  # fmt: skip
+    rows = []
+    for each in findings:
+        for row in each.comparison.rows:
+            if row.facts is None:
+                continue
+            last = row.readings[max(row.readings)]
+            rows.append(
+                Row(
+                    (
+                        each.network,
+                        row.recipe,
+                        f"{each.comparison.images:,}",
+                        f"{row.facts.calibration_images:,}",
+                        comparison.levels(row.facts),
+                        "yes" if row.facts.waits else "no",
+                        f"{row.seconds:.0f}",
+                        "-" if last.seconds is None else f"{last.seconds:.3f}",
+                        last.engine,
+                        "yes" if all(one.exact for one in row.readings.values()) else "no",
+                    )
+                )
+            )
+    return Table(
+        tuple(Column(name, align="left") for name in names),
+        tuple(rows),
+        title="Conditions",
+        footnotes=(
+            "Simulation: up to the last T. Hardware: "
+            f"{', '.join(dict.fromkeys(each.comparison.hardware for each in findings))}.",
+        ),
+        shape="wide",
+        apart=True,
+    )
+
+
+def _loss(reading: Reading | None) -> str:
+    return "-" if reading is None else f"{reading.loss:.2f} ± {reading.loss_error:.2f}"
