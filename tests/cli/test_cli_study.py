@@ -45,11 +45,8 @@ def test_own_networks_on_own_images(tmp_path, images, monkeypatch):
     (path,) = (tmp_path / "out").glob("*.json")
     assert path.name == "study_mnist_mine_few_40-9.json"
     written = json.loads(path.read_text())
-    assert (written["network"], written["layers"], written["comparison"]["images"]) == (
-        "mine",
-        8,
-        9,
-    )
+    assert (written["network"], written["layers"]) == ("mine", 8)
+    assert written["comparison"]["images"] == 9
     table = (tmp_path / "out" / "study_mnist.md").read_text()
     assert "reproduce study mnist --data DIR" in table
     assert str(tmp_path) not in table

@@ -129,7 +129,8 @@ def study(
     if not findings:
         raise InputError("there are no images of any data set: see the warnings above")
     show(report.summary(findings))
-    write(report.document(findings, shared_command_line(ctx)), table)
+    command = shared_command_line(ctx).replace(str(data), "DIR")
+    write(report.document(findings, command), table)
     say_wrote(table)
     for name, chart in report.charts(findings).items():
         path = out / f"study_{name}.png"
