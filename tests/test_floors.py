@@ -14,6 +14,7 @@ pytestmark = pytest.mark.whole
 ROOT = Path(spiking_resnet.__file__).parent
 FLOORS = [
     ("codec", "environment", "files", "labels", "moved", "printable", "rules", "surroundings"),
+    ("processes",),
     ("neurons",),
     ("graph",),
     ("records",),
@@ -26,7 +27,8 @@ FLOORS = [
     ("__init__",),
     ("cli",),
 ]
-BELOW_ANN = ("ann", "codec", "environment", "files", "labels", "surroundings")  # what `ann` may use
+# What `ann` may use.
+BELOW_ANN = ("ann", "codec", "environment", "files", "labels", "processes", "surroundings")
 ABOVE_ANN = ("evaluation.reproduce", "report", "cli")  # what may use `ann`
 
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from glob import escape
 from hashlib import blake2b
 from pathlib import Path
@@ -26,6 +27,19 @@ _LONGEST_NAME = 200  # bytes; most file systems allow 255, and temporary names a
 _OPEN_FILE = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
 
 
+_elsewhere: ContextVar[bool] = ContextVar("elsewhere", default=False)
+
+
+@contextmanager
+def written_elsewhere() -> Iterator[None]:
+    """A context in which this thread writes no files, because another process writes the same."""
+    before = _elsewhere.set(True)
+    try:
+        yield
+    finally:
+        _elsewhere.reset(before)
+
+
 class BusyError(ValueError):
     """A file that another process is working with; the message names it."""
 
@@ -33,10 +47,13 @@ class BusyError(ValueError):
 def write_whole(path: str | Path, content: bytes, folders: bool = True) -> None:
     """Write the content to `path` and onto the disk; it is as it was where that fails (OSError).
 
+    Nothing happens where it is `written_elsewhere`.
     Of a symbolic link it is the target that is written; an existing file's permissions stay. What
     cannot be replaced is written directly: devices, pipes, and open files such as /dev/stdout.
     folders: those that are missing are made.
     """
+    if _elsewhere.get():
+        return
     try:
         _write(Path(path), content, folders)
     except OSError as error:

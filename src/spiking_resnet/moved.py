@@ -14,6 +14,7 @@ _PASSES = (
 _NOW = {
     **{f"passes.{name}": f"conversion.passes.{name}" for name in ("", *_PASSES)},
     "aliases": "capture.aliases",
+    "ann.processes": "processes.training",
     "ann.start": "ann.initial_weights",
     "aten": "capture.aten",
     "aten_arithmetic": "capture.arithmetic",

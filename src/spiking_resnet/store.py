@@ -56,10 +56,16 @@ def save(graph: Graph, path: str | Path) -> None:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: name a file in it")
+    write_whole(path, packed(graph, path), folders=False)
+
+
+@undisturbed()
+def packed(graph: Graph, name: str | Path = "the network") -> bytes:
+    """The content of a network's file, which errors call by `name`. Raises as `save`."""
     parts = {"snn": graph, **({} if graph.ann is None else {"ann": graph.ann})}
     for part in parts.values():
         if problem := next(unwritable(part.notes), None):
-            raise StoreError(f"{path} cannot be written: {problem}")
+            raise StoreError(f"{name} cannot be written: {problem}")
         for node in part.nodes:
             check_node(node)
     told = {prefix: describe(part) for prefix, part in parts.items()}
@@ -70,7 +76,7 @@ def save(graph: Graph, path: str | Path) -> None:
         for name, tensor in arrays(part).items()
     }
     metadata = {KEY: description, CHECKSUM: _checksum(description, found)}
-    write_whole(path, to_bytes(found, metadata=metadata), folders=False)
+    return to_bytes(found, metadata=metadata)
 
 
 @undisturbed()
@@ -99,11 +105,31 @@ def load(path: str | Path) -> Graph:
     try:
         with safe_open(path, framework="pt") as file:  # fails on other files before all is read
             metadata = file.metadata() or {}
-        found = from_bytes(path.read_bytes())
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise _incomplete(path, error) from error
+    return _read(path, metadata, path.read_bytes())
+
+
+@undisturbed()
+def unpacked(content: bytes) -> Graph:
+    """The network whose file has this content (`packed`)."""
+    size = int.from_bytes(content[:8], "little")
+    metadata = json.loads(content[8 : 8 + size])["__metadata__"]
+    return _read(Path("the network"), metadata, content)
+
+
+def _incomplete(path: Path, error: Exception) -> StoreError:
+    return StoreError(
+        f"{path} is not a complete .safetensors file ({error}): convert the network again"
+    )
+
+
+def _read(path: Path, metadata: Mapping[str, str], content: bytes) -> Graph:
+    """The network in the content of the file at `path`."""
+    try:
+        found = from_bytes(content)
     except (SafetensorError, ValueError, KeyError) as error:  # KeyError: an unknown type of numbers
-        raise StoreError(
-            f"{path} is not a complete .safetensors file ({error}): convert the network again"
-        ) from error
+        raise _incomplete(path, error) from error
     if KEY not in metadata:
         raise StoreError(
             f"{path} holds no spiking network: was it written by `spiking-resnet convert`?"

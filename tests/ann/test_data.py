@@ -183,17 +183,16 @@ def test_files_are_read_ahead_but_not_all(folder, monkeypatch):
     assert len(read) <= 6  # one batch given, two ahead
 
 
-def test_batches_after_some_images(folder):
+def test_batches_of_some_spans(folder):
     loader = load_dataset(str(folder), "test").loader(3)
     whole = list(loader)
-    for images in (0, 3, 12, 16):
-        left = loader.after(images)
-        assert len(left) == len(list(left)) == -(-(16 - images) // 3)
-        for (a, b), (c, d) in zip(left, whole[images // 3 :], strict=bool(images < 16)):
-            assert torch.equal(a, c)
-            assert torch.equal(b, d)
-    with pytest.raises(DataError, match="no batch of 3 ends after 4"):
-        loader.after(4)
+    assert loader.spans == ((0, 3), (3, 6), (6, 9), (9, 12), (12, 15), (15, 16))
+    for places in ((), (0, 2, 5), range(6)):
+        some = loader.only([loader.spans[place] for place in places])
+        assert len(some) == len(list(some)) == len(places)
+        for (a, b), place in zip(some, places, strict=True):
+            assert torch.equal(a, whole[place][0])
+            assert torch.equal(b, whole[place][1])
 
 
 def test_damaged_image_is_named(tmp_path):

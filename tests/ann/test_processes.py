@@ -6,10 +6,10 @@ import torch
 
 from spiking_resnet.ann.checkpoint import load
 from spiking_resnet.ann.data import DataError, load_dataset
-from spiking_resnet.ann.processes import Processes, joined
 from spiking_resnet.ann.recipe import TrainConfig
 from spiking_resnet.ann.resnet import ResNetConfig
 from spiking_resnet.ann.train import train
+from spiking_resnet.processes.training import Processes, joined
 
 MODEL = ResNetConfig(depth=8, classes=10, in_channels=1, width=8)
 
@@ -19,7 +19,7 @@ SCRIPT = """
 import sys
 import torch
 from torch import nn
-from spiking_resnet.ann.processes import joined
+from spiking_resnet.processes.training import joined
 
 processes = joined("cpu")
 torch.manual_seed(0)

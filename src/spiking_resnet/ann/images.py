@@ -256,7 +256,7 @@ class ImageData:
 class Batches:
     """An iterable of (images float32 [N, C, H, W], labels int64 [N]); `len()` counts batches.
 
-    start: images that are passed over. Image files are read as they are needed.
+    chosen: which batches; None: all. Image files are read as they are needed.
     """
 
     data: ImageData
@@ -264,10 +264,18 @@ class Batches:
     normalisation: Normalisation
     augment: Augmentation | None
     seed: int
-    start: int = 0
+    chosen: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """The images [first, end) of every batch, by their places in the set."""
+        if self.chosen is not None:
+            return self.chosen
+        size, images = self.batch_size, len(self.data)
+        return tuple((at, min(at + size, images)) for at in range(0, images, size))
 
     def __len__(self) -> int:
-        return -(-(len(self.data) - self.start) // self.batch_size)
+        return len(self.spans)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         places = self._places()
@@ -277,11 +285,7 @@ class Batches:
     @undisturbed()
     def _places(self) -> list[Tensor]:
         """The indices of every batch."""
-        starts = range(self.start, len(self.data), self.batch_size)
-        return [
-            torch.arange(at, min(at + self.batch_size, len(self.data)), dtype=torch.int64)
-            for at in starts
-        ]
+        return [torch.arange(first, end, dtype=torch.int64) for first, end in self.spans]
 
     @undisturbed()
     def _batch(self, indices: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -290,11 +294,9 @@ class Batches:
             pixels = self.augment.apply(pixels, generator_for(self.seed, 0, step))
         return self.normalisation.apply(pixels), self.data.labels[indices]
 
-    def after(self, images: int) -> "Batches":
-        """The batches that come after so many images; those before are not read."""
-        if images % self.batch_size and images != len(self.data):
-            raise DataError(f"no batch of {self.batch_size} ends after {images} images")
-        return replace(self, start=images)
+    def only(self, spans: Sequence[tuple[int, int]]) -> "Batches":
+        """The batches of these spans; no other is read."""
+        return replace(self, chosen=tuple(spans))
 
 
 def in_memory(

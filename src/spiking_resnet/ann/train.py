@@ -13,11 +13,11 @@ from spiking_resnet.ann.checkpoint import CheckpointError, load, save
 from spiking_resnet.ann.images import ImageData
 from spiking_resnet.ann.initial_weights import PERCENTILE, Start, start_from
 from spiking_resnet.ann.pixels import DataError
-from spiking_resnet.ann.processes import Processes
 from spiking_resnet.ann.recipe import RECIPES, Recipe, TrainConfig
 from spiking_resnet.ann.training_run import Run, TrainError, TrainProgress, accuracy
 from spiking_resnet.ann.training_state import Occupant, occupant, read_state, state_path
 from spiking_resnet.files import held
+from spiking_resnet.processes.training import Processes
 from spiking_resnet.surroundings import TRAINING
 
 __all__ = [

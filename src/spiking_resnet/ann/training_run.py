@@ -19,12 +19,12 @@ from spiking_resnet.ann.images import ImageData
 from spiking_resnet.ann.initial_weights import Start, begin
 from spiking_resnet.ann.optimisation import distance, move_average, optimizer_for
 from spiking_resnet.ann.pixels import PixelsInMemory
-from spiking_resnet.ann.processes import Processes
 from spiking_resnet.ann.recipe import TrainConfig, augmentation_for, learning_rate_at, sides_at
 from spiking_resnet.ann.resnet import ResNet
 from spiking_resnet.ann.tails import Tails
 from spiking_resnet.ann.training_state import TrainingState, describe, state_path, write_state
 from spiking_resnet.files import Pace
+from spiking_resnet.processes.training import Processes
 from spiking_resnet.surroundings import evaluation_mode
 
 _CUDA_STEPS_BETWEEN_CHECKS = 25  # reading a loss makes the host wait for the device

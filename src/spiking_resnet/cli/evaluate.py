@@ -28,6 +28,7 @@ from spiking_resnet.cli.terminal import evaluation_bar, say, show, warn
 from spiking_resnet.engines.simulate import choose
 from spiking_resnet.evaluation.evaluate import usual_steps
 from spiking_resnet.graph import Graph
+from spiking_resnet.processes.team import current
 from spiking_resnet.records import Curve, InputError
 from spiking_resnet.report import curve as report
 from spiking_resnet.report.figure import check_path
@@ -146,7 +147,8 @@ def measured(graph: Graph, test: Test) -> Curve:
         )
     if classes > test.data.classes:
         warn(f"the network knows {classes} classes, {test.data.name} has {test.data.classes}")
-    facts = None if test.resume is None else _facts(test)
+    first = current().first  # who reads and writes the file
+    facts = _facts(test) if first and test.resume is not None else None
     with evaluation_bar(len(test.data)) as progress:
         loader = test.data.loader(test.batch_size)
         return sr.evaluate(

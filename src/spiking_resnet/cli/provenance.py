@@ -1,6 +1,7 @@
 """The provenance that results record: command line, versions, digests of files."""
 
 import hashlib
+import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from spiking_resnet import environment
 from spiking_resnet.ann.contents import content_hash
 from spiking_resnet.ann.images import ImageData
 from spiking_resnet.cli.terminal import arguments, err
+from spiking_resnet.processes import started
 
 
 def command_line(ctx: typer.Context) -> str:
@@ -33,8 +35,16 @@ def going_on(ctx: typer.Context, kept: Path | None) -> Iterator[None]:
             stop.add_note("nothing is kept without --resume FILE")
         else:
             again = [part for part in arguments(ctx) if part != "--no-resume"]
-            stop.add_note(f"to go on: {shlex.join(['spiking-resnet', *again])}")
+            stop.add_note(f"to go on: {shlex.join([*_program(), *again])}")
         raise
+
+
+def _program() -> list[str]:
+    """What begins a command, by torchrun where that started it."""
+    if started() == 1:
+        return ["spiking-resnet"]
+    here = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return ["torchrun", "--nproc-per-node", here, "-m", "spiking_resnet.cli"]
 
 
 def shared_command_line(ctx: typer.Context) -> str:

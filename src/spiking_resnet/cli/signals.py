@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from spiking_resnet.processes import started
+from spiking_resnet.processes.team import current
+
 _ASKING = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
 _LATER = b"\nstopping after this step; once more: at once\n"
 
@@ -29,11 +32,15 @@ def exit_code(stop: KeyboardInterrupt) -> int:
 def stoppable() -> Iterator[None]:
     """A context in which signals raise Stopped, as Ctrl-C raises KeyboardInterrupt.
 
-    Those that are ignored (nohup) stay so, and processes that torchrun started are left to it.
+    Those that are ignored (nohup) stay so, and processes that torchrun started are left to it,
+    except a team: it stops once, though both the terminal and torchrun ask for it.
     """
+    asked: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:
-        raise Stopped(number)
+        if not asked or current().count == 1:
+            asked.append(number)
+            raise Stopped(number)
 
     with _handled(stop):
         yield
@@ -60,7 +67,7 @@ def between_steps() -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def _handled(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
-    ours = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    ours = started() == 1 or current().count > 1
     if not ours or threading.current_thread() is not threading.main_thread():
         yield
         return

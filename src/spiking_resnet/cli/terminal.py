@@ -21,9 +21,11 @@ from typer.core import TyperGroup
 
 from spiking_resnet.ann.remarks import Remark
 from spiking_resnet.ann.train import TrainError
+from spiking_resnet.cli.sharing import sharing
 from spiking_resnet.cli.signals import exit_code, stoppable
 from spiking_resnet.cli.stream import Stream, take_numbers
 from spiking_resnet.printable import printable
+from spiking_resnet.processes.team import Team
 from spiking_resnet.report import terminal
 from spiking_resnet.report.block import Report, Text
 
@@ -58,18 +60,36 @@ class Commands(TyperGroup):
         """Run the command; expected errors become a message and an exit code."""
         take_numbers()
         _shown.name, _shown.problem = "stdout", None
+        command = next((one for one in arguments(ctx) if not one.startswith("-")), "")
+        with sharing(command) as team:
+            if team is None:  # another process does it alone
+                return None
+            err.quiet = not team.first
+            try:
+                return self._invoke(ctx, team)
+            finally:
+                err.quiet = False
+
+    def _invoke(self, ctx: Any, team: Team) -> Any:
         try:
             with stoppable(), _remarks_shown():
                 result = super().invoke(ctx)
         except KeyboardInterrupt as stop:
             say_error("; ".join(["stopped", *getattr(stop, "__notes__", ())]))
             raise typer.Exit(exit_code(stop)) from stop
+        except (typer.Exit, typer.Abort):
+            raise
         except Exception as error:
+            user = isinstance(error, ValueError | FileNotFoundError | TrainError)
+            code = EXIT_USER if user else getattr(error, "exit_code", EXIT_SYSTEM)
+            if not team.speaks(error):
+                raise typer.Exit(code) from error
+            err.quiet = False
             if ctx.meta.get(_DEBUG) or not (isinstance(error, _EXPECTED) or _no_memory(error)):
                 raise
             say_error(_message(error))
-            user = isinstance(error, ValueError | FileNotFoundError | TrainError)
-            raise typer.Exit(EXIT_USER if user else EXIT_SYSTEM) from error
+            team.has_spoken()
+            raise typer.Exit(code) from error
         if _shown.problem is not None:
             say_error(f"the results could not be shown: {_shown.problem.strerror}")
             raise typer.Exit(EXIT_SYSTEM)

@@ -11,7 +11,6 @@ import typer
 from spiking_resnet.ann.activation import Activation
 from spiking_resnet.ann.data import load_dataset
 from spiking_resnet.ann.images import ImageData
-from spiking_resnet.ann.processes import Processes, joined
 from spiking_resnet.ann.progress import progress_bar
 from spiking_resnet.ann.recipe import RECIPES, TrainConfig
 from spiking_resnet.ann.resnet import Block, ResNetConfig, Shortcut, depth_of
@@ -24,6 +23,7 @@ from spiking_resnet.cli.outputs import check_data, check_outputs
 from spiking_resnet.cli.provenance import going_on, shared_command_line
 from spiking_resnet.cli.signals import between_steps
 from spiking_resnet.cli.terminal import err, say
+from spiking_resnet.processes.training import Processes, joined
 from spiking_resnet.records import InputError
 
 EPILOG = """

@@ -22,7 +22,9 @@ from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.methods import Method, named
 from spiking_resnet.graph import Graph, interpret, remarks_of
 from spiking_resnet.images import as_maps
+from spiking_resnet.processes.team import current
 from spiking_resnet.records import InputError
+from spiking_resnet.store import packed, unpacked
 from spiking_resnet.surroundings import undisturbed
 
 TOLERANCE = 1e-3  # of the largest logit: far above float32 rounding, far below a wrong operation
@@ -55,14 +57,20 @@ def convert(
         normalised. It changes nothing; the network's file keeps it, and the command line's
         `evaluate` and `diagnose` normalise their images by it.
 
+    Of a team (`processes.team.together`) the first process converts, and hands on the network.
+
     What was decided for the user, and may not be what is wanted, is a ConversionWarning.
     Raises TraceError for operations that cannot be converted, InputError for images that cannot be
     used, GraphError for weights that are not finite, OnnxError for files that cannot be read.
     """
     chosen = _method(method)
-    images = Calibration(calibration)
-    notes = {} if normalisation is None else _note(normalisation, images.shape[0])
-    made = chosen.apply(traced_alike(model, images.first), images).with_notes(notes)
+
+    def make() -> Graph:
+        images = Calibration(calibration)
+        notes = {} if normalisation is None else _note(normalisation, images.shape[0])
+        return chosen.apply(traced_alike(model, images.first), images).with_notes(notes)
+
+    made = current().handed(make, packed, unpacked)
     for remark in remarks_of(made):
         warnings.warn(remark, ConversionWarning, stacklevel=3)
     return made

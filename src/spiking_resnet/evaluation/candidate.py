@@ -8,6 +8,7 @@ and the spiking network alone c. The loss is l = (b - c) / n, and its standard e
 which is McNemar's for paired decisions.
 """
 
+import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,9 @@ from spiking_resnet.evaluation.paired import Paired
 from spiking_resnet.evaluation.progress_file import Part
 from spiking_resnet.graph import Graph, interpret
 from spiking_resnet.images import image_digest, images_of, parts_of
+from spiking_resnet.processes.team import current
 from spiking_resnet.records import Curve, InputError, Point, decisions, standard_error
+from spiking_resnet.store import digest, packed, unpacked
 from spiking_resnet.surroundings import undisturbed
 
 Images = Tensor | Iterable[Any]
@@ -109,9 +112,9 @@ def prepared(model: nn.Module | str | Path, calibration: Images, loader: Iterabl
         raise InputError("the calibration set is empty: give it some training images")
     traced = traced_alike(model, Calibration(calibration).first)
     ann = relu_first(fold_bn(traced))
-    labelled_loader = _Labelled(loader, ann)
+    labelled_loader, team = _Labelled(loader, ann), current()
     hashed, known, count, right = blake2b(digest_size=16), set(seen), 0, 0
-    for images, labels in labelled_loader:
+    for number, (images, labels) in enumerate(labelled_loader):
         check_labels(labels, max(2, ann.output.shape[0]))
         own = [image_digest(image) for image in images]
         if shared := sum(one in known for one in own):
@@ -120,11 +123,15 @@ def prepared(model: nn.Module | str | Path, calibration: Images, loader: Iterabl
                 "them says little: choose others"
             )
         hashed.update(b"".join(own) + labels.numpy().tobytes())
-        right += int((_decided(ann, images) == labels).sum())
+        if number % team.count == team.rank:
+            right += int((_decided(ann, images) == labels).sum())
         count += len(labels)
     if count == 0:
         raise InputError("the loader gave no images: check the data set, --limit and the split")
     joined = blake2b(b"".join(sorted(seen)), digest_size=16).hexdigest()
+    team.same("network", digest(traced))
+    team.same("judged images", hashed.hexdigest())
+    right = team.total(right)
     return Subject(
         traced,
         ann,
@@ -174,11 +181,24 @@ class Made:
 
 
 def make(subject: Subject, method: Method) -> Made:
-    """Convert a subject by this method, and time it."""
-    begin = time.perf_counter()
-    graph = method.apply(subject.traced, subject.calibration)
-    seconds = time.perf_counter() - begin
+    """Convert a subject by this method, and time it; of a team it is the first that does."""
+
+    def convert() -> tuple[Graph, float]:
+        begin = time.perf_counter()
+        return method.apply(subject.traced, subject.calibration), time.perf_counter() - begin
+
+    graph, seconds = current().handed(convert, _packed, _unpacked)
     return Made(graph, method, facts(graph), costs(graph), seconds)
+
+
+def _packed(made: tuple[Graph, float]) -> bytes:
+    graph, seconds = made
+    return struct.pack("<d", seconds) + packed(graph)
+
+
+def _unpacked(content: bytes) -> tuple[Graph, float]:
+    (seconds,) = struct.unpack("<d", content[:8])
+    return unpacked(content[8:]), seconds
 
 
 def judge(

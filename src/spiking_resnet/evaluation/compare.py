@@ -23,8 +23,7 @@ from spiking_resnet.evaluation.candidate import (
     prepared,
 )
 from spiking_resnet.evaluation.conditions import Facts
-from spiking_resnet.evaluation.progress_file import Ledger, Part, ResumeError
-from spiking_resnet.files import held
+from spiking_resnet.evaluation.progress_file import Ledger, Part, ResumeError, ledger
 from spiking_resnet.records import InputError, standard_error, wilson
 from spiking_resnet.store import digest
 
@@ -151,7 +150,7 @@ def compared(
     resume: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Comparison:
-    """`compare` for a subject that is prepared."""
+    """`compare` for a subject that is prepared; the processes of a team share the work."""
     wanted = tuple(sorted(set(steps)))
     if not wanted or wanted[0] < 1:
         raise InputError(f"steps is {tuple(steps)}: name numbers of time steps, each at least 1")
@@ -165,9 +164,8 @@ def compared(
         **(options or {}),
     }
     work = _Work(progress, subject.images * sum(_work(recipe, wanted) for recipe in recipes))
-    with held(resume):
-        ledger = None if resume is None else Ledger(resume, facts_of_all)
-        rows = tuple(_row(subject, recipe, wanted, engine, work, ledger) for recipe in recipes)
+    with ledger(resume, facts_of_all) as kept:
+        rows = tuple(_row(subject, recipe, wanted, engine, work, kept) for recipe in recipes)
     return Comparison(
         images=subject.images,
         steps=wanted,

@@ -1,18 +1,61 @@
-"""The running counts of an evaluation, whole numbers, so that it can stop and resume exactly."""
+"""The running counts of an evaluation, which add up to the same in any order.
+
+They are whole numbers, and fractions where they are no numbers of images: so an evaluation can stop
+and resume exactly, and processes can share it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from math import isfinite
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from spiking_resnet.codec import Record
+from spiking_resnet.codec import Record, form
+from spiking_resnet.evaluation.spans import Span, joined
 from spiking_resnet.graph import Graph
-from spiking_resnet.records import Curve, Metric, Point, Run, decisions, graver, wilson
+from spiking_resnet.records import Curve, InputError, Metric, Point, Run, decisions, graver, wilson
 
 _TOP = 5
-Number = TypeVar("Number", int, float)
+Number = TypeVar("Number", int, Fraction)
+# Of a Tally, what adds up number by number.
+_SUMS = (
+    *("correct", "top5", "agreed", "lost", "ann_correct", "ann_top5"),
+    *("squared", "apart", "ann_squared"),
+)
+
+
+def _fractions(found: Any) -> tuple[Fraction, ...]:
+    """What `_texts` wrote; floats, which older files have, are fractions too."""
+    return tuple(_fraction(value) for value in found)
+
+
+def _fraction(found: Any) -> Fraction:
+    if isinstance(found, str):
+        numerator, _, denominator = found.partition("/")
+        if int(denominator or "1") < 1:
+            raise ValueError("not a number")
+        return Fraction(int(numerator), int(denominator or "1"))
+    if isinstance(found, bool) or not isfinite(found):
+        raise ValueError("not a number")
+    return Fraction(found)
+
+
+def _texts(sums: tuple[Fraction, ...]) -> list[str]:
+    return [str(each) for each in sums]
+
+
+_EXACT = form(_texts, _fractions)
+_EXACT_OR_NONE = form(
+    lambda sums: None if sums is None else _texts(sums),
+    lambda found: None if found is None else _fractions(found),
+)
+_ONE_OR_NONE = form(
+    lambda one: None if one is None else str(one),
+    lambda found: None if found is None else _fraction(found),
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +66,8 @@ class Tally(Record):
     that the ANN alone classifies correctly) and ann_correct without a network to agree
     with. spikes: of every layer. seconds: of simulation. metric "mse" has sums of mean squared
     differences in the place of decisions: squared and ann_squared from the targets, apart between
-    the two networks.
+    the two networks. remark: the gravest, of the first batch that has it, which begins at image
+    remark_at. spans: which images of the loader they are; (): the first ones.
     """
 
     steps: tuple[int, ...]
@@ -35,66 +79,73 @@ class Tally(Record):
     lost: tuple[int, ...] | None = None
     ann_correct: int | None = None
     ann_top5: int | None = None
-    squared: tuple[float, ...] = ()
-    apart: tuple[float, ...] | None = None
-    ann_squared: float | None = None
+    squared: tuple[Fraction, ...] = field(default=(), metadata=_EXACT)
+    apart: tuple[Fraction, ...] | None = field(default=None, metadata=_EXACT_OR_NONE)
+    ann_squared: Fraction | None = field(default=None, metadata=_ONE_OR_NONE)
     spikes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     seconds: float = 0.0
     engine: str = ""
     remark: str = ""
+    remark_at: int = 0
+    spans: tuple[Span, ...] = ()
+
+    later = ("remark_at", "spans")
+
+    def __post_init__(self) -> None:
+        if self.spans and sum(end - first for first, end in joined(self.spans)) != self.images:
+            raise ValueError(f"spans are not of {self.images} images")
 
     @property
     def right(self) -> int:
         """The images classified correctly at the last step; 0 for the metric "mse"."""
         return self.correct[-1] if self.correct else 0
 
-    def added(self, run: Run, labels: Tensor, reference: Tensor | None) -> "Tally":
-        """A new Tally with the counts of one more batch; reference: the ANN's logits [N, K].
+    @property
+    def counted(self) -> tuple[Span, ...]:
+        """Which images of the loader are counted."""
+        return self.spans or (((0, self.images),) if self.images else ())
 
-        labels: int64 [N], or float [N, K] for the metric "mse".
-        This tally is not changed: after an interruption one of the two is complete.
+    def of_batch(self, first: int, run: Run, labels: Tensor, reference: Tensor | None) -> "Tally":
+        """The counts of one batch alone, whose first image is the loader's image `first`.
+
+        labels: int64 [N], or float [N, K] for the metric "mse". reference: the ANN's logits [N, K].
         """
-        logits = run.logits.cpu()
-        judged = self._errors if self.metric == "mse" else self._decided
-        found: dict[str, Any] = {
-            "images": self.images + len(labels),
-            "spikes": {
-                name: _sum(self.spikes.get(name, ()), count.spikes.sum(1).tolist())
-                for name, count in run.spikes.items()
+        judged = _errors if self.metric == "mse" else _decided
+        return Tally(
+            self.steps,
+            self.metric,
+            len(labels),
+            spikes={name: tuple(c.spikes.sum(1).tolist()) for name, c in run.spikes.items()},
+            seconds=run.seconds,
+            engine=run.engine,
+            remark=run.remark,
+            remark_at=first if run.remark else 0,
+            spans=((first, first + len(labels)),) if first and len(labels) else (),
+            **judged(run.logits.cpu(), labels, reference),
+        )
+
+    def plus(self, other: "Tally") -> "Tally":
+        """The counts of both, which have no image in common: the same in any order.
+
+        Neither is changed: after an interruption one of the two is complete.
+        """
+        spans = joined((*self.counted, *other.counted))
+        early, late = sorted((self, other), key=lambda one: one.remark_at if one.remark else -1)
+        remark = graver(early.remark, late.remark)
+        return replace(
+            self,
+            images=self.images + other.images,
+            spikes={
+                name: _sum(self.spikes.get(name, ()), other.spikes.get(name, ()))
+                for name in {**self.spikes, **other.spikes}
             },
-            "seconds": self.seconds + run.seconds,
-            "engine": ", ".join(sorted({*self.engine.split(", "), run.engine} - {""})),
-            "remark": graver(self.remark, run.remark),
-        }
-        return replace(self, **found, **judged(logits, labels, reference))
-
-    def _decided(self, logits: Tensor, labels: Tensor, reference: Tensor | None) -> dict[str, Any]:
-        """The counts of decisions, of logits [R, N, K]."""
-        right, many = decisions(logits) == labels, logits.shape[2] > _TOP
-        found: dict[str, Any] = {"correct": _sum(self.correct, right.sum(1).tolist())}
-        if many:
-            among = among_first(logits, labels, _TOP).sum(1).tolist()
-            found["top5"] = _sum(self.top5 or (), among)
-        if reference is None:
-            return found
-        known = decisions(reference)
-        agreed, lost = decisions(logits) == known, ~right & (known == labels)
-        found["agreed"] = _sum(self.agreed or (), agreed.sum(1).tolist())
-        found["lost"] = _sum(self.lost or (), lost.sum(1).tolist())
-        found["ann_correct"] = (self.ann_correct or 0) + int((known == labels).sum())
-        if many:
-            top = int(among_first(reference, labels, _TOP).sum())
-            found["ann_top5"] = (self.ann_top5 or 0) + top
-        return found
-
-    def _errors(self, logits: Tensor, targets: Tensor, reference: Tensor | None) -> dict[str, Any]:
-        """The sums of squared differences, of outputs [R, N, K]."""
-        found: dict[str, Any] = {"squared": _sum(self.squared, _squared(logits, targets))}
-        if reference is not None:
-            found["apart"] = _sum(self.apart or (), _squared(logits, reference))
-            own = _squared(reference[None], targets)[0]
-            found["ann_squared"] = (self.ann_squared or 0.0) + own
-        return found
+            seconds=self.seconds + other.seconds,
+            engine=", ".join(sorted({*self.engine.split(", "), *other.engine.split(", ")} - {""})),
+            remark=remark,
+            remark_at=early.remark_at if remark == early.remark else late.remark_at,
+            spans=() if len(spans) == 1 and spans[0][0] == 0 else spans,
+            **{name: _both(getattr(self, name), getattr(other, name)) for name in _SUMS},
+        )
 
     def curve(self, graph: Graph, hardware: str) -> Curve:
         """The Curve of accuracies, rates and errors that these counts give."""
@@ -138,6 +189,32 @@ class Tally(Record):
         )
 
 
+def _decided(logits: Tensor, labels: Tensor, reference: Tensor | None) -> dict[str, Any]:
+    """The counts of decisions, of logits [R, N, K]."""
+    right, many = decisions(logits) == labels, logits.shape[2] > _TOP
+    found: dict[str, Any] = {"correct": tuple(right.sum(1).tolist())}
+    if many:
+        found["top5"] = tuple(among_first(logits, labels, _TOP).sum(1).tolist())
+    if reference is None:
+        return found
+    known = decisions(reference)
+    found["agreed"] = tuple((decisions(logits) == known).sum(1).tolist())
+    found["lost"] = tuple((~right & (known == labels)).sum(1).tolist())
+    found["ann_correct"] = int((known == labels).sum())
+    if many:
+        found["ann_top5"] = int(among_first(reference, labels, _TOP).sum())
+    return found
+
+
+def _errors(logits: Tensor, targets: Tensor, reference: Tensor | None) -> dict[str, Any]:
+    """The sums of squared differences, of outputs [R, N, K]."""
+    found: dict[str, Any] = {"squared": _squared(logits, targets)}
+    if reference is not None:
+        found["apart"] = _squared(logits, reference)
+        (found["ann_squared"],) = _squared(reference[None], targets)
+    return found
+
+
 def among_first(logits: Tensor, labels: Tensor, count: int) -> Tensor:
     """Whether the label [N] is among the `count` largest of logits [..., N, K], bool [..., N].
 
@@ -151,19 +228,29 @@ def among_first(logits: Tensor, labels: Tensor, count: int) -> Tensor:
     return before.sum(-1) < count
 
 
-def _sum(one: tuple[Number, ...], other: list[Number]) -> tuple[Number, ...]:
+def _sum(one: tuple[Number, ...], other: tuple[Number, ...]) -> tuple[Number, ...]:
     """The sums of two rows of counts; an empty row stands for zeros."""
-    return tuple(a + b for a, b in zip(one or [0] * len(other), other, strict=True))
+    return tuple(a + b for a, b in zip(one, other, strict=True)) if one and other else one or other
 
 
-def _squared(outputs: Tensor, targets: Tensor) -> list[float]:
+def _both(one: Any, other: Any) -> Any:
+    """The sum of two numbers or rows; None stands for none."""
+    if one is None or other is None:
+        return other if one is None else one
+    return _sum(one, other) if isinstance(one, tuple) else one + other
+
+
+def _squared(outputs: Tensor, targets: Tensor) -> tuple[Fraction, ...]:
     """The sums over images of the mean squared differences of outputs [R, N, K], by row."""
-    return (outputs.double() - targets.double()).square().mean(2).sum(1).tolist()
+    sums = (outputs.double() - targets.double()).square().mean(2).sum(1).tolist()
+    if not all(map(isfinite, sums)):
+        raise InputError("the outputs are NaN or infinite, or as far from the targets as that")
+    return tuple(map(Fraction, sums))
 
 
 def _at(row: tuple[Number, ...] | None, index: int) -> Number | None:
     return row[index] if row else None
 
 
-def _share(count: float | None, images: int) -> float | None:
-    return None if count is None else count / images
+def _share(count: int | Fraction | None, images: int) -> float | None:
+    return None if count is None else float(count / images)

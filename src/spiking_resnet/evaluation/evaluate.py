@@ -1,8 +1,11 @@
 """Evaluate a spiking network: accuracy at every recorded time step from one simulation."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
@@ -17,11 +20,20 @@ from spiking_resnet.capture.sources import module_of
 from spiking_resnet.engines.simulate import simulate
 from spiking_resnet.environment import hardware
 from spiking_resnet.evaluation.counts import Tally
-from spiking_resnet.evaluation.progress_file import Part, Progress, module_digest, opened
+from spiking_resnet.evaluation.progress_file import (
+    Part,
+    Progress,
+    first_known,
+    module_digest,
+    packed,
+    unpacked,
+)
+from spiking_resnet.evaluation.spans import Span, uncounted
 from spiking_resnet.files import held
 from spiking_resnet.graph import Graph, interpret
 from spiking_resnet.images import LABELS, as_maps, given_images, images_of
 from spiking_resnet.labels import LabelError, class_labels
+from spiking_resnet.processes.team import Team, current
 from spiking_resnet.records import Curve, InputError, Metric
 from spiking_resnet.store import digest
 from spiking_resnet.surroundings import undisturbed
@@ -53,6 +65,8 @@ def evaluate(
 ) -> Curve:
     """Measure a spiking network's accuracy and spikes after each of `steps` time steps.
 
+    The processes of a team (`processes.team.together`) share the batches, and all have the result.
+
     steps: by default STEPS, or the one T that the network is made for (`Graph.made_for`).
     loader: batches (images [N, C, H, W], labels), normalised as for the ANN; labels
         are whole numbers of any type, [N] or [N, 1], in a tensor, an array or a list. A batch may
@@ -61,9 +75,9 @@ def evaluate(
     progress: called with (images done, images right at the last step) after every batch, and at the
         start where it goes on.
     resume: a file that keeps what was counted: after an interruption of any kind the same call goes
-        on where it was, and its numbers are those of an uninterrupted one. Or the part of a
-        comparison that it is. facts: JSON-able; what else must be the same to go on, such as the
-        name of the data set.
+        on where it was, with as many processes as you like, and its numbers are those of an
+        uninterrupted one. Or the part of a comparison that it is. facts: JSON-able; what else must
+        be the same to go on, such as the name of the data set.
     metric: "accuracy" of the largest logit, labels int [N]; "binary", of one output that is above 0
         for label 1; "mse", the mean squared difference from float targets [N, K] or [N], for a
         network whose outputs are values. None: binary for one output, else accuracy.
@@ -77,53 +91,86 @@ def evaluate(
     metric = _metric(graph, metric)
     compared = graph.ann if ann is None else ann
     reference = None if compared is None else _Reference(compared, metric)
-    tally = Tally(tuple(sorted(set(steps))), metric)
-    with held(resume if isinstance(resume, str | Path) else None):
-        kept: Progress | Part | None = None
-        if isinstance(resume, Part):
-            kept, loader = resume, resume.rest(loader)
-        elif resume is not None:
-            known = {"network": digest(graph), "steps": tally.steps, "metric": metric}
-            own = {**known, "engine": engine}
-            agreement = {"agreement": _identity(graph, ann)}
-            kept, loader = opened(resume, {**own, **agreement, **(facts or {})}, loader)
-        if kept is not None:
-            tally = kept.tally or tally
-        tally = _counted(graph, loader, tally, reference, engine, progress, device, kept)
+    tally, team = Tally(tuple(sorted(set(steps))), metric), current()
+    known: str | None = None
+    if isinstance(resume, str | Path) or team.count > 1:
+        known, loader = first_known(loader)
+    team.same("batches", str(known))
+    with ExitStack() as stack:
+        counting = _Counting(tally, progress)
+
+        def begin() -> Tally:
+            kept: Progress | Part | None = resume if isinstance(resume, Part) else None
+            if isinstance(resume, str | Path):
+                stack.enter_context(held(resume))
+                own = {"network": digest(graph), "steps": tally.steps, "metric": metric}
+                said = {"engine": engine, "agreement": _identity(graph, ann)}
+                kept = Progress(resume, {**own, **said, **(facts or {}), "first batch": known})
+            return counting.go_on(kept)
+
+        tally = team.handed(begin, packed, partial(unpacked, Tally))
+        work = _Work(graph, tally, reference, engine, team.device(device))
+        counting.count(work, uncounted(loader, tally.counted, team), team)
+        tally = team.handed(lambda: counting.tally, packed, partial(unpacked, Tally))
     if tally.images == 0:
         raise InputError("the loader gave no images: check the data set, --limit and the split")
     return tally.curve(graph, hardware())
 
 
-def _counted(
-    graph: Graph,
-    batches: Iterable[Any],
-    tally: Tally,
-    reference: "_Reference | None",
-    engine: str,
-    progress: Callable[[int, int], None] | None,
-    device: torch.device | str,
-    kept: Progress | Part | None,
-) -> Tally:
-    """The tally with all batches added; saved to `kept` whatever ends the loop."""
-    if tally.images and progress is not None:
-        progress(tally.images, tally.right)
-    saved = tally
-    try:
-        for batch in batches:
-            with undisturbed():
-                images, labels = judged(batch, graph.output.shape[0], tally.metric)
-                run = simulate(graph, images.to(device), tally.steps[-1], tally.steps, engine)
-                decided = None if reference is None else reference.logits(batch)
-                tally = tally.added(run, labels, decided)
-            if kept is not None:
-                kept.save(tally)
-            if progress is not None:
-                progress(tally.images, tally.right)
-    finally:
-        if kept is not None and tally is not saved:
-            kept.save(tally, now=True)
-    return tally
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What is done with every batch. tally: what is counted before."""
+
+    graph: Graph
+    tally: Tally
+    reference: "_Reference | None"
+    engine: str
+    device: torch.device
+
+    @undisturbed()
+    def counts(self, first: int, batch: Any) -> Tally:
+        """The counts of the batch whose first image is the loader's image `first`."""
+        steps = self.tally.steps
+        images, labels = judged(batch, self.graph.output.shape[0], self.tally.metric)
+        run = simulate(self.graph, images.to(self.device), steps[-1], steps, self.engine)
+        decided = None if self.reference is None else self.reference.logits(batch)
+        return self.tally.of_batch(first, run, labels, decided)
+
+
+class _Counting:
+    """The counts of a running evaluation, in its only process or the first: kept and told."""
+
+    def __init__(self, tally: Tally, progress: Callable[[int, int], None] | None) -> None:
+        self.tally, self.progress = tally, progress
+        self.saved, self.kept = tally, cast(Progress | Part | None, None)
+
+    def go_on(self, kept: Progress | Part | None) -> Tally:
+        """Begin with what was kept, and return it."""
+        self.kept = kept
+        if kept is not None and kept.tally is not None:
+            self.tally = self.saved = kept.tally
+            self._tell()
+        return self.tally
+
+    def count(self, work: _Work, batches: Iterable[tuple[Span, Any]], team: Team) -> None:
+        """Count this process's batches; the first one saves what all count, whatever ends it."""
+        try:
+            with team.shared(self._add, packed, partial(unpacked, Tally)) as give:
+                for (first, _), batch in batches:
+                    give(work.counts(first, batch))
+        finally:
+            if self.kept is not None and self.tally is not self.saved:
+                self.kept.save(self.tally, now=True)
+
+    def _add(self, more: Tally) -> None:
+        self.tally = self.tally.plus(more)
+        if self.kept is not None:
+            self.kept.save(self.tally)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.progress is not None and self.tally.images:
+            self.progress(self.tally.images, self.tally.right)
 
 
 def usual_steps(graph: Graph) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ are refused for another network, other data or other options.
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -18,15 +19,13 @@ from torch import Tensor, nn
 
 from spiking_resnet.codec import Record, RecordError, form
 from spiking_resnet.evaluation.counts import Tally
-from spiking_resnet.files import Pace, write_whole
-from spiking_resnet.images import images_of
-from spiking_resnet.records import InputError
+from spiking_resnet.evaluation.spans import ResumeError
+from spiking_resnet.files import Pace, held, write_whole
+from spiking_resnet.processes.team import current
+
+__all__ = ["ResumeError"]  # where others have it from
 
 VERSION = 2
-
-
-class ResumeError(InputError):
-    """A progress file that does not belong to this evaluation; the message says what differs."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,7 @@ class Parts(Record):
 
 
 C = TypeVar("C", Counted, Parts)
+R = TypeVar("R", bound=Record)
 
 
 class _Paced:
@@ -104,15 +104,19 @@ class Progress(_Paced):
 class Ledger:
     """The progress file of a comparison: its finished parts, by their keys.
 
-    facts: as of Progress. parts: JSON-able, by key; those that were in the file. begun: the
-    unfinished part. Raises ResumeError for a file of another comparison.
+    path: None keeps nothing on disk. found: what is in the file, or None. parts: JSON-able, by key.
+    begun: the unfinished part.
     """
 
-    def __init__(self, path: str | Path, facts: Mapping[str, Any]) -> None:
-        self.path, self.facts = Path(path), _as_json_has_them(facts)
-        found = _read(Parts, self.path, "comparison", self.facts)
+    def __init__(self, path: Path | None, facts: Mapping[str, Any], found: Parts | None) -> None:
+        self.path, self.facts = path, facts
         self.parts: dict[str, Any] = {} if found is None else dict(found.parts)
         self.begun = None if found is None else found.begun
+
+    @property
+    def content(self) -> Parts:
+        """What the file holds: all finished parts, and the unfinished one."""
+        return Parts(VERSION, self.facts, self.parts, self.begun)
 
     def keep(self, key: str, part: Any) -> None:
         """Add a finished part and write the file."""
@@ -120,8 +124,33 @@ class Ledger:
         self.write()
 
     def write(self) -> None:
-        """Write the file: all finished parts, and the unfinished one."""
-        _write(self.path, Parts(VERSION, self.facts, self.parts, self.begun))
+        """Write the file."""
+        if self.path is not None:
+            _write(self.path, self.content)
+
+
+@contextmanager
+def ledger(path: str | Path | None, facts: Mapping[str, Any]) -> Iterator[Ledger | None]:
+    """A context with the ledger at `path`, locked; of a team it is the first that writes it.
+
+    facts: as of Progress. None for no path. Raises ResumeError for a file of another comparison,
+    BusyError for one that is in use.
+    """
+    if path is None:
+        yield None
+        return
+    plain, target = _as_json_has_them(facts), Path(path)
+    with ExitStack() as stack:
+
+        def opened_here() -> Ledger:
+            stack.enter_context(held(path))
+            return Ledger(target, plain, _read(Parts, target, "comparison", plain))
+
+        yield current().handed(
+            opened_here,
+            lambda own: packed(own.content),
+            lambda content: Ledger(None, plain, unpacked(Parts, content)),
+        )
 
 
 class Part(_Paced):
@@ -140,10 +169,6 @@ class Part(_Paced):
     def _write(self, tally: Tally) -> None:
         self.ledger.begun = Begun(self.key, self.network, tally)
         self.ledger.write()
-
-    def rest(self, batches: Iterable[Any]) -> Iterable[Any]:
-        """The batches that are not counted yet."""
-        return _rest(batches, 0 if self.tally is None else self.tally.images)
 
 
 def _as_json_has_them(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,38 +219,27 @@ def _refuse_other(path: Path, what: str, facts: Mapping[str, Any], now: Mapping[
         )
 
 
-def opened(
-    path: str | Path, facts: Mapping[str, Any], loader: Iterable[Any]
-) -> tuple[Progress, Iterable[Any]]:
-    """Open a progress file: (the progress, the batches of `loader` that are not counted yet).
+def packed(content: Record) -> bytes:
+    """A record as bytes, for another process."""
+    return json.dumps(content.to_json()).encode()
 
-    The first batch is one of the facts: a loader must give the same batches each time.
+
+def unpacked(kind: type[R], content: bytes) -> R:
+    """The record that was packed."""
+    return kind.from_json(json.loads(content))
+
+
+def first_known(loader: Iterable[Any]) -> tuple[str | None, Iterable[Any]]:
+    """(a hash of a loader's first batch, a loader of the same batches); None where there is none.
+
+    An evaluation knows its images again by it: a loader must give the same batches each time.
     """
     stream = iter(loader)
     first = next(stream, None)
-    whole = itertools.chain([] if first is None else [first], stream)
-    progress = Progress(path, {**facts, "first batch": None if first is None else _digest(first)})
-    done = 0 if progress.tally is None else progress.tally.images
-    if done and hasattr(loader, "after"):  # as `ann.Batches`: nothing is read twice
-        return progress, loader.after(done)
-    return progress, _rest(whole, done)
-
-
-def _rest(batches: Iterable[Any], images: int) -> Iterator[Any]:
-    """The batches after so many images; ResumeError where no batch ends there."""
-    seen = 0
-    for batch in batches:
-        if seen == images:
-            yield batch
-            continue
-        seen += len(images_of(batch))
-        if seen > images:
-            raise ResumeError(
-                f"the progress ends after {images} images, where no batch does: use the same "
-                "batch size"
-            )
-    if seen < images:
-        raise ResumeError(f"the progress has {images} images, the loader only {seen}")
+    known = None if first is None else _digest(first)
+    if hasattr(loader, "spans"):  # as `ann.Batches`, which reads only what is asked for
+        return known, loader
+    return known, itertools.chain([] if first is None else [first], stream)
 
 
 def _digest(batch: Any) -> str:

@@ -21,6 +21,7 @@ from spiking_resnet.conversion.convert import convert
 from spiking_resnet.evaluation.evaluate import evaluate
 from spiking_resnet.evaluation.progress_file import ResumeError
 from spiking_resnet.files import write_whole
+from spiking_resnet.processes.team import current
 from spiking_resnet.records import Curve, InputError
 
 STEPS = (8, 16, 32, 64, 128, 256, 350)
@@ -166,19 +167,28 @@ def run(
             count = "all" if images is None else str(images)
             path = Path(out) / f"{study}_{name}_{count}_{_slug(case.label)}.json"
             counted = path.with_suffix(".progress")
-            if path.is_file():
-                result = _read(path)
-            else:
+            result = _known(path)
+            if result is None:
                 tell(f"{name}: {case.label}")
                 network = NETWORKS[name]
                 result = _run_case(network, name, case, Path(data), images, tell, engine, counted)
                 write_whole(path, json.dumps(result, indent=1, allow_nan=False).encode())
-            counted.unlink(missing_ok=True)
+            if current().first:
+                counted.unlink(missing_ok=True)
             yield result
 
 
+def _known(path: Path) -> dict[str, Any] | None:
+    """The result of a case from its file, read by the first process; None where it is not there."""
+    return current().handed(
+        lambda: _read(path) if path.is_file() else None,
+        lambda found: json.dumps(found).encode(),
+        json.loads,
+    )
+
+
 def _read(path: Path) -> dict[str, Any]:
-    """The result of a case from its file; None where it was not run yet."""
+    """The result of a case from its file."""
     try:
         result: dict[str, Any] = json.loads(path.read_text())
         Curve.from_json(result["curve"], "curve")
@@ -237,7 +247,8 @@ def _run_case(
     try:
         curve = curve_of_all()
     except ResumeError:  # counted by another version, or on another engine
-        counted.unlink()
+        if current().first:
+            counted.unlink()
         curve = curve_of_all()
     return {
         "network": name,

@@ -25,9 +25,10 @@ from spiking_resnet.conversion.presets import (
 )
 from spiking_resnet.evaluation.candidate import Subject, prepared
 from spiking_resnet.evaluation.compare import Comparison, Progress, compared
-from spiking_resnet.evaluation.progress_file import ResumeError
+from spiking_resnet.evaluation.progress_file import ResumeError, packed, unpacked
 from spiking_resnet.files import write_whole
 from spiking_resnet.graph.structure import layers_deep
+from spiking_resnet.processes.team import current
 from spiking_resnet.records import InputError
 
 DATASETS = ("cifar10", "cifar100", "imagenet", "mnist")
@@ -183,8 +184,8 @@ def _found(
     """What a chapter finds: read from its file if it is there."""
     count = f"{network.seen}-{network.judged}"
     path = out / f"study_{network.dataset}_{network.name}_{chapter.name}_{count}.json"
-    if path.is_file():
-        return _read(path)
+    if known := _known(path):
+        return known
     ledger = path.with_suffix(".progress")
     label = f"{network.name}, {chapter.name}"
     tell = None if progress is None else _labelled(progress, label)
@@ -193,7 +194,8 @@ def _found(
     try:
         comparison = compared(*arguments)
     except ResumeError:  # kept by another version or for other images
-        ledger.unlink()
+        if current().first:
+            ledger.unlink()
         comparison = compared(*arguments)
     finding = Finding(
         network.name,
@@ -205,12 +207,23 @@ def _found(
         comparison,
     )
     write_whole(path, (json.dumps(finding.to_json(), indent=1, allow_nan=False) + "\n").encode())
-    ledger.unlink(missing_ok=True)
+    if current().first:
+        ledger.unlink(missing_ok=True)
     return finding
 
 
 def _labelled(progress: Progress, label: str) -> Progress:
     return lambda what, done, total: progress(f"{label}: {what}", done, total)
+
+
+def _known(path: Path) -> Finding | None:
+    """The finding in a file, which the first process reads; None where there is none."""
+    known = current().handed(
+        lambda: (_read(path),) if path.is_file() else (),
+        lambda found: b"".join(map(packed, found)),
+        lambda content: (unpacked(Finding, content),) if content else (),
+    )
+    return known[0] if known else None
 
 
 def _read(path: Path) -> Finding:

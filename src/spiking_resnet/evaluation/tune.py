@@ -29,7 +29,7 @@ from spiking_resnet.evaluation.candidate import (
 )
 from spiking_resnet.evaluation.compare import FAILURES, reason
 from spiking_resnet.evaluation.conditions import Facts
-from spiking_resnet.evaluation.progress_file import Ledger
+from spiking_resnet.evaluation.progress_file import Ledger, ledger
 from spiking_resnet.evaluation.trials import (
     CONFIDENCE,
     Kept,
@@ -39,7 +39,6 @@ from spiking_resnet.evaluation.trials import (
     Tuning,
     Verdict,
 )
-from spiking_resnet.files import held
 from spiking_resnet.records import InputError
 from spiking_resnet.store import digest
 
@@ -114,8 +113,7 @@ def tune(
         "validation images": subject.judged, "engine": engine,
     }  # fmt: skip
     search = _Search(subject, target_loss, confidence, max_steps, measure, limits, engine, tell)
-    with held(resume):
-        search.ledger = None if resume is None else Ledger(resume, facts)
+    with ledger(resume, facts) as search.ledger:
         search.run(recipes)
     return Tuning(
         target=target_loss,

@@ -1,29 +1,12 @@
 """Data-parallel training: the processes that torchrun started, or one alone."""
 
-import os
-from dataclasses import dataclass
-
-import torch
 from torch import Tensor, distributed, nn
 
+from spiking_resnet.processes import Member, started
 
-@dataclass(frozen=True)
-class Processes:
-    """This process among those that train together. rank: its number, from 0."""
 
-    rank: int = 0
-    count: int = 1
-
-    @property
-    def first(self) -> bool:
-        """Whether it is the one that writes files and speaks."""
-        return self.rank == 0
-
-    def device(self, name: str) -> torch.device:
-        """The device of this process: of several on "cuda", each has a GPU of its own."""
-        if self.count > 1 and name == "cuda":
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", self.rank)))
-        return torch.device(name)
+class Processes(Member):
+    """This process among those that train together."""
 
     def share(self, values: Tensor) -> Tensor:
         """This process's part of values [N, ...], which all processes have."""
@@ -55,7 +38,7 @@ class Processes:
 
 def joined(device: str) -> Processes:
     """The processes that torchrun started, which can speak with each other now; else one alone."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if started() == 1:
         return Processes()
     if not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
