@@ -409,6 +409,20 @@ def test_dense_products_of_any_groups(rule, channels, inner, groups):
     assert {"madd-portable", "scatter-portable"} <= {*check(case)}
 
 
+@pytest.mark.parametrize("code", [Code(), Code(3), Code(8, True)], ids=["one", "three", "signed"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_of_an_own_channel_on_both_sides_of_16_bits(code, sign):
+    """Channels 0 to 19 have the largest weights whose nine products fit, the others 1 more."""
+    case = drawn(403, FIRE, shape=(40, 6, 7), shift=0, alone=True)
+    case = one_convolution(replace(case, code=code), 40, (6, 7), 3, groups=40)
+    (source,) = case.sources
+    largest = 16 if code.signed else code.levels  # a spike that its planes can write
+    source.weights.fill_(sign * (2**15 - 1) // (9 * largest))
+    source.weights[20:] += sign
+    source.numbers.fill_(code.levels)
+    assert {"madd-portable", "scatter-portable"} <= {*check(case)}
+
+
 def test_images_that_are_computed_in_parts():
     case = drawn(402, DIFFERENTIAL, shape=(3, 70, 66), alone=False, constant=None)
     check(one_convolution(case, 16, (70, 66), 3))

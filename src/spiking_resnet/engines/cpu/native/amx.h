@@ -21,6 +21,7 @@ constexpr int64_t HEADER = CHUNK;        // bytes before the weights
 constexpr int64_t MOST_PLANES = 2;       // of weights
 
 using madd::at;
+using madd::Before;
 using madd::Neurons;
 using madd::Outputs;
 
@@ -177,12 +178,6 @@ INLINE void multiply_rows(Tiles& tiles, const Vector<Chunk>& chunks, const uint8
     else
         multiply<Tiles, 1, WIDE, TWO_PLANES>(tiles, chunks, spikes, pitch, weights, products);
 }
-
-// What sums are added to: rows of numbers, `stride` from one to the next.
-struct Before {
-    const int32_t* rows;
-    int64_t stride;
-};
 
 // Sums of one tile: what was before, and the products of both planes or of the only one. factors: of the
 // rows; null: 1.

@@ -51,47 +51,50 @@ INLINE int64_t first_channel(const Source& s, const Population& p, const Outputs
     return outputs.channel / (p.channels / s.groups) * (s.channels / s.groups);
 }
 
-// Lists the numbers that a block's neurons see at so many steps of the desk's, and their factors. start:
-// the first step in the window.
+// Lists the numbers that a block's neurons see at so many steps of the desk's. start: the first step in
+// the window.
 template <typename V>
-INLINE void list_rows(const Job<V>& job, Desk<V>& desk, size_t source, const Neurons& n,
-                      int64_t start, int64_t step, int64_t steps) {
+INLINE Rows list_rows(const Job<V>& job, Desk<V>& desk, size_t source, const Neurons& n, int64_t start,
+                      int64_t step, int64_t steps, const Before& before) {
     const View& view = job.views[source];
     const Source& s = *view.source;
     const Band& band = desk.bands[source];
     const int64_t* from = view.start.data() + n.block * BLOCK;
     const int64_t first = first_channel(s, job.p, *n.outputs) - band.first * view.row();
-    for (int64_t t = 0, r = 0; t < steps; ++t) {
+    const int16_t** row = desk.rows;
+    for (int64_t t = 0; t < steps; ++t, row += n.positions) {
         const int16_t* numbers = band.at(step + t) + first;
-        const int32_t factor = s.factors ? s.factors[start + t] : 1;
-        for (int64_t i = 0; i < n.positions; ++i, ++r)
-            desk.rows[r] = numbers + from[i], desk.factors[r] = factor;
+        for (int64_t i = 0; i < n.positions; ++i) row[i] = numbers + from[i];
+        if (s.factors) std::fill_n(desk.factors + (row - desk.rows), n.positions, s.factors[start + t]);
     }
+    return {desk.rows, s.factors ? desk.factors : nullptr, before, desk.sums, row - desk.rows};
 }
 
 // Sums up what reaches a block's neurons at so many steps of the desk's. start: the first in the window.
 template <typename V>
 INLINE void sum_up(const Job<V>& job, Desk<V>& desk, size_t o, const Neurons& n, int64_t start,
                    int64_t step, int64_t steps) {
-    const int64_t rows = steps * n.positions, vectors = n.outputs->vectors;
-    const Rows listed{desk.rows, desk.factors, desk.sums, rows};
-    for (int64_t lane = 0; lane < vectors * V::LANES; lane += V::LANES) {
-        const typename V::Ints bias = at<V>(job.bias.data() + o * V::WIDTH + lane);
-        for (int64_t r = 0; r < rows; ++r) at<V>(desk.sums + r * V::WIDTH + lane) = bias;
-    }
-    for (size_t k = 0; k < job.views.size(); ++k) {
+    const int64_t vectors = n.outputs->vectors;
+    Before before{job.bias.data() + o * V::WIDTH, 0};
+    if (job.views.empty())
+        for (int64_t r = 0; r < steps * n.positions; ++r)
+            std::copy_n(before.rows, V::WIDTH, desk.sums + r * V::WIDTH);
+    for (size_t k = 0; k < job.views.size(); ++k, before = {desk.sums, V::WIDTH}) {
         const View& view = job.views[k];
         const Source& s = *view.source;
         const int32_t* weights = s.identity
                                      ? job.gains[k].data() + o * V::WIDTH
                                      : job.weights[k] + n.outputs->before * pairs_of(s) * V::LANES;
-        list_rows(job, desk, k, n, start, step, steps);
+        const Vector<int16_t>& shorts = job.shorts[k * job.outputs.size() + o];
+        const Rows rows = list_rows(job, desk, k, n, start, step, steps, before);
         if (s.identity)
-            Products<V>::add_identity(listed, weights, vectors);
+            Products<V>::add_identity(rows, weights, vectors);
+        else if (!shorts.empty())
+            Products<V>::add_short(rows, view.runs, shorts.data(), vectors);
         else if (channelwise(s, job.p))
-            Products<V>::add_channels(listed, view.runs, weights, vectors);
+            Products<V>::add_channels(rows, view.runs, weights, vectors);
         else
-            Products<V>::multiply(listed, view.runs, weights, vectors);
+            Products<V>::multiply(rows, view.runs, weights, vectors);
     }
 }
 
@@ -123,7 +126,7 @@ INLINE void run_part(const Job<V>& job, Desk<V>& desk, int64_t image, int64_t fi
             const View& v = job.views[i];
             desk.bands[i].first = top * v.source->stride_height;
             desk.bands[i].rows = (bottom - top) * v.source->stride_height + v.reach;
-            fill_band<V>(v, p, image, start, steps, desk.bands[i], desk.halves);
+            fill_band<V>(v, p, image, start, steps, desk.bands[i], desk.paired);
         }
         for (size_t o = 0; o < job.outputs.size(); ++o)
             for (int64_t b = first; b < past; ++b) {

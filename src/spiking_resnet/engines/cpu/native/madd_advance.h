@@ -12,8 +12,8 @@
 
 namespace madd {
 
-constexpr int MOST_SIZES = MOST_BITS - 1;     // of a differential neuron's spike, and
-constexpr int USUAL_SIZES = USUAL_BITS - 1;  // what is quick
+constexpr int MOST_SIZES = MOST_BITS - 1;  // of a differential neuron's spike, and
+constexpr int USUAL_SIZES = 4;             // what is quick
 
 // Outputs computed together: `count` channels from `channel` on, in so many vectors after `before` others.
 struct Outputs {
@@ -70,22 +70,20 @@ struct IntegrateAndFire {
     }
 };
 
-// The same where a neuron fires once or not at all.
-template <typename V>
+// The same where a neuron fires once or not at all: `fired` has all bits set, or none.
+template <typename V, bool TO_ZERO>
 struct Binary {
     using Ints = typename V::Ints;
     static constexpr int64_t PLANES = 1;
     static constexpr bool REMEMBERS = false;
-    Ints threshold;
-    bool to_zero;
+    Ints threshold, below;
 
-    INLINE void set(Binary& to, const Population& p, const int32_t* thresholds, int64_t) {
-        to.threshold = at<V>(thresholds), to.to_zero = p.reset_to_zero;
+    INLINE void set(Binary& to, const Population&, const int32_t* thresholds, int64_t) {
+        to.threshold = at<V>(thresholds), to.below = to.threshold - 1;
     }
     INLINE void fire(const Binary& n, Ints& v, Ints&, Ints& fired) {
-        const Ints fires = (Ints)(v >= n.threshold);
-        v -= fires & (n.to_zero ? v : n.threshold);
-        fired = -fires;
+        fired = (Ints)(v > n.below);
+        v -= fired & (TO_ZERO ? v : n.threshold);
     }
 };
 
@@ -126,30 +124,59 @@ struct Differential {
     }
 };
 
-// Advances one vector of a block's neurons, that begins at `lane`, by a step. sums: what they receive,
-// [32, WIDTH]; words: of their spikes, [planes, WIDTH].
-template <typename V, typename Rule>
-INLINE void fire_vector(const Population& p, const Neurons& n, const Rule& rule, int64_t lane,
-                        const int32_t* sums, uint32_t* words) {
+// Divides numbers by 2^shift, to the nearest (ties to even).
+template <typename Ints>
+INLINE void round_to_even(Ints& numbers, int shift) {
+    const Ints floor = numbers >> shift, rest = numbers & ((1 << shift) - 1);
+    numbers = floor - (Ints)(rest + (floor & 1) > 1 << (shift - 1));
+}
+
+// One vector of a block's neurons, that begins at `lane`, at a step. sums: what they receive, [32, WIDTH],
+// if ROUNDS before it is divided by 2^shift.
+template <typename V, typename Rule, bool ROUNDS>
+struct Step {
     using Ints = typename V::Ints;
     using Words = typename V::Words;
-    const bool remembers = Rule::REMEMBERS && p.is_signed;
-    Words found[Rule::PLANES] = {};
-    for (int64_t j = 0; j < std::min<int64_t>(n.positions, 8); ++j) {
-        Words bytes{};  // the spikes at positions j, j + 8, j + 16, j + 24
-        for (int64_t i = j; i < n.positions; i += 8) {
-            const int64_t own = i * V::WIDTH + lane;
-            Ints v = at<V>(n.v + own) + at<V>(sums + own), sent{}, fired;
-            if (remembers) sent = at<V>(n.sent + own);
-            Rule::fire(rule, v, sent, fired);
-            at<V>(n.v + own) = v;
-            if (remembers) at<V>(n.sent + own) = sent;
-            bytes |= ((Words)fired & 255u) << int(i - j);
-        }
-        for (int k = 0; k < Rule::PLANES; ++k) found[k] |= (bytes >> k & 0x01010101u) << int(j);
+    const Neurons& n;
+    const int32_t* sums;
+    int64_t lane;
+    int shift;
+    bool remembers;
+    Rule rule;
+
+    // Advances those at a position.
+    INLINE void advance(const Step& s, int64_t position, Ints& fired) {
+        const int64_t own = position * V::WIDTH + s.lane;
+        Ints received = at<V>(s.sums + own), v = at<V>(s.n.v + own), sent{};
+        if (ROUNDS) round_to_even(received, s.shift);
+        if (s.remembers) sent = at<V>(s.n.sent + own);
+        v += received;
+        Rule::fire(s.rule, v, sent, fired);
+        at<V>(s.n.v + own) = v;
+        if (s.remembers) at<V>(s.n.sent + own) = sent;
     }
-    for (int64_t k = 0; k < Rule::PLANES; ++k) *(Words*)(words + k * V::WIDTH + lane) = found[k];
-}
+
+    // Advances all, and writes the words of their spikes, [planes, WIDTH].
+    INLINE void run(const Step& s, uint32_t* words) {
+        Words found[Rule::PLANES] = {};
+        Ints fired;
+        if constexpr (Rule::PLANES == 1) {
+            Words bit = Words{} + 1u;
+            for (int64_t i = 0; i < s.n.positions; ++i, bit += bit)
+                advance(s, i, fired), found[0] |= (Words)fired & bit;
+        } else {
+            for (int64_t j = std::min<int64_t>(s.n.positions, 8) - 1; j >= 0; --j) {
+                Words bytes{};  // the spikes at positions j, j + 8, j + 16, j + 24
+                for (int i = 0; i < BLOCK && j + i < s.n.positions; i += 8)
+                    advance(s, j + i, fired), bytes |= ((Words)fired & 255u) << i;
+                for (int k = 0; k < Rule::PLANES; ++k)
+                    found[k] = found[k] << 1 | (bytes >> k & 0x01010101u);
+            }
+        }
+        for (int64_t k = 0; k < Rule::PLANES; ++k)
+            *(Words*)(words + k * V::WIDTH + s.lane) = found[k];
+    }
+};
 
 // The largest |potential| of a block's neurons.
 template <typename V>
@@ -161,16 +188,18 @@ INLINE int32_t largest(const Neurons& n) {
     return found;
 }
 
-// The same for all their vectors, at step t. lanes: thresholds or ceilings [WIDTH]. Writes their words.
-template <typename V, typename Rule>
-INLINE void fire(const Population& p, const Neurons& n, const int32_t* lanes, int64_t t,
-                 const int32_t* sums) {
+// Advances all vectors of a block's neurons by step t. lanes: thresholds or ceilings [WIDTH]. Writes their
+// words.
+template <typename V, typename Rule, bool ROUNDS>
+INLINE void fire_all(const Population& p, const Neurons& n, const int32_t* lanes, int64_t t,
+                     const int32_t* sums) {
     const int64_t planes = multilevel::own_planes(p);
     uint32_t words[MOST_BITS * V::WIDTH];
     for (int64_t lane = 0; lane < n.outputs->vectors * V::LANES; lane += V::LANES) {
-        Rule rule;
-        Rule::set(rule, p, lanes + lane, t);
-        fire_vector<V>(p, n, rule, lane, sums, words);
+        using Own = Step<V, Rule, ROUNDS>;
+        Own step{n, sums, lane, int(p.shift), Rule::REMEMBERS && p.is_signed, {}};
+        Rule::set(step.rule, p, lanes + lane, t);
+        Own::run(step, words);
     }
     const int64_t block = n.image * blocks(p.height * p.width) + n.block;
     uint32_t* to = p.spikes + (block * p.steps + t) * planes * p.channels + n.outputs->channel;
@@ -179,14 +208,23 @@ INLINE void fire(const Population& p, const Neurons& n, const int32_t* lanes, in
     if (p.peaks) raise_peak(p.peaks + n.image, largest<V>(n));
 }
 
+template <typename V, typename Rule>
+INLINE void fire(const Population& p, const Neurons& n, const int32_t* lanes, int64_t t, bool rounds,
+                 const int32_t* sums) {
+    if (rounds)
+        fire_all<V, Rule, true>(p, n, lanes, t, sums);
+    else
+        fire_all<V, Rule, false>(p, n, lanes, t, sums);
+}
+
 // The same for differential neurons of any number of sizes.
 template <typename V, bool BOUNDED>
 INLINE void fire_sizes(const Population& p, const Neurons& n, const int32_t* lanes, int64_t t,
-                       const int32_t* sums) {
+                       bool rounds, const int32_t* sums) {
     if (p.sizes <= USUAL_SIZES)
-        fire<V, Differential<V, USUAL_SIZES, BOUNDED>>(p, n, lanes, t, sums);
+        fire<V, Differential<V, USUAL_SIZES, BOUNDED>>(p, n, lanes, t, rounds, sums);
     else
-        fire<V, Differential<V, MOST_SIZES, BOUNDED>>(p, n, lanes, t, sums);
+        fire<V, Differential<V, MOST_SIZES, BOUNDED>>(p, n, lanes, t, rounds, sums);
 }
 
 // Adds currents [channels, positions] of an image.
@@ -200,34 +238,46 @@ INLINE void add_currents(const Population& p, const Neurons& n, const int32_t* f
 
 template <typename V>
 INLINE void round_sums(const Neurons& n, int64_t shift, int32_t* sums) {
-    using Ints = typename V::Ints;
-    const int by = int(shift);
-    for (int64_t i = 0; i < n.positions * V::WIDTH; i += V::LANES) {
-        Ints& own = at<V>(sums + i);
-        const Ints floor = own >> by, rest = own & ((1 << by) - 1);
-        own = floor - (Ints)(rest + (floor & 1) > 1 << (by - 1));
-    }
+    for (int64_t i = 0; i < n.positions * V::WIDTH; i += V::LANES)
+        round_to_even(at<V>(sums + i), int(shift));
 }
 
 // Adds a stream [positions, channels] of an image.
 template <typename V>
 INLINE void add_stream(const Population& p, const Neurons& n, const int32_t* from, int32_t* sums) {
+    const int64_t count = n.outputs->count;
     from += n.block * BLOCK * p.channels + n.outputs->channel;
-    for (int64_t i = 0; i < n.positions; ++i, from += p.channels, sums += V::WIDTH)
-        for (int64_t c = 0; c < n.outputs->count; ++c) sums[c] += from[c];
+    for (int64_t i = 0; i < n.positions; ++i, from += p.channels, sums += V::WIDTH) {
+        int64_t c = 0;
+        for (; c + V::LANES <= count; c += V::LANES) at<V>(sums + c) += at<V>(from + c);
+        for (; c < count; ++c) sums[c] += from[c];
+    }
+}
+
+// Writes sums divided by 2^shift as numbers of 16 bits.
+template <typename V>
+INLINE void write_numbers(const Neurons& n, int shift, int64_t channels, const int32_t* sums,
+                          int16_t* to) {
+    const int64_t count = n.outputs->count;
+    for (int64_t i = 0; i < n.positions; ++i, sums += V::WIDTH, to += channels)
+        for (int64_t c = 0; c < count; c += V::LANES) {
+            typename V::Ints own = at<V>(sums + c);
+            if (shift) round_to_even(own, shift);
+            const auto numbers = __builtin_convertvector(own, typename V::Shorts);
+            if (c + V::LANES <= count)
+                *(typename V::Shorts*)(to + c) = numbers;
+            else
+                std::memcpy(to + c, &numbers, (count - c) * sizeof(int16_t));
+        }
 }
 
 // Writes sums as they are asked for; first: the place of the block's first position.
 template <typename V>
-INLINE void write_sums(const Population& p, const Neurons& n, int64_t first, int32_t* sums) {
+INLINE void write_sums(const Population& p, const Neurons& n, int64_t first, const int32_t* sums) {
     const int64_t to = first * p.channels + n.outputs->channel, count = n.outputs->count;
     for (int64_t i = 0; p.sums && i < n.positions; ++i)
         std::memcpy(p.sums + to + i * p.channels, sums + i * V::WIDTH, count * sizeof(int32_t));
-    if (!p.numbers) return;
-    if (p.numbers_shift) round_sums<V>(n, p.numbers_shift, sums);
-    for (int64_t i = 0; i < n.positions; ++i)
-        for (int64_t c = 0; c < count; ++c)
-            p.numbers[to + i * p.channels + c] = int16_t(sums[i * V::WIDTH + c]);
+    if (p.numbers) write_numbers<V>(n, int(p.numbers_shift), p.channels, sums, p.numbers + to);
 }
 
 // What a step's sums of synapses and biases lead to. lanes: thresholds or ceilings [WIDTH].
@@ -236,20 +286,24 @@ INLINE void advance(const Population& p, const Neurons& n, const int32_t* lanes,
                     int32_t* sums) {
     const int64_t positions = p.height * p.width, neurons = positions * p.channels;
     const int64_t step = n.image * p.steps + t;
-    if (p.shift) round_sums<V>(n, p.shift, sums);
+    const bool more = p.constant || p.current || p.stream || sums_alone(p);  // follows the rounding
+    const bool rounds = p.shift && !more;
+    if (p.shift && more) round_sums<V>(n, p.shift, sums);
     if (p.constant) add_currents<V>(p, n, p.constant + n.image * neurons, sums);
     if (p.current) add_currents<V>(p, n, p.current + step * neurons, sums);
     if (p.stream) add_stream<V>(p, n, p.stream + step * neurons, sums);
     if (sums_alone(p))
         write_sums<V>(p, n, step * positions + n.block * BLOCK, sums);
     else if (p.firing_rule == DIFFERENTIAL)
-        fire_sizes<V, false>(p, n, lanes, t, sums);
+        fire_sizes<V, false>(p, n, lanes, t, rounds, sums);
     else if (p.firing_rule == DCGS)
-        fire_sizes<V, true>(p, n, lanes, t, sums);
+        fire_sizes<V, true>(p, n, lanes, t, rounds, sums);
     else if (p.levels > 1 || p.is_signed)
-        fire<V, IntegrateAndFire<V>>(p, n, lanes, t, sums);
+        fire<V, IntegrateAndFire<V>>(p, n, lanes, t, rounds, sums);
+    else if (p.reset_to_zero)
+        fire<V, Binary<V, true>>(p, n, lanes, t, rounds, sums);
     else
-        fire<V, Binary<V>>(p, n, lanes, t, sums);
+        fire<V, Binary<V, false>>(p, n, lanes, t, rounds, sums);
 }
 
 // The same, compiled for the instruction set of V.

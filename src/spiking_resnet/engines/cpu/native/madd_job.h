@@ -56,6 +56,22 @@ INLINE int64_t pairs_of(const Source& s) {
     return s.identity ? 0 : s.kernel_height * s.kernel_width * inner_pairs(s);
 }
 
+// The largest spike of a population's sources, without its sign.
+INLINE int64_t largest_spike(const Population& p) {
+    return p.minus ? int64_t{1} << (p.planes - 1) : (int64_t{1} << p.planes) - 1;
+}
+
+// Whether 16 bits hold what spikes bring to an output that sees its own channel alone. weights: [taps], in
+// the lower 16 bits, `pitch` from one to the next.
+INLINE bool fits_short(const Population& p, const int32_t* weights, int64_t taps, int64_t pitch) {
+    int64_t high = 0, low = 0;
+    for (int64_t k = 0; k < taps; ++k) {
+        const int64_t weight = int16_t(weights[k * pitch]);
+        (weight > 0 ? high : low) += std::abs(weight);
+    }
+    return (p.minus ? high + low : std::max(high, low)) * largest_spike(p) <= INT16_MAX;
+}
+
 // What all threads work by.
 template <typename V>
 struct Job {
@@ -65,6 +81,7 @@ struct Job {
     Vector<View> views;              // of the sources
     Vector<const int32_t*> weights;  // of each: [outputs: [pairs, vectors, lanes]]; identity: [WIDTH] each
     Vector<Vector<int32_t>> gains;   // of identities, in lanes
+    Vector<Vector<int16_t>> shorts;  // of each and all outputs: `short_weights`
     Vector<int32_t> bias, lanes;     // lanes: thresholds or ceilings
     int64_t length, part, parts;     // blocks of an image, and of a part of it; how many parts
     int64_t steps;                   // that pass by at once
@@ -80,6 +97,8 @@ struct Job {
             views.emplace_back(s, p);
             gains.push_back(in_lanes<V>(outputs, s.identity ? s.weights : nullptr, 0));
             weights.push_back(at);
+            for (const Outputs& each : outputs)
+                shorts.push_back(short_weights(s, each, at + each.before * pairs_of(s) * V::LANES));
             at += pairs_of(s) * vectors_of<V>(p, sources, number) * V::LANES;
         }
         length = blocks(p.height * p.width);
@@ -87,6 +106,20 @@ struct Job {
         while (part > 1 && numbers(part) > PART) part = (part + 1) / 2;
         parts = (length + part - 1) / part;
         steps = std::max<int64_t>(1, std::min(p.steps, CHUNK / std::max<int64_t>(1, numbers(part))));
+    }
+
+    // Of some outputs that see their own channel of a source alone: their weights [taps, WIDTH], if 16 bits
+    // hold the sums of its spikes; else nothing. tables: [taps, vectors, lanes].
+    Vector<int16_t> short_weights(const Source& s, const Outputs& own, const int32_t* tables) const {
+        if (s.identity || s.numbers || !channelwise(s, p)) return {};
+        const int64_t taps = s.kernel_height * s.kernel_width, lanes = own.vectors * V::LANES;
+        for (int64_t lane = 0; lane < lanes; ++lane)
+            if (!fits_short(p, tables + lane, taps, lanes)) return {};
+        Vector<int16_t> found(taps * V::WIDTH);
+        for (int64_t k = 0; k < taps; ++k)
+            for (int64_t lane = 0; lane < lanes; ++lane)
+                found[k * V::WIDTH + lane] = int16_t(tables[k * lanes + lane]);
+        return found;
     }
 
     // Of a source, the rows that so many blocks see at most.
@@ -111,7 +144,7 @@ struct Desk {
     Vector<Band> bands;               // by source
     int32_t *v, *sent;                // [groups of outputs, blocks, 32, WIDTH]
     int32_t* sums;                    // [32, WIDTH]: of several steps where positions are few
-    uint32_t* halves;
+    uint32_t* paired;                 // a block's words, by pairs of channels
     const int16_t* rows[BLOCK];
     int32_t factors[BLOCK];
 
@@ -130,8 +163,8 @@ struct Desk {
                      numbers * int64_t(sizeof(int16_t)));
         v = (int32_t*)kept.data(), sent = v + neurons, sums = sent + remembered;
         std::fill(v, sums, 0);  // lanes beyond the channels
-        halves = (uint32_t*)sums + BLOCK * V::WIDTH;
-        int16_t* at = (int16_t*)(halves + words);
+        paired = (uint32_t*)sums + BLOCK * V::WIDTH;
+        int16_t* at = (int16_t*)(paired + words);
         std::fill(at, at + numbers, 0);  // and what lies around the positions
         for (Band& band : bands) band.numbers = at, at += job.steps * band.size + SLACK;
     }

@@ -29,9 +29,7 @@ struct Products<MADD_VECTORS> {
             }
         }
         for (int r = 0; r < ROWS; ++r)
-            for (int i = 0; i < WIDE; ++i)
-                at<V>(rows.sums + (first + r) * V::WIDTH + i * V::LANES) +=
-                    sums[r][i] * rows.factors[first + r];
+            for (int i = 0; i < WIDE; ++i) finish<V>(rows, first + r, i * V::LANES, sums[r][i]);
     }
 
     template <int ROWS>
@@ -49,10 +47,12 @@ struct Products<MADD_VECTORS> {
     __attribute__((noinline)) MADD_CODE static void multiply(const Rows& rows, const Vector<Run>& runs,
                                                              const int32_t* weights,
                                                              int64_t vectors) {
-        const int64_t tiles = (rows.count + V::ROWS - 1) / V::ROWS;
-        for (int64_t tile = 0; tile < tiles; ++tile) {
-            const int64_t first = rows.count * tile / tiles, past = rows.count * (tile + 1) / tiles;
-            multiply_some<V::ROWS>(rows, runs, weights, vectors, first, past - first);
+        const uint32_t count = uint32_t(rows.count), tiles = (count + V::ROWS - 1) / V::ROWS;
+        const uint32_t each = count / tiles, more = count % tiles;
+        for (uint32_t tile = 0, first = 0; tile < tiles; ++tile) {
+            const uint32_t number = each + (tile < more);
+            multiply_some<V::ROWS>(rows, runs, weights, vectors, first, number);
+            first += number;
         }
     }
 
@@ -71,8 +71,7 @@ struct Products<MADD_VECTORS> {
                 }
                 own += vectors * V::LANES;
             }
-            for (int r = 0; r < ROWS; ++r)
-                at<V>(rows.sums + (first + r) * V::WIDTH + lane) += sums[r] * rows.factors[first + r];
+            for (int r = 0; r < ROWS; ++r) finish<V>(rows, first + r, lane, sums[r]);
         }
     }
 
@@ -88,6 +87,36 @@ struct Products<MADD_VECTORS> {
         for (; first < rows.count; ++first) add_some<1>(rows, runs, weights, vectors, first);
     }
 
+    template <int ROWS>
+    INLINE MADD_CODE void add_some_short(const Rows& rows, const Vector<Run>& runs,
+                                         const int16_t* weights, int64_t vectors, int64_t first) {
+        using Naturals = V::Naturals;  // they may wrap around on the way
+        Naturals sums[ROWS];
+        for (int r = 0; r < ROWS; ++r) sums[r] = Naturals{};
+        for (const Run* run = runs.data(); run < runs.data() + runs.size(); ++run) {
+            const Naturals weight = *(const Naturals*)weights;
+            for (int r = 0; r < ROWS; ++r)
+                sums[r] += *(const Naturals*)(rows.numbers[first + r] + run->offset) * weight;
+            weights += V::WIDTH;
+        }
+        for (int r = 0; r < ROWS; ++r)
+            for (int64_t lane = 0; lane < vectors * V::LANES; lane += V::LANES) {
+                Ints own;
+                V::widen((const int16_t*)&sums[r] + lane, own);
+                finish<V>(rows, first + r, lane, own);
+            }
+    }
+
+    // The same where sums fit 16 bits: weights [runs, WIDTH].
+    __attribute__((noinline)) MADD_CODE static void add_short(const Rows& rows, const Vector<Run>& runs,
+                                                              const int16_t* weights,
+                                                              int64_t vectors) {
+        int64_t first = 0;
+        for (; first + V::ROWS <= rows.count; first += V::ROWS)
+            add_some_short<V::ROWS>(rows, runs, weights, vectors, first);
+        for (; first < rows.count; ++first) add_some_short<1>(rows, runs, weights, vectors, first);
+    }
+
     // The same of an identity: weights [vectors, lanes] of 32 bits.
     __attribute__((noinline)) MADD_CODE static void add_identity(const Rows& rows,
                                                                  const int32_t* weights,
@@ -96,8 +125,7 @@ struct Products<MADD_VECTORS> {
         for (int64_t r = 0; r < rows.count; ++r)
             for (int64_t lane = 0; lane < vectors * V::LANES; lane += V::LANES) {
                 V::widen(rows.numbers[r] + lane, numbers);
-                at<V>(rows.sums + r * V::WIDTH + lane) +=
-                    numbers * at<V>(weights + lane) * rows.factors[r];
+                finish<V>(rows, r, lane, numbers * at<V>(weights + lane));
             }
     }
 };

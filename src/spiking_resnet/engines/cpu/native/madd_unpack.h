@@ -10,21 +10,36 @@
 
 namespace madd {
 
-constexpr int FEW_BITS = 2, USUAL_BITS = 5, MOST_BITS = 8;  // of a spike, with its sign
+constexpr int FEW_BITS = 4, MOST_BITS = 8;  // of a spike, with its sign
 
 // Pairs of numbers that lie together, `offset` numbers from where an output's neighbourhood begins.
 struct Run {
     int64_t offset, pairs;
 };
 
-// What some outputs see, which is to be added to their sums: where each one's numbers begin, what they
-// count, and its sums [count, WIDTH].
+// Rows of sums, `stride` from one to the next.
+struct Before {
+    const int32_t* rows;
+    int64_t stride;
+};
+
+// What some outputs see, which makes sums [count, WIDTH] with what was before: where each one's numbers
+// begin, and what they count; null: 1.
 struct Rows {
     const int16_t* const* numbers;
     const int32_t* factors;
+    Before before;
     int32_t* sums;
     int64_t count;
 };
+
+// Writes the sums of a row's vector, of which `own` are new.
+template <typename V>
+INLINE void finish(const Rows& rows, int64_t row, int64_t lane, typename V::Ints own) {
+    if (rows.factors) own *= rows.factors[row];
+    at<V>(rows.sums + row * V::WIDTH + lane) =
+        at<V>(rows.before.rows + row * rows.before.stride + lane) + own;
+}
 
 // Rows of a source with the room around it, from `first` on, at some steps: [steps, rows, columns,
 // pitch].
@@ -82,21 +97,27 @@ private:
     }
 };
 
-// The words of a block's channels, the even ones and the odd ones: [bits, 2, padded]. Beyond its planes
-// a number has bits like its sign.
-INLINE void part(const Population& p, const uint32_t* words, int64_t channels, int64_t bits,
-                 int64_t padded, uint32_t* to) {
+// The words of a block's channels by pairs, [bits, 2, padded]: the lower halves of a pair's two words in
+// one, and the upper ones. Beyond its planes a number has bits like its sign.
+INLINE void pair_up(const Population& p, const uint32_t* words, int64_t channels, int64_t bits,
+                    int64_t padded, uint32_t* to) {
+    constexpr uint32_t UPPER = 0xffff0000u;
     const int64_t pairs = channels / 2;
     for (int64_t k = 0; k < bits; ++k, to += 2 * padded) {
-        uint32_t *const even = to, *const odd = to + padded;
+        uint32_t *const lower = to, *const upper = to + padded;
         if (k >= p.planes && !p.minus) {
-            std::fill(even, even + 2 * padded, 0);
+            std::fill(lower, lower + 2 * padded, 0);
             continue;
         }
         const uint32_t* from = words + std::min(k, p.planes - 1) * channels;
-        for (int64_t i = 0; i < pairs; ++i) even[i] = from[2 * i], odd[i] = from[2 * i + 1];
-        for (int64_t i = pairs; i < padded; ++i) even[i] = odd[i] = 0;
-        if (channels % 2) even[pairs] = from[channels - 1];
+        for (int64_t i = 0; i < pairs; ++i) {
+            const uint32_t even = from[2 * i], odd = from[2 * i + 1];
+            lower[i] = (even & ~UPPER) | odd << 16;
+            upper[i] = even >> 16 | (odd & UPPER);
+        }
+        for (int64_t i = pairs; i < padded; ++i) lower[i] = upper[i] = 0;
+        if (channels % 2)
+            lower[pairs] = from[channels - 1] & ~UPPER, upper[pairs] = from[channels - 1] >> 16;
     }
 }
 
@@ -106,35 +127,64 @@ INLINE int64_t padded_pairs(int64_t channels) {
     return (channels + V::WIDTH - 1) / V::WIDTH * V::LANES;
 }
 
-// Writes the spikes of a block at positions whose bit is set. halves: of its words; place: of its
-// positions, relative to `to`. The even channel of a pair comes first.
-template <typename V, int BITS>
-INLINE void unpack_block(const uint32_t* halves, int64_t channels, uint32_t positions,
-                         const int64_t* place, int16_t* to) {
-    using Ints = typename V::Ints;
-    using Words = typename V::Words;
-    const int64_t padded = padded_pairs<V>(channels), pairs = (channels + 1) / 2;
-    for (int64_t g = 0; g < padded; g += V::LANES, halves += V::LANES, to += V::WIDTH) {
-        const int64_t bytes = std::min(pairs - g, V::LANES) * int64_t(sizeof(uint32_t));
-        for (int j = 0; j < 8; ++j) {
-            Words even{}, odd{};  // bytes: the spikes at positions j, j + 8, j + 16, j + 24
-            for (int k = 0; k < BITS; ++k) {
-                even |= (*(const Words*)(halves + 2 * k * padded) >> j & 0x01010101u) << k;
-                odd |= (*(const Words*)(halves + (2 * k + 1) * padded) >> j & 0x01010101u) << k;
-            }
-            for (int i = j; i < BLOCK; i += 8) {
-                if (!(positions >> i & 1)) continue;
-                const int up = 32 - BITS - (i - j);  // to the top, and down again with their signs
-                const Words one = (Words)((Ints)(even << up) >> (32 - BITS));
-                const Words other = (Words)((Ints)(odd << up) >> (16 - BITS));
-                const Words both = (one & 0xffffu) | (other & 0xffff0000u);
-                if (bytes == sizeof both)
-                    *(Words*)(to + place[i]) = both;
-                else
-                    std::memcpy(to + place[i], &both, bytes);
-            }
+// Transposes matrices of BITS x BITS bits: one has so many neighbouring bits of so many words.
+template <int BITS, typename Words>
+INLINE void transpose(Words* words) {
+    for (int d = BITS / 2; d; d /= 2) {
+        const uint32_t first = d == 1 ? 0x55555555u : d == 2 ? 0x33333333u : 0x0f0f0f0fu;
+        for (int k = 0; k < BITS; ++k) {
+            if (k & d) continue;
+            const Words swapped = (words[k] >> d ^ words[k + d]) & first;
+            words[k + d] ^= swapped, words[k] ^= swapped << d;
         }
     }
+}
+
+// Where the numbers of a block go: those at positions whose bit is set, to `place`, relative to `to`, of so
+// many pairs of channels. The even channel of a pair comes first.
+struct Places {
+    const int64_t* place;
+    uint32_t positions;
+    int16_t* to;
+    int64_t pairs;
+};
+
+// Writes numbers of BITS bits of a vector of pairs. words: theirs. WHOLE: all positions, and all pairs.
+template <typename V, int BITS, bool WHOLE>
+INLINE void unpack_pairs(const uint32_t* words, int64_t padded, const Places& places) {
+    using Words = typename V::Words;
+    using Numbers = typename V::Numbers;
+    constexpr int HALF = BLOCK / 2;
+    const bool all_pairs = places.pairs >= V::LANES;
+    for (int half = 0; half < 2; ++half) {
+        Words bits[BITS];
+        for (int k = 0; k < BITS; ++k) bits[k] = *(const Words*)(words + (2 * k + half) * padded);
+        transpose<BITS>(bits);
+        for (int i = HALF - BITS; i >= 0; i -= BITS)  // from the top, and down again with their signs
+            for (int j = 0; j < BITS; ++j) {
+                const int position = half * HALF + i + j;
+                Numbers numbers = (Numbers)bits[j] >> (HALF - BITS);
+                if (BITS == 1) numbers = (Numbers)((typename V::Naturals)bits[j] >> (HALF - 1));
+                bits[j] = (Words)((Numbers)bits[j] << BITS);
+                if (!WHOLE && !(places.positions >> position & 1)) continue;
+                int16_t* const to = places.to + places.place[position];
+                if (WHOLE || all_pairs)
+                    *(Numbers*)to = numbers;
+                else
+                    std::memcpy(to, &numbers, places.pairs * sizeof(Pair));
+            }
+    }
+}
+
+// The same of all pairs. words: of the block.
+template <typename V, int BITS>
+INLINE void unpack_block(const uint32_t* words, int64_t padded, Places places) {
+    const bool all_positions = places.positions == ~uint32_t{0};
+    for (; places.pairs > 0; places.pairs -= V::LANES, places.to += V::WIDTH, words += V::LANES)
+        if (all_positions && places.pairs >= V::LANES)
+            unpack_pairs<V, BITS, true>(words, padded, places);
+        else
+            unpack_pairs<V, BITS, false>(words, padded, places);
 }
 
 // The bits of a block whose positions are from `begin` to `past` - 1.
@@ -146,21 +196,22 @@ INLINE uint32_t bits_between(int64_t block, int64_t begin, int64_t past) {
 }
 
 // Writes the spikes of an image, at so many steps from `start` on, as far as their rows are in the band.
-// halves: memory for one block's words.
+// desk: memory for one block's words.
 template <typename V, int BITS>
 INLINE void unpack_spikes(const View& v, const Population& p, int64_t image, int64_t start,
-                          int64_t steps, const Band& band, uint32_t* halves) {
+                          int64_t steps, const Band& band, uint32_t* desk) {
     const Source& s = *v.source;
     const int64_t begin = v.first_row(band) * s.width, past = v.past_row(band) * s.width;
-    const int64_t length = blocks(s.height * s.width);
+    const int64_t length = blocks(s.height * s.width), padded = padded_pairs<V>(s.channels);
     for (int64_t b = begin / BLOCK; b * BLOCK < past; ++b) {
         const uint32_t positions = bits_between(b, begin, past);
         const uint32_t* words =
             s.spikes + ((image * length + b) * p.steps + start) * p.planes * s.channels;
         for (int64_t t = 0; t < steps; ++t, words += p.planes * s.channels) {
-            part(p, words, s.channels, BITS, padded_pairs<V>(s.channels), halves);
-            unpack_block<V, BITS>(halves, s.channels, positions, v.place.data() + b * BLOCK,
-                                  band.at(t) - band.first * v.row());
+            pair_up(p, words, s.channels, BITS, padded, desk);
+            unpack_block<V, BITS>(desk, padded,
+                                  {v.place.data() + b * BLOCK, positions,
+                                   band.at(t) - band.first * v.row(), (s.channels + 1) / 2});
         }
     }
 }
@@ -170,13 +221,13 @@ INLINE int64_t bits_of(const Population& p) { return p.planes + !p.minus; }
 
 template <typename V>
 INLINE void unpack_any(const View& v, const Population& p, int64_t image, int64_t start,
-                       int64_t steps, const Band& band, uint32_t* halves) {
-    if (bits_of(p) <= FEW_BITS)
-        unpack_spikes<V, FEW_BITS>(v, p, image, start, steps, band, halves);
-    else if (bits_of(p) <= USUAL_BITS)
-        unpack_spikes<V, USUAL_BITS>(v, p, image, start, steps, band, halves);
+                       int64_t steps, const Band& band, uint32_t* desk) {
+    if (p.planes == 1 && !p.minus)
+        unpack_spikes<V, 1>(v, p, image, start, steps, band, desk);
+    else if (bits_of(p) <= FEW_BITS)
+        unpack_spikes<V, FEW_BITS>(v, p, image, start, steps, band, desk);
     else
-        unpack_spikes<V, MOST_BITS>(v, p, image, start, steps, band, halves);
+        unpack_spikes<V, MOST_BITS>(v, p, image, start, steps, band, desk);
 }
 
 // The same for numbers.
@@ -198,7 +249,7 @@ INLINE void copy_numbers(const View& v, const Population& p, int64_t image, int6
 // Fills a band with what there is at some steps of an image; the columns around it are 0 already.
 template <typename V>
 INLINE void fill_band(const View& v, const Population& p, int64_t image, int64_t start, int64_t steps,
-                      const Band& band, uint32_t* halves) {
+                      const Band& band, uint32_t* desk) {
     const int64_t bytes = v.row() * int64_t(sizeof(int16_t));
     const int64_t above = v.first_row(band) + v.top - band.first;
     const int64_t below = v.past_row(band) + v.top - band.first;
@@ -208,7 +259,7 @@ INLINE void fill_band(const View& v, const Population& p, int64_t image, int64_t
     if (v.source->numbers)
         copy_numbers(v, p, image, start, steps, band);
     else
-        unpack_any<V>(v, p, image, start, steps, band, halves);
+        unpack_any<V>(v, p, image, start, steps, band, desk);
 }
 
 }  // namespace madd

@@ -25,6 +25,8 @@ typedef int32_t Pair __attribute__((may_alias, aligned(2)));  // two numbers of 
     typedef int32_t Ints __attribute__((vector_size(BYTES), aligned(4), may_alias));               \
     typedef uint32_t Words __attribute__((vector_size(BYTES), aligned(4), may_alias));             \
     typedef float Floats __attribute__((vector_size(BYTES), aligned(4), may_alias));               \
+    typedef int16_t Numbers __attribute__((vector_size(BYTES), aligned(2), may_alias));            \
+    typedef uint16_t Naturals __attribute__((vector_size(BYTES), aligned(2), may_alias));          \
     typedef int16_t Shorts __attribute__((vector_size(BYTES / 2), aligned(2), may_alias));         \
     typedef int8_t Bytes __attribute__((vector_size(BYTES / 4), aligned(1), may_alias))
 

@@ -35,6 +35,10 @@ INLINE int32_t weight(const Population& p, int64_t plane) {
 INLINE void count(const Population& p, int64_t image, const uint32_t* words, int64_t steps) {
     const int64_t planes = own_planes(p);
     int64_t spikes = 0, bits = 0;
+    if (planes == 1) {
+        for (int64_t i = 0; i < steps * p.channels; ++i) bits += __builtin_popcount(words[i]);
+        spikes = bits, steps = 0;
+    }
     for (int64_t i = 0; i < steps; ++i, words += planes * p.channels)
         for (int64_t c = 0; c < p.channels; ++c) {
             const uint32_t sign = p.is_signed ? words[(planes - 1) * p.channels + c] : 0;
