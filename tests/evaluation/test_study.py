@@ -14,6 +14,7 @@ from spiking_resnet.graph.structure import layers_deep
 from spiking_resnet.records import InputError
 from spiking_resnet.report import markdown
 from spiking_resnet.report import study as report
+from teams import in_team, plain
 
 
 def studied(name="digits_resnet8", images=12):
@@ -51,6 +52,19 @@ def test_a_study_is_resumed_from_its_files(short, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "compared", None)  # nothing is made again
     again = list(study.run([studied()], tmp_path, names))
     assert [each.to_json() for each in again] == [each.to_json() for each in found]
+
+
+@pytest.mark.slow
+def test_a_team_studies_as_one_process_does(short, tmp_path, monkeypatch):
+    prepared = study.Studied.subject.func
+    # Python 3.11 makes cached properties under one lock; processes have one each, threads not
+    monkeypatch.setattr(study.Studied, "subject", property(prepared))
+    whole = next(study.run([studied()], tmp_path / "whole", ("few",)))
+    for found in in_team(
+        2, lambda rank: list(study.run([studied()], tmp_path / "team", ("few", "few")))
+    ):
+        assert [plain(each) for each in found] == [plain(whole)] * 2
+    assert len(list((tmp_path / "team").iterdir())) == 1
 
 
 def test_a_stopped_chapter_goes_on(short, tmp_path, monkeypatch):

@@ -3,7 +3,6 @@
 import json
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import pytest
@@ -24,6 +23,7 @@ from spiking_resnet.processes.messages import elsewhere
 from spiking_resnet.processes.team import ALONE, Team, TeamError, current, working
 from spiking_resnet.records import InputError, Run
 from spiking_resnet.store import digest, packed, unpacked
+from teams import in_team, plain
 from zoo import images, network, spiking
 
 COUNT, RECORD = 23, (2, 9)
@@ -33,32 +33,6 @@ LABELS = torch.randint(5, (COUNT,), generator=torch.Generator().manual_seed(0))
 
 def loader(size=3):
     return list(zip(BATCH.split(size), LABELS.split(size), strict=True))
-
-
-def in_team(count, work):
-    """What `work(rank)` returns or raises in every process of a team."""
-    store = PrefixStore("team", HashStore())
-
-    def run(rank):
-        try:
-            with working(Team(rank, count, store)):
-                return work(rank)
-        except Exception as error:
-            return error
-
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(run, range(count)))
-
-
-def plain(record):
-    """A record's JSON without times."""
-    return json.loads(json.dumps(_timeless(record.to_json())))
-
-
-def _timeless(found):
-    if isinstance(found, dict):
-        return {name: _timeless(each) for name, each in found.items() if name != "seconds"}
-    return [_timeless(each) for each in found] if isinstance(found, list | tuple) else found
 
 
 @pytest.fixture(scope="module")

@@ -45,6 +45,8 @@ Examples:
 
   spiking-resnet evaluate snn.safetensors --data DIR --resume progress.json   (again and again)
 
+  torchrun --nproc-per-node 8 -m spiking_resnet.cli evaluate snn.safetensors --data DIR
+
 All T of --steps come from one simulation. Data set and normalisation are the file's own.
 """
 

@@ -65,7 +65,8 @@ def evaluate(
 ) -> Curve:
     """Measure a spiking network's accuracy and spikes after each of `steps` time steps.
 
-    The processes of a team (`processes.team.together`) share the batches, and all have the result.
+    The processes of a team (`processes.team.together`) share the batches, and all have the result;
+    the first one keeps the counts of all, and calls `progress`, from a second thread too.
 
     steps: by default STEPS, or the one T that the network is made for (`Graph.made_for`).
     loader: batches (images [N, C, H, W], labels), normalised as for the ANN; labels
