@@ -412,18 +412,20 @@ def test_a_stopped_evaluation_goes_on_where_it_was(graph, tmp_path, batches):
     assert again == curve  # all was done
 
 
-def test_nothing_is_read_twice_where_the_loader_can_begin_later(graph, tmp_path):
+def test_nothing_is_read_twice_where_the_loader_knows_its_batches(graph, tmp_path):
     path, read = tmp_path / "progress.json", []
 
-    class Later(list):
-        def after(self, images):
-            read.append(images)
-            return self[images // 5 :]
+    class Known(list):
+        spans = ((0, 5), (5, 10), (10, 15), (15, 20), (20, 23))
+
+        def only(self, spans):
+            read.extend(spans)
+            return [self[first // 5] for first, _ in spans]
 
     with pytest.raises(Stopped):
         evaluate(graph, stopping_after(2, loader(5)), RECORD, resume=path)
-    curve = evaluate(graph, Later(loader(5)), RECORD, resume=path)
-    assert read == [10]
+    curve = evaluate(graph, Known(loader(5)), RECORD, resume=path)
+    assert read == [(10, 15), (15, 20), (20, 23)]
     assert same_but_for_the_time(curve, evaluate(graph, loader(5), RECORD))
 
 
