@@ -46,6 +46,13 @@ WHOLE = {  # that check their fields
     Normalisation: st.sampled_from(list(NORMALISATIONS.values())),
     Framing: st.sampled_from([Framing(), Framing(8, 8, "nearest")]),
     ResNetConfig: st.sampled_from([ResNetConfig(), ResNetConfig(14, 5, 1, 8)]),
+    Tally: st.sampled_from(
+        [
+            Tally((4,), images=6, correct=(5,), spikes={"a": (7,)}, spans=((0, 2), (4, 8))),
+            Tally((2, 4), "mse", 3, squared=(Fraction(1, 3), Fraction(2)), remark="r", remark_at=2),
+            Tally((4,), "mse", 1, apart=(Fraction(5),), ann_squared=Fraction(1, 8)),
+        ]
+    ),
 }
 FORMS = {(Trial, "method"): st.sampled_from([methods.hu2021(), methods.dcgs(steps=4)])}
 
@@ -265,6 +272,7 @@ READING = {
     "steps": 4, "accuracy": 0.5, "interval": [0.4, 0.6], "standard_error": 0.1, "loss": 2.5,
     "loss_error": 1.0, "agreement": 0.9, "lost": 2, "gained": 1, "operations": 12.0,
     "spikes_per_image": 3.0, "firing_rate": 0.1, "engine": "cpu", "exact": True,
+    "top5": None, "seconds": 0.5,
 }  # fmt: skip
 METHOD = copied(methods.hu2021().describe())
 ENTRY = {
@@ -280,7 +288,7 @@ FILES = {
         "steps": [4, 16], "metric": "accuracy", "images": 60, "correct": [58, 60], "top5": [60, 60],
         "agreed": None, "lost": None, "ann_correct": None, "ann_top5": None, "squared": [],
         "apart": None, "ann_squared": None, "spikes": {"relu": [30111, 123579]}, "seconds": 0.25,
-        "engine": "cpu", "remark": "",
+        "engine": "cpu", "remark": "", "remark_at": 0, "spans": [],
     },
     Comparison: {
         "images": 4, "steps": [2, 4],
@@ -337,6 +345,19 @@ def test_a_curve_of_before_metrics_is_one_of_accuracy():
     found = Curve.from_json(told)
     assert found.metric == "accuracy"
     assert found.points[0].lost is None
+
+
+def test_older_counts_and_readings_lack_what_came_later():
+    tally, comparison = copied(FILES[Tally]), copied(FILES[Comparison])
+    tally = {**tally, "squared": [0.5], "correct": []}  # sums were floats
+    for name in Tally.later:
+        del tally[name]
+    assert Tally.from_json(tally).squared == (Fraction(1, 2),)
+    assert Tally.from_json(tally).counted == ((0, 60),)
+    (reading,) = comparison["rows"][0]["entries"][0]["readings"]
+    del reading["top5"], reading["seconds"]
+    found = Comparison.from_json(comparison).rows[0].readings[4]
+    assert (found.top5, found.seconds) == (None, None)
 
 
 def test_numbers_that_are_not_finite_stay_so():
