@@ -1,10 +1,12 @@
 """The command `reproduce study`: a user's own network on a user's own images, and refusals."""
 
 import json
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
+from torchvision import models
 from typer.testing import CliRunner
 
 from spiking_resnet import ann
@@ -51,6 +53,21 @@ def test_own_networks_on_own_images(tmp_path, images, monkeypatch):
     assert "reproduce study mnist --data DIR" in table
     assert str(tmp_path) not in table
     assert (tmp_path / "out" / "study_mnist_mine_few.png").stat().st_size > 10_000
+
+
+def test_weights_that_cannot_be_downloaded_are_named(tmp_path, images, monkeypatch):
+    def unreachable(*_, **__):
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(models, "get_model", unreachable)
+    found = run(
+        "study", "imagenet", "--data", tmp_path, "--networks", "torchvision:resnet18",
+        "--calibrate", images, "--judge", images, "--out", tmp_path / "out",
+    )  # fmt: skip
+    told = " ".join(found.output.split())
+    assert found.exit_code != 0
+    assert "weights of torchvision:resnet18 could not be downloaded (no route to host)" in told
+    assert "path/to/file.py:function" in told
 
 
 @pytest.mark.parametrize(

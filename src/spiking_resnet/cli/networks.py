@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.error import URLError
 
 import torch
 from torch import nn
@@ -192,7 +193,13 @@ def _described(spec: str, path: Path | None, loaded: ann.LoadedNetwork) -> Netwo
 
 def _library(spec: str, weights: str | None, key: str | None, build: Any) -> Network:
     """A network of torchvision or timm, with a file's, the published or random weights."""
-    model, normalisation, framing = build(spec.partition(":")[2], weights)
+    try:
+        model, normalisation, framing = build(spec.partition(":")[2], weights)
+    except URLError as error:
+        raise ConnectionError(
+            f"the published weights of {spec} could not be downloaded ({error.reason}): give a "
+            "file of weights, or a network of your own as path/to/file.py:function"
+        ) from error
     shape, said_by = (3, framing.crop, framing.crop), spec.partition(":")[0]
     if weights is None:
         remark = (
