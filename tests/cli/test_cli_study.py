@@ -55,6 +55,25 @@ def test_own_networks_on_own_images(tmp_path, images, monkeypatch):
     assert (tmp_path / "out" / "study_mnist_mine_few.png").stat().st_size > 10_000
 
 
+def test_results_of_another_normalisation_are_refused(tmp_path, images):
+    (tmp_path / "nets.py").write_text(NETWORK)
+
+    def study(normalisation):
+        return run(
+            "study", "mnist", "--data", tmp_path, "--networks", f"mine={tmp_path}/nets.py:digits",
+            "--calibrate", images, "--judge", images, "--normalisation", normalisation,
+            "--chapters", "few", "--calibration-images", 40, "--out", tmp_path / "out",
+        )  # fmt: skip
+
+    assert study("digits").exit_code == 0
+    assert study("digits").exit_code == 0
+    other = study("none")
+    assert other.exit_code == 2
+    assert "has results of other weights, images or a normalisation" in " ".join(
+        other.output.split()
+    )
+
+
 def test_weights_that_cannot_be_downloaded_are_named(tmp_path, images, monkeypatch):
     def unreachable(*_, **__):
         raise URLError("no route to host")

@@ -1,5 +1,6 @@
 """The command `reproduce study`: its networks and images, its report and figures."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +22,9 @@ from spiking_resnet.cli.options import (
     parse_normalisation,
 )
 from spiking_resnet.cli.outputs import check_outputs, say_wrote
-from spiking_resnet.cli.provenance import going_on, shared_command_line
+from spiking_resnet.cli.provenance import file_facts, fingerprint, going_on, shared_command_line
 from spiking_resnet.cli.terminal import say, show, warn, work_bar
+from spiking_resnet.evaluation.progress_file import module_digest
 from spiking_resnet.evaluation.reproduce import NETWORKS, loaded
 from spiking_resnet.evaluation.study import (
     CALIBRATION_IMAGES,
@@ -186,4 +188,12 @@ def _with_images(
         len(training),
         len(test),
         test.classes,
+        _identity(model, training, test),
     )
+
+
+def _identity(model: nn.Module | Path, *images: ImageData) -> str:
+    """A hash of a network's weights, and of the names, labels and normalisation of its images."""
+    own = file_facts(model)["sha256"] if isinstance(model, Path) else module_digest(model)
+    said = [f"{each.name} {each.normalisation} {fingerprint(each)}" for each in images]
+    return hashlib.sha256(" ".join([own, *said]).encode()).hexdigest()

@@ -54,7 +54,8 @@ class Studied:
 
     model: a module, or the path of an ONNX file. calibration, loader: batches of training images,
     and of the images that are judged, normalised as for the network; seen, judged: how many.
-    classes: of the images. dataset: what results call them.
+    classes: of the images. dataset: what results call them. identity: a hash of the weights and of
+    what the images are; results of another one are refused.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Studied:
     seen: int
     judged: int
     classes: int
+    identity: str = ""
 
     @cached_property
     def subject(self) -> Subject:
@@ -74,7 +76,10 @@ class Studied:
 
 @dataclass(frozen=True)
 class Finding(Record):
-    """The result of one chapter for one network. layers: its depth; classes: of the images."""
+    """The result of one chapter for one network. layers: its depth; classes: of the images.
+
+    identity: as of Studied.
+    """
 
     network: str
     dataset: str
@@ -83,6 +88,7 @@ class Finding(Record):
     classes: int
     calibration_images: int
     comparison: Comparison
+    identity: str = ""
 
 
 def chapters(classes: int) -> dict[str, Chapter]:
@@ -185,6 +191,11 @@ def _found(
     count = f"{network.seen}-{network.judged}"
     path = out / f"study_{network.dataset}_{network.name}_{chapter.name}_{count}.json"
     if known := _known(path):
+        if known.identity != network.identity:
+            raise InputError(
+                f"{path} has results of other weights, images or a normalisation: name another "
+                "folder (--out), or give the network another name (NAME=MODEL)"
+            )
         return known
     ledger = path.with_suffix(".progress")
     label = f"{network.name}, {chapter.name}"
@@ -205,6 +216,7 @@ def _found(
         network.classes,
         network.seen,
         comparison,
+        network.identity,
     )
     write_whole(path, (json.dumps(finding.to_json(), indent=1, allow_nan=False) + "\n").encode())
     if current().first:
