@@ -13,6 +13,7 @@ pytestmark = pytest.mark.whole
 
 ROOT = Path(spiking_resnet.__file__).parent
 FLOORS = [
+    ("shown",),
     ("codec", "environment", "files", "labels", "moved", "printable", "rules", "surroundings"),
     ("processes",),
     ("neurons",),

@@ -1,13 +1,14 @@
 """Turns trained residual networks into spiking ones, simulates them exactly, and measures them."""
 
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from spiking_resnet import moved
 from spiking_resnet.capture.calls import TraceError
 from spiking_resnet.capture.module import trace
 from spiking_resnet.capture.onnx.package import OnnxError
 from spiking_resnet.capture.onnx.translate import trace_onnx
-from spiking_resnet.codec import Record
 from spiking_resnet.conversion import methods
 from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.convert import convert
@@ -21,15 +22,27 @@ from spiking_resnet.evaluation.trials import Limits, Tuning
 from spiking_resnet.evaluation.tune import tune
 from spiking_resnet.graph import Graph, GraphError
 from spiking_resnet.records import Curve, InputError, LayerCount, Point, Run
+from spiking_resnet.shown import Shown, Views
 from spiking_resnet.spiking_module import as_module
 from spiking_resnet.store import StoreError, load, save
 
 
-def _shown(record: Record) -> str:
-    """What a terminal shows of a record; what draws it is loaded when it is asked for."""
+def _text(result: Shown) -> str:
     from spiking_resnet.report.records import text
 
-    return text(record)
+    return text(result)
+
+
+def _html(result: Shown) -> str | None:
+    from spiking_resnet.report.notebook import html
+
+    return html(result)
+
+
+def _rows(result: Shown) -> Sequence[Mapping[str, Any]]:
+    from spiking_resnet.report.rows import rows
+
+    return rows(result)
 
 
 try:
@@ -71,4 +84,4 @@ __all__ = [
 ]
 
 moved.register()
-Record.shown = _shown
+Shown.views = Views(_text, _html, _rows)

@@ -14,6 +14,8 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
+from spiking_resnet.shown import Shown
+
 FIELDS = (("*", "*"),)  # in a layout: all fields that it does not name otherwise
 ANY = ("*",)  # of `later`: all fields that have a default
 Layout = tuple[tuple[str, str], ...]
@@ -30,18 +32,16 @@ class RecordError(ValueError):
     """JSON that is not what a record writes; the message begins with the place."""
 
 
-class Record:
+class Record(Shown):
     """A frozen dataclass that is JSON too.
 
     layout: the paths in JSON, in order, each with the attribute that stands there: a field, or a
     property whose value is derived. "a.b" lies within the object a; "a.*.b" in every item of the
     list a, and its attribute has a value for each. later: fields that older files do not have.
-    shown: what `str` gives; the package sets it for all records.
     """
 
     layout: ClassVar[Layout] = FIELDS
     later: ClassVar[tuple[str, ...]] = ()
-    shown: ClassVar[Callable[[Any], str]] = repr
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dictionary, which `from_json` reads."""
@@ -54,14 +54,14 @@ class Record:
             _put(content, path.split("."), written)
         return content
 
+    def to_dict(self) -> dict[str, Any]:
+        """The same as `to_json`."""
+        return self.to_json()
+
     @classmethod
     def from_json(cls, found: Any, place: str = "") -> Self:
         """The record that wrote `found`; RecordError, with what lies at `place`, for others."""
         return _record(cls, deepcopy(found), place)
-
-    def __str__(self) -> str:
-        """What a terminal shows of it, without colours; its `repr` where nothing is shown."""
-        return type(self).shown(self)
 
 
 def form(write: Callable[[Any], Any], read: Callable[[Any], Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from spiking_resnet.codec import Record, same
 from spiking_resnet.graph.interpret import State
+from spiking_resnet.shown import Shown
 
 Metric = Literal["accuracy", "binary", "mse"]  # what an evaluation measures
 
@@ -73,7 +74,7 @@ class Trains(Mapping[str, Tensor]):
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class Run(Shown):
     """The result of one simulation of N images.
 
     record: the steps T at which it was read out. logits: [len(record), N, K], in the
@@ -95,6 +96,34 @@ class Run:
     trains: Mapping[str, Tensor] = field(default_factory=dict)
     neuron_spikes: Mapping[str, Tensor] = field(default_factory=dict)
     state: State | None = None
+
+    @property
+    def images(self) -> int:
+        """N, the number of images."""
+        return self.logits.shape[1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What was run and how much fired, JSON-able; tensors are left out.
+
+        layers: by name, the number of neurons, and for every recorded step the mean spikes of an
+        image and the rate (spikes per neuron and step).
+        """
+        return {
+            "record": list(self.record),
+            "images": self.images,
+            "engine": self.engine,
+            "seconds": self.seconds,
+            "exact": self.exact,
+            "remark": self.remark,
+            "layers": {
+                name: {
+                    "neurons": layer.neurons,
+                    "spikes_per_image": layer.spikes.double().mean(1).tolist(),
+                    "rate": layer.rate(self.record).tolist(),
+                }
+                for name, layer in self.spikes.items()
+            },
+        }
 
 
 UNRELIABLE = "Do not rely on this result"  # in remarks of runs that left the exact range by far

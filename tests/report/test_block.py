@@ -16,8 +16,10 @@ from spiking_resnet.report.block import (
     Axis,
     Block,
     Chart,
+    Choice,
     Column,
     Level,
+    Picture,
     Row,
     Series,
     Table,
@@ -28,6 +30,10 @@ from spiking_resnet.report.write import DOCUMENTS, FIGURES, RENDERERS, write
 
 pytestmark = pytest.mark.whole
 
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
+    "0000000a49444154789c6360000000020001e221bc330000000049454e44ae426082"
+)
 EVIL = "a\n|b|\t[bold]x[/bold] <i>$y$</i> `z`\x1b[2J\u202e"
 TEXTS = {
     kind: Text(f"a {kind}", kind)
@@ -75,6 +81,12 @@ def every(name="name"):
         yield table(name, shape=shape), (name, f"title of {name}", f"below {name}", *numbers)
     yield lines(name), (name, "other", "50.00", "75.25", "25.50", "90.1", "ANN")
     yield bars(name), (name, "one", "second", "3.25", "-1.50", "2.00", f"title of {name}")
+    yield (
+        Picture(PNG, f"seen in {name}", f"caption of {name}"),
+        (f"seen in {name}", f"caption of {name}"),
+    )
+    views = tuple((f"view {number} of {name}", (Text(f"text {number}"),)) for number in (1, 2))
+    yield Choice(f"which {name}", views), (f"which {name}", f"view 2 of {name}", "text 1", "text 2")
     wide, narrow = table(name, room=10_000), replace(table(name), title="narrow")
     yield Alternatives(((wide,), (narrow,))), (name, *numbers)
 

@@ -1,4 +1,10 @@
+import json
+import sys
+from html import escape
+from types import SimpleNamespace
+
 import pytest
+import torch
 from test_curve import CURVE
 from test_diagnosis import FOUND
 
@@ -10,9 +16,11 @@ from spiking_resnet.evaluation.compare import Row as Compared
 from spiking_resnet.evaluation.conditions import Facts
 from spiking_resnet.evaluation.inspect import Inspection, NodeFacts
 from spiking_resnet.evaluation.trials import Trial, Tuning
-from spiking_resnet.records import InputError
+from spiking_resnet.records import InputError, LayerCount, Run
 from spiking_resnet.report import comparison, markdown, terminal
 from spiking_resnet.report.records import BLOCKS, blocks
+from spiking_resnet.report.rows import ROWS
+from spiking_resnet.report.rows import rows as rows_of
 
 pytestmark = pytest.mark.whole
 
@@ -38,18 +46,23 @@ COMPARED = Comparison(
 TRIAL = Trial("plain", 4, hu2021(), FACTS, reading(4), "uncertain", (0.5, 4.0))
 TUNED = Tuning(3.0, "steps", 1000, 0.9, (TRIAL,), {"odd": "it ran away"})
 INSPECTED = Inspection((NodeFacts("stem", "ReLU", ("image",), (1, 2, 2), Size(0, 4, 0, 0)),))
-RECORDS = (CURVE, FOUND, COMPARED, TUNED, INSPECTED)
+RAN = Run(
+    (2, 4), torch.zeros(2, 3, 10),
+    {"stem": LayerCount(8, torch.tensor([[1, 2, 3], [4, 8, 12]]))}, "cpu", 0.25,
+)  # fmt: skip
+RECORDS = (CURVE, FOUND, COMPARED, TUNED, INSPECTED, RAN)
 SEEN = {
     "Curve": ("80.00 %", "ANN", "n = 100"),
     "Diagnosis": ("stem", "block <", "points of agreement are lost", "--per-channel"),
     "Comparison": ("87.50", "±2", "2.50 ± 0.25", "3.00 M", "warning: odd failed: it ran away"),
     "Tuning": ("not certain", "left out: odd", "nothing is certain to lose at most 3 points"),
+    "Run": ("read out at 2, 4", "stem", "8.00", "25.00 %"),
     "Inspection": ("stem", "ReLU", "1x2x2", "It can be converted"),
 }
 
 
 def test_every_record_that_is_shown_is_tried():
-    assert {type(record) for record in RECORDS} == set(BLOCKS)
+    assert {type(record) for record in RECORDS} == set(BLOCKS) == set(ROWS)
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
@@ -59,6 +72,59 @@ def test_records_print_as_a_terminal_shows_them(record):
     assert len(shown.splitlines()) > 3
     for text in SEEN[type(record).__name__]:
         assert text in shown
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+def test_records_are_html_in_notebooks(record):
+    shown = record._repr_html_()
+    assert "<script" not in shown
+    assert "<table>" in shown
+    for text in SEEN[type(record).__name__]:
+        assert escape(text.removeprefix("warning: ")) in shown
+
+
+def test_charts_are_images_in_notebooks():
+    drawn = [
+        record._repr_html_().count("data:image/svg+xml") for record in (CURVE, FOUND, COMPARED)
+    ]
+    assert drawn == [1, 2, 1]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+def test_records_are_tables_of_pandas(record, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=list))
+    rows = record.to_pandas()
+    assert rows
+    assert all(
+        value is None or isinstance(value, str | bool | int | float | tuple | list)
+        for row in rows for value in row.values()
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        record.to_pandas()
+
+
+def test_numbers_of_tables_are_not_rounded(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=list))
+    assert [row["accuracy"] for row in CURVE.to_pandas()] == [0.5, 0.8, 0.91, 0.9]
+    assert [row["rate"] for row in RAN.to_pandas()] == [2 / 16, 8 / 32]
+    assert [row["lost"] for row in FOUND.to_pandas()] == [one.lost for one in FOUND.layers]
+
+
+def test_records_are_dictionaries():
+    assert CURVE.to_dict() == CURVE.to_json()
+    found = RAN.to_dict()
+    assert (found["images"], found["record"]) == (3, [2, 4])
+    assert found["layers"]["stem"] == {
+        "neurons": 8, "spikes_per_image": [2.0, 8.0], "rate": [0.125, 0.25],
+    }  # fmt: skip
+    json.dumps(found)
+
+
+def test_what_is_not_shown_is_left_to_the_notebook():
+    assert FACTS._repr_html_() is None
+    with pytest.raises(InputError, match=r"Facts.*Comparison, Curve"):
+        rows_of(FACTS)
 
 
 def test_other_records_print_as_they_are_written():

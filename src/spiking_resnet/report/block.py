@@ -5,11 +5,12 @@ whoever has a kind of output renders any blocks (`terminal`, `markdown`, `figure
 as it came out of files: a renderer escapes what its output would take for more than text.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from spiking_resnet.records import InputError
+from spiking_resnet.report.numbers import count
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: a cell for each column. ruled: below a line."""
+    """A row of a table: a cell for each column. ruled: below a line.
+
+    bars: by column, how long a bar is that stands for the cell's number, 0..1, where a renderer
+    draws bars.
+    """
 
     cells: tuple[str, ...]
     style: Literal["plain", "strong", "alarming"] = "plain"
     ruled: bool = False
+    bars: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,9 @@ class Table:
 
     shape: small (a few rows of numbers), long (a row for each part of a network), or wide (a column
     for each of any number of things: may be cut between columns). room: the characters of a
-    terminal's line that it asks for; None: what its cells take. apart: as of a Text.
+    terminal's line that it asks for; None: what its cells take. apart: as of a Text. links: pairs
+    of rows, the upper first, that are joined by a line where a renderer draws lines; then each row
+    is joined with the next one too. Their cells say it as well.
     """
 
     columns: tuple[Column, ...]
@@ -75,6 +83,7 @@ class Table:
     shape: Literal["small", "long", "wide"] = "small"
     room: int | None = None
     apart: bool = False
+    links: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -96,7 +105,8 @@ class Axis:
     """What an axis shows.
 
     symbol: how a place on it is called in a line of text ("T"). bounds: between which its values
-    lie by their nature.
+    lie by their nature. counts: whether they are numbers of operations and the like, which are
+    written in three digits ("174 k").
     """
 
     label: str
@@ -104,14 +114,21 @@ class Axis:
     symbol: str = ""
     scale: Literal["linear", "log2"] = "linear"
     bounds: tuple[float, float] | None = None
+    counts: bool = False
 
     @property
     def heading(self) -> str:
         """The label and the unit."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
+    def place(self, value: float) -> str:
+        """A place on it, as it stands below the axis."""
+        return count(value) if self.counts else str(value)
+
     def text(self, value: float) -> str:
         """A value with its unit."""
+        if self.counts:
+            return count(value)
         return f"{value:.2f} %" if self.unit.startswith("%") else f"{value:.4g}"
 
 
@@ -163,6 +180,30 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """An image in the format PNG. text: what is seen in it, for those who do not see it.
+
+    caption: what stands below it. exact: every pixel is a number, so that none is smoothed.
+    """
+
+    png: bytes
+    text: str
+    caption: str = ""
+    exact: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Several views of the same, of which a reader chooses one by its name; all where none can.
+
+    label: what is chosen ("Cost model").
+    """
+
+    label: str
+    views: tuple[tuple[str, tuple["Block", ...]], ...]
+
+
+@dataclass(frozen=True)
 class Alternatives:
     """The same in several widths, the widest first: a terminal shows the first one that fits, or
     the last; what knows no width shows the first.
@@ -171,5 +212,5 @@ class Alternatives:
     choices: tuple[tuple["Block", ...], ...]
 
 
-Block = Text | Terms | Table | Chart | Alternatives
+Block = Text | Terms | Table | Chart | Picture | Choice | Alternatives
 Report = Sequence[Block]

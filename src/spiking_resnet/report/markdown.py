@@ -6,9 +6,12 @@ from math import isnan
 from spiking_resnet.printable import printable
 from spiking_resnet.report.block import (
     Alternatives,
+    Axis,
     Block,
     Chart,
+    Choice,
     Column,
+    Picture,
     Report,
     Row,
     Series,
@@ -50,6 +53,13 @@ def _parts(block: Block) -> Iterator[str]:
             yield from _table(block)
         case Chart():
             yield from _table(as_table(block))
+        case Picture():
+            yield "\n\n".join(filter(None, (f"({_plain(block.text)})", _plain(block.caption))))
+        case Choice():
+            for name, view in block.views:
+                yield f"**{_plain(block.label)}: {_plain(name)}**"
+                for each in view:
+                    yield from _parts(each)
         case Alternatives():
             for each in block.choices[0]:
                 yield from _parts(each)
@@ -104,24 +114,58 @@ def _code(text: str) -> str:
 
 
 def as_table(chart: Chart) -> Table:
-    """The numbers of a chart: a row for each place, a column for each series."""
+    """The numbers of a chart: a row for each place, a column for each series.
+
+    Where places are numbers that were measured, each number of a series has a row.
+    """
+    if chart.x is not None and chart.x.counts:
+        return _listed(chart, chart.x)
     series = (*chart.series, *((chart.line,) if chart.line else ()))
     places = chart.rows or tuple(sorted({place for each in series for place in each.at}))
     columns = zip(*(_cells(chart, each, places) for each in series), strict=True)
-    marked = (f"{each.label}: {chart.y.text(each.value)}." for each in chart.levels if each.label)
     return Table(
         title=chart.title,
         columns=(
             Column("" if chart.x is None else chart.x.heading, align="left"),
             *(Column(each.label) for each in series),
         ),
-        rows=tuple(Row((str(place), *cells)) for place, cells in zip(places, columns, strict=True)),
-        footnotes=(
-            f"{chart.y.heading}.",
-            f"In brackets: the {chart.intervals}." if chart.intervals else "",
-            *marked,
+        rows=tuple(
+            Row((_place(chart, place), *cells))
+            for place, cells in zip(places, columns, strict=True)
         ),
+        footnotes=_explained(chart),
     )
+
+
+def _explained(chart: Chart) -> tuple[str, ...]:
+    """What the numbers of a chart are, and its levels."""
+    return (
+        f"{chart.y.heading}.",
+        f"In brackets: the {chart.intervals}." if chart.intervals else "",
+        *(f"{each.label}: {chart.y.text(each.value)}." for each in chart.levels if each.label),
+    )
+
+
+def _listed(chart: Chart, x: Axis) -> Table:
+    """A row for each number of each series."""
+    rows = (
+        Row((each.label, x.place(place), cell))
+        for each in chart.series
+        for place, cell in zip(each.at, _cells(chart, each, each.at), strict=True)
+    )
+    return Table(
+        title=chart.title,
+        columns=(Column("", align="left"), Column(x.heading), Column(chart.y.label)),
+        rows=tuple(rows),
+        footnotes=_explained(chart),
+    )
+
+
+def _place(chart: Chart, place: str | float) -> str:
+    """A row's name, or a place on the x axis."""
+    if isinstance(place, str) or chart.x is None:
+        return str(place)
+    return chart.x.place(place)
 
 
 def _cells(chart: Chart, series: Series, places: Sequence[str | float]) -> Iterator[str]:

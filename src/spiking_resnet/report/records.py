@@ -1,27 +1,34 @@
 """The registry of records that can be shown: for each kind the function that makes its blocks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from spiking_resnet.codec import Record
 from spiking_resnet.evaluation.compare import Comparison
 from spiking_resnet.evaluation.diagnose import Diagnosis
 from spiking_resnet.evaluation.inspect import Inspection
 from spiking_resnet.evaluation.trials import Tuning
-from spiking_resnet.records import Curve, InputError
-from spiking_resnet.report import comparison, curve, diagnosis, network, terminal, tuning
-from spiking_resnet.report.block import Report
+from spiking_resnet.records import Curve, InputError, Run
+from spiking_resnet.report import comparison, curve, diagnosis, network, run, terminal, tuning
+from spiking_resnet.report.block import Chart, Report
+from spiking_resnet.shown import Shown
 
-BLOCKS: Mapping[type[Record], Callable[[Any], Report]] = {
+BLOCKS: Mapping[type[Shown], Callable[[Any], Report]] = {
     Comparison: comparison.blocks,
     Curve: curve.blocks,
     Diagnosis: diagnosis.blocks,
     Inspection: network.blocks,
+    Run: run.blocks,
     Tuning: tuning.blocks,
 }
 
+CHARTS: Mapping[type[Shown], Callable[[Any], Sequence[Chart]]] = {  # that are not among its blocks
+    Comparison: lambda found: [each for each in (comparison.chart(found),) if each is not None],
+    Curve: lambda found: [curve.chart({"SNN": found})],
+    Diagnosis: diagnosis.charts,
+}
 
-def blocks(record: Record) -> Report:
+
+def blocks(record: Shown) -> Report:
     """The blocks of a record; InputError for a kind that has none."""
     make = BLOCKS.get(type(record))
     if make is None:
@@ -30,6 +37,6 @@ def blocks(record: Record) -> Report:
     return make(record)
 
 
-def text(record: Record) -> str:
+def text(record: Shown) -> str:
     """A record as a terminal shows it, without colours; its `repr` if it has no blocks."""
     return terminal.text(blocks(record)) if type(record) in BLOCKS else repr(record)

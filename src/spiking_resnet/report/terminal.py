@@ -12,6 +12,8 @@ from spiking_resnet.report.block import (
     Alternatives,
     Block,
     Chart,
+    Choice,
+    Picture,
     Report,
     Series,
     Table,
@@ -42,6 +44,9 @@ def show(blocks: Report, out: "Console", err: "Console | None" = None) -> None:
                 say(out, bars(block))
             case Table():
                 _print(block, out)
+            case Picture():
+                said = map(printable, filter(None, (f"({block.text})", block.caption)))
+                say(out, "\n".join(said))
 
 
 def page(blocks: Report, out: "Console") -> None:
@@ -83,6 +88,10 @@ def _chosen(blocks: Iterable[Block], width: int) -> Iterator[Block]:
         if isinstance(block, Alternatives):
             fitting = (choice for choice in block.choices if _fit(choice, width))
             yield from _chosen(next(fitting, block.choices[-1]), width)
+        elif isinstance(block, Choice):
+            for name, view in block.views:
+                yield Text(printable(f"{block.label}: {name}"), "heading", apart=True)
+                yield from _chosen(view, width)
         elif isinstance(block, Table) and block.shape == "wide":
             yield from cut(block, width)
         else:
@@ -216,7 +225,7 @@ def _places(chart: Chart, series: Series) -> list[str]:
         names = [printable(name) for name in chart.rows]
         return [name.ljust(max(map(len, names))) for name in names]
     symbol = chart.x.symbol or chart.x.label
-    return [f"{symbol} = {place:>4}" for place in series.at]
+    return [f"{symbol} = {chart.x.place(place):>4}" for place in series.at]
 
 
 def _bar(filled: int, width: int, marks: list[int]) -> str:

@@ -5,11 +5,14 @@ from pathlib import Path
 
 from spiking_resnet.files import write_whole
 from spiking_resnet.records import InputError
-from spiking_resnet.report import figure, markdown
+from spiking_resnet.report import figure, markdown, page
 from spiking_resnet.report.block import Report
 
 Renderer = Callable[[Report], bytes]
-DOCUMENTS: Mapping[str, Renderer] = {".md": markdown.render}  # they show every block
+DOCUMENTS: Mapping[str, Renderer] = {  # they show every block
+    ".md": markdown.render,
+    ".html": page.document,
+}
 FIGURES: Mapping[str, Renderer] = {  # they draw the charts alone
     suffix: figure.renderer(suffix[1:]) for suffix in figure.SUFFIXES
 }

@@ -1,0 +1,98 @@
+"""The numbers of records as rows of a table, unrounded: for pandas and for CSV files."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from spiking_resnet.evaluation.compare import Comparison
+from spiking_resnet.evaluation.diagnose import CONTRIBUTIONS, Diagnosis
+from spiking_resnet.evaluation.inspect import Inspection
+from spiking_resnet.evaluation.trials import Tuning
+from spiking_resnet.records import Curve, InputError, Run
+from spiking_resnet.shown import Shown
+
+Numbers = dict[str, Any]  # a row: texts and numbers by column
+
+
+def of_curve(curve: Curve) -> Iterator[Numbers]:
+    """A row for each T, and one for the ANN, whose T is empty."""
+    measured = ("accuracy", "interval", "top5", "error")
+    for point in curve.points:
+        content = point.to_json()
+        del content["layers"]
+        yield {"network": "SNN", **_flat(content)}
+    if curve.ann_accuracy is not None or curve.ann_error is not None:
+        ann = {name: getattr(curve, f"ann_{name}") for name in measured}
+        yield {"network": "ANN", **_flat(ann)}
+
+
+def of_run(run: Run) -> Iterator[Numbers]:
+    """A row for each population and recorded step."""
+    for name, layer in run.to_dict()["layers"].items():
+        measured = zip(run.record, layer["spikes_per_image"], layer["rate"], strict=True)
+        for steps, spikes, rate in measured:
+            yield {
+                "population": name,
+                "neurons": layer["neurons"],
+                "steps": steps,
+                "spikes_per_image": spikes,
+                "rate": rate,
+            }
+
+
+def of_comparison(found: Comparison) -> Iterator[Numbers]:
+    """A row for each recipe and T."""
+    for row in found.rows:
+        for _, reading in sorted(row.readings.items()):
+            yield {"recipe": row.recipe, **_flat(reading.to_json())}
+
+
+def of_diagnosis(found: Diagnosis) -> Iterator[Numbers]:
+    """A row for each population."""
+    for layer in found.layers:
+        content = layer.to_json()
+        parts = content.pop("parts")
+        named = {f"{by}_{name}": parts[by][name] for by in CONTRIBUTIONS for name in parts[by]}
+        yield {"population": content.pop("name"), **content, "lost": layer.lost, **named}
+
+
+def of_inspection(found: Inspection) -> Iterator[Numbers]:
+    """A row for each node."""
+    for node in found.nodes:
+        content = node.to_json()
+        size = content.pop("size")
+        yield {**content, **size}
+
+
+def of_tuning(found: Tuning) -> Iterator[Numbers]:
+    """A row for each trial."""
+    for trial in found.trials:
+        told = {"recipe": trial.recipe, "verdict": trial.verdict}
+        yield {**told, **_flat(trial.reading.to_json())}
+
+
+ROWS: Mapping[type[Shown], Callable[[Any], Iterator[Numbers]]] = {
+    Comparison: of_comparison,
+    Curve: of_curve,
+    Diagnosis: of_diagnosis,
+    Inspection: of_inspection,
+    Run: of_run,
+    Tuning: of_tuning,
+}
+
+
+def rows(record: Shown) -> Sequence[Numbers]:
+    """The rows of a record; InputError for a kind that has none."""
+    make = ROWS.get(type(record))
+    if make is None:
+        known = ", ".join(kind.__name__ for kind in ROWS)
+        raise InputError(f"a {type(record).__name__} is no table: give one of {known}")
+    return list(make(record))
+
+
+def _flat(content: Mapping[str, Any]) -> Numbers:
+    """The content with the two ends of its interval apart."""
+    found = dict(content)
+    if "interval" in found:
+        low, high = found.pop("interval") or (None, None)
+        found |= {"interval_low": low, "interval_high": high}
+    return found
