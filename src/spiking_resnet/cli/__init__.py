@@ -12,6 +12,7 @@ from spiking_resnet.cli import (
     evaluate,
     inspect,
     models,
+    report,
     reproduce,
     train,
     tune,
@@ -49,6 +50,7 @@ app.command(epilog=compare.EPILOG)(compare.compare)
 app.command(epilog=tune.EPILOG)(tune.tune)
 app.command(epilog=diagnose.EPILOG)(diagnose.diagnose)
 app.command(epilog=inspect.EPILOG)(inspect.inspect)
+app.command(epilog=report.EPILOG)(report.report)
 app.command(epilog=models.EPILOG)(models.models)
 app.command(epilog=reproduce.EPILOG)(reproduce.reproduce)
 

@@ -164,6 +164,7 @@ class Chart:
 
     x: None for bars. intervals: what the series' intervals are. rows: the names of the bars' rows;
     every series has a number for each. line: one more series, drawn as a line through the rows.
+    moments: levels of the x axis, where something happens. low: whether it is drawn less high.
     width: in comparison with the charts beside it.
     """
 
@@ -173,6 +174,8 @@ class Chart:
     x: Axis | None = None
     title: str = ""
     levels: tuple[Level, ...] = ()
+    moments: tuple[Level, ...] = ()
+    low: bool = False
     intervals: str = ""
     rows: tuple[str, ...] = ()
     line: Series | None = None

@@ -82,6 +82,8 @@ def _lines(charts: Sequence[Chart]) -> "Figure":
                 linestyle=(0, (4, 2)),
                 label=_safe(_level(level.label, level.value, chart.y)) if level.label else None,
             )
+        for moment in chart.moments:
+            axes.axvline(moment.value, color=DARK, linewidth=0.7, linestyle=(0, (1, 2)))
         _dress_lines(axes, chart)
     return figure
 

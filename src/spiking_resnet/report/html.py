@@ -18,6 +18,7 @@ from spiking_resnet.report.block import (
     Chart,
     Choice,
     Column,
+    Level,
     Picture,
     Report,
     Row,
@@ -111,7 +112,8 @@ def _text(block: Text, level: int) -> str:
 
 
 def _table(table: Table) -> str:
-    rails = Rails(len(table.rows), table.links) if table.links else None
+    joined = sum(not row.ruled for row in table.rows)  # what is below a line is a sum of them
+    rails = Rails(joined, table.links) if table.links else None
     body = "".join(_row(table, place, row, rails) for place, row in enumerate(table.rows))
     named = plain(table.title or ", ".join(column.heading for column in table.columns))
     caption = f"<caption>{plain(table.title)}</caption>" if table.title else ""
@@ -141,11 +143,13 @@ def _row(table: Table, place: int, row: Row, rails: Rails | None) -> str:
     for number, (column, cell) in enumerate(zip(table.columns, row.cells, strict=True)):
         inner = plain(cell)
         if number == 0:
-            if rails:
+            if rails and not row.ruled:
                 inner = f'<span class="railed">{rails.drawn(place)}<span>{inner}</span></span>'
             cells.append(f'<th scope="row"{_aligned(column)}>{inner}</th>')
         else:
-            cells.append(f"<td{_aligned(column)}>{_bar(row.bars.get(number))}{inner}</td>")
+            bar = _bar(row.bars.get(number))
+            inner = f'<span class="barred">{bar}<span>{inner}</span></span>' if bar else inner
+            cells.append(f"<td{_aligned(column)}>{inner}</td>")
     return f"<tr{kind}>{''.join(cells)}</tr>"
 
 
@@ -211,18 +215,25 @@ def chart_data(chart: Chart) -> dict[str, Any]:
         "series": [_series_data(chart, each) for each in chart.series],
         "line": None if chart.line is None else _series_data(chart, chart.line),
         "rows": [printable(name) for name in chart.rows],
-        "levels": [
-            {"value": each.value, "label": printable(each.label), "tone": _tone(each.tone)}
-            for each in chart.levels
-        ],
+        "levels": [_level_data(each) for each in chart.levels],
+        "moments": [_level_data(each) for each in chart.moments],
+        "low": chart.low,
     }  # fmt: skip
+
+
+def _level_data(level: Level) -> dict[str, Any]:
+    return {
+        "value": level.value,
+        "label": printable(level.label),
+        "tone": None if level.tone is None else level.tone % TONES,
+    }
 
 
 def _series_data(chart: Chart, series: Series) -> dict[str, Any]:
     places = range(len(series.values))
     return {
         "label": printable(series.label),
-        "tone": _tone(series.tone),
+        "tone": None if series.tone is None else series.tone % TONES,
         "values": [None if isnan(value) else value for value in series.values],
         "texts": [chart.y.text(value) for value in series.values],
         "at": list(series.at),
@@ -230,10 +241,6 @@ def _series_data(chart: Chart, series: Series) -> dict[str, Any]:
         "intervals": [series.intervals[i] if series.intervals else None for i in places],
         "starts": list(series.starts) or [0.0 for _ in places],
     }
-
-
-def _tone(tone: int | None) -> int | None:
-    return None if tone is None else tone % TONES
 
 
 def picture(block: Picture) -> str:

@@ -143,6 +143,7 @@ def _explained(chart: Chart) -> tuple[str, ...]:
         f"{chart.y.heading}.",
         f"In brackets: the {chart.intervals}." if chart.intervals else "",
         *(f"{each.label}: {chart.y.text(each.value)}." for each in chart.levels if each.label),
+        *(f"{each.label}: {each.value:g}." for each in chart.moments if each.label),
     )
 
 

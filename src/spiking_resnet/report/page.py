@@ -109,7 +109,7 @@ def _header(page: Page) -> str:
         f'<header class="page"><div class="top"><p class="kicker">{plain(page.kicker)}</p>'
         '<button type="button" class="colours" hidden>Dark colours</button></div>'
         f"<h1>{plain(page.title)}</h1>"
-        + (f'<p class="lead">{plain(page.lead)}</p>' if page.lead else "")
+        + (f'<p class="lead">{plain(page.lead).replace(" %", "&nbsp;%")}</p>' if page.lead else "")
         + (f'<dl class="verdict">{numbers}</dl>' if numbers else "")
         + "<noscript><p>Without JavaScript charts are not drawn; their numbers stand below each as "
         "a table.</p></noscript></header>"

@@ -5,6 +5,7 @@ from typing import Any
 
 from spiking_resnet.evaluation.compare import Comparison
 from spiking_resnet.evaluation.diagnose import CONTRIBUTIONS, Diagnosis
+from spiking_resnet.evaluation.findings import Findings
 from spiking_resnet.evaluation.inspect import Inspection
 from spiking_resnet.evaluation.trials import Tuning
 from spiking_resnet.records import Curve, InputError, Run
@@ -96,3 +97,37 @@ def _flat(content: Mapping[str, Any]) -> Numbers:
         low, high = found.pop("interval") or (None, None)
         found |= {"interval_low": low, "interval_high": high}
     return found
+
+
+LONG = ("part", "name", "steps", "quantity", "value")
+
+
+def long(found: Findings) -> Iterator[tuple[Any, ...]]:
+    """All numbers of a report, a row of LONG for each, unrounded; what is not known is left out."""
+    spent = dict(zip((point.steps for point in found.curve.points), found.operations, strict=True))
+    for row in of_curve(found.curve):
+        own = {**row, "operations": spent.get(row.get("steps", 0))}
+        yield from _numbers("curve", own.pop("network"), own)
+    for layer in found.layers:
+        yield from _numbers("layers", layer.name, layer.to_json())
+    parts: list[tuple[str, Shown | None, str]] = [
+        ("diagnosis", found.diagnosis, "population"),
+        ("comparison", found.comparison, "recipe"),
+    ]
+    for part, record, named in parts:
+        for own in [] if record is None else rows(record):
+            yield from _numbers(part, own.pop(named), own)
+    for sample in [] if found.observation is None else found.observation.samples:
+        for chosen, values in zip(sample.classes, sample.readout, strict=True):
+            for step, value in enumerate(values, 1):
+                yield "samples", f"image {sample.image}", step, f"readout of class {chosen}", value
+        told = {"label": sample.label, "decision": sample.decision, "settled": sample.settled}
+        yield from _numbers("samples", f"image {sample.image}", {**told, "ann": sample.ann})
+
+
+def _numbers(part: str, name: str, content: Numbers) -> Iterator[tuple[Any, ...]]:
+    """A row of LONG for each number."""
+    steps = content.pop("steps", None)
+    for quantity, value in content.items():
+        if isinstance(value, int | float):
+            yield part, name, steps, quantity, value

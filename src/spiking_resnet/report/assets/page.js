@@ -45,6 +45,14 @@
     return [Math.max(bounds[0], low - room), Math.min(bounds[1], high + room)];
   }
 
+  function ruleX(moment, last) {
+    const left = moment.value > 0.75 * last; // of its line, where there is no room right of it
+    const shown = { text: "label", frameAnchor: "top", textAnchor: left ? "end" : "start",
+                    dx: left ? -5 : 5, dy: -3, stroke: "var(--paper)", strokeWidth: 4 };
+    return [Plot.ruleX([moment], { x: "value", stroke: "var(--muted)", strokeDasharray: "2 3" }),
+            Plot.text([moment], { x: "value", fill: "var(--muted)", ...shown })];
+  }
+
   function lines(chart, width) {
     const points = pointsOf(chart);
     const log = chart.x.scale === "log2" && points.every((point) => point.x > 0);
@@ -55,7 +63,7 @@
       ? { ticks: width < 500 ? 3 : 6, tickFormat: counted }
       : { ticks: dense && !log ? undefined : ticksOf(points, width, log), tickFormat: String };
     return Plot.plot({
-      width, height: width < 500 ? 270 : 330, style: font,
+      width, height: chart.low ? 240 : width < 500 ? 270 : 330, style: font,
       marginLeft: 46, marginRight: 18, marginTop: 26, marginBottom: 38,
       x: { type: log ? "log" : "linear", base: chart.x.counts ? 10 : 2, label: chart.x.label,
            labelAnchor: "center", labelArrow: "none", inset: 8, ...x },
@@ -66,6 +74,7 @@
         Plot.areaY(banded, { x: "x", y1: (d) => d.ends[0], y2: (d) => d.ends[1], z: "index",
                              fill: "tone", fillOpacity: 0.14 }),
         ...chart.levels.flatMap((level) => levelY(level)),
+        ...chart.moments.flatMap((moment) => ruleX(moment, d3.max(points, (point) => point.x))),
         ...places.map(([index, own]) => Plot.line(own, {
           x: "x", y: "y", stroke: own[0].tone, strokeWidth: 2,
           strokeDasharray: ["none", "2 3", "7 3 2 3"][Math.floor(index / SYMBOLS.length) % 3] })),

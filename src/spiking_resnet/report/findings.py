@@ -1,0 +1,294 @@
+"""The page of a spiking network: the verdict in numbers, and a section for each question."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from spiking_resnet.evaluation.compare import Comparison
+from spiking_resnet.evaluation.findings import Findings
+from spiking_resnet.evaluation.paired import Paired
+from spiking_resnet.records import Curve, Point, wilson
+from spiking_resnet.report import comparison, curve, diagnosis, layers, observation
+from spiking_resnet.report.block import (
+    Axis,
+    Block,
+    Chart,
+    Choice,
+    Column,
+    Level,
+    Row,
+    Series,
+    Table,
+    Terms,
+    Text,
+)
+from spiking_resnet.report.numbers import count, number, percent
+from spiking_resnet.report.page import Number, Page, Section
+
+OPERATIONS = Axis("Synaptic operations of an image", scale="log2", counts=True)
+_SHARE = Axis("Share of the images", "%", bounds=(0.0, 100.0))
+_ACCURACY = Axis("Accuracy", "%", bounds=(0.0, 100.0))
+_ERROR = Axis("Mean squared error")
+Pictures = Callable[[int], bytes]  # the PNG of an observed image, by its place
+
+
+def page(
+    found: Findings,
+    name: str,
+    dataset: str,
+    made: Sequence[tuple[str, str]],
+    pictures: Pictures,
+    data: Mapping[str, Any],
+) -> Page:
+    """The page of what was found. name: the network's. made: all that is needed to make the report
+    again. data: the numbers of the page, as they are written to a JSON file.
+    """
+    return Page(
+        title=f"{name} on {dataset}",
+        kicker="Report of a spiking network",
+        lead=lead(found),
+        verdict=verdict(found),
+        sections=tuple(_sections(found, made, pictures)),
+        data=data,
+    )
+
+
+def _sections(
+    found: Findings, made: Sequence[tuple[str, str]], pictures: Pictures
+) -> list[Section]:
+    sections = [
+        Section("accuracy", "Accuracy over time", _accuracy(found)),
+        Section("cost", "Cost", costs(found)),
+    ]
+    if found.comparison is not None:
+        sections.append(Section("methods", "Methods", _methods(found.comparison)))
+    sections.append(Section("network", "Layer by layer", layers.blocks(found)))
+    sections.append(Section("losses", "Where decisions are lost", _losses(found)))
+    if found.observation is not None and found.observation.rasters:
+        sections.append(observation.rasters(found.observation))
+    if found.observation is not None and found.observation.samples:
+        names = found.class_names
+        sections.append(observation.samples(found.observation, names, pictures))
+    sections.append(Section("again", "Make it again", _again(made)))
+    return sections
+
+
+def lead(found: Findings) -> str:
+    """The verdict in a sentence or two."""
+    last, images = found.curve.points[-1], f"{found.curve.images:,} images"
+    if last.accuracy is None:
+        return (
+            f"After {last.steps} time steps its outputs are {number(last.error)} from the targets "
+            f"(mean squared, {images})."
+        )
+    text = f"After {last.steps} time steps it is right on {percent(last.accuracy)} of {images}"
+    if found.curve.ann_accuracy is None:
+        return f"{text}. The artificial network it was made from is not in its file."
+    worse = 100 * (found.curve.ann_accuracy - last.accuracy)
+    how = "as often as" if abs(worse) < 0.005 else f"{abs(worse):.2f} points "
+    how += "" if abs(worse) < 0.005 else "less than" if worse > 0 else "more than"
+    return (
+        f"{text}, {how} the artificial network it was made from "
+        f"({percent(found.curve.ann_accuracy)}), and decides as that does on "
+        f"{percent(last.agreement)}."
+    )
+
+
+def verdict(found: Findings) -> tuple[Number, ...]:
+    """The four numbers that a reader looks for first."""
+    measured, last = found.curve, found.curve.points[-1]
+    spent = Number("Synaptic operations an image", count(found.operations[-1]), _against_ann(found))
+    if last.accuracy is None:
+        ann = f"ANN: {number(measured.ann_error)}"
+        distance = Number("Distance from the ANN", number(last.distance), "mean squared")
+        return (Number(f"Error at T = {last.steps}", number(last.error), ann), distance, spent)
+    about = f"n = {measured.images:,} images"
+    if last.interval is not None:
+        about = f"95 %: {_ends(last.interval)}; {about}"
+    return (
+        Number(f"Accuracy at T = {last.steps}", percent(last.accuracy), about),
+        Number("Loss against the ANN", *_loss(measured, last)),
+        Number(
+            "Agreement with the ANN", percent(last.agreement), "of its decisions are the same ones"
+        ),
+        spent,
+    )
+
+
+def _loss(measured: Curve, last: Point) -> tuple[str, str]:
+    """The points below the ANN, and their 95 % interval where decisions were paired."""
+    if measured.ann_accuracy is None or last.accuracy is None:
+        return "-", "the ANN is not in the file"
+    value = f"{100 * (measured.ann_accuracy - last.accuracy):.2f} points"
+    ann = f"ANN {percent(measured.ann_accuracy)}"
+    if last.lost is None or last.gained is None:
+        return value, ann
+    paired = Paired(last.lost, last.gained, measured.images)
+    low, high = paired.at_least(0.975), paired.at_most(0.975)
+    return value, f"95 %: {100 * low:.2f} to {100 * high:.2f}; {ann}"
+
+
+def _ends(interval: tuple[float, float]) -> str:
+    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
+
+
+def _against_ann(found: Findings) -> str:
+    if not found.ann_macs:
+        return "additions of weights to potentials"
+    return (
+        f"additions; {found.operations[-1] / found.ann_macs:.3g} for each of the ANN's "
+        f"{count(found.ann_macs)} multiply-adds"
+    )
+
+
+def _accuracy(found: Findings) -> list[Block]:
+    """Accuracy and agreement over T, and their table."""
+    measured = found.curve
+    if measured.metric == "mse":
+        return [curve.chart({"SNN": measured}), *curve.blocks(measured)]
+    known = [point for point in measured.points if point.accuracy is not None]
+    agreeing = [point for point in measured.points if point.agreement is not None]
+    series = [
+        Series(
+            "accuracy",
+            tuple(100 * (point.accuracy or 0.0) for point in known),
+            tuple(point.steps for point in known),
+            tuple(_percent(point.interval) for point in known),
+        ),
+        Series(
+            "agreement with the ANN",
+            tuple(100 * (point.agreement or 0.0) for point in agreeing),
+            tuple(point.steps for point in agreeing),
+            tuple(
+                _percent(wilson(round((point.agreement or 0.0) * measured.images), measured.images))
+                for point in agreeing
+            ),
+            tone=2,
+        ),
+    ]
+    chart = Chart(
+        kind="lines",
+        x=Axis("Time steps T", symbol="T", scale="log2"),
+        y=_SHARE,
+        series=tuple(each for each in series if each.values),
+        levels=_ann_level(measured),
+        intervals="95 % intervals",
+    )
+    return [chart, *curve.blocks(measured)]
+
+
+def _percent(ends: tuple[float, float] | None) -> tuple[float, float] | None:
+    return None if ends is None else (100 * ends[0], 100 * ends[1])
+
+
+def _ann_level(measured: Curve) -> tuple[Level, ...]:
+    if measured.ann_accuracy is None:
+        return ()
+    return (Level(100 * measured.ann_accuracy, f"ANN {percent(measured.ann_accuracy)}"),)
+
+
+def costs(found: Findings) -> list[Block]:
+    """Accuracy against what it costs, by one measure of cost or another."""
+    views = [("Synaptic operations", tuple(_operations(found)))]
+    return [Choice("Cost measured in", tuple(views))]
+
+
+def _operations(found: Findings) -> list[Block]:
+    points = found.curve.points
+    rows = tuple(
+        Row(
+            (
+                str(point.steps),
+                percent(point.accuracy) if point.accuracy is not None else number(point.error),
+                count(spent),
+                f"{spent / found.ann_macs:.3g}" if found.ann_macs else "-",
+                count(point.spikes_per_image),
+            )
+        )
+        for point, spent in zip(points, found.operations, strict=True)
+    )
+    table = Table(
+        columns=(
+            Column("T"),
+            Column("error" if found.curve.metric == "mse" else "accuracy"),
+            Column("operations"),
+            Column("per MAC", note="operations for each multiply-add of the ANN"),
+            Column("spikes"),
+        ),
+        rows=rows,
+        footnotes=(
+            f"Of an image. {comparison.OPERATIONS_TEXT} Left out: {count(found.image_macs)} of "
+            "the layers that read the image, once an image.",
+        ),
+    )
+    return [against(found.curve, found.operations, OPERATIONS), table]
+
+
+def against(measured: Curve, spent: Sequence[float], axis: Axis) -> Chart:
+    """Accuracy (or error) over what each point of a curve costs."""
+    errors = measured.metric == "mse"
+    return Chart(
+        kind="lines",
+        x=axis,
+        y=_ERROR if errors else _ACCURACY,
+        series=(
+            Series(
+                "SNN",
+                tuple((each.error or 0.0) if errors else 100 * (each.accuracy or 0.0)
+                      for each in measured.points),
+                tuple(spent),
+                tuple(_percent(each.interval) for each in measured.points),
+            ),
+        ),
+        levels=_ann_level(measured),
+        intervals="" if errors else "95 % interval",
+    )  # fmt: skip
+
+
+def _methods(found: Comparison) -> list[Block]:
+    """What each method reaches, and at what cost."""
+    drawn = comparison.curves(found)
+    series = tuple(
+        Series(
+            row.recipe,
+            tuple(100 * each.accuracy for _, each in sorted(row.readings.items())),
+            tuple(each.operations for _, each in sorted(row.readings.items())),
+            tone=tone,
+        )
+        for tone, row in enumerate(row for row in found.rows if row.readings)
+    )
+    level = Level(100 * found.ann_accuracy, f"ANN {percent(found.ann_accuracy)}")
+    trade = Chart("lines", _ACCURACY, series, OPERATIONS, "Accuracy against cost", (level,))
+    over = comparison.chart(found, "Accuracy over time steps") if drawn else None
+    recipes = Terms(tuple((row.recipe, row.description) for row in found.rows))
+    views = [("cost", (trade,)), *([("time steps", (over,))] if over is not None else [])]
+    return [
+        *([Choice("Accuracy against", tuple(views))] if series else []),
+        recipes,
+        *comparison.blocks(found),
+    ]
+
+
+def _losses(found: Findings) -> list[Block]:
+    """The diagnosis, or why there is none."""
+    if found.diagnosis is None:
+        return [Text(f"Not diagnosed: {found.undiagnosed}")]
+    said = found.diagnosis
+    errors, decisions = diagnosis.charts(said, "Error of each population, cut by cause")
+    return [
+        Text(diagnosis.summary(said)),
+        Text(diagnosis.advice(said)),
+        errors,
+        replace(decisions, title="Agreement that is left, and what each cause took from it"),
+        diagnosis.table(said),
+    ]
+
+
+def _again(made: Sequence[tuple[str, str]]) -> list[Block]:
+    """The commands as they are typed, and the facts."""
+    commands = [(name, what) for name, what in made if name.endswith("command")]
+    facts = tuple((name, what) for name, what in made if not name.endswith("command"))
+    typed = [
+        block for name, what in commands for block in (Text(name, "heading"), Text(what, "command"))
+    ]
+    return [*typed, Text("Facts", "heading"), Terms(facts)]

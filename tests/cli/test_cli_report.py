@@ -1,0 +1,67 @@
+import csv
+import json
+
+import pytest
+from test_cli import convert_digits, ok, refused, run
+
+from spiking_resnet.report.rows import LONG
+
+
+@pytest.fixture(scope="module")
+def snn(tmp_path_factory):
+    path = tmp_path_factory.mktemp("snn") / "snn.safetensors"
+    convert_digits(path)
+    return path
+
+
+QUICK = ("--limit", 20, "--steps", "4,8", "--samples", 2, "--diagnosis", 20)
+
+
+def test_a_report_is_one_page_and_its_numbers_as_json_and_csv(snn, tmp_path):
+    compared = tmp_path / "compare.json"
+    ok("compare", "digits_resnet8", "--methods", "hu2021", "--steps", "4,8", "--limit", 20,
+       "--calibration-images", 20, "--json", compared)  # fmt: skip
+    out, numbers, table = (tmp_path / f"report.{form}" for form in ("html", "json", "csv"))
+    text = ok("report", snn, *QUICK, "--comparison", compared, "--out", out, "--json", numbers,
+              "--csv", table, "--rasters", "output.fire")  # fmt: skip
+    assert all(f"wrote {path}" in text for path in (out, numbers, table))
+    told, page = json.loads(numbers.read_text()), out.read_text()
+    assert page.startswith("<!doctype html>")
+    assert len(page) < 2_000_000
+    assert told["dataset"] == "digits"
+    assert len(told["file"]["sha256"]) == 64
+    assert told["command"].startswith("spiking-resnet report ")
+    assert [raster["population"] for raster in told["observation"]["rasters"]] == ["output.fire"]
+    assert told["comparison"]["rows"][0]["recipe"] == "hu2021"
+    assert told["comparison_file"]["file"] == "compare.json"
+    inside = page.split('id="numbers">')[1].split("</script>")[0]
+    assert json.loads(inside) == told
+    with open(table, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == LONG
+    found = {float(row["value"]) for row in rows if row["quantity"] == "accuracy"}
+    assert {point["accuracy"] for point in told["curve"]["snn"]} <= found
+
+
+def test_what_cannot_be_diagnosed_is_said(tmp_path):
+    path, out, numbers = (tmp_path / name for name in ("snn.safetensors", "r.html", "r.json"))
+    convert_digits(path, "--method", "differential", "--steps", 4)
+    text = ok("report", path, "--limit", 10, "--samples", 0, "--out", out, "--json", numbers)
+    assert "warning: where decisions are lost cannot be said" in text
+    told = json.loads(numbers.read_text())
+    assert told["diagnosis"] is None
+    assert "differential" in told["undiagnosed"]
+    assert told["observation"]["samples"] == []
+
+
+def test_what_a_report_cannot_use_is_refused(snn, tmp_path):
+    out = tmp_path / "report.html"
+    other = tmp_path / "other.json"
+    other.write_text('{"images": 3}')
+    assert "compare --json" in refused("report", snn, *QUICK, "--comparison", other, "--out", out)
+    other.write_text("[]")
+    assert "compare --json" in refused("report", snn, *QUICK, "--comparison", other, "--out", out)
+    assert "'nothing'" in refused("report", snn, *QUICK, "--rasters", "nothing", "--out", out)
+    assert "name two files" in refused("report", snn, *QUICK, "--json", out, "--out", out)
+    assert run("report", snn, "--samples", -1).exit_code == 2
+    assert not out.exists()

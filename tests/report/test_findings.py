@@ -1,0 +1,109 @@
+"""The page of a spiking network: its numbers are those of the record, and names do nothing."""
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from findings_example import example, renamed, written
+from test_block import PNG
+from test_html import HOSTILE, Tags
+
+from spiking_resnet.evaluation.findings import Findings
+from spiking_resnet.report.findings import lead, page, verdict
+from spiking_resnet.report.provenance import made
+from spiking_resnet.report.rows import LONG, long
+
+pytestmark = pytest.mark.whole
+
+
+@pytest.fixture(scope="module")
+def found():
+    return example()
+
+
+def titles(found):
+    return [each.title for each in page(found, "net", "data", [], lambda _: PNG, {}).sections]
+
+
+def test_findings_are_json_and_back(found):
+    content = json.loads(json.dumps(found.to_json()))
+    assert Findings.from_json(content).to_json() == found.to_json()
+
+
+def test_the_page_holds_the_numbers_of_the_record(found):
+    shown = written(found)
+    numbers = re.search(r'<script type="application/json" id="numbers">(.*?)</script>', shown)
+    assert json.loads(numbers[1]) == json.loads(json.dumps(found.to_json()))
+    for point in found.curve.points:
+        assert f"{100 * point.accuracy:.2f} %" in shown
+    assert f"{100 * found.curve.ann_accuracy:.2f} %" in shown
+    for layer in found.layers:
+        assert f">{layer.name}<" in shown
+
+
+def test_the_verdict_is_that_of_the_last_step(found):
+    point = found.curve.points[-1]
+    accuracy, loss, agreement, operations = verdict(found)
+    assert (accuracy.label, accuracy.value) == (
+        "Accuracy at T = 8",
+        f"{100 * point.accuracy:.2f} %",
+    )
+    assert loss.value == f"{100 * (found.curve.ann_accuracy - point.accuracy):.2f} points"
+    assert agreement.value == f"{100 * point.agreement:.2f} %"
+    assert "multiply-adds" in operations.detail
+    assert f"{100 * point.accuracy:.2f} %" in lead(found)
+
+
+def test_a_section_answers_each_question(found):
+    assert titles(found) == [
+        "Accuracy over time", "Cost", "Methods", "Layer by layer", "Where decisions are lost",
+        "Spikes", "Decisions as they form", "Make it again",
+    ]  # fmt: skip
+
+
+def test_what_is_not_known_is_said_or_left_out(found):
+    bare = replace(found, diagnosis=None, undiagnosed="no rates", observation=None, comparison=None)
+    assert titles(bare) == [
+        "Accuracy over time", "Cost", "Layer by layer", "Where decisions are lost", "Make it again",
+    ]  # fmt: skip
+    assert "Not diagnosed: no rates" in written(bare)
+    alone = replace(
+        bare, curve=replace(found.curve, ann_accuracy=None, ann_interval=None), ann_macs=None
+    )
+    assert "is not in its file" in written(alone)
+
+
+def test_names_do_nothing_in_the_page(found):
+    hostile = renamed(found, HOSTILE)
+    shown = written(hostile, HOSTILE, [(HOSTILE, HOSTILE), ("report command", HOSTILE)])
+    tags = Tags(shown).tags
+    harmless = Tags(written(found, "net", [("fact", "one"), ("report command", "two")])).tags
+    assert {tag for tag, _ in tags} == {tag for tag, _ in harmless}
+    assert [tag for tag, _ in tags].count("script") == [tag for tag, _ in harmless].count("script")
+    assert {name for _, given in tags for name in given} == {
+        name for _, given in harmless for name in given
+    }
+    assert not set("\u2028\u2029\u202e") & set(shown)
+
+
+def test_csv_has_the_same_numbers(found):
+    rows = [dict(zip(LONG, row, strict=True)) for row in long(found)]
+    value = {
+        (row["part"], row["name"], row["steps"], row["quantity"]): row["value"] for row in rows
+    }
+    assert len(value) == len(rows)
+    for point, spent in zip(found.curve.points, found.operations, strict=True):
+        assert value["curve", "SNN", point.steps, "accuracy"] == point.accuracy
+        assert value["curve", "SNN", point.steps, "operations"] == spent
+    for layer in found.diagnosis.layers:
+        assert value["diagnosis", layer.name, None, "rms"] == layer.rms
+    for sample in found.observation.samples:
+        assert value["samples", f"image {sample.image}", None, "settled"] == sample.settled
+
+
+def test_all_that_made_it_is_told():
+    told = dict(made({"command": "a", "seed": 0, "limit": None}, "a machine", {"command": "b"}))
+    assert told == {
+        "report command": "a", "conversion command": "b", "seed": "0", "hardware": "a machine",
+    }  # fmt: skip
