@@ -4,6 +4,7 @@ fire.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -130,10 +131,8 @@ def _sample(run: Run, place: int, label: int, expected: Tensor | None) -> Sample
     """The decision on one image of a run that was read out after every step."""
     logits = run.logits[:, place]
     decided = decisions(logits).tolist()
-    flips = tuple(
-        step for step, (one, other) in enumerate(zip(decided, decided[1:], strict=False), 2)
-        if one != other
-    )  # fmt: skip
+    pairs = enumerate(pairwise(decided), 2)
+    flips = tuple(step for step, (one, other) in pairs if one != other)
     largest = logits[-1].argsort(descending=True)[:CLASSES].tolist()
     named = [label] if label < logits.shape[1] else []
     classes = tuple(dict.fromkeys([*largest[: CLASSES - 1], *named, *largest]))[:CLASSES]
