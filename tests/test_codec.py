@@ -21,6 +21,7 @@ from spiking_resnet.ann.pixels import Framing
 from spiking_resnet.ann.resnet import ResNetConfig
 from spiking_resnet.codec import ANY, FIELDS, Record, RecordError, form, same
 from spiking_resnet.conversion import methods
+from spiking_resnet.costs.models import BySize, Model, Price, known
 from spiking_resnet.evaluation.compare import Comparison, Entry
 from spiking_resnet.evaluation.counts import Tally
 from spiking_resnet.evaluation.diagnose import CONTRIBUTIONS, Diagnosis, LayerError, Part
@@ -46,6 +47,9 @@ WHOLE = {  # that check their fields
     Normalisation: st.sampled_from(list(NORMALISATIONS.values())),
     Framing: st.sampled_from([Framing(), Framing(8, 8, "nearest")]),
     ResNetConfig: st.sampled_from([ResNetConfig(), ResNetConfig(14, 5, 1, 8)]),
+    Price: st.sampled_from([Price(0.9, "s"), Price(20.0, "s", "bit")]),
+    BySize: st.just(BySize(32, (8.0, 32.0), (10.0, 20.0), "s")),
+    Model: st.sampled_from([known()["yan2024"], known()["loihi1"]]),
     Tally: st.sampled_from(
         [
             Tally((4,), images=6, correct=(5,), spikes={"a": (7,)}, spans=((0, 2), (4, 8))),

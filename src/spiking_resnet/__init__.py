@@ -13,9 +13,12 @@ from spiking_resnet.conversion import methods
 from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.convert import convert
 from spiking_resnet.conversion.presets import RECIPES, Recipe
+from spiking_resnet.costs.energy import Account
+from spiking_resnet.costs.events import Events
 from spiking_resnet.engines.simulate import simulate
 from spiking_resnet.evaluation.compare import Comparison, compare
 from spiking_resnet.evaluation.diagnose import Diagnosis, diagnose
+from spiking_resnet.evaluation.energy import count_events, energy
 from spiking_resnet.evaluation.evaluate import evaluate
 from spiking_resnet.evaluation.progress_file import ResumeError
 from spiking_resnet.evaluation.trials import Limits, Tuning
@@ -52,10 +55,12 @@ except PackageNotFoundError:  # run from a source tree that is not installed
 
 __all__ = [
     "RECIPES",
+    "Account",
     "Calibration",
     "Comparison",
     "Curve",
     "Diagnosis",
+    "Events",
     "Graph",
     "GraphError",
     "InputError",
@@ -72,7 +77,9 @@ __all__ = [
     "as_module",
     "compare",
     "convert",
+    "count_events",
     "diagnose",
+    "energy",
     "evaluate",
     "load",
     "methods",

@@ -49,17 +49,18 @@ def packed(spikes: Tensor) -> Tensor:
 class Trains(Mapping[str, Tensor]):
     """Spike trains by layer, held as bits: `trains[layer]` unpacks them to uint8 [T, N, ...].
 
-    bits: what `packed` makes of them; of neurons that fire other numbers than 0 and 1, these
-    numbers, int8 [T, N, ...]. shapes: of the layers, without images and steps.
+    bits: what `packed` makes of them; of neurons that fire several sizes or signs, the signed sizes
+    [T, N, ...], int8 (int32 where they are above 127). shapes: of the layers, without images and
+    steps.
     """
 
     def __init__(self, bits: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
         self.bits, self.shapes = dict(bits), dict(shapes)
 
     def __getitem__(self, name: str) -> Tensor:
-        """The spikes of one layer, uint8 (int8 where they are no bits) [T, N, ...]."""
+        """The sizes of one layer's spikes [T, N, ...]: uint8, or int8 or int32 beyond 0 and 1."""
         bits, shape = self.bits[name], self.shapes[name]
-        if bits.dtype == torch.int8:
+        if bits.dtype != torch.uint8:
             return bits
         flat = np.unpackbits(
             bits.numpy(), axis=2, count=torch.Size(shape).numel(), bitorder="little"

@@ -9,7 +9,9 @@ from test_curve import CURVE
 from test_diagnosis import FOUND
 
 from spiking_resnet.conversion.methods import hu2021
+from spiking_resnet.costs.energy import Account, Priced, Twin
 from spiking_resnet.costs.sizes import Size
+from spiking_resnet.costs.work import Work
 from spiking_resnet.evaluation.candidate import Reading
 from spiking_resnet.evaluation.compare import Comparison, Entry
 from spiking_resnet.evaluation.compare import Row as Compared
@@ -50,8 +52,19 @@ RAN = Run(
     (2, 4), torch.zeros(2, 3, 10),
     {"stem": LayerCount(8, torch.tensor([[1, 2, 3], [4, 8, 12]]))}, "cpu", 0.25,
 )  # fmt: skip
-RECORDS = (CURVE, FOUND, COMPARED, TUNED, INSPECTED, RAN)
+TWINS = (
+    Twin("fp32", 32, 4e-6, {"macs": 4e-6}, 0.25, 2.0), Twin("int8", 8, None, {}, None, None),
+    Twin("quantised", 3, 1e-7, {"macs": 1e-7}, 0.0, 0.0),
+)  # fmt: skip
+PRICED = Priced(
+    "small_chip", "A small chip", 2e-6, 5e-7, 1.5e-6, 3e-6, 4e-6, {"accumulations": 2e-6},
+    {"stem": 2e-6}, ("moved",), TWINS,
+)  # fmt: skip
+WORK = (Work("stem", "Conv2d", accumulations=1000.0, repeated=2000.0, moved=3.0, values=8),)
+ACCOUNT = Account(100, 4, 0.125, 0.5, 2000, WORK, (PRICED,), False, {})
+RECORDS = (ACCOUNT, CURVE, FOUND, COMPARED, TUNED, INSPECTED, RAN)
 SEEN = {
+    "Account": ("small_chip", "25 %, never", "3-bit", "takes 20 times less", "spread evenly"),
     "Curve": ("80.00 %", "ANN", "n = 100"),
     "Diagnosis": ("stem", "block <", "points of agreement are lost", "--per-channel"),
     "Comparison": ("87.50", "±2", "2.50 ± 0.25", "3.00 M", "warning: odd failed: it ran away"),

@@ -9,6 +9,7 @@ from spiking_resnet.cli import (
     convert,
     demo,
     diagnose,
+    energy,
     evaluate,
     inspect,
     models,
@@ -49,6 +50,7 @@ app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.command(epilog=compare.EPILOG)(compare.compare)
 app.command(epilog=tune.EPILOG)(tune.tune)
 app.command(epilog=diagnose.EPILOG)(diagnose.diagnose)
+app.command(epilog=energy.EPILOG)(energy.energy)
 app.command(epilog=inspect.EPILOG)(inspect.inspect)
 app.command(epilog=report.EPILOG)(report.report)
 app.command(epilog=models.EPILOG)(models.models)

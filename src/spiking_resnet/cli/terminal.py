@@ -165,8 +165,11 @@ def say_error(text: str) -> None:
 
 
 @contextmanager
-def evaluation_bar(images: int) -> Iterator[Callable[[int, int], None]]:
-    """A function of (images done, images right) that draws progress, accuracy and time left."""
+def evaluation_bar(images: int) -> Iterator[Callable[..., None]]:
+    """A function of (images done, images right) that draws progress, accuracy and time left.
+
+    Of images done alone it draws no accuracy.
+    """
     columns = (
         TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TextColumn("images"),
         TextColumn("{task.fields[measured]}"), TimeElapsedColumn(), TextColumn("left:"),
@@ -176,8 +179,9 @@ def evaluation_bar(images: int) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=err, transient=True, speed_estimate_period=3600) as bar:
         task = bar.add_task("", total=images, measured="")
 
-        def show(done: int, right: int) -> None:
-            bar.update(task, completed=done, measured=f"accuracy {100 * right / done:.1f} %")
+        def show(done: int, right: int | None = None) -> None:
+            measured = "" if right is None else f"accuracy {100 * right / done:.1f} %"
+            bar.update(task, completed=done, measured=measured)
 
         with _telling(lambda: f"{bar.tasks[task].completed:,.0f} of {images:,} images are done"):
             yield show

@@ -35,7 +35,7 @@ class _Prepared(Prepared):
             images = shown.frame(time)
             for node, value in interpret.walk(self.schedule.at(time), images, memory, time, given):
                 if isinstance(node, Fire):
-                    result.count(node.name, node.neuron.count(value[None]))
+                    result.count(node, value[None], time)
                 if node.name in plan.watch:
                     result.note_peak(node.name, peak(node, memory[node.name]))
             if time + 1 in plan.times:

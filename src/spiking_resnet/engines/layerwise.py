@@ -131,7 +131,7 @@ class _Work:
         watch = self._watch(node) if node.name in self.plan.watch else None
         spikes, state = neuron.run(state, current, steps, start, watch)
         node.keep_state(self.memory, state)
-        self.result.count(node.name, neuron.count(spikes))
+        self.result.count(node, spikes, start)
         return spikes
 
     def _watch(self, node: Fire) -> Callable[[Tensor], None]:

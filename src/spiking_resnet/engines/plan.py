@@ -95,18 +95,20 @@ class Result:
             several=frozenset(node.name for node in graph.of(Fire) if not node.neuron.binary),
         )
 
-    def count(self, name: str, spikes: Tensor) -> None:
-        """Adds the spikes of one layer, [t, N, ...], whole numbers.
+    def count(self, node: Fire, spikes: Tensor, time: int) -> None:
+        """Adds the spikes of one layer from step `time` on, [t, N, ...], as its neurons fire them.
 
         A layer's count is of all spikes; a neuron's is their sum, negative ones taken off.
         """
+        name, neuron = node.name, node.neuron
+        if name in self.trains:
+            self.keep(node, neuron.sizes(spikes, time))
+        spikes = neuron.count(spikes)
         fired = spikes.abs().double() if name in self.several else spikes
         places = tuple(range(3, spikes.ndim))
         exact = torch.float64 if name in self.several else torch.float32  # a map is below 2^24
         channels = fired.sum(places, dtype=exact) if places else fired
         self.add(name, channels.double().sum((0, 2)).long())
-        if name in self.trains:
-            self.keep(name, spikes)
         if name in self.neurons:
             self.neurons[name] += spikes.sum(0, dtype=torch.float32).long().cpu()
 
@@ -114,10 +116,13 @@ class Result:
         """Adds counts [N] of spikes of one layer."""
         self.counts[name] = self.counts[name] + counts
 
-    def keep(self, name: str, spikes: Tensor) -> None:
-        """Keeps spikes [t, N, ...] of one layer: as bits where they are 0 or 1."""
-        kept = spikes.to("cpu", torch.int8) if name in self.several else packed(spikes)
-        self.trains[name].append(kept)
+    def keep(self, node: Fire, sizes: Tensor) -> None:
+        """Keeps the sizes [t, N, ...] of one layer's spikes: as bits where they are 0 or 1."""
+        if node.neuron.binary:
+            self.trains[node.name].append(packed(sizes))
+            return
+        small = node.neuron.largest_size <= torch.iinfo(torch.int8).max
+        self.trains[node.name].append(sizes.to("cpu", torch.int8 if small else torch.int32))
 
     def note_peak(self, name: str, value: float) -> None:
         """Keeps the largest |potential| of a watched node; one that is no number is infinite."""

@@ -73,6 +73,7 @@ class Neuron(ABC):
     layer_serial: ClassVar[bool] = False  # whether it fires only after its whole input
     rate_coded: ClassVar[bool] = True  # whether its spike count over T steps is its activation
     free_start: ClassVar[bool] = True  # whether its initial potential may be chosen
+    unit_varies: ClassVar[bool] = False  # whether a spike's value depends on its step
     counts_spikes: ClassVar[bool] = True  # whether its threshold may be a number of whole spikes
     RULES: ClassVar[Mapping[str, Rule]] = {
         "reset": one_of(get_args(Reset)),

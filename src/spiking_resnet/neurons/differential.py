@@ -49,6 +49,7 @@ class Differential(Neuron):
     trait: ClassVar[str] = "is differential (its spikes shrink from step to step)"
     rate_coded: ClassVar[bool] = False
     free_start: ClassVar[bool] = False
+    unit_varies: ClassVar[bool] = True
     counts_spikes: ClassVar[bool] = False
     RULES: ClassVar[Mapping[str, Rule]] = {
         "reset": one_of(("subtract",)),

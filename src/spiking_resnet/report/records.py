@@ -3,16 +3,27 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from spiking_resnet.costs.energy import Account
 from spiking_resnet.evaluation.compare import Comparison
 from spiking_resnet.evaluation.diagnose import Diagnosis
 from spiking_resnet.evaluation.inspect import Inspection
 from spiking_resnet.evaluation.trials import Tuning
 from spiking_resnet.records import Curve, InputError, Run
-from spiking_resnet.report import comparison, curve, diagnosis, network, run, terminal, tuning
+from spiking_resnet.report import (
+    account,
+    comparison,
+    curve,
+    diagnosis,
+    network,
+    run,
+    terminal,
+    tuning,
+)
 from spiking_resnet.report.block import Chart, Report
 from spiking_resnet.shown import Shown
 
 BLOCKS: Mapping[type[Shown], Callable[[Any], Report]] = {
+    Account: account.blocks,
     Comparison: comparison.blocks,
     Curve: curve.blocks,
     Diagnosis: diagnosis.blocks,
@@ -22,6 +33,7 @@ BLOCKS: Mapping[type[Shown], Callable[[Any], Report]] = {
 }
 
 CHARTS: Mapping[type[Shown], Callable[[Any], Sequence[Chart]]] = {  # that are not among its blocks
+    Account: lambda found: [account.chart(found)],
     Comparison: lambda found: [each for each in (comparison.chart(found),) if each is not None],
     Curve: lambda found: [curve.chart({"SNN": found})],
     Diagnosis: diagnosis.charts,

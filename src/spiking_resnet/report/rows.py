@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from spiking_resnet.costs.energy import Account
 from spiking_resnet.evaluation.compare import Comparison
 from spiking_resnet.evaluation.diagnose import CONTRIBUTIONS, Diagnosis
 from spiking_resnet.evaluation.findings import Findings
@@ -40,6 +41,17 @@ def of_run(run: Run) -> Iterator[Numbers]:
             }
 
 
+def of_account(account: Account) -> Iterator[Numbers]:
+    """A row for each cost model and network: the spiking one, and its twins."""
+    for priced in account.priced:
+        spent = {"joules": priced.joules, "silent": priced.silent, **priced.parts}
+        yield {"model": priced.model, "network": "SNN", **spent}
+        for twin in priced.twins:
+            even = {"break_even": twin.break_even, "per_synapse": twin.per_synapse}
+            named = {"network": f"ANN {twin.name}", "bits": twin.bits, "joules": twin.joules}
+            yield {"model": priced.model, **named, **even, **twin.parts}
+
+
 def of_comparison(found: Comparison) -> Iterator[Numbers]:
     """A row for each recipe and T."""
     for row in found.rows:
@@ -72,6 +84,7 @@ def of_tuning(found: Tuning) -> Iterator[Numbers]:
 
 
 ROWS: Mapping[type[Shown], Callable[[Any], Iterator[Numbers]]] = {
+    Account: of_account,
     Comparison: of_comparison,
     Curve: of_curve,
     Diagnosis: of_diagnosis,

@@ -263,7 +263,7 @@ class _Work:
             spikes, counts, highest = population.run(state, arriving, start, steps, watched, keep)
         self.result.add(node.name, counts)
         if node.name in self.plan.trains:
-            self.result.keep(node.name, spikes.code.counted(spikes.unpacked()))
+            self.result.keep(node, spikes.unpacked())
         if node.name in self.plan.neurons:
             spikes.count_into(self.result.neurons[node.name])
         if watched:
@@ -278,7 +278,7 @@ class _Work:
         """Keeps a window without spikes, where trains are wanted."""
         if node.name in self.plan.trains:
             size = (steps, self.plan.batch, *node.shape)
-            self.result.keep(node.name, torch.zeros(size, dtype=torch.uint8, device="cpu"))
+            self.result.keep(node, torch.zeros(size, dtype=torch.uint8, device="cpu"))
 
     def _sum(
         self, node: Node, values: Mapping[str, Value], start: int, steps: int

@@ -126,6 +126,7 @@ class MaxPool(Summing, Pool):
         "rule": one_of(get_args(MaxRule)),
         **SUMMED,
     }
+    chooses = True
 
     @property
     def integrates(self) -> bool:

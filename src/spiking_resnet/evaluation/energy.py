@@ -1,0 +1,213 @@
+"""Energy of a spiking network: its spikes are counted neuron by neuron, and priced.
+
+Counting simulates the network; nothing is hooked into it. Neurons that fire 0 or 1 are counted by
+the engine; of others the spike trains are looked at, in pieces of time that memory holds.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spiking_resnet import arguments
+from spiking_resnet.costs import models as cost_models
+from spiking_resnet.costs.energy import Account, account
+from spiking_resnet.costs.events import Events, sources, spread
+from spiking_resnet.engines.simulate import simulate, usual
+from spiking_resnet.graph import Fire, Graph, Input, Node
+from spiking_resnet.images import as_maps, images_of, parts_of
+from spiking_resnet.records import InputError, Run
+from spiking_resnet.surroundings import undisturbed
+
+BATCH = 32  # images of a tensor at once
+ENTRIES = 2**26  # spikes of a piece of time that are held at once
+Progress = Callable[[int], None]
+
+
+@arguments.checked(graph=arguments.network)
+def energy(
+    graph: Graph,
+    run: Run | Events,
+    models: Sequence[str | Path] | str | None = None,
+) -> Account:
+    """The account of a spiking network: operations by layer, and joules under every cost model.
+
+    run: what `simulate` returned, with single neurons counted (neurons=graph.neurons; of neurons
+    that fire several sizes or signs trains=graph.neurons), or what `count_events` did for many
+    images. Where a Run lacks these, a population's spikes are spread evenly over its neurons, and
+    the account says that it is not exact. models: names, or paths of a TOML or JSON file; None for
+    all that come with the package. Raises InputError.
+    """
+    wanted = list(cost_models.known()) if models is None else models
+    wanted = [wanted] if isinstance(wanted, str | Path) else wanted
+    found = [cost_models.model(each) for each in wanted]
+    if not isinstance(run, Run | Events):
+        raise InputError(
+            f"run is a {type(run).__name__}: give what simulate or count_events returned"
+        )
+    events = run if isinstance(run, Events) else events_of(graph, run)
+    return account(graph, events, found)
+
+
+@arguments.checked(
+    graph=arguments.network,
+    loader=arguments.batches,
+    steps=arguments.whole,
+    engine=arguments.text,
+    progress=arguments.function,
+)
+def count_events(
+    graph: Graph,
+    loader: Iterable[Any],
+    steps: int | None = None,
+    engine: str = "auto",
+    progress: Progress | None = None,
+) -> Events:
+    """The spikes of every neuron over a loader's images, counted exactly.
+
+    loader: batches of images, with labels or without, or a tensor of images. steps: None for the T
+    that the network is made for, or 350. progress: called with the number of images done so far.
+    Raises InputError.
+    """
+    steps = usual(graph) if steps is None else steps
+    if steps < 1:
+        raise InputError(f"steps is {steps}: at least 1")
+    found: Events | None = None
+    for batch in parts_of(loader, BATCH):
+        own = _counted(graph, images_of(batch), steps, engine)
+        found = own if found is None else found.plus(own)
+        if progress is not None:
+            progress(found.images)
+    if found is None:
+        raise InputError("there are no images to count the spikes of")
+    return found
+
+
+def events_of(graph: Graph, run: Run) -> Events:
+    """The spikes of a run: exact as far as it has neurons' counts and trains."""
+    if {name: count.neurons for name, count in run.spikes.items()} != graph.neurons:
+        raise InputError("the run is of another network: its populations are others")
+    steps, images = run.record[-1], run.logits.shape[1]
+    known = {node.name: _of_neurons(node, run) for node in graph.of(Fire)}
+    exact = all(each is not None for each in known.values())
+    fired, repeated = dict[str, Tensor](), dict[str, Tensor]()
+    for node in graph.of(Fire):
+        total = float(run.spikes[node.name].spikes[-1].sum())
+        found = known[node.name] or (spread(node, total), spread(node, total))
+        fired[node.name], repeated[node.name] = found
+    others = [node for node in sources(graph) if not isinstance(node, Fire)]
+    if any(isinstance(node, Input) for node in others):
+        raise InputError(
+            "the image enters as spikes, which a run does not keep: count them with count_events"
+        )
+    if others and exact:
+        exact = False
+        if set(run.trains) >= set(graph.neurons):
+            pools = _Pools(graph)
+            pools.step(run.trains, 0, None)
+            fired, repeated, exact = fired | pools.fired, repeated | pools.repeated, True
+    return Events(images, steps, fired, repeated, exact)
+
+
+def _of_neurons(node: Fire, run: Run) -> tuple[Tensor, Tensor] | None:
+    """(How often each neuron fired, sizes summed up) over the images of a run, if it knows."""
+    if node.name in run.trains:
+        sizes = run.trains[node.name]
+        return _map(sizes != 0), _map(sizes.abs())
+    if node.name in run.neuron_spikes and node.neuron.binary:
+        counts = run.neuron_spikes[node.name].sum(0).double()
+        return counts, counts
+    return None
+
+
+def _map(spikes: Tensor) -> Tensor:
+    """Spikes [T, N, ...] summed over steps and images."""
+    return spikes.sum((0, 1), dtype=torch.int64).double()
+
+
+@undisturbed()
+def _counted(graph: Graph, images: Tensor, steps: int, engine: str) -> Events:
+    """The events of a batch, in pieces of time."""
+    images = as_maps(images)
+    pools, state = _Pools(graph), None
+    every = pools.nodes or any(not node.neuron.binary for node in graph.of(Fire))
+    trains = [node.name for node in graph.of(Fire) if pools.nodes or not node.neuron.binary]
+    neurons = [name for name in graph.neurons if name not in trains]
+    kept = sum(graph.neurons[name] for name in trains) * len(images)
+    piece = steps if not every else max(1, min(steps, ENTRIES // max(1, kept)))
+    found: Events | None = None
+    for start in range(0, steps, piece):
+        number = min(piece, steps - start)
+        run = simulate(
+            graph, images, number, engine=engine, trains=trains, neurons=neurons, state=state,
+            keep_state=start + number < steps,
+        )  # fmt: skip
+        own = _piece(graph, run, images, pools, start)
+        found, state = own if found is None else found.then(own), run.state
+    assert found is not None
+    return found
+
+
+def _piece(graph: Graph, run: Run, images: Tensor, pools: "_Pools", start: int) -> Events:
+    fired, repeated = dict[str, Tensor](), dict[str, Tensor]()
+    for node in graph.of(Fire):
+        counts = _of_neurons(node, run)
+        assert counts is not None
+        fired[node.name], repeated[node.name] = counts
+    steps = run.record[-1]
+    shown = graph.input
+    if shown in sources(graph):
+        trains = [shown.present(images, start + time) != 0 for time in range(steps)]
+        fired[shown.name] = repeated[shown.name] = _map(torch.stack(trains))
+    pools.fired, pools.repeated = {}, {}
+    pools.step(run.trains, start, images)
+    return Events(len(images), steps, fired | pools.fired, repeated | pools.repeated)
+
+
+class _Pools:
+    """The spikes that max pools pass on, from those they read, from step to step."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes = [node for node in sources(graph) if node.chooses]
+        self.memory: dict[str, Tensor] = {}
+        self.fired: dict[str, Tensor] = {}
+        self.repeated: dict[str, Tensor] = {}
+
+    def step(self, trains: Mapping[str, Tensor], start: int, images: Tensor | None) -> None:
+        """Count the spikes of the steps of trains [T, N, ...] of sizes, which begin at `start`."""
+        if not self.nodes:
+            return
+        needed = self._needed()
+        for time in range(len(next(iter(trains.values())))):
+            values: dict[str, Tensor] = {}
+            for node in needed:
+                if isinstance(node, Fire):
+                    sizes = trains[node.name][time : time + 1].float()
+                    values[node.name] = node.neuron.decode(sizes, start + time)[0]
+                elif isinstance(node, Input):
+                    assert images is not None
+                    values[node.name] = node.present(images, start + time)
+                else:
+                    read = [values[name] for name in node.inputs]
+                    values[node.name] = node.advance(read, self.memory, start + time)
+            for node in self.nodes:
+                self._count(node, values[node.name])
+
+    def _count(self, node: Node, values: Tensor) -> None:
+        fired = (values != 0).sum(0).double()
+        self.fired[node.name] = self.fired.get(node.name, torch.zeros(())) + fired
+        self.repeated[node.name] = self.fired[node.name]
+
+    def _needed(self) -> list[Node]:
+        """The pools and what hands them spikes, in order."""
+        wanted = {node.name for node in self.nodes}
+        found: list[Node] = []
+        for node in reversed(self.graph.nodes):
+            if node.name in wanted:
+                found.append(node)
+                if not isinstance(node, Fire):
+                    wanted |= set(node.inputs)
+        return found[::-1]
