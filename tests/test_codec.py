@@ -26,7 +26,7 @@ from spiking_resnet.evaluation.compare import Comparison, Entry
 from spiking_resnet.evaluation.counts import Tally
 from spiking_resnet.evaluation.diagnose import CONTRIBUTIONS, Diagnosis, LayerError, Part
 from spiking_resnet.evaluation.trials import Trial, Tuning
-from spiking_resnet.records import Curve, Point
+from spiking_resnet.records import Curve, Point, Stop, Stopped
 
 pytestmark = pytest.mark.whole
 
@@ -55,6 +55,28 @@ WHOLE = {  # that check their fields
             Tally((4,), images=6, correct=(5,), spikes={"a": (7,)}, spans=((0, 2), (4, 8))),
             Tally((2, 4), "mse", 3, squared=(Fraction(1, 3), Fraction(2)), remark="r", remark_at=2),
             Tally((4,), "mse", 1, apart=(Fraction(5),), ann_squared=Fraction(1, 8)),
+        ]
+    ),
+    Stop: st.sampled_from([Stop(0.9, (4,), ()), Stop(1.0, (1, 3), (None,), network="a")]),
+    Stopped: st.sampled_from(
+        [
+            Stopped(
+                Stop(0.5, (1, 2, 4), (None, 0.25)),
+                3,
+                (0, 1, 2),
+                0.5,
+                (0.25, 0.75),
+                agreement,
+                0.5,
+                1,
+                2,
+                8.0,
+                64.0,
+                {"a": 8.0},
+                Point(4, 0.5, (0.0, 1.0), None, 9.0, 0.5, {}),
+                96.0,
+            )
+            for agreement in (None, 0.75)
         ]
     ),
 }
@@ -266,7 +288,7 @@ CURVE = {
         "accuracy": 0.75, "interval": [0.3, 0.95], "top5": None, "error": None,
         "standard_error": 0.21650635094610965, "top5_standard_error": None,
     },
-    "snn": [POINT], "notes": {"method": "hu2021"},
+    "snn": [POINT], "stopped": [], "notes": {"method": "hu2021"},
 }  # fmt: skip
 FACTS = {
     "levels": 1, "signed": False, "waits": False, "pre_steps": 0, "calibration_images": 40,
@@ -292,7 +314,7 @@ FILES = {
         "steps": [4, 16], "metric": "accuracy", "images": 60, "correct": [58, 60], "top5": [60, 60],
         "agreed": None, "lost": None, "ann_correct": None, "ann_top5": None, "squared": [],
         "apart": None, "ann_squared": None, "spikes": {"relu": [30111, 123579]}, "seconds": 0.25,
-        "engine": "cpu", "remark": "", "remark_at": 0, "spans": [],
+        "engine": "cpu", "remark": "", "remark_at": 0, "spans": [], "stops": [],
     },
     Comparison: {
         "images": 4, "steps": [2, 4],
@@ -340,7 +362,7 @@ def test_what_files_hold_today_is_read_and_written_alike(kind):
 
 def test_a_curve_of_before_metrics_is_one_of_accuracy():
     told = copied(CURVE)
-    del told["metric"]
+    del told["metric"], told["stopped"]
     for name in ("top5", "error", "standard_error", "top5_standard_error"):
         del told["ann"][name]
     for name in list(told["snn"][0]):

@@ -21,10 +21,11 @@ from spiking_resnet.evaluation.diagnose import Diagnosis, diagnose
 from spiking_resnet.evaluation.energy import count_events, energy
 from spiking_resnet.evaluation.evaluate import evaluate
 from spiking_resnet.evaluation.progress_file import ResumeError
+from spiking_resnet.evaluation.stopping import calibrate_stop
 from spiking_resnet.evaluation.trials import Limits, Tuning
 from spiking_resnet.evaluation.tune import tune
 from spiking_resnet.graph import Graph, GraphError
-from spiking_resnet.records import Curve, InputError, LayerCount, Point, Run
+from spiking_resnet.records import Curve, InputError, LayerCount, Point, Run, Stop, Stopped
 from spiking_resnet.shown import Shown, Views
 from spiking_resnet.spiking_module import as_module
 from spiking_resnet.store import StoreError, load, save
@@ -71,10 +72,13 @@ __all__ = [
     "Recipe",
     "ResumeError",
     "Run",
+    "Stop",
+    "Stopped",
     "StoreError",
     "TraceError",
     "Tuning",
     "as_module",
+    "calibrate_stop",
     "compare",
     "convert",
     "count_events",

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from spiking_resnet.graph import Graph
 from spiking_resnet.graph.interpret import State
-from spiking_resnet.records import InputError
+from spiking_resnet.records import InputError, Stop
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -89,6 +89,14 @@ def number(name: str, value: Any) -> float:
     raise expected(name, value, "give a number")
 
 
+def numbers(name: str, value: Any) -> tuple[float, ...]:
+    """Numbers, one or several."""
+    if isinstance(value, str | bytes | Mapping):
+        raise expected(name, value, "give numbers, such as (0.95, 0.99)")
+    several = isinstance(value, Iterable) and not (isinstance(value, Tensor) and value.ndim == 0)
+    return tuple(number(name, entry) for entry in (value if several else [value]))
+
+
 def text(name: str, value: Any) -> str:
     """A text."""
     if isinstance(value, str):
@@ -130,6 +138,16 @@ def state(name: str, value: Any) -> State:
     if isinstance(value, State) and isinstance(value.memory, Mapping):
         return replace(value, time=whole(f"{name}.time", value.time))
     raise expected(name, value, "give the state of a Run, of simulate(..., keep_state=True)")
+
+
+def stops(name: str, value: Any) -> tuple[Stop, ...]:
+    """Rules of stopping, one or several."""
+    if isinstance(value, Stop):
+        return (value,)
+    entries = tuple(value) if isinstance(value, Iterable) else (value,)
+    if all(isinstance(entry, Stop) for entry in entries):
+        return entries
+    raise expected(name, value, "give a Stop or several, such as calibrate_stop returns")
 
 
 def batches(name: str, value: Any) -> Any:

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from math import sqrt
+from itertools import accumulate
+from math import inf, sqrt
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spiking_resnet.codec import Record, same
+from spiking_resnet.codec import FIELDS, Record, same
 from spiking_resnet.graph.interpret import State
 from spiking_resnet.shown import Shown
 
@@ -166,10 +167,110 @@ class Point(Record):
 
 
 @dataclass(frozen=True)
+class Stop(Record):
+    """A rule by which an image stops before the last step, once its read-out's margin is large.
+
+    steps: the read-outs at which it may stop, ascending, and T, at which all have stopped.
+    thresholds: of every step but T, in the ANN's units (None: no image stops there): an image stops
+    at the first step whose margin (`margins`) is at least the threshold.
+    confidence: the share P of the images it was found on that decide as they do at T; share: what
+    was asked of each step for that, of the images whose margin reaches its threshold there. images,
+    agreement, mean_steps: how many these images were, how many of them decide as at T, and after
+    how many steps. network: a digest, "" for a rule of one's own. notes: what images they were.
+    Raises InputError for steps that do not ascend or have not one threshold each.
+    """
+
+    confidence: float
+    steps: tuple[int, ...]
+    thresholds: tuple[float | None, ...]
+    share: float | None = None
+    images: int = 0
+    agreement: float | None = None
+    mean_steps: float | None = None
+    network: str = ""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.confidence <= 1:
+            raise InputError(
+                f"confidence is {self.confidence}: give a share of the images, such as 0.99"
+            )
+        if not self.steps or self.steps != tuple(sorted({0, *self.steps}))[1:]:
+            raise InputError(f"steps are {self.steps}: give ascending ones of at least 1")
+        if len(self.thresholds) != len(self.steps) - 1:
+            raise InputError(
+                f"there are {len(self.thresholds)} thresholds for {len(self.steps)} steps: give "
+                "one for every step but the last"
+            )
+
+    @property
+    def full(self) -> int:
+        """The T at which every image has stopped."""
+        return self.steps[-1]
+
+    def ends(self, margins: Tensor) -> Tensor:
+        """The number (0, 1, …) of the step at which each image stops, int64 [N].
+
+        margins: [len(steps), N], as `records.margins` gives them.
+        """
+        known = [inf if each is None else each for each in self.thresholds]
+        least = torch.tensor([*known, -inf], dtype=torch.float64, device=margins.device)
+        reached = margins >= least[:, None]
+        reached[-1] = True  # a margin that is no number, too
+        return reached.int().argmax(0)
+
+
+@dataclass(frozen=True)
+class Stopped(Record):
+    """The results of a network whose images stop by a rule, beside those of the full run to T.
+
+    ended: how many of the images stopped at each of rule.steps. accuracy, interval, agreement: as
+    of a Point. kept: the share that decides as the full run. lost, gained: images that the full run
+    alone, or this one alone, classifies correctly. layers: spikes of an image by layer. operations:
+    SynOps of an image, without those that the image alone decides, which are done once. full: the
+    full run; full_operations: its SynOps.
+    """
+
+    rule: Stop
+    images: int
+    ended: tuple[int, ...]
+    accuracy: float
+    interval: tuple[float, float]
+    agreement: float | None
+    kept: float
+    lost: int
+    gained: int
+    spikes_per_image: float
+    operations: float
+    layers: Mapping[str, float]
+    full: Point
+    full_operations: float
+
+    layout = (*same("rule", "mean_steps"), *FIELDS)
+
+    def __post_init__(self) -> None:
+        if len(self.ended) != len(self.rule.steps) or sum(self.ended) != self.images:
+            raise InputError(f"{self.ended} are not {self.images} images at {self.rule.steps}")
+
+    @property
+    def mean_steps(self) -> float:
+        """The steps of an image, in the mean."""
+        taken = sum(n * step for n, step in zip(self.ended, self.rule.steps, strict=True))
+        return taken / self.images
+
+    def quantile(self, share: float) -> int:
+        """The step by which this share of the images has stopped."""
+        done = accumulate(self.ended)
+        pairs = zip(done, self.rule.steps, strict=True)
+        return next((step for n, step in pairs if n >= share * self.images), self.rule.full)
+
+
+@dataclass(frozen=True)
 class Curve(Record):
     """Accuracy against time steps: one Point per recorded T, and the ANN's own.
 
-    metric: what its points measure; of "mse" `ann_error` is the ANN's error.
+    metric: what its points measure; of "mse" `ann_error` is the ANN's error. stopped: the results
+    by each rule of stopping that was given.
     """
 
     images: int
@@ -185,6 +286,7 @@ class Curve(Record):
     ann_top5: float | None = None
     metric: Metric = "accuracy"
     ann_error: float | None = None
+    stopped: tuple[Stopped, ...] = ()
 
     layout = (
         *same("images", "engine", "seconds", "hardware", "exact", "remark", "metric"),
@@ -197,9 +299,9 @@ class Curve(Record):
         ("snn", "points"),
         ("snn.*.standard_error", "standard_errors"),
         ("snn.*.top5_standard_error", "top5_standard_errors"),
-        *same("notes"),
+        *same("stopped", "notes"),
     )
-    later = ("ann_top5", "metric", "ann_error")
+    later = ("ann_top5", "metric", "ann_error", "stopped")
 
     def standard_error(self, share: float | None) -> float | None:
         """The standard error of an accuracy (a fraction of the images), or None."""
@@ -234,6 +336,18 @@ def curve_from_json(found: Mapping[str, Any]) -> Curve:
 def decisions(logits: Tensor) -> Tensor:
     """The class that logits [..., K] decide for, int64 [...]; of one logit, if it is above 0."""
     return (logits[..., 0] > 0).long() if logits.shape[-1] == 1 else logits.argmax(-1)
+
+
+def margins(logits: Tensor) -> Tensor:
+    """How far a decision is from another, of logits [..., K]: the largest less the second.
+
+    float64 [...]; of one logit it is its size.
+    """
+    known = logits.double()
+    if known.shape[-1] == 1:
+        return known[..., 0].abs()
+    first = known.topk(2, -1).values
+    return first[..., 0] - first[..., 1]
 
 
 def wilson(correct: int, total: int) -> tuple[float, float]:

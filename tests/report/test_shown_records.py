@@ -1,5 +1,6 @@
 import json
 import sys
+from dataclasses import replace
 from html import escape
 from types import SimpleNamespace
 
@@ -18,8 +19,9 @@ from spiking_resnet.evaluation.compare import Row as Compared
 from spiking_resnet.evaluation.conditions import Facts
 from spiking_resnet.evaluation.inspect import Inspection, NodeFacts
 from spiking_resnet.evaluation.trials import Trial, Tuning
-from spiking_resnet.records import InputError, LayerCount, Run
-from spiking_resnet.report import comparison, markdown, terminal
+from spiking_resnet.records import InputError, LayerCount, Point, Run, Stop, Stopped
+from spiking_resnet.report import comparison, figure, markdown, terminal
+from spiking_resnet.report.curve import chart
 from spiking_resnet.report.records import BLOCKS, blocks
 from spiking_resnet.report.rows import ROWS
 from spiking_resnet.report.rows import rows as rows_of
@@ -48,6 +50,11 @@ COMPARED = Comparison(
 TRIAL = Trial("plain", 4, hu2021(), FACTS, reading(4), "uncertain", (0.5, 4.0))
 TUNED = Tuning(3.0, "steps", 1000, 0.9, (TRIAL,), {"odd": "it ran away"})
 INSPECTED = Inspection((NodeFacts("stem", "ReLU", ("image",), (1, 2, 2), Size(0, 4, 0, 0)),))
+STOPPED = Stopped(
+    Stop(0.99, (2, 4), (0.5,), images=8, notes={"dataset": "digits", "split": "train"}), 1000,
+    (750, 250), 0.875, (0.85, 0.9), 0.9, 0.96, 20, 10, 3e5, 2e6, {"stem": 3e5},
+    Point(4, 0.885, (0.86, 0.91), 0.95, 4e5, 0.125, {"stem": 0.125}), 4e6,
+)  # fmt: skip
 RAN = Run(
     (2, 4), torch.zeros(2, 3, 10),
     {"stem": LayerCount(8, torch.tensor([[1, 2, 3], [4, 8, 12]]))}, "cpu", 0.25,
@@ -62,10 +69,11 @@ PRICED = Priced(
 )  # fmt: skip
 WORK = (Work("stem", "Conv2d", accumulations=1000.0, repeated=2000.0, moved=3.0, values=8),)
 ACCOUNT = Account(100, 4, 0.125, 0.5, 2000, WORK, (PRICED,), False, {})
-RECORDS = (ACCOUNT, CURVE, FOUND, COMPARED, TUNED, INSPECTED, RAN)
+RECORDS = (ACCOUNT, CURVE, STOPPED, FOUND, COMPARED, TUNED, INSPECTED, RAN)
 SEEN = {
     "Account": ("small_chip", "25 %, never", "3-bit", "takes 20 times less", "spread evenly"),
     "Curve": ("80.00 %", "ANN", "n = 100"),
+    "Stopped": ("0.99", "2.50", "87.50", "+1.00", "96.00", "50.00", "train of digits", "full"),
     "Diagnosis": ("stem", "block <", "points of agreement are lost", "--per-channel"),
     "Comparison": ("87.50", "±2", "2.50 ± 0.25", "3.00 M", "warning: odd failed: it ran away"),
     "Tuning": ("not certain", "left out: odd", "nothing is certain to lose at most 3 points"),
@@ -159,3 +167,18 @@ def test_narrow_terminals_get_fewer_columns_side_by_side(width, seen):
     assert seen in shown
     assert ("Conditions" in shown) is (width == 30)
     assert ("0.25" in shown) is (width == 120)
+
+
+def test_images_that_stop_early_are_shown_beside_the_curve():
+    idle = replace(
+        STOPPED, rule=replace(STOPPED.rule, confidence=1.0, thresholds=(None,)), ended=(0, 1000)
+    )
+    both = replace(CURVE, stopped=(STOPPED, idle))
+    lines = str(both).splitlines()
+    assert [line.split()[0] for line in lines if "87.50 " in line] == ["0.99", "1"]
+    assert "with P = 1 no image stops before T = 4" in str(both)
+    assert str(CURVE).splitlines()[:4] == lines[:4]
+    early = chart({"net": both}).series[1]
+    assert (early.label, early.at) == ("net, stopping early", (2.5, 4.0))
+    assert "| 2.5 |" in markdown.text((chart({"net": both}),))
+    assert b"stopping early" in figure.render((chart({"net": both}),), "svg")

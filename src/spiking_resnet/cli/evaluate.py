@@ -9,12 +9,11 @@ import torch
 import typer
 
 import spiking_resnet as sr
-from spiking_resnet.ann.data import load_dataset
-from spiking_resnet.ann.images import ImageData, Normalisation
-from spiking_resnet.ann.pixels import Framing
+from spiking_resnet.ann.images import ImageData
 from spiking_resnet.cli import options
-from spiking_resnet.cli.conversion import framed, tell_normalisation, warn_of_guesses
+from spiking_resnet.cli.conversion import tell_normalisation, warn_of_guesses
 from spiking_resnet.cli.groups import grouped
+from spiking_resnet.cli.images import fitted, loaded, said_by
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
 from spiking_resnet.cli.provenance import (
     all_images,
@@ -24,12 +23,13 @@ from spiking_resnet.cli.provenance import (
     going_on,
     versions,
 )
+from spiking_resnet.cli.stopping import StopFlags
 from spiking_resnet.cli.terminal import evaluation_bar, say, show, warn
 from spiking_resnet.engines.simulate import choose
 from spiking_resnet.evaluation.evaluate import usual_steps
 from spiking_resnet.graph import Graph
 from spiking_resnet.processes.team import current
-from spiking_resnet.records import Curve, InputError
+from spiking_resnet.records import Curve, InputError, Stop
 from spiking_resnet.report import curve as report
 from spiking_resnet.report.figure import check_path
 
@@ -43,6 +43,8 @@ Examples:
 
   spiking-resnet evaluate snn.safetensors --dataset test.npz --steps 16,64 --engine interpreter
 
+  spiking-resnet evaluate snn.safetensors --data DIR --steps 32 --confidence 0.95,0.99
+
   spiking-resnet evaluate snn.safetensors --data DIR --resume progress.json   (again and again)
 
   torchrun --nproc-per-node 8 -m spiking_resnet.cli evaluate snn.safetensors --data DIR
@@ -53,7 +55,10 @@ All T of --steps come from one simulation. Data set and normalisation are the fi
 
 @dataclass(frozen=True)
 class Test:
-    """A test of a spiking network: its images, how they are simulated, and its progress file."""
+    """A test of a spiking network: its images, how they are simulated, and its progress file.
+
+    stop: the rules by which images stop early.
+    """
 
     data: ImageData
     steps: tuple[int, ...]
@@ -61,6 +66,7 @@ class Test:
     engine: str = "auto"
     device: str = "cpu"
     resume: Path | None = None
+    stop: tuple[Stop, ...] = ()
 
 
 @grouped
@@ -68,6 +74,7 @@ def evaluate(
     ctx: typer.Context,
     snn: Annotated[Path, typer.Argument(help="A file that `convert` wrote.")],
     asked: options.ImageFlags,
+    stopping: StopFlags,
     split: Annotated[str, typer.Option(help="train must be asked for.")] = "test",
     steps: options.OwnStepsOption = None,
     limit: Annotated[
@@ -82,7 +89,13 @@ def evaluate(
     json_path: options.JsonOption = None,
     plot: options.PlotOption = None,
 ) -> None:
-    """Measure a spiking network on test images: accuracy, agreement, spikes at every T."""
+    """Measure a spiking network on test images: accuracy, agreement, spikes at every T.
+
+    With --confidence also where every image stops by itself, as soon as its
+    read-out's margin is large; what is large enough at each step is found
+    on training images, on which a share P then decides as at the last of
+    --steps.
+    """
     wanted = None if steps is None else options.parse_steps(steps)
     options.check_device(device)
     set_threads(threads)
@@ -94,6 +107,7 @@ def evaluate(
     choose(graph, engine)
     name, images = test_images(graph, snn, split, asked)
     check_data(outputs, name, asked.data)
+    training = stopping.images(graph, name, asked, images, seed)
     images = images.subset(limit, seed)
     size = usual_batch(images) if batch_size is None else batch_size
     if graph.made_for is not None and set(wanted or ()) - {graph.made_for}:
@@ -103,6 +117,9 @@ def evaluate(
         )
     test = Test(images, wanted or usual_steps(graph), size, engine, device, resume)
     with going_on(ctx, resume):
+        if training is not None:
+            rules = stopping.rules(graph, training, max(test.steps), size, engine, device)
+            test = replace(test, stop=rules)
         curve = measured(graph, test)
     show(report.blocks(curve, f"{snn.name} on {name} ({split})"))
     if curve.ann_accuracy is not None:
@@ -129,13 +146,10 @@ def test_images(
     name = asked.dataset or graph.notes.get("dataset")
     if name is None:
         raise InputError(f"{snn} names no data set: use --dataset")
-    images = load_dataset(name, split, asked.data, asked.download)
-    images = images.with_channels(graph.input.shape[0])
-    images = framed(images, asked.framing, _stored_framing(graph))
-    refuse_training_images(graph, name, images, split)
-    images = images.ordered_as(graph.notes.get("classes") or images.class_names or ())
-    images = _normalised(graph, images, asked.wanted)
-    tell_normalisation(images, _said_by(graph, images, asked.wanted))
+    found = loaded(graph, name, split, asked)
+    refuse_training_images(graph, name, found, split)
+    images = fitted(graph, found, asked.wanted)
+    tell_normalisation(images, said_by(graph, images, asked.wanted))
     return name, images
 
 
@@ -155,7 +169,7 @@ def measured(graph: Graph, test: Test) -> Curve:
         loader = test.data.loader(test.batch_size)
         return sr.evaluate(
             graph, loader, test.steps, engine=test.engine, progress=progress, device=test.device,
-            resume=test.resume, facts=facts,
+            resume=test.resume, facts=facts, stop=test.stop,
         )  # fmt: skip
 
 
@@ -223,30 +237,7 @@ def set_threads(threads: int | None) -> None:
     torch.set_num_threads(threads)
 
 
-def _stored_framing(graph: Graph) -> Framing | None:
-    """The framing of the calibration's image files, from the network's notes."""
-    found = graph.notes.get("framing")
-    return None if found is None else Framing(**found)
-
-
-def _said_by(graph: Graph, data: ImageData, chosen: Normalisation | None) -> str:
-    """The origin of the normalisation that `_normalised` takes, in words."""
-    if chosen is not None:
-        return "said by --normalisation"
-    if graph.notes.get("normalisation") is None:
-        return f"usual for {data.name}: if the network has another, say --normalisation"
-    return ", ".join(filter(None, ("as in conversion", graph.notes.get("normalisation_from"))))
-
-
 def warn_of_guesses_on(graph: Graph, data: ImageData, right: int, images: int) -> None:
     """Warn where the ANN guesses, or is far from the accuracy that the file says."""
     said = graph.notes.get("calibration", {}).get("ann_accuracy")
     warn_of_guesses(right, images, data.classes, "test", said)
-
-
-def _normalised(graph: Graph, data: ImageData, chosen: Normalisation | None) -> ImageData:
-    """`data` normalised as asked for, else as for the calibration, else in its own way."""
-    found = graph.notes.get("normalisation")
-    if chosen is None and found is not None:
-        chosen = Normalisation.from_json(found, "normalisation")
-    return data if chosen is None else replace(data, normalisation=chosen)

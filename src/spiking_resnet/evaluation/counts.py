@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from spiking_resnet.codec import Record, form
+from spiking_resnet.costs.operations import costs
 from spiking_resnet.evaluation.spans import Span, joined
+from spiking_resnet.evaluation.stop_counts import StopCounts, read_out_at
 from spiking_resnet.graph import Graph
 from spiking_resnet.records import Curve, InputError, Metric, Point, Run, decisions, graver, wilson
 
@@ -67,7 +69,8 @@ class Tally(Record):
     with. spikes: of every layer. seconds: of simulation. metric "mse" has sums of mean squared
     differences in the place of decisions: squared and ann_squared from the targets, apart between
     the two networks. remark: the gravest, of the first batch that has it, which begins at image
-    remark_at. spans: which images of the loader they are; (): the first ones.
+    remark_at. spans: which images of the loader they are; (): the first ones. stops: of the images
+    that stop by a rule, for each rule.
     """
 
     steps: tuple[int, ...]
@@ -88,8 +91,9 @@ class Tally(Record):
     remark: str = ""
     remark_at: int = 0
     spans: tuple[Span, ...] = ()
+    stops: tuple[StopCounts, ...] = ()
 
-    later = ("remark_at", "spans")
+    later = ("remark_at", "spans", "stops")
 
     def __post_init__(self) -> None:
         if self.spans and sum(end - first for first, end in joined(self.spans)) != self.images:
@@ -108,9 +112,12 @@ class Tally(Record):
     def of_batch(self, first: int, run: Run, labels: Tensor, reference: Tensor | None) -> "Tally":
         """The counts of one batch alone, whose first image is the loader's image `first`.
 
-        labels: int64 [N], or float [N, K] for the metric "mse". reference: the ANN's logits [N, K].
+        run: read out at `steps`, and at those of the rules. labels: int64 [N], or float [N, K] for
+        the metric "mse". reference: the ANN's logits [N, K].
         """
         judged = _errors if self.metric == "mse" else _decided
+        stops = tuple(each.of_batch(run, labels, reference) for each in self.stops)
+        run = read_out_at(run, self.steps)
         return Tally(
             self.steps,
             self.metric,
@@ -121,6 +128,7 @@ class Tally(Record):
             remark=run.remark,
             remark_at=first if run.remark else 0,
             spans=((first, first + len(labels)),) if first and len(labels) else (),
+            stops=stops,
             **judged(run.logits.cpu(), labels, reference),
         )
 
@@ -144,15 +152,18 @@ class Tally(Record):
             remark=remark,
             remark_at=early.remark_at if remark == early.remark else late.remark_at,
             spans=() if len(spans) == 1 and spans[0][0] == 0 else spans,
+            stops=tuple(a.plus(b) for a, b in zip(self.stops, other.stops, strict=True)),
             **{name: _both(getattr(self, name), getattr(other, name)) for name in _SUMS},
         )
 
     def curve(self, graph: Graph, hardware: str) -> Curve:
         """The Curve of accuracies, rates and errors that these counts give."""
         right = self.ann_correct
+        points = {t: self._point(i, graph.neurons) for i, t in enumerate(self.steps)}
+        spent = costs(graph) if self.stops else None
         return Curve(
             images=self.images,
-            points=tuple(self._point(i, graph.neurons) for i in range(len(self.steps))),
+            points=tuple(points.values()),
             ann_accuracy=_share(right, self.images),
             ann_interval=None if right is None else wilson(right, self.images),
             ann_top5=_share(self.ann_top5, self.images),
@@ -164,6 +175,9 @@ class Tally(Record):
             remark=self.remark,
             hardware=hardware,
             notes=graph.notes,
+            stopped=tuple(
+                each.stopped(points[each.rule.full], spent) for each in self.stops if spent
+            ),
         )
 
     def _point(self, index: int, neurons: Mapping[str, int]) -> Point:

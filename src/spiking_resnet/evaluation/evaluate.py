@@ -29,12 +29,13 @@ from spiking_resnet.evaluation.progress_file import (
     unpacked,
 )
 from spiking_resnet.evaluation.spans import Span, uncounted
+from spiking_resnet.evaluation.stop_counts import StopCounts
 from spiking_resnet.files import held
 from spiking_resnet.graph import Graph, interpret
 from spiking_resnet.images import LABELS, as_maps, given_images, images_of
 from spiking_resnet.labels import LabelError, class_labels
 from spiking_resnet.processes.team import Team, current
-from spiking_resnet.records import Curve, InputError, Metric
+from spiking_resnet.records import Curve, InputError, Metric, Stop
 from spiking_resnet.store import digest
 from spiking_resnet.surroundings import undisturbed
 
@@ -50,6 +51,7 @@ STEPS = (8, 16, 32, 64, 128, 350)
     device=arguments.device,
     facts=arguments.mapping,
     metric=arguments.text,
+    stop=arguments.stops,
 )
 def evaluate(
     graph: Graph,
@@ -62,6 +64,7 @@ def evaluate(
     resume: str | Path | Part | None = None,
     facts: Mapping[str, Any] | None = None,
     metric: Metric | None = None,
+    stop: Stop | Sequence[Stop] = (),
 ) -> Curve:
     """Measure a spiking network's accuracy and spikes after each of `steps` time steps.
 
@@ -82,17 +85,23 @@ def evaluate(
     metric: "accuracy" of the largest logit, labels int [N]; "binary", of one output that is above 0
         for label 1; "mse", the mean squared difference from float targets [N, K] or [N], for a
         network whose outputs are values. None: binary for one output, else accuracy.
+    stop: rules by which images stop early, such as `calibrate_stop` finds: `Curve.stopped` has the
+        results of each, from the same simulation. Their T is added to `steps`.
     Raises InputError for an empty loader, batches without labels, labels that the network does not
     know, or steps below 1; ResumeError for a file of another network, other data or options;
     BusyError for a file that another process is going on with.
     """
+    rules = (stop,) if isinstance(stop, Stop) else tuple(stop)
     steps = usual_steps(graph) if steps is None else steps
     if not steps:
         raise InputError("steps is empty: name at least one number of time steps")
+    steps = tuple(sorted({*steps, *(rule.full for rule in rules)}))
     metric = _metric(graph, metric)
+    _check_rules(rules, graph, metric)
     compared = graph.ann if ann is None else ann
     reference = None if compared is None else _Reference(compared, metric)
-    tally, team = Tally(tuple(sorted(set(steps))), metric), current()
+    tally = Tally(steps, metric, stops=tuple(map(StopCounts, rules)))
+    team = current()
     known: str | None = None
     if isinstance(resume, str | Path) or team.count > 1:
         known, loader = first_known(loader)
@@ -106,6 +115,8 @@ def evaluate(
                 stack.enter_context(held(resume))
                 own = {"network": digest(graph), "steps": tally.steps, "metric": metric}
                 said = {"engine": engine, "agreement": _identity(graph, ann)}
+                if rules:
+                    own["stop"] = [rule.to_json() for rule in rules]
                 kept = Progress(resume, {**own, **said, **(facts or {}), "first batch": known})
             return counting.go_on(kept)
 
@@ -133,7 +144,8 @@ class _Work:
         """The counts of the batch whose first image is the loader's image `first`."""
         steps = self.tally.steps
         images, labels = judged(batch, self.graph.output.shape[0], self.tally.metric)
-        run = simulate(self.graph, images.to(self.device), steps[-1], steps, self.engine)
+        record = {*steps, *(step for each in self.tally.stops for step in each.rule.steps)}
+        run = simulate(self.graph, images.to(self.device), steps[-1], sorted(record), self.engine)
         decided = None if self.reference is None else self.reference.logits(batch)
         return self.tally.of_batch(first, run, labels, decided)
 
@@ -194,6 +206,18 @@ def _metric(graph: Graph, metric: Metric | None) -> Metric:
             f"use {'binary' if one else 'accuracy'}, or mse for outputs that are values"
         )
     return metric
+
+
+def _check_rules(rules: tuple[Stop, ...], graph: Graph, metric: Metric) -> None:
+    """Raise InputError for rules of stopping that do not fit."""
+    if rules and metric == "mse":
+        raise InputError("stop goes by decisions, and the metric mse has none: leave out one")
+    known = {rule.network for rule in rules} - {""}
+    if known and known != {digest(graph)}:
+        raise InputError(
+            "a rule of stopping was found for another network: find it for this one, with "
+            "calibrate_stop"
+        )
 
 
 def judged(batch: Any, outputs: int, metric: Metric) -> tuple[Tensor, Tensor]:

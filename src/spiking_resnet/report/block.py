@@ -123,7 +123,7 @@ class Axis:
 
     def place(self, value: float) -> str:
         """A place on it, as it stands below the axis."""
-        return count(value) if self.counts else str(value)
+        return count(value) if self.counts else f"{value:.6g}"
 
     def text(self, value: float) -> str:
         """A value with its unit."""

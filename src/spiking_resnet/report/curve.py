@@ -5,6 +5,7 @@ from math import isnan, nan
 from pathlib import Path
 
 from spiking_resnet.records import Curve, InputError, Point
+from spiking_resnet.report import stopping
 from spiking_resnet.report.block import Axis, Block, Chart, Column, Level, Row, Series, Table, Text
 from spiking_resnet.report.figure import check_path
 from spiking_resnet.report.numbers import count, interval, number, percent
@@ -43,8 +44,9 @@ _ERROR = Axis("Mean squared error")
 
 
 def blocks(curve: Curve, title: str = "") -> list[Block]:
-    """The table of a curve, and remarks on what to beware of."""
-    return [table(curve, title), *([Text(curve.remark, "remark")] if curve.remark else [])]
+    """The table of a curve and that of images that stop early, and remarks on what to beware of."""
+    remarks = [Text(curve.remark, "remark")] if curve.remark else []
+    return [table(curve, title), *stopping.several(curve.stopped), *remarks]
 
 
 def table(curve: Curve, title: str = "") -> Table:
@@ -82,7 +84,14 @@ def chart(curves: Mapping[str, Curve], title: str = "") -> Chart:
         x=_STEPS,
         y=_ERROR if errors else _ACCURACY,
         title=title,
-        series=tuple(_series(*each, tone) for tone, each in enumerate(curves.items())),
+        series=(
+            *(_series(*each, tone) for tone, each in enumerate(curves.items())),
+            *(
+                stopping.series(name, curve, tone)
+                for tone, (name, curve) in enumerate(curves.items(), len(curves))
+                if curve.stopped
+            ),
+        ),
         levels=_levels(curves),
         intervals="" if errors else "95 % interval",
     )

@@ -116,7 +116,8 @@ def _dress_lines(axes: "Axes", chart: Chart) -> None:
         if chart.x.scale == "log2" and places:
             axes.set_xscale("log", base=2)
             axes.minorticks_off()
-            axes.set_xticks(_apart(places), [chart.x.place(place) for place in _apart(places)])
+            ticks = _apart([place for place in places if place == int(place)] or places)
+            axes.set_xticks(ticks, [chart.x.place(place) for place in ticks])
             axes.set_xlim(places[0] / 1.15, places[-1] * 1.15)
         axes.set_xlabel(_safe(chart.x.heading))
     bottom, top = axes.get_ylim()

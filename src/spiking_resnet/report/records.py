@@ -8,7 +8,7 @@ from spiking_resnet.evaluation.compare import Comparison
 from spiking_resnet.evaluation.diagnose import Diagnosis
 from spiking_resnet.evaluation.inspect import Inspection
 from spiking_resnet.evaluation.trials import Tuning
-from spiking_resnet.records import Curve, InputError, Run
+from spiking_resnet.records import Curve, InputError, Run, Stopped
 from spiking_resnet.report import (
     account,
     comparison,
@@ -16,6 +16,7 @@ from spiking_resnet.report import (
     diagnosis,
     network,
     run,
+    stopping,
     terminal,
     tuning,
 )
@@ -29,6 +30,7 @@ BLOCKS: Mapping[type[Shown], Callable[[Any], Report]] = {
     Diagnosis: diagnosis.blocks,
     Inspection: network.blocks,
     Run: run.blocks,
+    Stopped: stopping.blocks,
     Tuning: tuning.blocks,
 }
 

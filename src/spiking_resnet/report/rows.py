@@ -9,7 +9,7 @@ from spiking_resnet.evaluation.diagnose import CONTRIBUTIONS, Diagnosis
 from spiking_resnet.evaluation.findings import Findings
 from spiking_resnet.evaluation.inspect import Inspection
 from spiking_resnet.evaluation.trials import Tuning
-from spiking_resnet.records import Curve, InputError, Run
+from spiking_resnet.records import Curve, InputError, Run, Stopped
 from spiking_resnet.shown import Shown
 
 Numbers = dict[str, Any]  # a row: texts and numbers by column
@@ -76,6 +76,21 @@ def of_inspection(found: Inspection) -> Iterator[Numbers]:
         yield {**content, **size}
 
 
+def of_stopped(found: Stopped) -> Iterator[Numbers]:
+    """A row for the rule, and one for the full run, whose confidence is empty."""
+    content = found.to_json()
+    for name in ("rule", "ended", "layers", "full"):
+        del content[name]
+    yield {"confidence": found.rule.confidence, **_flat(content)}
+    full = found.full
+    yield {
+        "confidence": None, "mean_steps": float(full.steps), "images": found.images,
+        **_flat({"accuracy": full.accuracy, "interval": full.interval}),
+        "agreement": full.agreement, "spikes_per_image": full.spikes_per_image,
+        "operations": found.full_operations,
+    }  # fmt: skip
+
+
 def of_tuning(found: Tuning) -> Iterator[Numbers]:
     """A row for each trial."""
     for trial in found.trials:
@@ -90,6 +105,7 @@ ROWS: Mapping[type[Shown], Callable[[Any], Iterator[Numbers]]] = {
     Diagnosis: of_diagnosis,
     Inspection: of_inspection,
     Run: of_run,
+    Stopped: of_stopped,
     Tuning: of_tuning,
 }
 
