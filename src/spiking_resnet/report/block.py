@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from spiking_resnet.records import InputError
-from spiking_resnet.report.numbers import count
+from spiking_resnet.report.numbers import count, prefixed
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Axis:
 
     symbol: how a place on it is called in a line of text ("T"). bounds: between which its values
     lie by their nature. counts: whether they are numbers of operations and the like, which are
-    written in three digits ("174 k").
+    written in three digits ("174 k", with a unit "1.74 mJ").
     """
 
     label: str
@@ -123,13 +123,16 @@ class Axis:
 
     def place(self, value: float) -> str:
         """A place on it, as it stands below the axis."""
-        return count(value) if self.counts else f"{value:.6g}"
+        return self._short(value) if self.counts else f"{value:.6g}"
 
     def text(self, value: float) -> str:
         """A value with its unit."""
         if self.counts:
-            return count(value)
+            return self._short(value)
         return f"{value:.2f} %" if self.unit.startswith("%") else f"{value:.4g}"
+
+    def _short(self, value: float) -> str:
+        return prefixed(value, self.unit) if self.unit else count(value)
 
 
 @dataclass(frozen=True)

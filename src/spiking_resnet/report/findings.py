@@ -7,8 +7,9 @@ from typing import Any
 from spiking_resnet.evaluation.compare import Comparison
 from spiking_resnet.evaluation.findings import Findings
 from spiking_resnet.evaluation.paired import Paired
-from spiking_resnet.records import Curve, Point, wilson
-from spiking_resnet.report import comparison, curve, diagnosis, layers, observation
+from spiking_resnet.records import Curve, Point
+from spiking_resnet.report import comparison, diagnosis, layers, observation
+from spiking_resnet.report.accuracy import ACCURACY, against, over_time
 from spiking_resnet.report.block import (
     Axis,
     Block,
@@ -26,9 +27,6 @@ from spiking_resnet.report.numbers import count, number, percent
 from spiking_resnet.report.page import Number, Page, Section
 
 OPERATIONS = Axis("Synaptic operations of an image", scale="log2", counts=True)
-_SHARE = Axis("Share of the images", "%", bounds=(0.0, 100.0))
-_ACCURACY = Axis("Accuracy", "%", bounds=(0.0, 100.0))
-_ERROR = Axis("Mean squared error")
 Pictures = Callable[[int], bytes]  # the PNG of an observed image, by its place
 
 
@@ -57,7 +55,7 @@ def _sections(
     found: Findings, made: Sequence[tuple[str, str]], pictures: Pictures
 ) -> list[Section]:
     sections = [
-        Section("accuracy", "Accuracy over time", _accuracy(found)),
+        Section("accuracy", "Accuracy over time", over_time(found.curve)),
         Section("cost", "Cost", costs(found)),
     ]
     if found.comparison is not None:
@@ -141,52 +139,6 @@ def _against_ann(found: Findings) -> str:
     )
 
 
-def _accuracy(found: Findings) -> list[Block]:
-    """Accuracy and agreement over T, and their table."""
-    measured = found.curve
-    if measured.metric == "mse":
-        return [curve.chart({"SNN": measured}), *curve.blocks(measured)]
-    known = [point for point in measured.points if point.accuracy is not None]
-    agreeing = [point for point in measured.points if point.agreement is not None]
-    series = [
-        Series(
-            "accuracy",
-            tuple(100 * (point.accuracy or 0.0) for point in known),
-            tuple(point.steps for point in known),
-            tuple(_percent(point.interval) for point in known),
-        ),
-        Series(
-            "agreement with the ANN",
-            tuple(100 * (point.agreement or 0.0) for point in agreeing),
-            tuple(point.steps for point in agreeing),
-            tuple(
-                _percent(wilson(round((point.agreement or 0.0) * measured.images), measured.images))
-                for point in agreeing
-            ),
-            tone=2,
-        ),
-    ]
-    chart = Chart(
-        kind="lines",
-        x=Axis("Time steps T", symbol="T", scale="log2"),
-        y=_SHARE,
-        series=tuple(each for each in series if each.values),
-        levels=_ann_level(measured),
-        intervals="95 % intervals",
-    )
-    return [chart, *curve.blocks(measured)]
-
-
-def _percent(ends: tuple[float, float] | None) -> tuple[float, float] | None:
-    return None if ends is None else (100 * ends[0], 100 * ends[1])
-
-
-def _ann_level(measured: Curve) -> tuple[Level, ...]:
-    if measured.ann_accuracy is None:
-        return ()
-    return (Level(100 * measured.ann_accuracy, f"ANN {percent(measured.ann_accuracy)}"),)
-
-
 def costs(found: Findings) -> list[Block]:
     """Accuracy against what it costs, by one measure of cost or another."""
     views = [("Synaptic operations", tuple(_operations(found)))]
@@ -224,27 +176,6 @@ def _operations(found: Findings) -> list[Block]:
     return [against(found.curve, found.operations, OPERATIONS), table]
 
 
-def against(measured: Curve, spent: Sequence[float], axis: Axis) -> Chart:
-    """Accuracy (or error) over what each point of a curve costs."""
-    errors = measured.metric == "mse"
-    return Chart(
-        kind="lines",
-        x=axis,
-        y=_ERROR if errors else _ACCURACY,
-        series=(
-            Series(
-                "SNN",
-                tuple((each.error or 0.0) if errors else 100 * (each.accuracy or 0.0)
-                      for each in measured.points),
-                tuple(spent),
-                tuple(_percent(each.interval) for each in measured.points),
-            ),
-        ),
-        levels=_ann_level(measured),
-        intervals="" if errors else "95 % interval",
-    )  # fmt: skip
-
-
 def _methods(found: Comparison) -> list[Block]:
     """What each method reaches, and at what cost."""
     drawn = comparison.curves(found)
@@ -258,7 +189,7 @@ def _methods(found: Comparison) -> list[Block]:
         for tone, row in enumerate(row for row in found.rows if row.readings)
     )
     level = Level(100 * found.ann_accuracy, f"ANN {percent(found.ann_accuracy)}")
-    trade = Chart("lines", _ACCURACY, series, OPERATIONS, "Accuracy against cost", (level,))
+    trade = Chart("lines", ACCURACY, series, OPERATIONS, "Accuracy against cost", (level,))
     over = comparison.chart(found, "Accuracy over time steps") if drawn else None
     recipes = Terms(tuple((row.recipe, row.description) for row in found.rows))
     views = [("cost", (trade,)), *([("time steps", (over,))] if over is not None else [])]

@@ -14,6 +14,7 @@ from typing import Any
 from spiking_resnet.printable import printable
 from spiking_resnet.report.block import (
     Alternatives,
+    Axis,
     Block,
     Chart,
     Choice,
@@ -208,10 +209,8 @@ def chart_data(chart: Chart) -> dict[str, Any]:
     x = chart.x
     return {
         "kind": chart.kind,
-        "y": {"label": printable(chart.y.heading), "bounds": chart.y.bounds,
-              "percent": chart.y.unit.startswith("%")},
-        "x": None if x is None else {"label": printable(x.heading), "scale": x.scale,
-                                     "symbol": printable(x.symbol), "counts": x.counts},
+        "y": {**_axis_data(chart.y), "bounds": chart.y.bounds},
+        "x": None if x is None else _axis_data(x),
         "series": [_series_data(chart, each) for each in chart.series],
         "line": None if chart.line is None else _series_data(chart, chart.line),
         "rows": [printable(name) for name in chart.rows],
@@ -219,6 +218,17 @@ def chart_data(chart: Chart) -> dict[str, Any]:
         "moments": [_level_data(each) for each in chart.moments],
         "low": chart.low,
     }  # fmt: skip
+
+
+def _axis_data(axis: Axis) -> dict[str, Any]:
+    """An axis; the unit of counts stands beside its numbers."""
+    return {
+        "label": printable(axis.label if axis.counts else axis.heading),
+        "symbol": printable(axis.symbol),
+        "scale": axis.scale,
+        "counts": axis.counts,
+        "unit": printable(axis.unit),
+    }
 
 
 def _level_data(level: Level) -> dict[str, Any]:

@@ -9,6 +9,14 @@ def count(number: float) -> str:
     return _three_digits(number)
 
 
+def prefixed(number: float, unit: str) -> str:
+    """A physical quantity in three digits with a prefix of its unit: "1.74 mJ"."""
+    for size, prefix in ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n")):
+        if abs(number) >= 0.9995 * size:
+            return f"{number / size:.3g} {prefix}{unit}"
+    return f"{number / 1e-12:.3g} p{unit}"
+
+
 def whole(number: int) -> str:
     """A number in full where it is short, as `count` writes it where it is not."""
     return f"{number:,}" if number < 10_000 else count(number)

@@ -6,7 +6,8 @@
   const font = { fontSize: "12px", fontFamily: "inherit", background: "transparent" };
 
   const tone = (number) => `var(--tone-${number === null ? "grey" : number})`;
-  const counted = (value) => d3.format(".3~s")(value).replace(/([kMGTmµn])$/, " $1");
+  const counted = (axis) => (value) => // "1.5 M", or with a unit "1.5 mJ"
+    value === 0 ? "0" : d3.format(".3~s")(value).replace(/([kMGTmµnp]?)$/, " $1") + axis.unit;
   const shortened = (text, room) =>
     text.length <= room ? text : `…${text.slice(text.length - Math.max(1, room - 1))}`;
 
@@ -60,7 +61,7 @@
     const dense = d3.max(places, ([, own]) => own.length) > 40;
     const banded = points.filter((point) => point.ends);
     const x = chart.x.counts
-      ? { ticks: width < 500 ? 3 : 6, tickFormat: counted }
+      ? { ticks: width < 500 ? 3 : 6, tickFormat: counted(chart.x) }
       : { ticks: dense && !log ? undefined : ticksOf(points, width, log), tickFormat: String };
     return Plot.plot({
       width, height: chart.low ? 240 : width < 500 ? 270 : 330, style: font,
@@ -109,7 +110,8 @@
       width, height: chart.rows.length * 21 + 58, style: font,
       marginLeft: left, marginRight: 20, marginTop: 8, marginBottom: 40,
       x: { label: chart.y.label, labelAnchor: "center", labelArrow: "none", grid: true, nice: true,
-           zero: !line.length, ticks: width < 500 ? 4 : 8 },
+           zero: !line.length, ticks: width < 500 ? 4 : 8,
+           tickFormat: chart.y.counts ? counted(chart.y) : undefined },
       y: { type: "band", domain: d3.range(chart.rows.length), tickFormat: name, label: null,
            tickSize: 0, padding: 0.28 },
       marks: [
