@@ -22,8 +22,10 @@ def test_a_report_is_one_page_and_its_numbers_as_json_and_csv(snn, tmp_path):
     ok("compare", "digits_resnet8", "--methods", "hu2021", "--steps", "4,8", "--limit", 20,
        "--calibration-images", 20, "--json", compared)  # fmt: skip
     out, numbers, table = (tmp_path / f"report.{form}" for form in ("html", "json", "csv"))
-    text = ok("report", snn, *QUICK, "--comparison", compared, "--out", out, "--json", numbers,
-              "--csv", table, "--rasters", "output.fire")  # fmt: skip
+    text = ok(
+        "report", snn, *QUICK, "--comparison", compared, "--out", out, "--json", numbers, "--csv",
+        table, "--rasters", "output.fire", "--models", "horowitz-fp32,loihi1",
+    )  # fmt: skip
     assert all(f"wrote {path}" in text for path in (out, numbers, table))
     told, page = json.loads(numbers.read_text()), out.read_text()
     assert page.startswith("<!doctype html>")
@@ -32,6 +34,7 @@ def test_a_report_is_one_page_and_its_numbers_as_json_and_csv(snn, tmp_path):
     assert len(told["file"]["sha256"]) == 64
     assert told["command"].startswith("spiking-resnet report ")
     assert [raster["population"] for raster in told["observation"]["rasters"]] == ["output.fire"]
+    assert list(told["energy"]["joules"]) == ["horowitz-fp32", "loihi1"]
     assert told["comparison"]["rows"][0]["recipe"] == "hu2021"
     assert told["comparison_file"]["file"] == "compare.json"
     inside = page.split('id="numbers">')[1].split("</script>")[0]
@@ -46,7 +49,20 @@ def test_a_report_is_one_page_and_its_numbers_as_json_and_csv(snn, tmp_path):
 def test_what_cannot_be_diagnosed_is_said(tmp_path):
     path, out, numbers = (tmp_path / name for name in ("snn.safetensors", "r.html", "r.json"))
     convert_digits(path, "--method", "differential", "--steps", 4)
-    text = ok("report", path, "--limit", 10, "--samples", 0, "--out", out, "--json", numbers)
+    text = ok(
+        "report",
+        path,
+        "--limit",
+        10,
+        "--samples",
+        0,
+        "--energy",
+        0,
+        "--out",
+        out,
+        "--json",
+        numbers,
+    )
     assert "warning: where decisions are lost cannot be said" in text
     told = json.loads(numbers.read_text())
     assert told["diagnosis"] is None

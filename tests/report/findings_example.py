@@ -8,7 +8,8 @@ from test_block import PNG
 from test_shown_records import COMPARED
 
 from spiking_resnet import diagnose, evaluate
-from spiking_resnet.evaluation.findings import findings
+from spiking_resnet.costs.models import known, model
+from spiking_resnet.evaluation.findings import energy_at, findings
 from spiking_resnet.evaluation.observe import observe
 from spiking_resnet.report.findings import page
 from spiking_resnet.report.page import render
@@ -23,7 +24,9 @@ def example():
     loader = [(batch, labels)]
     return findings(
         graph, evaluate(graph, loader, [4, 8]), diagnose(graph, loader, 8), "",
-        observe(graph, batch, labels, 8, samples=2), COMPARED, [f"name {k}" for k in range(5)],
+        observe(graph, batch, labels, 8, samples=2), COMPARED,
+        energy_at(graph, loader, [4, 8], [model(each) for each in known()]),
+        [f"name {k}" for k in range(5)],
     )  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from test_block import PNG
 from test_html import HOSTILE, Tags
 
 from spiking_resnet.evaluation.findings import Findings
-from spiking_resnet.report.findings import lead, page, verdict
+from spiking_resnet.report.block import Chart
+from spiking_resnet.report.findings import costs, lead, page, verdict
 from spiking_resnet.report.provenance import made
 from spiking_resnet.report.rows import LONG, long
 
@@ -57,13 +58,16 @@ def test_the_verdict_is_that_of_the_last_step(found):
 
 def test_a_section_answers_each_question(found):
     assert titles(found) == [
-        "Accuracy over time", "Cost", "Methods", "Layer by layer", "Where decisions are lost",
-        "Spikes", "Decisions as they form", "Make it again",
+        "Accuracy over time", "Cost", "Energy under all models", "Methods", "Layer by layer",
+        "Where decisions are lost", "Spikes", "Decisions as they form", "Make it again",
     ]  # fmt: skip
 
 
 def test_what_is_not_known_is_said_or_left_out(found):
-    bare = replace(found, diagnosis=None, undiagnosed="no rates", observation=None, comparison=None)
+    bare = replace(
+        found, diagnosis=None, undiagnosed="no rates", observation=None, comparison=None,
+        energy=None,
+    )  # fmt: skip
     assert titles(bare) == [
         "Accuracy over time", "Cost", "Layer by layer", "Where decisions are lost", "Make it again",
     ]  # fmt: skip
@@ -96,10 +100,28 @@ def test_csv_has_the_same_numbers(found):
     for point, spent in zip(found.curve.points, found.operations, strict=True):
         assert value["curve", "SNN", point.steps, "accuracy"] == point.accuracy
         assert value["curve", "SNN", point.steps, "operations"] == spent
+    for model, joules in found.energy.joules.items():
+        assert value["energy", f"{model} over time", 8, "joules"] == joules[-1]
+        assert value["energy", f"{model} SNN", None, "joules"] == joules[-1]
     for layer in found.diagnosis.layers:
         assert value["diagnosis", layer.name, None, "rms"] == layer.rms
     for sample in found.observation.samples:
         assert value["samples", f"image {sample.image}", None, "settled"] == sample.settled
+
+
+def test_every_cost_model_is_a_view_with_its_numbers(found):
+    (choice,) = costs(found)
+    account = found.energy.account
+    assert [name for name, _ in choice.views] == [
+        "Synaptic operations", *(priced.title for priced in account.priced)
+    ]  # fmt: skip
+    for priced, (_, view) in zip(account.priced, choice.views[1:], strict=True):
+        curve, parts = (block for block in view if isinstance(block, Chart))
+        assert curve.series[0].at[-1] == priced.joules
+        assert sum(each.values[0] for each in parts.series) == pytest.approx(priced.joules)
+        assert len(parts.series) <= 7
+        for series in parts.series:
+            assert all(start >= 0 for start in series.starts)
 
 
 def test_all_that_made_it_is_told():

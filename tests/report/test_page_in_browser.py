@@ -15,6 +15,7 @@ pytestmark = [
 DRAWN = """[...document.querySelectorAll(".plot")].filter(plot => plot.clientWidth).map(plot =>
     [...plot.querySelectorAll("svg path[d], svg rect[width]")].filter(shape => {
         const box = shape.getBBox(); return box.width + box.height > 0; }).length)"""
+CHARTS = 9  # accuracy, cost, energy, methods, 2 of the diagnosis, spikes, 2 samples
 TEXTS = "[...document.querySelectorAll({!r})].map(found => found.textContent)"
 
 
@@ -37,7 +38,7 @@ def path(tmp_path_factory):
 def test_all_charts_are_drawn_and_nothing_overflows(chromium, path, width, dark):
     chromium.open(path, width, dark=dark)
     drawn = chromium.run(DRAWN)
-    assert len(drawn) == 8  # accuracy, cost, methods, 2 of the diagnosis, spikes, 2 samples
+    assert len(drawn) == CHARTS
     assert min(drawn) > 0
     assert chromium.run("document.documentElement.scrollWidth") == width
     assert chromium.errors == []
@@ -89,5 +90,5 @@ def test_hostile_names_run_nothing(chromium, tmp_path):
     assert chromium.run("document.querySelectorAll('script').length") == chromium.run(
         "document.querySelectorAll('script[type], body > script').length"
     )
-    assert len(chromium.run(DRAWN)) == 8
+    assert len(chromium.run(DRAWN)) == CHARTS
     assert chromium.errors == []

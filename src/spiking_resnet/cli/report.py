@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,13 +30,14 @@ from spiking_resnet.cli.provenance import (
     going_on,
     versions,
 )
-from spiking_resnet.cli.terminal import evaluation_bar, show, warn
+from spiking_resnet.cli.terminal import err, evaluation_bar, show, warn
 from spiking_resnet.codec import RecordError
+from spiking_resnet.costs import models as cost_models
 from spiking_resnet.engines.simulate import choose
 from spiking_resnet.evaluation.compare import Comparison
 from spiking_resnet.evaluation.diagnose import Diagnosis
 from spiking_resnet.evaluation.evaluate import usual_steps
-from spiking_resnet.evaluation.findings import Findings, findings
+from spiking_resnet.evaluation.findings import Energy, Findings, energy_at, findings
 from spiking_resnet.evaluation.observe import Observation, observe
 from spiking_resnet.files import write_whole
 from spiking_resnet.graph import Graph
@@ -62,9 +63,9 @@ Examples:
   --csv report.csv --out report.html
 
 The page holds all it needs: it opens without a network, and loads nothing. It shows accuracy and
-agreement over T and against cost, the network with what each layer fires and spends, where
-decisions are lost, spikes, and decisions as they form. --json and --csv are the same numbers,
-unrounded.
+agreement over T and against operations and joules, the network with what each layer fires and
+spends, where decisions are lost, spikes, and decisions as they form. --json and --csv are the same
+numbers, unrounded.
 """
 POOL = 8  # images observed for each sample that is shown
 DIAGNOSED = 200
@@ -97,6 +98,12 @@ def report(
     diagnosis: Annotated[
         int, typer.Option(min=0, help="Images to find out where decisions are lost; 0: none.")
     ] = DIAGNOSED,
+    energy: Annotated[
+        int, typer.Option(min=0, help="Images whose spikes are counted for energy; 0: none.")
+    ] = 16,
+    models: Annotated[
+        str, typer.Option("--models", help="Cost models of energy, by commas; or all.")
+    ] = "all",
     batch_size: options.BatchSizeOption = None,
     engine: options.EngineOption = "auto",
     seed: options.SeedOption = 0,
@@ -115,6 +122,8 @@ def report(
     set_threads(threads)
     outputs = {"--out": out, "--json": json_path, "--csv": csv_path, "--resume": resume}
     check_outputs(outputs, {"the network": snn, "--comparison": comparison})
+    names = list(cost_models.known()) if models == "all" else models.split(",")
+    wanted_models = [cost_models.model(each.strip()) for each in names]
     compared = None if comparison is None else read_comparison(comparison)
     graph = sr.load(snn)
     choose(graph, engine)
@@ -128,10 +137,11 @@ def report(
     show(curve_report.blocks(curve, f"{snn.name} on {name} ({split})"))
     if curve.ann_accuracy is not None:
         warn_of_guesses_on(graph, images, round(curve.ann_accuracy * curve.images), curve.images)
+    taken = _energy(graph, test, energy, wanted_models)
     diagnosed, why = _diagnosed(graph, test, diagnosis, seed)
     observed = _observed(graph, test, samples, rasters)
     classes = graph.notes.get("classes") or images.class_names or ()
-    found = findings(graph, curve, diagnosed, why, observed, compared, classes)
+    found = findings(graph, curve, diagnosed, why, observed, compared, taken, classes)
     facts: dict[str, Any] = {
         "file": file_facts(snn), "dataset": name, "split": split, "limit": limit, "seed": seed,
         "images_hash": fingerprint(images), "normalisation": images.normalisation.to_json(),
@@ -167,6 +177,22 @@ def read_comparison(path: Path) -> Comparison:
         raise InputError(
             f"{path} is not what `spiking-resnet compare --json` writes ({error}): make it again"
         ) from error
+
+
+def _energy(
+    graph: Graph, test: Test, images: int, models: Sequence[cost_models.Model]
+) -> Energy | None:
+    """What an image takes under each model, at every T."""
+    if not images:
+        return None
+    loader = test.data.select(torch.arange(min(images, len(test.data)), device="cpu")).loader(
+        test.batch_size
+    )
+    with err.status("") as status:
+        return energy_at(
+            graph, loader, test.steps, models, test.engine,
+            lambda done: status.update(f"counting spikes: {done} images"),
+        )  # fmt: skip
 
 
 def _diagnosed(graph: Graph, test: Test, images: int, seed: int) -> tuple[Diagnosis | None, str]:

@@ -8,7 +8,7 @@ from spiking_resnet.evaluation.compare import Comparison
 from spiking_resnet.evaluation.findings import Findings
 from spiking_resnet.evaluation.paired import Paired
 from spiking_resnet.records import Curve, Point
-from spiking_resnet.report import comparison, diagnosis, layers, observation
+from spiking_resnet.report import comparison, diagnosis, energy, layers, observation
 from spiking_resnet.report.accuracy import ACCURACY, against, over_time
 from spiking_resnet.report.block import (
     Axis,
@@ -58,6 +58,8 @@ def _sections(
         Section("accuracy", "Accuracy over time", over_time(found.curve)),
         Section("cost", "Cost", costs(found)),
     ]
+    if found.energy is not None:
+        sections.append(Section("energy", "Energy under all models", energy.blocks(found.energy)))
     if found.comparison is not None:
         sections.append(Section("methods", "Methods", _methods(found.comparison)))
     sections.append(Section("network", "Layer by layer", layers.blocks(found)))
@@ -142,6 +144,9 @@ def _against_ann(found: Findings) -> str:
 def costs(found: Findings) -> list[Block]:
     """Accuracy against what it costs, by one measure of cost or another."""
     views = [("Synaptic operations", tuple(_operations(found)))]
+    if found.energy is None:
+        return [*views[0][1]]
+    views += energy.views(found.curve, found.energy)
     return [Choice("Cost measured in", tuple(views))]
 
 

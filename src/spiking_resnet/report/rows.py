@@ -142,10 +142,16 @@ def long(found: Findings) -> Iterator[tuple[Any, ...]]:
     parts: list[tuple[str, Shown | None, str]] = [
         ("diagnosis", found.diagnosis, "population"),
         ("comparison", found.comparison, "recipe"),
+        ("energy", None if found.energy is None else found.energy.account, "model"),
     ]
     for part, record, named in parts:
         for own in [] if record is None else rows(record):
-            yield from _numbers(part, own.pop(named), own)
+            network = f" {own['network']}" if part == "energy" else ""
+            yield from _numbers(part, f"{own.pop(named)}{network}", own)
+    if found.energy is not None:
+        for model, taken in found.energy.joules.items():
+            for step, value in zip(spent, taken, strict=True):
+                yield "energy", f"{model} over time", step, "joules", value
     for sample in [] if found.observation is None else found.observation.samples:
         for chosen, values in zip(sample.classes, sample.readout, strict=True):
             for step, value in enumerate(values, 1):
