@@ -17,6 +17,7 @@ from spiking_resnet.cli import (
     reproduce,
     train,
     tune,
+    watch,
 )
 from spiking_resnet.cli.method import MethodCommand
 from spiking_resnet.cli.terminal import Commands, keep_tracebacks, say
@@ -51,6 +52,7 @@ app.command(epilog=compare.EPILOG)(compare.compare)
 app.command(epilog=tune.EPILOG)(tune.tune)
 app.command(epilog=diagnose.EPILOG)(diagnose.diagnose)
 app.command(epilog=energy.EPILOG)(energy.energy)
+app.command(epilog=watch.EPILOG)(watch.watch)
 app.command(epilog=inspect.EPILOG)(inspect.inspect)
 app.command(epilog=report.EPILOG)(report.report)
 app.command(epilog=models.EPILOG)(models.models)

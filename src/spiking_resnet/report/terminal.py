@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 BARS = 40  # characters of a chart's longest bar
-_PLAIN = str.maketrans({"█": "#", "┃": "|"})  # for terminals that have other characters only
+_PLAIN = str.maketrans(
+    {"█": "#", "░": "-", "┃": "|", "…": "."}
+)  # for terminals that have other characters only
 _STYLES = {"plain": None, "strong": "bold", "alarming": "bold red"}
 
 
@@ -69,9 +71,13 @@ def say(console: "Console", text: str, style: str = "") -> None:
     """Print lines as they are, in what characters the terminal has."""
     from rich.text import Text as RichText
 
-    if not console.encoding.lower().startswith("utf"):
-        text = text.translate(_PLAIN)
-    console.print(RichText(printable(text, keep="\n"), style=style), soft_wrap=True)
+    text = in_characters_of(console, printable(text, keep="\n"))
+    console.print(RichText(text, style=style), soft_wrap=True)
+
+
+def in_characters_of(console: "Console", text: str) -> str:
+    """Text with bars of characters that a terminal has."""
+    return text if console.encoding.lower().startswith("utf") else text.translate(_PLAIN)
 
 
 def _style(block: Text) -> str:
