@@ -207,8 +207,8 @@ def test_sums_fit_16_bits_on_the_default_grid(geometry):
     [
         ("lookup-avx512", 6, 2**18, True),  # more than the quotients' 8 bits hold?
         ("lookup-avx512", 6, 2**19, False),
-        ("lookup-avx2", 600, 2**19 // 600, True),  # are 200 quotients too rough?
-        ("lookup-avx2", 600, 2**24 // 600, False),
+        ("lookup-avx2", 600, 2**24 // 600, True),  # more than two numbers of 16 bits hold?
+        ("lookup-avx2", 3, 2**29, False),
     ],
 )
 def test_sums_beyond_all_tables_are_told(kernel, channels, weight, expected):

@@ -1,15 +1,15 @@
-// The tables of the lookup kernels. There nothing is multiplied and no spike is looked for: some
-// channels' spikes at one position are a small number, and what they add to a neuron's potential is an
-// entry of a table of sums of their weights. One instruction looks up many positions in it.
+// The tables of the lookup kernel for AVX-512 (those for AVX2: lookup_avx2_tables.h). There nothing is
+// multiplied and no spike is looked for: some channels' spikes at one position are a small number, and what
+// they add to a neuron's potential is an entry of a table of sums of their weights. One instruction looks up
+// many positions in it.
 //
-// AVX-512: six channels make a number below 64; a table of 64 sums of 16 bits fills two registers, in
-// which vpermi2w looks up 32 positions: 192 synapses of work, whatever fires. AVX2: three channels, 8
-// sums, half a register, in which vpshufb looks up 16 positions: 48 synapses.
+// Six channels make a number below 64; a table of 64 sums of 16 bits fills two registers, in which
+// vpermi2w looks up 32 positions: 192 synapses of work, whatever fires.
 //
 // 16-bit sums wrap around without harm as long as the total of a step fits 16 bits ("narrow", the
-// caller's promise). Where it does not ("wide") a second table holds the entries' quotients by 2^s: in 8
-// bits for AVX-512, where vpermb looks up 32 positions at two time steps, in 16 bits for AVX2. Together
-// they give the exact sum (see `advance`).
+// caller's promise). Where it does not ("wide") a second table holds the entries' quotients by 2^s in 8
+// bits, where vpermb looks up 32 positions at two time steps. Together they give the exact sum (see
+// `advance`).
 //
 // Planes of spikes of several bits (multilevel.h) are summed up as steps of their own, with the same
 // tables; a plane's sum counts twice that of the plane below it when neurons are advanced.
@@ -21,17 +21,16 @@
 namespace lookup {
 
 // The keys of a source: what is looked up together. FORMAT::GROUP channels at a position of the kernel
-// make a key. The channels left over make keys of their own or, where the format joins them, together
-// with those of the next positions in the same row of the kernel, or (where that takes fewer keys) of
-// all positions, which are then as one row.
+// make a key. The channels left over make keys together with those of the next positions in the same row
+// of the kernel, or (where that takes fewer keys) of all positions, which are then as one row.
 template <typename FORMAT>
 struct Keys {
     int64_t inner, groups, left;  // channels; keys at each position, and the channels left over
     int64_t rows, taps, each;     // rows of the kernel; positions and keys in each
     explicit Keys(const Source& s)
         : inner(s.channels / s.groups),
-          groups(FORMAT::JOINS ? inner / FORMAT::GROUP : whole(inner)),
-          left(FORMAT::JOINS ? inner % FORMAT::GROUP : 0) {
+          groups(inner / FORMAT::GROUP),
+          left(inner % FORMAT::GROUP) {
         const int64_t all = s.kernel_height * s.kernel_width;
         const bool joint = s.kernel_height * whole(s.kernel_width * left) > whole(all * left);
         rows = joint ? 1 : s.kernel_height;

@@ -34,7 +34,6 @@ struct Format {
     static constexpr int64_t GROUP = lookup_avx512::GROUP, ENTRIES = lookup_avx512::ENTRIES;
     static constexpr int64_t KEYS = 36, WIDE_KEYS = 48;  // summed up at once at most
     static constexpr int64_t PARTS = INT64_MAX;
-    static constexpr bool JOINS = true;
 
     // One channel where a source's groups read different channels for each output.
     static int64_t unit(const Population& p, const Source* sources, int64_t number) {
