@@ -58,8 +58,8 @@ def test_the_verdict_is_that_of_the_last_step(found):
 
 def test_a_section_answers_each_question(found):
     assert titles(found) == [
-        "Accuracy over time", "Cost", "Energy under all models", "Methods", "Layer by layer",
-        "Where decisions are lost", "Spikes", "Decisions as they form", "Make it again",
+        "Accuracy over time", "Cost", "Energy", "Methods", "Layer by layer", "Lost decisions",
+        "Spikes", "Decisions over time", "Make it again",
     ]  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def test_what_is_not_known_is_said_or_left_out(found):
         energy=None,
     )  # fmt: skip
     assert titles(bare) == [
-        "Accuracy over time", "Cost", "Layer by layer", "Where decisions are lost", "Make it again",
+        "Accuracy over time", "Cost", "Layer by layer", "Lost decisions", "Make it again",
     ]  # fmt: skip
     assert "Not diagnosed: no rates" in written(bare)
     alone = replace(

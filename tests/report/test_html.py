@@ -132,6 +132,12 @@ def test_a_link_is_drawn_beside_every_row_from_end_to_end():
     assert [rails.drawn(row).count("<path") for row in range(5)] == [1, 2, 2, 2, 1]
 
 
+def test_a_folded_table_shows_its_title_first():
+    shown = fragment([table(folded=True)])
+    assert [tag for tag, _ in Tags(shown).tags][:3] == ["details", "summary", "div"]
+    assert shown.count("title of name") == 1
+
+
 def test_bars_stand_beside_their_numbers():
     columns = table().columns
     shown = fragment([Table(columns, (Row(("row", "3"), bars={1: 0.25}),))])

@@ -152,7 +152,7 @@ def report(
     }  # fmt: skip
     content = {**found.to_json(), **facts}
     told = made(facts, curve.hardware, graph.notes)
-    whole = page(found, _called(graph, snn), name, told, _pictures(images), content)
+    whole = page(found, _called(graph, snn), Path(name).name, told, _pictures(images), content)
     write_whole(standard(out), render(whole))
     say_wrote(out)
     _write_numbers(found, content, json_path, csv_path)
@@ -161,8 +161,7 @@ def report(
 def _called(graph: Graph, snn: Path) -> str:
     """What a network is called: its model, and its method."""
     model = str(graph.notes.get("model", snn.name))
-    named = Path(model).name if "/" in model else model
-    return f"{named}, {graph.notes.get('method', 'spiking')}"
+    return f"{Path(model).name}, {graph.notes.get('method', 'spiking')}"
 
 
 def read_comparison(path: Path) -> Comparison:

@@ -73,7 +73,8 @@ class Table:
     for each of any number of things: may be cut between columns). room: the characters of a
     terminal's line that it asks for; None: what its cells take. apart: as of a Text. links: pairs
     of rows, the upper first, that are joined by a line where a renderer draws lines; then each row
-    is joined with the next one too. Their cells say it as well.
+    is joined with the next one too. Their cells say it as well. folded: whether its title alone is
+    shown at first, where a reader can unfold it.
     """
 
     columns: tuple[Column, ...]
@@ -84,6 +85,7 @@ class Table:
     room: int | None = None
     apart: bool = False
     links: tuple[tuple[int, int], ...] = ()
+    folded: bool = False
 
     def __post_init__(self) -> None:
         for row in self.rows:

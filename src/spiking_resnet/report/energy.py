@@ -1,6 +1,7 @@
 """The blocks of energy in a report: for each cost model what an image takes, and by what."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from spiking_resnet.costs.energy import Priced
 from spiking_resnet.evaluation.findings import Energy
@@ -27,7 +28,7 @@ def views(measured: Curve, found: Energy) -> list[tuple[str, tuple[Block, ...]]]
                 Text(said[priced.model]),
                 against(measured, found.joules[priced.model], JOULES),
                 parts(priced, account.steps),
-                own.layers(account, priced),
+                replace(own.layers(account, priced), folded=True),
                 *([own.sources([models[priced.model]])] if priced.model in models else []),
             ),
         )

@@ -59,11 +59,11 @@ def _sections(
         Section("cost", "Cost", costs(found)),
     ]
     if found.energy is not None:
-        sections.append(Section("energy", "Energy under all models", energy.blocks(found.energy)))
+        sections.append(Section("energy", "Energy", energy.blocks(found.energy)))
     if found.comparison is not None:
         sections.append(Section("methods", "Methods", _methods(found.comparison)))
     sections.append(Section("network", "Layer by layer", layers.blocks(found)))
-    sections.append(Section("losses", "Where decisions are lost", _losses(found)))
+    sections.append(Section("losses", "Lost decisions", _losses(found)))
     if found.observation is not None and found.observation.rasters:
         sections.append(observation.rasters(found.observation))
     if found.observation is not None and found.observation.samples:

@@ -7,6 +7,7 @@ a table. Text out of files is escaped wherever it stands, in attributes and in J
 import json
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from html import escape
 from math import isnan
 from typing import Any
@@ -88,6 +89,9 @@ def _parts(block: Block, level: int, draw: Draw) -> Iterator[str]:
         case Terms():
             items = (f"<dt>{plain(name)}</dt><dd>{plain(what)}</dd>" for name, what in block.items)
             yield f"<dl>{''.join(items)}</dl>"
+        case Table(folded=True):
+            summary = f"<summary>{plain(block.title)}</summary>"
+            yield f"<details>{summary}{_table(replace(block, title=''))}</details>"
         case Table():
             yield _table(block)
         case Chart():
@@ -217,6 +221,7 @@ def chart_data(chart: Chart) -> dict[str, Any]:
         "levels": [_level_data(each) for each in chart.levels],
         "moments": [_level_data(each) for each in chart.moments],
         "low": chart.low,
+        "stacked": any(each.starts for each in chart.series),
     }  # fmt: skip
 
 

@@ -86,7 +86,7 @@ def samples(found: Observation, names: Sequence[str], pictures: Callable[[int], 
         "flips. Read-outs are in the units of the artificial network's logits."
     )
     groups = tuple(_sample(each, found.steps, names, pictures) for each in found.samples)
-    return Section("decisions", "Decisions as they form", (lead,), groups, "pictured")
+    return Section("decisions", "Decisions over time", (lead,), groups, "pictured")
 
 
 def _sample(

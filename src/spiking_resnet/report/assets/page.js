@@ -61,7 +61,7 @@
     const dense = d3.max(places, ([, own]) => own.length) > 40;
     const banded = points.filter((point) => point.ends);
     const x = chart.x.counts
-      ? { ticks: width < 500 ? 3 : 6, tickFormat: counted(chart.x) }
+      ? { ticks: width < 500 ? 2 : 6, tickFormat: counted(chart.x) }
       : { ticks: dense && !log ? undefined : ticksOf(points, width, log), tickFormat: String };
     return Plot.plot({
       width, height: chart.low ? 240 : width < 500 ? 270 : 330, style: font,
@@ -90,33 +90,42 @@
 
   function levelY(level) {
     const stroke = level.tone === null ? "var(--muted)" : tone(level.tone);
-    const shown = { y: "value", fill: stroke, frameAnchor: "right", dy: -7, text: "label" };
+    const shown = { y: "value", fill: stroke, frameAnchor: "left", dx: 6, dy: -8, text: "label" };
     return [Plot.ruleY([level], { y: "value", stroke, strokeDasharray: "5 4", strokeWidth: 1.3 }),
-            Plot.text([level], { ...shown, textAnchor: "end", stroke: "var(--paper)", strokeWidth: 4 })];
+            Plot.text([level], { ...shown, textAnchor: "start", stroke: "var(--paper)", strokeWidth: 4 })];
   }
 
   function bars(chart, width) {
     const longest = d3.max(chart.rows, (name) => name.length) || 1;
     const left = Math.min(longest * LETTER + 16, width * 0.42);
     const name = (row) => shortened(chart.rows[row], Math.floor((left - 14) / LETTER));
-    const parts = chart.series.flatMap((series) =>
+    const parts = chart.series.flatMap((series, index) =>
       series.values.flatMap((value, row) => value === null ? [] : [{
-        row, tone: tone(series.tone), x1: series.starts[row], x2: series.starts[row] + value,
+        index, row, tone: tone(series.tone), x1: series.starts[row], x2: series.starts[row] + value,
         title: `${chart.rows[row]}\n${series.label}: ${series.texts[row]}`,
       }]));
     const line = (chart.line ? chart.line.values : []).flatMap((x, row) =>
       x === null ? [] : [{ x, row }]);
+    const beside = chart.stacked ? 1 : chart.series.length; // bars of a row below one another
+    const high = Math.max(21, 10 * beside + 8);
+    const inset = (index) => (beside > 1 ? (high * 0.72 * index) / beside : 0);
+    const named = chart.levels.some((level) => level.label);
     return Plot.plot({
-      width, height: chart.rows.length * 21 + 58, style: font,
-      marginLeft: left, marginRight: 20, marginTop: 8, marginBottom: 40,
+      width, height: chart.rows.length * high + 58, style: font,
+      marginLeft: left, marginRight: 20, marginTop: named ? 22 : 8, marginBottom: 40,
       x: { label: chart.y.label, labelAnchor: "center", labelArrow: "none", grid: true, nice: true,
-           zero: !line.length, ticks: width < 500 ? 4 : 8,
+           zero: !line.length, ticks: width > 500 ? 8 : chart.y.counts ? 2 : 4,
            tickFormat: chart.y.counts ? counted(chart.y) : undefined },
       y: { type: "band", domain: d3.range(chart.rows.length), tickFormat: name, label: null,
            tickSize: 0, padding: 0.28 },
       marks: [
-        Plot.rect(parts, { x1: "x1", x2: "x2", y: "row", fill: "tone" }),
-        ...chart.levels.map((level) => Plot.ruleX([level.value], { stroke: "var(--ink)" })),
+        ...d3.groups(parts, (part) => part.index).map(([index, own]) => Plot.rect(own, {
+          x1: "x1", x2: "x2", y: "row", fill: "tone", insetTop: inset(index),
+          insetBottom: beside > 1 ? inset(beside - 1 - index) : 0 })),
+        ...chart.levels.flatMap((level) => [
+          Plot.ruleX([level.value], { stroke: "var(--ink)" }),
+          Plot.text([level], { x: "value", text: "label", frameAnchor: "top", dy: -9, dx: 4,
+                               textAnchor: "start", fill: "var(--muted)" })]),
         Plot.line(line, { x: "x", y: "row", stroke: "var(--ink)", strokeWidth: 1.6 }),
         Plot.dot(line, { x: "x", y: "row", fill: "var(--ink)", r: 2.2 }),
         Plot.tip(parts, Plot.pointer({ x: (d) => (d.x1 + d.x2) / 2, y: "row", title: "title",
