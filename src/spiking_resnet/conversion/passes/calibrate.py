@@ -21,14 +21,10 @@ whose ReLUs are clipped at theta. There both are running averages (0.99) while t
 batch after batch; here they are the means over all images at once, layer by layer, which is where
 such averages settle, whatever the order of images and batches.
 
-The weights, which "advanced" fits by gradients, have a
-closed form here, a ridge regression for every layer, bias included:
-
-    min over W', b' of  E |W' x + b' - z|^2 + ridge * |W' - W|^2
-
-with x the mean input the layer receives over T steps (the classifier: over the steps that are read
-out), z what the ANN's own layer gives on its own input; all of it in float64, where the order of
-additions, which depends on the number of threads, is lost in the rounding to the grid.
+The weights, which "advanced" fits by gradients, have a closed form here, a ridge regression for
+every layer, bias included (`regression.py`), with x the mean input the layer receives over T steps
+(the classifier: over the steps that are read out), z what the ANN's own layer gives on its own
+input.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,7 +32,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from spiking_resnet.conversion.layer_by_layer import (
@@ -49,15 +44,15 @@ from spiking_resnet.conversion.layer_by_layer import (
     portions,
 )
 from spiking_resnet.conversion.parts import Grid, part_of
+from spiking_resnet.conversion.passes.regression import Regression
 from spiking_resnet.engines.parts import Spikes, counted
-from spiking_resnet.graph import Affine, Conv2d, Fire, Graph, Input, Linear, MaxPool, Node
+from spiking_resnet.graph import Affine, Fire, Graph, Input, MaxPool, Node
 from spiking_resnet.graph.structure import bias_before, bias_carrier, bias_name, with_bias
 from spiking_resnet.neurons import Neuron, per_channel
 
 LOWEST_AMPLITUDE = 1e-3  # of a spike that offsets make lower, in its own
 SPIKES = 2**28  # neurons times steps, of one layer, that are run at once: 2^25 bytes of bits
 MOST = 64  # images that are run at once
-ROWS = 2**21  # numbers in the table of a layer's inputs that a regression takes at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,57 +276,29 @@ class _Work(LayerByLayer):
         assert isinstance(layer, Weighted)
         return {name: with_bias(layer, shift)}, None
 
+    def _heard(self, node: Weighted, part: slice, index: int, first: int) -> tuple[Tensor, Tensor]:
+        """Return the mean input of a layer over the steps from `first` on, as numbers [n, C, ...]
+        and what 1 of each channel stands for, float64 [C]: numbers of spikes, where it hears those
+        of one population alone.
+        """
+        own = self.nodes[node.inputs[0]]
+        if isinstance(own, Fire):
+            counts = counted(self.sent[own.name][index], first, self.steps)
+            unit = own.neuron.amplitude.double().expand(own.shape[0]) / (self.steps - first)
+            return counts, unit
+        received = self._received(node, part, index, first)
+        return received, torch.ones(received.shape[1], dtype=torch.float64)
+
     def _fitted(self, node: Weighted) -> Weighted:
         """Return the node with weights and bias of the ridge regression."""
-        weight, bias, groups = _table(node)
-        full = torch.cat([weight, bias[..., None]], 2).double()  # [G, out / G, K + 1]
-        square = torch.zeros((groups, *2 * full.shape[2:]), dtype=torch.float64)
-        cross = torch.zeros((groups, full.shape[2], full.shape[1]), dtype=torch.float64)
-        rows, own = 0, self.ann[node.name]
+        found, own = Regression(node), self.ann[node.name]
         first = self.correction.delay if node.name in self.read_out else 0
         for index, part in enumerate(self.portions):
-            received = self._received(node, part, index, first)
-            wanted = own.value(self.wanted(node, part)).double()
-            size = max(1, ROWS // (numbers(node) // len(weight[0]) * full.shape[2]))
-            for some in portions(len(received), size):
-                x = _columns(node, received[some], groups)  # [G, M, K + 1]
-                z = wanted[some].flatten(2) if wanted.ndim > 2 else wanted[some][..., None]
-                z = z.unflatten(1, (groups, -1)).permute(1, 0, 3, 2).flatten(1, 2)
-                square += x.transpose(1, 2) @ x
-                cross += x.transpose(1, 2) @ z
-                rows += x.shape[1]
-        hold = self.correction.ridge * square.diagonal(dim1=1, dim2=2).mean(1)
-        hold = torch.diag_embed(hold.clamp(min=1e-12 * rows)[:, None].expand(-1, full.shape[2]))
-        found = torch.linalg.solve(square + hold, cross + hold @ full.transpose(1, 2))
-        found = found.transpose(1, 2).float()
-        return replace(
-            node,
-            weight=found[..., :-1].reshape(node.weight.shape).contiguous(),
-            bias=found[..., -1].flatten().contiguous(),
-        )
+            received, unit = self._heard(node, part, index, first)
+            found.add(received, own.value(self.wanted(node, part)))
+        return found.solved(unit, self.correction.ridge)
 
 
 def _instant(node: Node) -> bool:
     """Return whether the node is a pool of what its inputs are at an instant."""
     return isinstance(node, MaxPool) and not node.integrates
-
-
-def _table(node: Weighted) -> tuple[Tensor, Tensor, int]:
-    """Return weights [groups, out / groups, K], biases [groups, out / groups], and the groups."""
-    groups = node.groups if isinstance(node, Conv2d) else 1
-    weight = node.weight.unflatten(0, (groups, -1)).flatten(2)
-    bias = (
-        torch.zeros(node.weight.shape[0], dtype=torch.float32) if node.bias is None else node.bias
-    )
-    return weight, bias.unflatten(0, (groups, -1)), groups
-
-
-def _columns(node: Weighted, x: Tensor, groups: int) -> Tensor:
-    """Return the inputs of every output from x [n, ...], and a 1: [groups, M, K + 1]."""
-    if isinstance(node, Linear):
-        table = x[None]
-    else:
-        size = node.weight.shape[2:]
-        table = F.unfold(x, size, node.dilation, node.padding, node.stride)  # [n, C * taps, places]
-        table = table.unflatten(1, (groups, -1)).permute(1, 0, 3, 2).flatten(1, 2)
-    return F.pad(table, (0, 1), value=1.0)

@@ -1,0 +1,101 @@
+"""A layer's weights by ridge regression, bias included, from inputs and outputs it is to have.
+
+    min over W', b' of  E |W' x + b' - z|^2 + ridge * |W' - W|^2
+
+in float64: the order of additions, which depends on the number of threads, is lost in its rounding.
+Inputs that are whole numbers of spikes are multiplied in float32, as far as its integers go: their
+products are exact, in any order.
+"""
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from spiking_resnet.conversion.layer_by_layer import Weighted, portions
+from spiking_resnet.graph import Conv2d
+from spiking_resnet.graph.grids import MANTISSA
+
+ROWS = 2**21  # numbers in the table of a layer's inputs that is computed at once
+STRIPES = 4  # of products of two columns, of which only one triangle is computed
+
+
+class Regression:
+    """What is known of a layer's inputs x and outputs z: E x x^T, a 1 included, and E x z^T.
+
+    Columns are what an output reads: K weights in each of the layer's groups, and the 1.
+    """
+
+    def __init__(self, node: Weighted) -> None:
+        self._node = node
+        self._groups = node.groups if isinstance(node, Conv2d) else 1
+        weight = node.weight.unflatten(0, (self._groups, -1)).flatten(2)
+        none = torch.zeros(len(node.weight), dtype=torch.float32)
+        bias = (none if node.bias is None else node.bias).unflatten(0, (self._groups, -1))
+        self._full = torch.cat([weight, bias[..., None]], 2).double()  # [groups, out, K + 1]
+        columns = self._full.shape[2]
+        self._square = torch.zeros((self._groups, columns, columns), dtype=torch.float64)
+        self._cross = torch.zeros_like(self._full).transpose(1, 2).contiguous()
+        self._rows = 0
+
+    def add(self, inputs: Tensor, outputs: Tensor) -> None:
+        """Add inputs [n, ...], whole numbers or float64, and the outputs [n, ...] of each."""
+        places = outputs[0, 0].numel()
+        size, dtype = self._at_once(inputs, places)
+        for some in portions(len(inputs), size):
+            x = self._columns(inputs[some].to(dtype))  # [groups, K + 1, M]
+            z = outputs[some].double().reshape(-1, self._groups, self._full.shape[1], places)
+            self._multiply(x)
+            self._cross += x.double() @ z.permute(1, 0, 3, 2).flatten(1, 2)
+            self._rows += x.shape[2]
+
+    def solved(self, unit: Tensor, ridge: float) -> Weighted:
+        """Return the layer with the weights that fit best.
+
+        unit: what 1 of the inputs of each channel stands for, float64 [C]. ridge: how strongly
+        weights are held to what they were, as a share of their inputs' mean square.
+        """
+        columns = self._full.shape[2]
+        taps = self._groups * (columns - 1) // len(unit)
+        each = unit.repeat_interleave(taps).view(self._groups, -1)
+        scale = F.pad(each, (0, 1), value=1.0)
+        square = self._square.tril() + self._square.tril(-1).transpose(1, 2)
+        square *= scale[:, :, None] * scale[:, None]
+        hold = ridge * square.diagonal(dim1=1, dim2=2).mean(1)
+        hold = hold.clamp(min=1e-12 * self._rows)[:, None]
+        hold = torch.diag_embed(hold.expand(-1, columns))
+        wanted = self._cross * scale[:, :, None] + hold @ self._full.transpose(1, 2)
+        found = torch.linalg.solve(square + hold, wanted).transpose(1, 2).float()
+        return replace(
+            self._node,
+            weight=found[..., :-1].reshape(self._node.weight.shape).contiguous(),
+            bias=found[..., -1].flatten().contiguous(),
+        )
+
+    def _at_once(self, inputs: Tensor, places: int) -> tuple[int, torch.dtype]:
+        """Return how many images' inputs are multiplied at once, and in which dtype."""
+        most = ROWS // (self._groups * self._full.shape[2] * places)
+        if not inputs.is_floating_point():
+            largest = max(1, int(inputs.abs().max()))
+            exact = 2**MANTISSA // (largest**2 * places)
+            if exact:
+                return min(most, exact), torch.float32
+        return most, torch.float64
+
+    def _columns(self, x: Tensor) -> Tensor:
+        """Return what every output reads, from x [n, ...]: [groups, K + 1, M]."""
+        node, table = self._node, x[..., None]
+        if isinstance(node, Conv2d):
+            table = F.unfold(x, node.weight.shape[2:], node.dilation, node.padding, node.stride)
+        table = table.unflatten(1, (self._groups, -1)).permute(1, 2, 0, 3)
+        found = torch.ones((self._groups, table.shape[1] + 1, *table.shape[2:]), dtype=x.dtype)
+        found[:, :-1] = table
+        return found.flatten(2)
+
+    def _multiply(self, x: Tensor) -> None:
+        """Add the products of every two columns: the lower triangle of them."""
+        size = -(-x.shape[1] // STRIPES)
+        for start in range(0, x.shape[1], size):
+            stop = min(start + size, x.shape[1])
+            self._square[:, start:stop, :stop] += x[:, start:stop] @ x[:, :stop].transpose(1, 2)

@@ -1,0 +1,68 @@
+"""The ridge regression of a layer: its gradient vanishes, and whole numbers change nothing."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from spiking_resnet.conversion.passes.regression import Regression
+from spiking_resnet.graph import Conv2d, Linear
+
+RIDGE = 0.01
+GROUPS = [1, 2, 6]
+
+
+def convolution(groups):
+    weight, bias = torch.randn(6, 6 // groups, 3, 3), torch.randn(6)
+    return Conv2d(
+        name="c", inputs=("x",), shape=(6, 4, 4), weight=weight, bias=bias, stride=(2, 2),
+        padding=(1, 1), groups=groups,
+    )  # fmt: skip
+
+
+def linear():
+    weight, bias = torch.randn(5, 6), torch.randn(5)
+    return Linear(name="l", inputs=("x",), shape=(5,), weight=weight, bias=bias)
+
+
+def case(groups):
+    """(a layer, whole inputs, outputs that they are to have, what 1 of each channel stands for)."""
+    torch.manual_seed(groups)
+    node = convolution(groups) if groups else linear()
+    inputs = torch.randint(-3, 33, (40, 6, 8, 8) if groups else (40, 6))
+    outputs = torch.randn(40, *node.shape, dtype=torch.float64)
+    return node, inputs, outputs, (torch.rand(6) + 0.5).double() / 32
+
+
+def scaled(inputs, unit):
+    return inputs * unit.view(1, -1, *[1] * (inputs.ndim - 2))
+
+
+@pytest.mark.parametrize("groups", [0, *GROUPS])
+def test_whole_numbers_are_as_good_as_what_they_stand_for(groups):
+    node, inputs, outputs, unit = case(groups)
+    whole, real = Regression(node), Regression(node)
+    for part in (slice(0, 17), slice(17, 40)):
+        whole.add(inputs[part], outputs[part])
+    real.add(scaled(inputs, unit), outputs)
+    found = whole.solved(unit, RIDGE)
+    expected = real.solved(torch.ones(6, dtype=torch.float64), RIDGE)
+    torch.testing.assert_close(found.weight, expected.weight)
+    torch.testing.assert_close(found.bias, expected.bias)
+
+
+@pytest.mark.parametrize("groups", GROUPS)
+def test_no_change_of_a_weight_or_bias_fits_better(groups):
+    node, inputs, outputs, unit = case(groups)
+    fitted = Regression(node)
+    fitted.add(inputs, outputs)
+    found, x = fitted.solved(unit, RIDGE), scaled(inputs, unit)
+    weight, bias = (each.double().requires_grad_() for each in (found.weight, found.bias))
+    error = F.conv2d(x, weight, bias, (2, 2), (1, 1), groups=groups) - outputs
+    reads = F.unfold(x, 3, padding=1, stride=2).unflatten(1, (groups, -1))  # [n, groups, K, places]
+    count = reads.shape[0] * reads.shape[3]
+    squares = (reads.square().sum((0, 2, 3)) + count) / (reads.shape[2] + 1)
+    moved = (weight - node.weight).square().flatten(1).sum(1) + (bias - node.bias).square()
+    held = RIDGE * (squares * moved.unflatten(0, (groups, -1)).sum(1)).sum()
+    loss = error.square().sum() + held
+    for gradient in torch.autograd.grad(loss, (weight, bias)):
+        assert float(gradient.abs().max()) < 1e-4 * count
