@@ -80,19 +80,10 @@ def test_a_terminal_sees_frames_and_is_left_as_it_was(snn):
     assert got.rindex(SHOWN) > got.rindex(HIDDEN)
 
 
-def test_ctrl_c_leaves_nothing_behind(snn):
-    code, got = on_terminal(
-        "watch",
-        snn,
-        "--index",
-        3,
-        "--steps",
-        5000,
-        "--delay",
-        0.01,
-        until=b"t = 3 of",
-        typed=b"\x03",
-    )
+@pytest.mark.parametrize("until", [OPENED, HIDDEN, b"t = 1 of", b"t = 3 of"])
+def test_ctrl_c_leaves_nothing_behind(snn, until):
+    arguments = ("--index", 3, "--steps", 5000, "--delay", 0.01)
+    code, got = on_terminal("watch", snn, *arguments, until=until, typed=b"\x03")
     assert code == 130
     after = got.partition(CLOSED)[2]
     assert b"error: stopped" in after

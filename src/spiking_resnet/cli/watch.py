@@ -9,7 +9,7 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Group
+from rich.console import Console, Group
 from rich.control import Control
 from rich.screen import Screen
 from rich.text import Text
@@ -45,6 +45,7 @@ A picture is framed and normalised as the network's file says. Where there is no
 moment is a line.
 """
 STEPS = 64  # where a network serves any number
+_OPEN, _CLOSE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # the other screen, no cursor
 
 
 @grouped
@@ -115,7 +116,8 @@ def follow(watched: report.Watched, found: Iterable[Moment], delay: float) -> Mo
 
 
 def _on_terminal() -> bool:
-    return out.is_terminal and out.file.isatty() and not out.is_dumb_terminal
+    plain = out.is_dumb_terminal or out.legacy_windows
+    return out.is_terminal and out.file.isatty() and not plain
 
 
 @contextmanager
@@ -125,23 +127,31 @@ def _lines(watched: report.Watched) -> Iterator[Callable[[Moment], None]]:
 
 @contextmanager
 def _frames(watched: report.Watched) -> Iterator[Callable[[Moment], None]]:
-    """A context with the terminal's other screen, which is left as it was, whatever ends it."""
+    """A context with the terminal's other screen, which is left as it was, whatever ends it.
+
+    A signal may come at any moment, so the frames have a console of their own: nothing that waits
+    in it is written later.
+    """
+    screen = Console(file=out.file, highlight=False, markup=False, emoji=False)
 
     def draw(moment: Moment) -> None:
         lines = [
             Text(in_characters_of(out, line.text), line.style, no_wrap=True, overflow="crop")
-            for line in report.frame(watched, moment, *out.size)
+            for line in report.frame(watched, moment, *screen.size)
         ]
-        out.control(Control.home())
-        out.print(Screen(Group(*lines)), end="")
+        screen.control(Control.home())
+        screen.print(Screen(Group(*lines)), end="")
 
     try:
-        with out.screen():
-            yield draw
-    finally:  # also where a signal came as it was opened or closed
-        out.show_cursor(True)
-        if out.is_alt_screen:
-            out.set_alt_screen(False)
+        _write(_OPEN)
+        yield draw
+    finally:
+        _write(_CLOSE)
+
+
+def _write(codes: str) -> None:
+    out.file.write(codes)
+    out.file.flush()
 
 
 def picture(graph: Graph, snn: Path, path: Path, asked: options.ImageFlags) -> Tensor:
