@@ -79,5 +79,6 @@ def test_what_a_report_cannot_use_is_refused(snn, tmp_path):
     assert "compare --json" in refused("report", snn, *QUICK, "--comparison", other, "--out", out)
     assert "'nothing'" in refused("report", snn, *QUICK, "--rasters", "nothing", "--out", out)
     assert "name two files" in refused("report", snn, *QUICK, "--json", out, "--out", out)
+    assert "ends in .html" in refused("report", snn, *QUICK, "--out", tmp_path / "report.md")
     assert run("report", snn, "--samples", -1).exit_code == 2
     assert not out.exists()

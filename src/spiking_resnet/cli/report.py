@@ -118,6 +118,8 @@ def report(
 ) -> None:
     """Write a report of a spiking network: one page to look at, to print, and to pass on."""
     wanted = None if steps is None else options.parse_steps(steps)
+    if out.suffix.lower() not in (".html", ".htm") and standard(out) == out:
+        raise InputError(f"--out {out}: the name of a page ends in .html")
     options.check_device(device)
     set_threads(threads)
     outputs = {"--out": out, "--json": json_path, "--csv": csv_path, "--resume": resume}
