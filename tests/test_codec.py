@@ -163,7 +163,7 @@ def test_a_record_is_read_as_it_was_written_and_nothing_else_is(kind, data):
         if hints[name] is not Any:
             wrong = copied(found)
             inside, last = holder(wrong, path)
-            inside[last] = [[]]  # fits no field
+            inside[last] = [[[[]]]]  # fits no field
             with pytest.raises(RecordError, match=rf"^rows\[2\]\.{re.escape(path)}\b"):
                 kind.from_json(wrong, "rows[2]")
         wrong = copied(found)
