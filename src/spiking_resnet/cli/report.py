@@ -224,7 +224,7 @@ def _pictures(data: ImageData) -> Callable[[int], bytes]:
     from PIL import Image
 
     def drawn(place: int) -> bytes:
-        pixels = data.pixels(torch.tensor([place], device="cpu"))[0]
+        pixels = data.pixels(torch.tensor([place], dtype=torch.int64, device="cpu"))[0]
         grey = len(pixels) != 3
         array = (pixels[0] if grey else pixels.permute(1, 2, 0)).contiguous().numpy()
         image = Image.fromarray(array, "L" if grey else "RGB")

@@ -198,7 +198,8 @@ class _Pools:
 
     def _count(self, node: Node, values: Tensor) -> None:
         fired = (values != 0).sum(0).double()
-        self.fired[node.name] = self.fired.get(node.name, torch.zeros(())) + fired
+        known = self.fired.get(node.name)
+        self.fired[node.name] = fired if known is None else known + fired
         self.repeated[node.name] = self.fired[node.name]
 
     def _needed(self) -> list[Node]:
