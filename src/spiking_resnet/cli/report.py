@@ -186,9 +186,9 @@ def _energy(
     """What an image takes under each model, at every T."""
     if not images:
         return None
-    loader = test.data.select(torch.arange(min(images, len(test.data)), device="cpu")).loader(
-        test.batch_size
-    )
+    loader = test.data.select(
+        torch.arange(min(images, len(test.data)), dtype=torch.int64, device="cpu")
+    ).loader(test.batch_size)
     with err.status("") as status:
         return energy_at(
             graph, loader, test.steps, models, test.engine,
@@ -213,7 +213,9 @@ def _diagnosed(graph: Graph, test: Test, images: int, seed: int) -> tuple[Diagno
 def _observed(graph: Graph, test: Test, samples: int, rasters: str | None) -> Observation:
     """What is seen of some images, step by step."""
     names = None if rasters is None else [name.strip() for name in rasters.split(",")]
-    pool = torch.arange(min(len(test.data), max(1, POOL * samples)), device="cpu")
+    pool = torch.arange(
+        min(len(test.data), max(1, POOL * samples)), dtype=torch.int64, device="cpu"
+    )
     loader = test.data.select(pool).loader(len(pool))
     images, labels = next(iter(loader))
     return observe(graph, images, labels, test.steps[-1], samples, names, test.engine)
