@@ -6,43 +6,18 @@ A server imports the package once and forks a process for every call; killed one
 import json
 import os
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-import spiking_resnet
+from command_server import Server
 from spiking_resnet.ann.checkpoint import load
 
-SERVER = """
-import io, json, os, sys, time, traceback
-import torch
-from spiking_resnet.cli import app
-import matplotlib.figure, sklearn.datasets, torchvision, torch._export, spiking_resnet.report.figure
-
-torch.set_num_threads(1)
-print("ready", flush=True)
-for line in sys.stdin:
-    call = json.loads(line)
+ANSWER = """
+def answer(call):
     began, child = time.monotonic(), os.fork()
     if child == 0:
-        os.chdir(call["folder"])
-        log = os.open(os.devnull if call["limit"] else call["log"], os.O_WRONLY | os.O_CREAT)
-        for number in (1, 2):
-            os.dup2(log, number)
-        sys.stdout, sys.stderr = (open(n, "w", closefd=False) for n in (1, 2))
-        code = 70
-        try:
-            app(call["arguments"], prog_name="spiking-resnet")
-        except SystemExit as end:
-            code = end.code or 0
-        except BaseException:
-            traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        run(call["folder"], os.devnull if call["limit"] else call["log"], call["arguments"])
     status, done = None, 0
     while not done:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -50,7 +25,7 @@ for line in sys.stdin:
             os.kill(child, 9)
             done, status = os.waitpid(child, 0)
         time.sleep(0.002)
-    print(json.dumps([os.waitstatus_to_exitcode(status), time.monotonic() - began]), flush=True)
+    return [os.waitstatus_to_exitcode(status), time.monotonic() - began]
 """
 TIMES = int(os.environ.get("SPIKING_RESNET_KILLS", "20"))
 DIGITS = ("digits_resnet8", "--calibration-images", 60)
@@ -87,35 +62,21 @@ COMMANDS = {
 }  # fmt: skip
 
 
-class Server:
+class Killing(Server):
     """Runs commands, and kills them after a time limit."""
-
-    def __init__(self):
-        source = str(Path(spiking_resnet.__file__).parents[1])
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        assert self.process.stdout.readline() == "ready\n"
 
     def call(self, folder, arguments, limit=0.0):
         """(exit code, seconds); -9 for one that was killed after so many seconds."""
-        call = {
-            "folder": str(folder), "arguments": [str(each) for each in arguments], "limit": limit,
-            "log": str(folder.parent / "log"),
-        }  # fmt: skip
-        self.process.stdin.write(f"{json.dumps(call)}\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        given = [str(each) for each in arguments]
+        log = str(folder.parent / "log")
+        return self.answer(folder=str(folder), arguments=given, limit=limit, log=log)
 
 
 @pytest.fixture(scope="module")
 def server():
-    server = Server()
+    server = Killing(ANSWER)
     yield server
-    server.process.stdin.close()
-    server.process.wait()
+    server.close()
 
 
 @pytest.fixture(scope="module")

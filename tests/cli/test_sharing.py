@@ -13,38 +13,13 @@ from pathlib import Path
 import pytest
 
 import spiking_resnet
+from command_server import Server
 
-SERVER = """
-import json, os, signal, socket, sys, time, traceback
-import torch
+ANSWER = """
+import signal, socket
 from spiking_resnet import files
-from spiking_resnet.cli import app
-import matplotlib.figure, sklearn.datasets, torchvision, torch._export, spiking_resnet.report.figure
 
 files.WORK_PER_SAVING = 0.0  # a file after every batch
-torch.set_num_threads(1)
-
-def work(call, rank, port):
-    os.chdir(call["folder"])
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(call["count"]),
-        LOCAL_WORLD_SIZE=str(call["count"]), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
-        OMP_NUM_THREADS="2",
-    )
-    log = os.open(f"../log{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    for number in (1, 2):
-        os.dup2(log, number)
-    sys.stdout, sys.stderr = (open(n, "w", closefd=False) for n in (1, 2))
-    code = 70
-    try:
-        app(call["arguments"][rank % len(call["arguments"])], prog_name="spiking-resnet")
-    except SystemExit as end:
-        code = end.code or 0
-    except BaseException:
-        traceback.print_exc()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 def counted(path):
     try:
@@ -55,17 +30,21 @@ def counted(path):
     begun = found if "tally" in found else found.get("begun", {})
     return 1000 * len(found.get("parts", ())) + begun.get("tally", {"images": 0})["images"]
 
-print("ready", flush=True)
-for line in sys.stdin:
-    call = json.loads(line)
+def answer(call):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    running, ends, first = {}, {}, None
+    running, ends = {}, {}
     for rank in range(call["count"]):
         child = os.fork()
         if child == 0:
-            work(call, rank, port)
+            os.environ.update(
+                RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(call["count"]),
+                LOCAL_WORLD_SIZE=str(call["count"]), MASTER_ADDR="127.0.0.1",
+                MASTER_PORT=str(port), OMP_NUM_THREADS="2",
+            )
+            arguments = call["arguments"][rank % len(call["arguments"])]
+            run(call["folder"], f"../log{rank}", arguments)
         running[child] = rank
     while running:
         child, status = os.waitpid(-1, os.WNOHANG)
@@ -80,7 +59,7 @@ for line in sys.stdin:
             os.kill(next(c for c, r in running.items() if r == call["kill"][0]), signal.SIGKILL)
             call["kill"] = None
         time.sleep(0.001)
-    print(json.dumps([ends[rank] for rank in range(call["count"])]), flush=True)
+    return [ends[rank] for rank in range(call["count"])]
 """
 DIGITS = ("digits_resnet8", "--calibration-images", 60)
 EVALUATE = (
@@ -101,35 +80,21 @@ REPRODUCE = (
 )  # fmt: skip
 
 
-class Server:
+class Sharing(Server):
     """Runs commands in several processes."""
-
-    def __init__(self):
-        source = str(Path(spiking_resnet.__file__).parents[1])
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            text=True, env={**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        assert self.process.stdout.readline() == "ready\n"
 
     def call(self, folder, *arguments, count=1, kill=None):
         """The exit codes of `count` processes; kill: [rank, after so many images]."""
         folder.mkdir(exist_ok=True)
-        call = {
-            "folder": str(folder), "arguments": [[str(one) for one in each] for each in arguments],
-            "count": count, "kill": kill,
-        }  # fmt: skip
-        self.process.stdin.write(f"{json.dumps(call)}\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        given = [[str(one) for one in each] for each in arguments]
+        return self.answer(folder=str(folder), arguments=given, count=count, kill=kill)
 
 
 @pytest.fixture(scope="module")
 def server():
-    server = Server()
+    server = Sharing(ANSWER)
     yield server
-    server.process.stdin.close()
-    server.process.wait()
+    server.close()
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@
 
 An image stops at the first step at which the largest logit is so far above the second that the
 decision is not expected to change any more. Thresholds of every step, found on training images by
-the decisions of the full run, are those of Wu, Jin, Yi and Huang, "Optimising Event-Driven Spiking
-Neural Network with Regularisation and Cutoff" (2023, arXiv 2301.09522). They hold for one step; an
-image meets many, and may be misjudged at any. So each step is asked for a larger share here, the
+the decisions of the full run, are those of Wu, Jin, Yu, Yi and Huang, "Optimising Event-Driven
+Spiking Neural Network with Regularisation and Cutoff" (2023, arXiv 2301.09522). They hold for one,
+and an image meets many and may be misjudged at any. So each step is asked for a larger share, the
 smallest with which all the images that the rule is found on keep the confidence together.
 
 For a share q, with n_t(x) images whose margin at step t is at least x, s_t(x) of which decide there
