@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import sys
 import termios
@@ -38,6 +39,7 @@ def on_terminal(*arguments, until=b"", typed=b"", kind="xterm"):
         code = 70
         try:
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 80, 0, 0))
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
             os.environ.update(TERM=kind, COLUMNS="", LINES="")
             sys.stdout, sys.stderr = (open(n, "w", closefd=False) for n in (1, 2))  # noqa: SIM115
             app([str(each) for each in arguments], prog_name="spiking-resnet")
