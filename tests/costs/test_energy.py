@@ -87,7 +87,8 @@ def test_break_even_of_one_layer_in_closed_form(tmp_path):
 def test_memories_by_size():
     rule = BySize(32, (8.0, 32.0, 1024.0), (10.0, 20.0, 100.0), "Lemaire et al.")
     for kib, pj in ((1, 10), (8, 10), (20, 15), (32, 20), (528, 60), (1024, 100), (2016, 180)):
-        assert rule.joules(kib) == pytest.approx(pj * 1e-12), kib
+        assert rule.joules(kib, 32) == rule.joules(kib, 8) == pytest.approx(pj * 1e-12), kib
+        assert rule.joules(kib, 33) == pytest.approx(2 * pj * 1e-12), kib
 
 
 def test_an_account_is_json():

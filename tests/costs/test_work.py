@@ -42,7 +42,7 @@ def passing(graph, name):
     node = graph[name]
     if isinstance(node, Fire):
         return True
-    moved = node.hands_on and not node.has_synapses and not node.chooses
+    moved = node.hands_on and not node.has_synapses and not node.choices
     return moved and all(passing(graph, each) for each in node.inputs)
 
 
@@ -145,7 +145,7 @@ def test_a_run_has_what_it_needs_or_says_that_it_is_not_exact():
 
 def test_a_pools_spikes_are_those_it_passes_on():
     graph, batch = spiking("stem_max_pool"), images("stem_max_pool", 3)
-    (pool,) = [node for node in graph.nodes if node.chooses]
+    (pool,) = [node for node in graph.nodes if node.choices]
     events = count_events(graph, [batch], 8)
     passed = (values(graph, batch, 8)[pool.name] != 0).sum((0, 1)).double()
     assert torch.equal(events.fired[pool.name], passed)

@@ -107,6 +107,12 @@ def test_a_step_is_pure_and_keeps_shapes(neuron, shape):
         state = after
 
 
+@pytest.mark.parametrize("neuron", CASES)
+def test_a_neuron_says_whether_it_remembers(neuron):
+    _, states = stepped(neuron, awkward(SHAPES[0]))
+    assert neuron.remembers == any(state.memory is not None for state in states)
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("neuron", CASES)
 def test_a_run_is_its_steps_whatever_windows_it_is_cut_into(neuron, shape):

@@ -21,12 +21,10 @@ import torch
 from spiking_resnet.codec import Record, same
 from spiking_resnet.costs.events import Events
 from spiking_resnet.costs.models import Model
-from spiking_resnet.costs.sizes import sizes
+from spiking_resnet.costs.sizes import Size, sizes
 from spiking_resnet.costs.work import KINDS, MEMORY, Work, total, work
 from spiking_resnet.graph import Graph
 from spiking_resnet.records import InputError
-
-BY_SIZE = "by size"
 
 
 @dataclass(frozen=True)
@@ -147,17 +145,22 @@ def _priced(
     parts = {each.name: _parts(model, each) for each in own}
     summed = _sum(parts.values())
     joules, still = sum(summed.values()), _joules(model, silent)
-    image = summed.get("image_macs", 0.0)
+    image = sum(
+        parts[each.name].get(kind, 0.0)
+        for each in own
+        if each.image_macs
+        for kind in ("image_macs", "weight_reads")
+    )
     more = total(own, "repeated") - total(own, "accumulations")
     price = model.operations.get("accumulations")
-    kinds = ("accumulations", "image_macs")
+    published = ("accumulations", "image_macs", "stream_macs")
     twins = () if twin is None else twin.priced(model, steps, joules, still, busy)
     return Priced(
         model=model.name,
         title=model.title,
         joules=joules,
         silent=still,
-        convention=sum(summed.get(kind, 0.0) for kind in (*kinds, "stream_macs")),
+        convention=sum(summed.get(kind, 0.0) for kind in published),
         each_step=joules + (steps - 1) * image,
         repeated=joules + (0.0 if price is None else more * price.joules(0)),
         parts=summed,
@@ -187,32 +190,20 @@ def _parts(model: Model, own: Work) -> dict[str, float]:
         if own.count(kind)
     }
     for kind in MEMORY:
-        price = model.memory.get(kind)
-        if price is not None and own.count(kind):
-            kept, bits = _memory(own, kind)
-            one = model.by_size.joules(kept) if model.by_size and price == BY_SIZE else None
-            found[kind] = own.count(kind) * (one if one is not None else _joules_of(price, bits))
+        if own.count(kind) and (one := model.access(kind, *_kept(own, kind))) is not None:
+            found[kind] = own.count(kind) * one
     arriving = {"spike": own.moved, "accumulation": own.accumulations}
     addressing = sum(arriving[name] * price.joules(0) for name, price in model.addressing.items())
     return {**found, "addressing": addressing} if addressing else found
 
 
-def _joules_of(price: Any, bits: float) -> float:
-    return float(price.joules(bits))
-
-
-def _memory(own: Work, kind: str) -> tuple[float, int]:
-    """(KiB of the memory that an access goes to, bits of what is accessed)."""
+def _kept(own: Work, kind: str) -> tuple[int, int]:
+    """(How many values lie where an access goes to, bits of each)."""
     if kind == "weight_reads":
-        return _kib(own.weights * own.weight_bits), own.weight_bits
+        return own.weights, own.weight_bits
     if kind == "moved":
-        size = own.spike_bits if own.spike_bits > 1 else 0
-        return _kib(own.values * own.spike_bits), own.address_bits + size
-    return _kib(own.values * max(1, own.state_words) * own.state_bits), own.state_bits
-
-
-def _kib(bits: float) -> float:
-    return bits / 8 / 1024
+        return own.values, own.address_bits + (own.spike_bits if own.spike_bits > 1 else 0)
+    return own.values * max(1, own.state_words), own.state_bits
 
 
 def _uncounted(model: Model, own: Sequence[Work]) -> tuple[str, ...]:
@@ -260,7 +251,7 @@ class _Twin:
             share = _share(whole, joules, silent)
             even = [None if share is None else share * each for each in busy]
             found.append(Twin(name, bits[name], whole, parts or {}, even[0], even[1]))
-        return tuple(each for each in found if each.joules is not None or each.name != "int32")
+        return tuple(found)
 
     def _parts(self, model: Model, name: str, bits: int) -> dict[str, float] | None:
         price = model.ann.get(name)
@@ -269,29 +260,25 @@ class _Twin:
         adds = {"constants": self.biases, "stream_additions": self.sums,
                 "comparisons": self.units, "pooling": self.pooled}  # fmt: skip
         found = {"macs": sum(size.synapses for size, _, _ in self.layers) * price.joules(bits)}
+        if step := model.addressing.get("accumulation"):
+            found["addressing"] = sum(r + w for _, r, w in self.layers) * step.joules(0)
         for kind, number in adds.items():
             if kind in model.operations:
                 found[kind] = number * model.operations[kind].joules(0)
         return {**found, **_sum(self._memory(model, bits, *each) for each in self.layers)}
 
     def _memory(
-        self, model: Model, bits: int, size: Any, reads: int, writes: int
+        self, model: Model, bits: int, size: Size, reads: int, writes: int
     ) -> dict[str, float]:
         """The joules of a layer's accesses: a weight and an activation for each multiply-add."""
+        weight = model.access("weight_reads", size.parameters, bits)
+        read, write = (model.access("activations", values, bits) for values in (reads, writes))
         found = {}
-        if (price := model.memory.get("weight_reads")) is not None:
-            found["weight_reads"] = size.synapses * _access(model, price, size.parameters, bits)
-        if (price := model.memory.get("activations")) is not None:
-            read, write = (_access(model, price, values, bits) for values in (reads, writes))
+        if weight is not None:
+            found["weight_reads"] = size.synapses * weight
+        if read is not None and write is not None:
             found["activations"] = size.synapses * read + writes * write
         return found
-
-
-def _access(model: Model, price: Any, values: int, bits: int) -> float:
-    """The joules of an access to a memory of so many values."""
-    if model.by_size is not None and price == BY_SIZE:
-        return model.by_size.joules(_kib(values * bits))
-    return _joules_of(price, bits)
 
 
 def _share(twin: float | None, joules: float, silent: float) -> float | None:

@@ -53,7 +53,7 @@ def sources(graph: Graph) -> tuple[Node, ...]:
     """The nodes whose spikes are their own, in order: not handed on by linear ones."""
     spikes = carries_spikes(graph)
     own = (node for node in graph.nodes if spikes[node.name])
-    return tuple(node for node in own if not node.hands_on or node.chooses)
+    return tuple(node for node in own if not node.hands_on or node.choices)
 
 
 def spread(node: Node, total: float) -> Tensor:
@@ -79,7 +79,7 @@ def arrivals(graph: Graph, fired: Mapping[str, Tensor]) -> dict[tuple[str, int],
             values[node.name] = fired[node.name][None].double()
         elif passes:
             values[node.name] = node.handed_on(*(each for each in inputs if each is not None))
-        if passes and not node.chooses:
+        if passes and not node.choices:
             continue
         for position, value in enumerate(inputs):
             if value is not None:

@@ -5,7 +5,8 @@ A model is a TOML file (or JSON with the same tables), one of `tables/` or a use
     title, source, note     texts
     includes                kinds of operations that the model's other constants contain
     [operations]            kind = { pj, source }, kinds as in `work.KINDS`
-    [addressing]            spike, accumulation = { pj, source }, for each that arrives
+    [addressing]            spike, accumulation = { pj, source }, for each that arrives; of the
+                            artificial network an accumulation for each value read and written
     [memory]                weight_reads, state_reads, state_writes, moved, activations:
                             { pj, source } or { pj, each = "bit", source }, or "by size"
     [by_size]               word_bits, kib = [...], pj = [...], source: an access of a memory of so
@@ -22,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
+from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,13 +70,16 @@ class BySize(Record):
         if len(self.kib) != len(self.pj) or len(self.kib) < 2 or not ascending:
             raise ValueError("by_size needs ascending sizes kib, and as many pj, two at least")
 
-    def joules(self, kib: float) -> float:
-        """The joules of an access to a memory of so many KiB; of the smallest where it is less."""
+    def joules(self, kib: float, bits: int) -> float:
+        """The joules of an access of so many bits, in whole words, to a memory of so many KiB; to
+        the smallest where it is less.
+        """
         stretches = list(pairwise(zip(self.kib, self.pj, strict=True)))
         (low, least), (high, most) = next(
             (each for each in stretches if kib <= each[1][0]), stretches[-1]
         )
-        return 1e-12 * (least + max(0.0, kib - low) * (most - least) / (high - low))
+        word = least + max(0.0, kib - low) * (most - least) / (high - low)
+        return 1e-12 * word * ceil(bits / self.word_bits)
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,18 @@ class Model(Record):
                     raise ValueError(f"{table}: {name!r} is none of {', '.join(kinds)}")
         if "by size" in self.memory.values() and self.by_size is None:
             raise ValueError("memory is by size, and there is no table by_size")
+
+    def access(self, kind: str, values: int, bits: int) -> float | None:
+        """The joules of an access of `kind` to one of so many values, of so many bits each.
+
+        None where the model has no constant for it.
+        """
+        price = self.memory.get(kind)
+        if isinstance(price, Price):
+            return price.joules(bits)
+        if price is None or self.by_size is None:
+            return None
+        return self.by_size.joules(values * bits / 8 / 1024, bits)
 
 
 @cache

@@ -16,7 +16,7 @@ import torch
 from spiking_resnet.codec import Record
 from spiking_resnet.costs.events import Events, arrivals
 from spiking_resnet.costs.sizes import sizes
-from spiking_resnet.graph import Fire, Graph, Node, Output, tensors
+from spiking_resnet.graph import Fire, Graph, Node, Output, Round, tensors
 from spiking_resnet.graph.structure import carries_spikes, spiking_depth
 
 FLOAT_BITS = 32  # of what is on no grid
@@ -136,8 +136,8 @@ class _Counting:
         if node.takes_any_scale:
             added = 0.0 if node.added is None else values
             return {"image_macs": float(size.synapses), "constants": added}
-        if node.has_synapses or node.chooses:
-            return {"pooling": float(size.synapses)}
+        if node.has_synapses or node.choices:
+            return {"pooling": size.synapses + self._compared(node)}
         return {"constants": values * max(0, len(node.inputs) - 1) if _adds(node) else 0.0}
 
     def _arrivals(self, node: Node) -> dict[str, float]:
@@ -147,7 +147,7 @@ class _Counting:
         count = sum(self.arriving[key] for key in keys) / images
         if not keys:
             return {}
-        if node.chooses:
+        if node.choices:
             return {"pooling": count}
         if isinstance(node, Output):
             return {"readout": count}
@@ -176,7 +176,7 @@ class _Counting:
         steps, size = self.events.steps, self.own[node.name]
         if node.takes_any_scale:
             return {"stream_macs": float(size.synapses * steps)}
-        if node.has_synapses or node.chooses:
+        if node.has_synapses:
             return {"pooling": float(size.synapses * steps)}
         if isinstance(node, Output):
             return {"readout": float(prod(node.shape) * steps)}
@@ -197,19 +197,19 @@ class _Counting:
 
     def _own(self, node: Node) -> dict[str, float]:
         """What its own neurons, comparisons or roundings do."""
-        steps, values = self.events.steps, prod(node.shape)
+        steps = self.events.steps
         if isinstance(node, Fire):
             return self._neurons(node)
-        if node.chooses:
-            sent = self._sent(node)["moved"] if self.spikes[node.name] else 0.0
-            return {"pooling": float(self._window(node) * values * steps), "moved": sent}
-        if not (node.hands_on or node.takes_any_scale or _adds(node) or isinstance(node, Output)):
-            return {"roundings": float(values * steps)} if node.inputs else self._sent(node)
-        return {}
+        if isinstance(node, Round):
+            return {"roundings": float(prod(node.shape) * steps)}
+        if node.choices:
+            moved = self._sent(node)["moved"]
+            return {"pooling": self._compared(node) * steps, "moved": moved}
+        return self._sent(node) if node.name in self.events.fired else {}
 
-    def _window(self, node: Node) -> int:
-        kernel = getattr(node, "kernel", (1, 1))
-        return prod(kernel) - 1
+    def _compared(self, node: Node) -> float:
+        """The comparisons of a max pool in one step."""
+        return float(prod(node.shape) * max(0, node.choices - 1))
 
     def _sent(self, node: Node) -> dict[str, float]:
         """The spikes of a source, and how many layers they are sent to."""
@@ -221,7 +221,7 @@ class _Counting:
         """How many nodes read a source's spikes, where those that hand them on have theirs."""
         found = 0
         for reader in self.graph.consumers[node.name]:
-            passes = reader.hands_on and self.spikes[reader.name] and not reader.chooses
+            passes = reader.hands_on and self.spikes[reader.name] and not reader.choices
             found += self._readers(reader) if passes else not isinstance(reader, Output)
         return found
 
@@ -262,10 +262,7 @@ def _adds(node: Node) -> bool:
 
 def _words(node: Fire) -> int:
     """The words that a neuron keeps from step to step: its potential, and what it remembers."""
-    current = torch.zeros((1, *node.shape), dtype=torch.float32, device="cpu")
-    current = node.received(current)
-    _, state = node.neuron.step(node.neuron.initial_state(current), current)
-    return 1 if state.memory is None else 2
+    return 1 + node.neuron.remembers
 
 
 def _stored(node: Node) -> dict[str, int]:

@@ -97,17 +97,15 @@ def events_of(graph: Graph, run: Run) -> Events:
         total = float(run.spikes[node.name].spikes[-1].sum())
         found = known[node.name] or (spread(node, total), spread(node, total))
         fired[node.name], repeated[node.name] = found
-    others = [node for node in sources(graph) if not isinstance(node, Fire)]
-    if any(isinstance(node, Input) for node in others):
+    if graph.input in sources(graph):
         raise InputError(
             "the image enters as spikes, which a run does not keep: count them with count_events"
         )
-    if others and exact:
-        exact = False
-        if set(run.trains) >= set(graph.neurons):
-            pools = _Pools(graph)
-            pools.step(run.trains, 0, None)
-            fired, repeated, exact = fired | pools.fired, repeated | pools.repeated, True
+    pools = _Pools(graph)
+    exact = exact and pools.heard <= set(run.trains)
+    if exact:
+        passed = pools.passed(run.trains, range(steps))
+        fired, repeated = fired | passed, repeated | passed
     return Events(images, steps, fired, repeated, exact)
 
 
@@ -132,11 +130,12 @@ def _counted(graph: Graph, images: Tensor, steps: int, engine: str) -> Events:
     """The events of a batch, in pieces of time."""
     images = as_maps(images)
     pools, state = _Pools(graph), None
-    every = pools.nodes or any(not node.neuron.binary for node in graph.of(Fire))
-    trains = [node.name for node in graph.of(Fire) if pools.nodes or not node.neuron.binary]
+    trains = [
+        node.name for node in graph.of(Fire) if node.name in pools.heard or not node.neuron.binary
+    ]
     neurons = [name for name in graph.neurons if name not in trains]
     kept = sum(graph.neurons[name] for name in trains) * len(images)
-    piece = steps if not every else max(1, min(steps, ENTRIES // max(1, kept)))
+    piece = max(1, min(steps, ENTRIES // kept)) if kept else steps
     found: Events | None = None
     for start in range(0, steps, piece):
         number = min(piece, steps - start)
@@ -161,52 +160,54 @@ def _piece(graph: Graph, run: Run, images: Tensor, pools: "_Pools", start: int) 
     if shown in sources(graph):
         trains = [shown.present(images, start + time) != 0 for time in range(steps)]
         fired[shown.name] = repeated[shown.name] = _map(torch.stack(trains))
-    pools.fired, pools.repeated = {}, {}
-    pools.step(run.trains, start, images)
-    return Events(len(images), steps, fired | pools.fired, repeated | pools.repeated)
+    passed = pools.passed(run.trains, range(start, start + steps), images)
+    return Events(len(images), steps, fired | passed, repeated | passed)
 
 
 class _Pools:
-    """The spikes that max pools pass on, from those they read, from step to step."""
+    """The spikes that max pools pass on, from those they read, from step to step.
+
+    heard: the populations whose trains it takes.
+    """
 
     def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.nodes = [node for node in sources(graph) if node.chooses]
+        self.nodes = [node for node in sources(graph) if node.choices]
         self.memory: dict[str, Tensor] = {}
-        self.fired: dict[str, Tensor] = {}
-        self.repeated: dict[str, Tensor] = {}
+        self.needed = self._needed(graph)
+        self.heard = {node.name for node in self.needed if isinstance(node, Fire)}
 
-    def step(self, trains: Mapping[str, Tensor], start: int, images: Tensor | None) -> None:
-        """Count the spikes of the steps of trains [T, N, ...] of sizes, which begin at `start`."""
-        if not self.nodes:
-            return
-        needed = self._needed()
-        for time in range(len(next(iter(trains.values())))):
+    def passed(
+        self, trains: Mapping[str, Tensor], times: range, images: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The spikes, float64 [C, ...] by pool, summed over images and steps of trains.
+
+        trains: sizes of spikes [T, N, ...] in the steps `times`. images: where they are spikes.
+        """
+        found = {
+            node.name: torch.zeros(node.shape, dtype=torch.float64, device="cpu")
+            for node in self.nodes
+        }
+        for index, time in enumerate(times):
             values: dict[str, Tensor] = {}
-            for node in needed:
+            for node in self.needed:
                 if isinstance(node, Fire):
-                    sizes = trains[node.name][time : time + 1].float()
-                    values[node.name] = node.neuron.decode(sizes, start + time)[0]
+                    sizes = trains[node.name][index : index + 1].float()
+                    values[node.name] = node.neuron.decode(sizes, time)[0]
                 elif isinstance(node, Input):
                     assert images is not None
-                    values[node.name] = node.present(images, start + time)
+                    values[node.name] = node.present(images, time)
                 else:
                     read = [values[name] for name in node.inputs]
-                    values[node.name] = node.advance(read, self.memory, start + time)
-            for node in self.nodes:
-                self._count(node, values[node.name])
+                    values[node.name] = node.advance(read, self.memory, time)
+            for name, total in found.items():
+                total += (values[name] != 0).sum(0)
+        return found
 
-    def _count(self, node: Node, values: Tensor) -> None:
-        fired = (values != 0).sum(0).double()
-        known = self.fired.get(node.name)
-        self.fired[node.name] = fired if known is None else known + fired
-        self.repeated[node.name] = self.fired[node.name]
-
-    def _needed(self) -> list[Node]:
+    def _needed(self, graph: Graph) -> list[Node]:
         """The pools and what hands them spikes, in order."""
         wanted = {node.name for node in self.nodes}
         found: list[Node] = []
-        for node in reversed(self.graph.nodes):
+        for node in reversed(graph.nodes):
             if node.name in wanted:
                 found.append(node)
                 if not isinstance(node, Fire):

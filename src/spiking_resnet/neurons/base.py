@@ -97,6 +97,11 @@ class Neuron(ABC):
         return self.levels == 1 and not self.signed
 
     @property
+    def remembers(self) -> bool:
+        """Whether a neuron keeps something beside its potential (the memory of its State)."""
+        return self.signed
+
+    @property
     def largest_size(self) -> int:
         """The size of the largest spike, in units of `unit`."""
         return self.levels

@@ -73,6 +73,11 @@ class Gated(IntegrateAndFire):
         """Whether neurons may fall silent: by the gate "srp"."""
         return self.gate == "srp"
 
+    @property
+    def remembers(self) -> bool:
+        """Whether a neuron keeps something beside its potential: that it is silent."""
+        return self.silences
+
     def restarted(self, state: State, time: int) -> State:
         """Return the state that step `time` begins from: after the pre-steps a new start."""
         if time != self.pre_steps:

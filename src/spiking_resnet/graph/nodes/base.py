@@ -64,9 +64,6 @@ class Node:
 
     hands_on: ClassVar[bool] = False  # entries of its inputs, moved, pooled or joined: spikes stay
     shares_grid: ClassVar[bool] = False  # its values and what it reads lie on one grid
-    chooses: ClassVar[bool] = (
-        False  # it compares what it reads, so its spikes are a matter of its own
-    )
     has_synapses: ClassVar[bool] = False  # each value is a weighted sum of entries of its input
     has_weights: ClassVar[bool] = False  # these weights mix channels: fields `weight` and `bias`
     takes_any_scale: ClassVar[bool] = False  # its tensors absorb the scales of input and value
@@ -76,6 +73,11 @@ class Node:
     def integrates(self) -> bool:
         """Whether the node sums up over time, so that it carries memory from step to step."""
         return False
+
+    @property
+    def choices(self) -> int:
+        """Of how many entries it hands one on, by comparing them; 0 where it chooses none."""
+        return 0
 
     @property
     def added(self) -> Tensor | None:

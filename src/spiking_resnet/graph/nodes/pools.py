@@ -126,7 +126,11 @@ class MaxPool(Summing, Pool):
         "rule": one_of(get_args(MaxRule)),
         **SUMMED,
     }
-    chooses = True
+
+    @property
+    def choices(self) -> int:
+        """Return the entries of a window."""
+        return self.kernel[0] * self.kernel[1]
 
     @property
     def integrates(self) -> bool:
