@@ -196,3 +196,28 @@ def test_a_tensor_of_images_will_do_and_other_things_are_named():
         energy(graph, batch)
     with pytest.raises(InputError, match="steps"):
         count_events(graph, batch, 0)
+
+
+def test_a_pool_of_the_image_compares_once_or_at_every_step():
+    """Three comparisons in each window of four; of spikes, each one that arrives counts too."""
+    name, steps = "max_pool_of_image", 4
+    windows = 3 * 4 * 4
+    once = work(spiking(name), count_events(spiking(name), images(name, 2), steps))
+    assert next(each.pooling for each in once if each.kind == "MaxPool") == 3 * windows
+    graph = spiking(name, input_coding="poisson", seed=3)
+    events = count_events(graph, images(name, 2), steps)
+    arriving = float(events.fired[graph.input.name].sum()) / 2
+    found = next(each for each in work(graph, events) if each.kind == "MaxPool")
+    assert found.pooling == 3 * windows * steps + arriving
+    every = values(graph, images(name, 2), steps)[found.name]
+    assert torch.equal(events.fired[found.name], (every != 0).sum((0, 1)).double())
+
+
+def test_several_numbers_of_steps_come_from_one_simulation(monkeypatch):
+    graph, batch = spiking("stem_max_pool", levels=2), images("stem_max_pool", 3)
+    monkeypatch.setattr(counting, "ENTRIES", 4 * sum(graph.neurons.values()) * len(batch))
+    found = counting.events_at(graph, [batch[:1], batch[1:]], (2, 7, 9))
+    for steps, events in zip((2, 7, 9), found, strict=True):
+        alone = count_events(graph, batch, steps)
+        assert (events.images, events.steps) == (3, steps)
+        assert energy(graph, events) == energy(graph, alone)

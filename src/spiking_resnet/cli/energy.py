@@ -45,9 +45,7 @@ def energy(
     steps: Annotated[
         int | None, typer.Option(help="Time steps to simulate.", show_default="its own T, or 32")
     ] = None,
-    models: Annotated[
-        str, typer.Option("--models", help="Cost models, by commas; or all.")
-    ] = "all",
+    models: options.ModelsOption = "all",
     sources: Annotated[
         bool, typer.Option("--sources", help="Show where each constant comes from.")
     ] = False,
@@ -66,8 +64,7 @@ def energy(
     """
     if steps is not None and steps < 1:
         raise InputError(f"--steps is {steps}: at least 1")
-    names = list(cost_models.known()) if models == "all" else models.split(",")
-    wanted = [cost_models.model(name.strip()) for name in names]
+    wanted = cost_models.named(models)
     if plot is not None:
         check_path(plot)
     set_threads(threads)
@@ -82,7 +79,7 @@ def energy(
     loader = images.loader(usual_batch(images) if batch_size is None else batch_size)
     with evaluation_bar(len(images)) as progress:
         events = sr.count_events(graph, loader, steps, engine, progress)
-    found = sr.energy(graph, events, names)
+    found = sr.energy(graph, events, wanted)
     show(report.blocks(found, f"{snn.name} on {name} ({split}), T = {steps}"))
     if sources:
         show([report.sources(wanted)])

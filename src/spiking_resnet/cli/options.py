@@ -95,6 +95,9 @@ CalibrationImagesOption = Annotated[
     int,
     typer.Option("--calibration-images", help="Training images to calibrate on, by --seed."),
 ]
+ModelsOption = Annotated[
+    str, typer.Option("--models", help="Cost models of energy, by commas; or all.")
+]
 JsonOption = Annotated[
     Path | None, typer.Option("--json", help="Results with all facts.", show_default=False)
 ]

@@ -101,9 +101,7 @@ def report(
     energy: Annotated[
         int, typer.Option(min=0, help="Images whose spikes are counted for energy; 0: none.")
     ] = 16,
-    models: Annotated[
-        str, typer.Option("--models", help="Cost models of energy, by commas; or all.")
-    ] = "all",
+    models: options.ModelsOption = "all",
     batch_size: options.BatchSizeOption = None,
     engine: options.EngineOption = "auto",
     seed: options.SeedOption = 0,
@@ -124,8 +122,7 @@ def report(
     set_threads(threads)
     outputs = {"--out": out, "--json": json_path, "--csv": csv_path, "--resume": resume}
     check_outputs(outputs, {"the network": snn, "--comparison": comparison})
-    names = list(cost_models.known()) if models == "all" else models.split(",")
-    wanted_models = [cost_models.model(each.strip()) for each in names]
+    wanted_models = cost_models.named(models)
     compared = None if comparison is None else read_comparison(comparison)
     graph = sr.load(snn)
     choose(graph, engine)

@@ -133,6 +133,12 @@ def known() -> Mapping[str, Model]:
     return {path.stem: read(path) for path in sorted(FOLDER.glob("*.toml"))}
 
 
+def named(names: str) -> list[Model]:
+    """The models of names and files by commas, or all; InputError as for one."""
+    wanted = list(known()) if names == "all" else names.split(",")
+    return [model(name.strip()) for name in wanted]
+
+
 def model(wanted: str | Path) -> Model:
     """A model by its name, or from a file; InputError for what is neither, or damaged."""
     own = known()

@@ -40,10 +40,15 @@ class Costs:
 
     def operations(self, point: Point) -> float:
         """Return the SynOps of an image up to a point of a curve, without `image`."""
-        each = (
-            rate * self.neurons[name] * self.per_spike[name] for name, rate in point.layers.items()
-        )
-        return point.steps * (sum(each) + self.per_step)
+        spikes = {
+            name: point.steps * rate * self.neurons[name] for name, rate in point.layers.items()
+        }
+        return self.spent(spikes, point.steps)
+
+    def spent(self, spikes: Mapping[str, float], steps: float) -> float:
+        """Return the SynOps of an image with so many spikes of each population in so many steps."""
+        each = (count * self.per_spike[name] for name, count in spikes.items())
+        return sum(each) + steps * self.per_step
 
 
 def costs(graph: Graph) -> Costs:

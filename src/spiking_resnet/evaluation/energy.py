@@ -15,6 +15,8 @@ from spiking_resnet import arguments
 from spiking_resnet.costs import models as cost_models
 from spiking_resnet.costs.energy import Account, account
 from spiking_resnet.costs.events import Events, sources, spread
+from spiking_resnet.costs.models import Model
+from spiking_resnet.engines.plan import windows
 from spiking_resnet.engines.simulate import simulate, usual
 from spiking_resnet.graph import Fire, Graph, Input, Node
 from spiking_resnet.images import as_maps, images_of, parts_of
@@ -30,7 +32,7 @@ Progress = Callable[[int], None]
 def energy(
     graph: Graph,
     run: Run | Events,
-    models: Sequence[str | Path] | str | None = None,
+    models: Sequence[str | Path | Model] | str | None = None,
 ) -> Account:
     """The account of a spiking network: operations by layer, and joules under every cost model.
 
@@ -42,7 +44,7 @@ def energy(
     """
     wanted = list(cost_models.known()) if models is None else models
     wanted = [wanted] if isinstance(wanted, str | Path) else wanted
-    found = [cost_models.model(each) for each in wanted]
+    found = [each if isinstance(each, Model) else cost_models.model(each) for each in wanted]
     if not isinstance(run, Run | Events):
         raise InputError(
             f"run is a {type(run).__name__}: give what simulate or count_events returned"
@@ -72,15 +74,27 @@ def count_events(
     Raises InputError.
     """
     steps = usual(graph) if steps is None else steps
-    if steps < 1:
-        raise InputError(f"steps is {steps}: at least 1")
-    found: Events | None = None
+    (found,) = events_at(graph, loader, (steps,), engine, progress)
+    return found
+
+
+def events_at(
+    graph: Graph,
+    loader: Iterable[Any],
+    steps: Sequence[int],
+    engine: str = "auto",
+    progress: Progress | None = None,
+) -> tuple[Events, ...]:
+    """The spikes after each of the ascending `steps`, from one simulation; as `count_events`."""
+    if not steps or steps[0] < 1:
+        raise InputError(f"steps is {steps and steps[0]}: at least 1")
+    found: tuple[Events, ...] = ()
     for batch in parts_of(loader, BATCH):
         own = _counted(graph, images_of(batch), steps, engine)
-        found = own if found is None else found.plus(own)
+        found = tuple(map(Events.plus, found, own)) if found else own
         if progress is not None:
-            progress(found.images)
-    if found is None:
+            progress(found[0].images)
+    if not found:
         raise InputError("there are no images to count the spikes of")
     return found
 
@@ -126,8 +140,8 @@ def _map(spikes: Tensor) -> Tensor:
 
 
 @undisturbed()
-def _counted(graph: Graph, images: Tensor, steps: int, engine: str) -> Events:
-    """The events of a batch, in pieces of time."""
+def _counted(graph: Graph, images: Tensor, steps: Sequence[int], engine: str) -> tuple[Events, ...]:
+    """The events of a batch after each of the steps, in pieces of time."""
     images = as_maps(images)
     pools, state = _Pools(graph), None
     trains = [
@@ -135,18 +149,18 @@ def _counted(graph: Graph, images: Tensor, steps: int, engine: str) -> Events:
     ]
     neurons = [name for name in graph.neurons if name not in trains]
     kept = sum(graph.neurons[name] for name in trains) * len(images)
-    piece = max(1, min(steps, ENTRIES // kept)) if kept else steps
-    found: Events | None = None
-    for start in range(0, steps, piece):
-        number = min(piece, steps - start)
+    most = max(1, ENTRIES // kept) if kept else steps[-1]
+    found: dict[int, Events] = {}
+    done: Events | None = None
+    for start, stop in windows(tuple(steps), most):
         run = simulate(
-            graph, images, number, engine=engine, trains=trains, neurons=neurons, state=state,
-            keep_state=start + number < steps,
+            graph, images, stop - start, engine=engine, trains=trains, neurons=neurons, state=state,
+            keep_state=stop < steps[-1],
         )  # fmt: skip
         own = _piece(graph, run, images, pools, start)
-        found, state = own if found is None else found.then(own), run.state
-    assert found is not None
-    return found
+        done, state = own if done is None else done.then(own), run.state
+        found[stop] = done
+    return tuple(found[step] for step in steps)
 
 
 def _piece(graph: Graph, run: Run, images: Tensor, pools: "_Pools", start: int) -> Events:

@@ -11,7 +11,7 @@ from spiking_resnet.costs.operations import costs
 from spiking_resnet.costs.sizes import sizes
 from spiking_resnet.evaluation.compare import Comparison
 from spiking_resnet.evaluation.diagnose import Diagnosis
-from spiking_resnet.evaluation.energy import count_events
+from spiking_resnet.evaluation.energy import events_at
 from spiking_resnet.evaluation.layers import Layer, layers
 from spiking_resnet.evaluation.observe import Observation
 from spiking_resnet.graph import Graph
@@ -91,15 +91,12 @@ def energy_at(
     engine: str = "auto",
     progress: Callable[[int], None] | None = None,
 ) -> Energy:
-    """The energy of a network after each of the ascending `steps`; all spikes are counted.
+    """The energy of a network after each of the `steps`; all spikes are counted.
 
-    loader: read once for each of the steps. progress: called with the images done so far at one of
-    them. Raises as `count_events` does.
+    progress: called with the images done so far. Raises as `count_events` does.
     """
-    found = [
-        account(graph, count_events(graph, loader, each, engine, progress), models)
-        for each in steps
-    ]
+    counted = events_at(graph, loader, sorted(set(steps)), engine, progress)
+    found = [account(graph, events, models) for events in counted]
     joules = {
         priced.model: tuple(each.priced[place].joules for each in found)
         for place, priced in enumerate(found[-1].priced)

@@ -88,7 +88,7 @@ class StopCounts(Record):
             full=full,
             full_operations=costs.operations(full),
         )
-        return replace(found, operations=_operations(costs, layers, found.mean_steps))
+        return replace(found, operations=costs.spent(layers, found.mean_steps))
 
 
 def read_out_at(run: Run, steps: Sequence[int]) -> Run:
@@ -98,9 +98,3 @@ def read_out_at(run: Run, steps: Sequence[int]) -> Run:
         name: LayerCount(count.neurons, count.spikes[rows]) for name, count in run.spikes.items()
     }
     return replace(run, record=tuple(steps), logits=run.logits[rows], spikes=spikes)
-
-
-def _operations(costs: Costs, layers: Mapping[str, float], steps: float) -> float:
-    """The SynOps of an image with these spikes by layer in so many steps."""
-    spent = sum(count * costs.per_spike[name] for name, count in layers.items())
-    return spent + steps * costs.per_step

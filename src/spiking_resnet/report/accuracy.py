@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from spiking_resnet.records import Curve, wilson
 from spiking_resnet.report import curve
 from spiking_resnet.report.block import Axis, Block, Chart, Level, Series
+from spiking_resnet.report.curve import ACCURACY, ERROR, STEPS, in_percent
 from spiking_resnet.report.numbers import percent
 
-ACCURACY = Axis("Accuracy", "%", bounds=(0.0, 100.0))
 _SHARE = Axis("Share of the images", "%", bounds=(0.0, 100.0))
-_ERROR = Axis("Mean squared error")
 
 
 def over_time(measured: Curve) -> list[Block]:
@@ -23,14 +22,16 @@ def over_time(measured: Curve) -> list[Block]:
             "accuracy",
             tuple(100 * (point.accuracy or 0.0) for point in known),
             tuple(point.steps for point in known),
-            tuple(_percent(point.interval) for point in known),
+            tuple(in_percent(point.interval) for point in known),
         ),
         Series(
             "agreement with the ANN",
             tuple(100 * (point.agreement or 0.0) for point in agreeing),
             tuple(point.steps for point in agreeing),
             tuple(
-                _percent(wilson(round((point.agreement or 0.0) * measured.images), measured.images))
+                in_percent(
+                    wilson(round((point.agreement or 0.0) * measured.images), measured.images)
+                )
                 for point in agreeing
             ),
             tone=2,
@@ -38,17 +39,13 @@ def over_time(measured: Curve) -> list[Block]:
     ]
     chart = Chart(
         kind="lines",
-        x=Axis("Time steps T", symbol="T", scale="log2"),
+        x=STEPS,
         y=_SHARE,
         series=tuple(each for each in series if each.values),
         levels=_ann_level(measured),
         intervals="95 % intervals",
     )
     return [chart, *curve.blocks(measured)]
-
-
-def _percent(ends: tuple[float, float] | None) -> tuple[float, float] | None:
-    return None if ends is None else (100 * ends[0], 100 * ends[1])
 
 
 def _ann_level(measured: Curve) -> tuple[Level, ...]:
@@ -63,14 +60,14 @@ def against(measured: Curve, spent: Sequence[float], axis: Axis) -> Chart:
     return Chart(
         kind="lines",
         x=axis,
-        y=_ERROR if errors else ACCURACY,
+        y=ERROR if errors else ACCURACY,
         series=(
             Series(
                 "SNN",
                 tuple((each.error or 0.0) if errors else 100 * (each.accuracy or 0.0)
                       for each in measured.points),
                 tuple(spent),
-                tuple(_percent(each.interval) for each in measured.points),
+                tuple(in_percent(each.interval) for each in measured.points),
             ),
         ),
         levels=_ann_level(measured),

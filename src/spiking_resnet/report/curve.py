@@ -38,9 +38,9 @@ _OF_ERRORS = (
     Column("spikes/image"),
     Column("rate", note="spikes per neuron and step"),
 )
-_STEPS = Axis("Time steps T", symbol="T", scale="log2")
-_ACCURACY = Axis("Accuracy", "%", bounds=(0.0, 100.0))
-_ERROR = Axis("Mean squared error")
+STEPS = Axis("Time steps T", symbol="T", scale="log2")
+ACCURACY = Axis("Accuracy", "%", bounds=(0.0, 100.0))
+ERROR = Axis("Mean squared error")
 
 
 def blocks(curve: Curve, title: str = "") -> list[Block]:
@@ -81,8 +81,8 @@ def chart(curves: Mapping[str, Curve], title: str = "") -> Chart:
     errors = any(curve.metric == "mse" for curve in curves.values())
     return Chart(
         kind="lines",
-        x=_STEPS,
-        y=_ERROR if errors else _ACCURACY,
+        x=STEPS,
+        y=ERROR if errors else ACCURACY,
         title=title,
         series=(
             *(_series(*each, tone) for tone, each in enumerate(curves.items())),
@@ -112,7 +112,7 @@ def _series(label: str, curve: Curve, tone: int) -> Series:
         label,
         values=tuple(_value(point.accuracy, point.error) for point in curve.points),
         at=tuple(point.steps for point in curve.points),
-        intervals=tuple(_in_percent(point.interval) for point in curve.points),
+        intervals=tuple(in_percent(point.interval) for point in curve.points),
         tone=tone,
     )
 
@@ -137,7 +137,8 @@ def _value(accuracy: float | None, error: float | None) -> float:
     return nan if error is None else error
 
 
-def _in_percent(ends: tuple[float, float] | None) -> tuple[float, float] | None:
+def in_percent(ends: tuple[float, float] | None) -> tuple[float, float] | None:
+    """The ends of an interval of shares in percent, or None."""
     return None if ends is None else (100 * ends[0], 100 * ends[1])
 
 

@@ -9,7 +9,7 @@ from spiking_resnet.evaluation.findings import Findings
 from spiking_resnet.evaluation.paired import Paired
 from spiking_resnet.records import Curve, Point
 from spiking_resnet.report import comparison, diagnosis, energy, layers, observation
-from spiking_resnet.report.accuracy import ACCURACY, against, over_time
+from spiking_resnet.report.accuracy import against, over_time
 from spiking_resnet.report.block import (
     Axis,
     Block,
@@ -23,6 +23,7 @@ from spiking_resnet.report.block import (
     Terms,
     Text,
 )
+from spiking_resnet.report.curve import ACCURACY
 from spiking_resnet.report.numbers import count, number, percent
 from spiking_resnet.report.page import Number, Page, Section
 
