@@ -17,6 +17,7 @@ from spiking_resnet.engines.cpu import fuse, kernels, library, memory, populatio
 from spiking_resnet.engines.cpu.memory import Memory, pointer
 from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.graph import Fire, interpret
+from spiking_resnet.neurons import IntegrateAndFire
 from zoo import images, spiking
 
 pytestmark = pytest.mark.skipif(library.library() is None, reason="the kernels are not compiled")
@@ -261,12 +262,21 @@ def test_a_remark_tells_a_little_beyond_the_range_from_far_beyond():
 @pytest.mark.parametrize("several", [False, True])
 def test_spikes_are_counted_exactly_however_many_they_are(several):
     """2^24 + 1 spikes at one step are no float32."""
+    one = torch.ones((), dtype=torch.float32)
+    neuron = IntegrateAndFire(
+        threshold=one,
+        initial_potential=one / 2,
+        amplitude=one,
+        levels=127 if several else 1,
+        signed=several,
+    )
+    node = Fire(name="fire", inputs=("conv",), shape=(1,), neuron=neuron)
     counted = plan.Result({"fire": torch.zeros(1, dtype=torch.int64)}, {}, {})
     counted.several = frozenset({"fire"} if several else ())
     spikes = torch.ones(1, 1, 17, 993, 997, dtype=torch.bool)
     if several:
         spikes = torch.full((1, 1, 3, 363, 363), -127, dtype=torch.int8)
-    counted.count("fire", spikes)
+    counted.count(node, spikes, 0)
     assert int(counted.counts["fire"]) == int(spikes.long().abs().sum()) > 2**24
 
 
