@@ -23,7 +23,7 @@ FLOORS = [
     ("capture", "costs", "engines"),
     ("spiking_module", "store"),
     ("conversion",),
-    ("evaluation",),
+    ("evaluation", "export"),
     ("report",),
     ("__init__",),
     ("cli",),

@@ -24,6 +24,7 @@ from spiking_resnet.evaluation.progress_file import ResumeError
 from spiking_resnet.evaluation.stopping import calibrate_stop
 from spiking_resnet.evaluation.trials import Limits, Tuning
 from spiking_resnet.evaluation.tune import tune
+from spiking_resnet.export.torch import to_torch
 from spiking_resnet.graph import Graph, GraphError
 from spiking_resnet.records import Curve, InputError, LayerCount, Point, Run, Stop, Stopped
 from spiking_resnet.shown import Shown, Views
@@ -89,6 +90,7 @@ __all__ = [
     "methods",
     "save",
     "simulate",
+    "to_torch",
     "trace",
     "trace_onnx",
     "tune",

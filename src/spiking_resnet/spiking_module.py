@@ -50,7 +50,7 @@ class SpikingModule(nn.Module):
         with undisturbed():
             for node in graph.nodes:
                 for field, tensor in tensors(node).items():
-                    self.register_buffer(_key(node, field), tensor.detach().clone())
+                    self.register_buffer(key_of(node, field), tensor.detach().clone())
 
     @property
     def graph(self) -> Graph:
@@ -67,7 +67,7 @@ class SpikingModule(nn.Module):
 
     def _own(self, node: Node) -> dict[str, Tensor]:
         """The buffers that are a node's tensors, by field."""
-        return {field: self.get_buffer(_key(node, field)) for field in tensors(node)}
+        return {field: self.get_buffer(key_of(node, field)) for field in tensors(node)}
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, images: Tensor) -> Tensor:
@@ -112,8 +112,8 @@ class SpikingModule(nn.Module):
         return self
 
 
-def _key(node: Node, field: str) -> str:
-    """The name of the buffer that is a node's tensor."""
+def key_of(node: Node, field: str) -> str:
+    """The name of the buffer that is a node's tensor, in modules."""
     return f"{node.name}.{field}".replace("%", "%25").replace(".", "%2E")
 
 

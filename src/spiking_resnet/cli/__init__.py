@@ -11,6 +11,7 @@ from spiking_resnet.cli import (
     diagnose,
     energy,
     evaluate,
+    export,
     inspect,
     models,
     report,
@@ -52,6 +53,7 @@ app.command(epilog=compare.EPILOG)(compare.compare)
 app.command(epilog=tune.EPILOG)(tune.tune)
 app.command(epilog=diagnose.EPILOG)(diagnose.diagnose)
 app.command(epilog=energy.EPILOG)(energy.energy)
+app.command(epilog=export.EPILOG)(export.export)
 app.command(epilog=watch.EPILOG)(watch.watch)
 app.command(epilog=inspect.EPILOG)(inspect.inspect)
 app.command(epilog=report.EPILOG)(report.report)

@@ -1,0 +1,99 @@
+"""The command `export`: a spiking network as a file that other programs run."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import spiking_resnet as sr
+from spiking_resnet.cli import options
+from spiking_resnet.cli.evaluate import test_images
+from spiking_resnet.cli.groups import grouped
+from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
+from spiking_resnet.cli.provenance import command_line, file_facts, versions
+from spiking_resnet.cli.terminal import say
+from spiking_resnet.export.formats import FORMATS, Asked, format_named
+from spiking_resnet.graph import Graph
+from spiking_resnet.records import InputError
+
+EPILOG = f"""
+Examples:
+
+  spiking-resnet export snn.safetensors --to torch --steps 32 --out snn.pt2
+
+Formats: {"; ".join(f"{entry.name} ({entry.summary})" for entry in FORMATS.values())}.
+"""
+
+
+@grouped
+def export(
+    ctx: typer.Context,
+    snn: Annotated[Path, typer.Argument(help="A file that `convert` wrote.")],
+    shown: options.ImageFlags,
+    to: Annotated[str, typer.Option("--to", help=f"{', '.join(FORMATS)}.")],
+    out_path: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="The file to write.", show_default="that of the network, renamed"
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Time steps that the file is for.", show_default=False)
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="The program that will read it.", show_default=False)
+    ] = None,
+    bits: Annotated[int | None, typer.Option(help="Of a weight.", show_default=False)] = None,
+    golden: Annotated[
+        int | None,
+        typer.Option(
+            "--golden",
+            help="Write the spikes of so many test images, chosen by --seed, beside the network.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: options.SeedOption = 0,
+    json_path: options.JsonOption = None,
+) -> None:
+    """Write a spiking network as a file that other programs run, spike for spike."""
+    chosen = format_named(to)
+    for option, value in {"--steps": steps, "--bits": bits, "--golden": golden}.items():
+        if value is not None and value < 1:
+            raise InputError(f"{option} is {value}: at least 1")
+    path = snn.with_suffix(chosen.suffix) if out_path is None else out_path
+    outputs = {"--out": path, "--json": json_path}
+    check_outputs(outputs, {"the network": snn})
+    asked = Asked(steps=steps, profile=profile, bits=bits)
+    chosen.check(asked)
+    graph = sr.load(snn)
+    if golden is not None:
+        asked = _with_golden(asked, graph, snn, shown, golden, seed, outputs)
+        chosen.check(asked)
+    told = chosen.export(graph, path, asked)
+    for sentence in told:
+        say(sentence)
+    say_wrote(path)
+    if json_path is not None:
+        facts = {"format": to, "steps": steps, "profile": profile, "bits": bits, "golden": golden,
+                 "seed": seed, "told": list(told), "file": file_facts(snn),
+                 "written": file_facts(path), "command": command_line(ctx),
+                 "versions": versions()}  # fmt: skip
+        write_json(json_path, facts)
+        say_wrote(json_path)
+
+
+def _with_golden(
+    asked: Asked,
+    graph: Graph,
+    snn: Path,
+    shown: options.ImageFlags,
+    golden: int,
+    seed: int,
+    outputs: dict[str, Path | None],
+) -> Asked:
+    """What was asked, with so many test images of the network's own data set."""
+    name, images = test_images(graph, snn, "test", shown)
+    check_data(outputs, name, shown.data)
+    (batch, _), *_ = images.subset(golden, seed).loader(golden)
+    return replace(asked, images=batch)

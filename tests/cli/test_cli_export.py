@@ -1,0 +1,38 @@
+"""The command `export`."""
+
+import json
+
+import pytest
+import torch
+from test_cli import ok, refused
+
+import spiking_resnet as sr
+from spiking_resnet import simulate
+from zoo import images, network
+
+
+@pytest.fixture(scope="module")
+def snn(tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "snn.safetensors"
+    graph = sr.convert(network("identity"), images("identity", 20), sr.methods.hu2021(steps=16))
+    sr.save(graph, path)
+    return path
+
+
+def test_export_writes_a_program(snn, tmp_path):
+    out, facts = tmp_path / "snn.pt2", tmp_path / "facts.json"
+    text = ok("export", snn, "--to", "torch", "--steps", 2, "--out", out, "--json", facts)
+    assert f"wrote {out}" in text
+    graph, batch = sr.load(snn), images("identity", 3)
+    found = torch.export.load(out).module()(batch)
+    assert torch.equal(found, simulate(graph, batch, 2).logits[-1])
+    assert json.loads(facts.read_text())["format"] == "torch"
+
+
+def test_export_refuses_before_any_work(snn, tmp_path, monkeypatch):
+    monkeypatch.setattr(sr, "load", None)  # never reached
+    out = ("--out", tmp_path / "snn.pt2")
+    assert "there is no format 'tflite'" in refused("export", snn, "--to", "tflite", *out)
+    assert "does not honour 'bits'" in refused("export", snn, "--to", "torch", "--bits", 4, *out)
+    assert "--steps is 0" in refused("export", snn, "--to", "torch", "--steps", 0, *out)
+    assert "name another file" in refused("export", snn, "--to", "torch", "--out", snn)
