@@ -9,6 +9,7 @@ import torch
 from torchvision import models
 from typer.testing import CliRunner
 
+from short_study import shorten
 from spiking_resnet import ann
 from spiking_resnet.cli import app
 
@@ -37,6 +38,7 @@ def images(tmp_path):
 
 
 def test_own_networks_on_own_images(tmp_path, images, monkeypatch):
+    shorten(monkeypatch)
     (tmp_path / "nets.py").write_text(NETWORK)
     own = "--calibrate", images, "--judge", images, "--normalisation", "digits"
     found = run(
@@ -55,7 +57,8 @@ def test_own_networks_on_own_images(tmp_path, images, monkeypatch):
     assert (tmp_path / "out" / "study_mnist_mine_few.png").stat().st_size > 10_000
 
 
-def test_results_of_another_normalisation_are_refused(tmp_path, images):
+def test_results_of_another_normalisation_are_refused(tmp_path, images, monkeypatch):
+    shorten(monkeypatch)
     (tmp_path / "nets.py").write_text(NETWORK)
 
     def study(normalisation):

@@ -150,8 +150,14 @@ def slow(*values):
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
+def swept(*values):
+    return pytest.param(*values, marks=pytest.mark.sweep)
+
+
 @pytest.mark.parametrize(
-    "command", [EVALUATE, COMPARE, slow(TUNE), slow(REPRODUCE)], ids=lambda command: command[0]
+    "command",
+    [EVALUATE, swept(COMPARE), slow(TUNE), slow(REPRODUCE)],
+    ids=lambda command: command[0],
 )
 def test_two_processes_give_the_files_of_one(server, place, whole, command):
     expected, code = whole(command)

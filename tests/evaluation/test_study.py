@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from short_study import shorten
 from spiking_resnet import ann, trace
 from spiking_resnet.conversion.methods import calibrated, hu2021
 from spiking_resnet.conversion.presets import RECIPES, fitting
@@ -30,18 +31,7 @@ def studied(name="digits_resnet8", images=12):
 
 @pytest.fixture
 def short(monkeypatch):
-    """Chapters of few steps."""
-    whole = study.chapters
-
-    def chapters(classes):
-        found = whole(classes)
-        few = {"paper": (4, study.PAPER_STEPS), "few": (2,)}
-        return {
-            name: study.Chapter(name, each.title, few.get(name, (4,)), each.recipes[:3])
-            for name, each in found.items()
-        }
-
-    monkeypatch.setattr(study, "chapters", chapters)
+    shorten(monkeypatch)
 
 
 def test_a_study_is_resumed_from_its_files(short, tmp_path, monkeypatch):
