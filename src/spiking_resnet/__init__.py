@@ -24,10 +24,7 @@ from spiking_resnet.evaluation.progress_file import ResumeError
 from spiking_resnet.evaluation.stopping import calibrate_stop
 from spiking_resnet.evaluation.trials import Limits, Tuning
 from spiking_resnet.evaluation.tune import tune
-from spiking_resnet.export.format import ExportError
-from spiking_resnet.export.nir.file import NirError
-from spiking_resnet.export.nir.read import from_nir
-from spiking_resnet.export.nir.write import to_nir
+from spiking_resnet.export.integer import to_integers
 from spiking_resnet.export.torch import to_torch
 from spiking_resnet.graph import Graph, GraphError
 from spiking_resnet.records import Curve, InputError, LayerCount, Point, Run, Stop, Stopped
@@ -67,13 +64,11 @@ __all__ = [
     "Curve",
     "Diagnosis",
     "Events",
-    "ExportError",
     "Graph",
     "GraphError",
     "InputError",
     "LayerCount",
     "Limits",
-    "NirError",
     "OnnxError",
     "Point",
     "Recipe",
@@ -92,12 +87,11 @@ __all__ = [
     "diagnose",
     "energy",
     "evaluate",
-    "from_nir",
     "load",
     "methods",
     "save",
     "simulate",
-    "to_nir",
+    "to_integers",
     "to_torch",
     "trace",
     "trace_onnx",

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fuzz import LIMIT, drawn
-from spiking_resnet import InputError, convert, simulate
+from spiking_resnet import InputError, convert, simulate, to_integers
 from spiking_resnet.conversion.methods import calibrated, dcgs, differential, qcfs
 from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.graph import Fire, MaxPool, interpret
@@ -91,7 +91,7 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, "saturating"])
 def test_every_kind_of_neuron_goes_on(name):
     graph, frames = network(name), images("identity", 2)
     engines = able(graph) if graph.input.grid is not None else ["interpreter"]
@@ -101,7 +101,9 @@ def test_every_kind_of_neuron_goes_on(name):
 
 @cache
 def network(name):
-    """A spiking network by one of METHODS."""
+    """A spiking network by one of METHODS, or one whose potentials saturate."""
+    if name == "saturating":
+        return to_integers(convert(small(), images("identity", 8)), potential_bits=16)
     module = quantised() if name in ("srp", "cos") else small()
     return convert(module, images("identity", 8), METHODS[name])
 
@@ -115,7 +117,9 @@ def small():
 
 
 def test_every_neuron_of_the_registry_is_checked():
-    fired = {type(node.neuron) for name in METHODS for node in network(name).of(Fire)}
+    fired = {
+        type(node.neuron) for name in (*METHODS, "saturating") for node in network(name).of(Fire)
+    }
     assert fired | {IntegrateAndFire} == set(NEURONS.values())
 
 

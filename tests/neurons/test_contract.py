@@ -22,6 +22,7 @@ OWN = {  # by class: the settings that only it has, each of which is tried
     "Differential": ({"levels": 1}, {"levels": 3, "ceiling": torch.tensor([1.0, 2.0, 0.5])}),
     "Dcgs": ({"levels": 1, "caution": 0.5}, {"levels": 3}),
     "Serial": ({"start": 2, "window": 3}, {"start": 0, "window": 1}),
+    "Saturating": ({"limit": 4.0}, {"limit": 3.0, "levels": 2}, {"limit": 2.5, "reset": "zero"}),
     "Gated": ({"pre_steps": 3, "gate": "srp"}, {"pre_steps": 2, "gate": "cos"}),
 }
 assert OWN.keys() == NEURONS.keys(), "give every class of NEURONS its settings in OWN"
@@ -290,6 +291,9 @@ def test_on_a_grid_every_engine_fires_its_spikes(name, settings, engine):
     neuron = population(name, settings, torch.ones(()))
     graph, images = network(neuron, grid=STEPS, step_bound=100.0), awkward((4, CHANNELS, 1, 1))[3]
     spikes, states = stepped(neuron, images.expand(STEPS, *images.shape))
+    if name == "Saturating" and engine == "cpu":
+        assert neuron.trait in ENGINES[engine].unsupported(graph)[0]
+        return
     assert not ENGINES[engine].unsupported(graph)
     run = simulate(graph, images, STEPS, engine=engine, neurons=("fire",), keep_state=True)
     assert torch.equal(run.neuron_spikes["fire"].float(), neuron.count(spikes).float().sum(0))

@@ -5,6 +5,7 @@ from spiking_resnet.neurons.dcgs import Dcgs
 from spiking_resnet.neurons.differential import Differential
 from spiking_resnet.neurons.gated import Gate, Gated
 from spiking_resnet.neurons.integrate_and_fire import IntegrateAndFire
+from spiking_resnet.neurons.saturating import Saturating
 from spiking_resnet.neurons.serial import Serial
 
 NEURONS: dict[str, type[Neuron]] = {
@@ -13,9 +14,10 @@ NEURONS: dict[str, type[Neuron]] = {
     "Dcgs": Dcgs,
     "Serial": Serial,
     "Gated": Gated,
+    "Saturating": Saturating,
 }
 
 __all__ = [
     "NEURONS", "Dcgs", "Differential", "Gate", "Gated", "IntegrateAndFire", "Neuron", "Reset",
-    "Serial", "State", "TensorRule", "per_channel",
+    "Saturating", "Serial", "State", "TensorRule", "per_channel",
 ]  # fmt: skip

@@ -1,1 +1,0 @@
-"""NIR files: written for several readers, read back, and verified spike for spike."""
