@@ -26,6 +26,7 @@ from spiking_resnet.evaluation.trials import Limits, Tuning
 from spiking_resnet.evaluation.tune import tune
 from spiking_resnet.export.integer import to_integers
 from spiking_resnet.export.torch import to_torch
+from spiking_resnet.export.tuned import from_torch
 from spiking_resnet.graph import Graph, GraphError
 from spiking_resnet.records import Curve, InputError, LayerCount, Point, Run, Stop, Stopped
 from spiking_resnet.shown import Shown, Views
@@ -87,6 +88,7 @@ __all__ = [
     "diagnose",
     "energy",
     "evaluate",
+    "from_torch",
     "load",
     "methods",
     "save",

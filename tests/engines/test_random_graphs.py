@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from spiking_resnet import simulate
+from spiking_resnet import simulate, to_torch
 from spiking_resnet.capture.module import trace
 from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.methods import calibrated, dcgs, differential, hu2021
@@ -321,3 +321,14 @@ def test_every_engine_gives_the_interpreters_spikes(found, method):
             assert torch.equal(run.neuron_spikes[layer], counts), (name, layer)
         assert torch.equal(run.logits, expected.logits), name
         assert (run.exact, run.remark) == (expected.exact, expected.remark)
+
+
+@pytest.mark.sweep
+@examples(6)
+@given(found=networks(), method=st.one_of(METHODS, OTHERS))
+def test_a_torch_module_gives_the_interpreters_logits(found, method):
+    model, shape = found
+    snn = method.apply(trace(model, shape), Calibration(pictures(shape, 20, seed=1)))
+    batch = pictures(shape, 2, seed=1)
+    expected = simulate(snn, batch, 24, engine="interpreter").logits[-1]
+    assert torch.equal(to_torch(snn, 24)(batch), expected)

@@ -1,6 +1,7 @@
 """Export to PyTorch: a module of torch operations, and its recorded program as a .pt2 file."""
 
 import io
+from math import inf
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from spiking_resnet import arguments
 from spiking_resnet.export.format import Asked, ExportError, Format
+from spiking_resnet.export.surrogates import SURROGATES, softened
 from spiking_resnet.export.torch_module import TorchNetwork
 from spiking_resnet.files import write_whole
 from spiking_resnet.graph import Fire, Graph
@@ -17,15 +19,25 @@ from spiking_resnet.surroundings import undisturbed
 BATCH = 2  # of the images that a program is recorded with; any batch will do afterwards
 
 
-@arguments.checked(graph=arguments.network, steps=arguments.whole)
-def to_torch(graph: Graph, steps: int | None = None) -> TorchNetwork:
-    """Return a spiking network as a plain nn.Module that computes the same spikes.
+@arguments.checked(
+    graph=arguments.network,
+    steps=arguments.whole,
+    surrogate=arguments.text,
+    width=arguments.number,
+)
+def to_torch(
+    graph: Graph, steps: int | None = None, surrogate: str = "triangle", width: float = 1.0
+) -> TorchNetwork:
+    """Return a spiking network as a plain nn.Module that computes the same spikes, and can learn.
 
-    steps: time steps of `forward`; None for those of `simulate`.
+    steps: time steps of `forward`; None for those of `simulate`. surrogate: the derivative that
+    stands in for that of a spike where gradients are asked for, a name from SURROGATES. width: of
+    it, in thresholds. Neither changes a spike.
 
     `forward(images, steps)` maps images [N, C, H, W] to logits [N, K], equal to those of `simulate`
     on a grid. `step(images, state)` is one time step, its state a dictionary of tensors that
-    `initial_state(batch)` begins. Weights, biases and gains are parameters, thresholds buffers.
+    `initial_state(batch)` begins. Weights, biases and gains are parameters, thresholds buffers;
+    `from_torch` makes a network of them again.
     Both forms can be compiled (torch.compile) and recorded (torch.export), but for random input
     spikes, which are drawn anew, and for single steps that depend on their number
     (`TorchNetwork.timed`).
@@ -34,8 +46,12 @@ def to_torch(graph: Graph, steps: int | None = None) -> TorchNetwork:
         raise InputError("the network has no spiking neurons: convert it first")
     if steps is not None and steps < 1:
         raise InputError(f"steps is {steps}: at least 1")
+    if surrogate not in SURROGATES:
+        raise InputError(f"surrogate is {surrogate!r}: use one of {', '.join(SURROGATES)}")
+    if not 0 < width < inf:
+        raise InputError(f"width is {width}: give a positive number of thresholds")
     with undisturbed():
-        return TorchNetwork(graph, graph.nodes, steps)
+        return TorchNetwork(graph, [softened(n, surrogate, width) for n in graph.nodes], steps)
 
 
 class Stepped(torch.nn.Module):

@@ -37,9 +37,10 @@ class TorchNetwork(nn.Module):
             name for name in self._fixed if any(r.name not in fixed for r in graph.consumers[name])
         )
         self._dtypes = _dtypes(graph)
+        self._keys = {n.name: {f: key_of(n, f) for f in tensors(n)} for n in self.nodes}
         for node in self.nodes:
             for field, tensor in tensors(node).items():
-                held, key = tensor.detach().clone(), key_of(node, field)
+                held, key = tensor.detach().clone(), self._keys[node.name][field]
                 if isinstance(node, Weighted):
                     self.register_parameter(key, nn.Parameter(held))
                 else:
@@ -101,8 +102,13 @@ class TorchNetwork(nn.Module):
         """Return the network's nodes with the module's tensors in them."""
         return tuple(self._held(node) for node in self.nodes)
 
+    def tensor_of(self, node: Node, field: str) -> Tensor:
+        """Return the module's tensor for a field of a node."""
+        found: Tensor = getattr(self, self._keys[node.name][field])
+        return found
+
     def _held(self, node: Node) -> Node:
-        own = {field: getattr(self, key_of(node, field)) for field in tensors(node)}
+        own = {field: self.tensor_of(node, field) for field in self._keys[node.name]}
         return with_tensors(node, own) if own else node
 
     def _output(self, nodes: tuple[Node, ...]) -> Output:

@@ -18,7 +18,6 @@ brings whole numbers of its own step's unit, and what is compared lies on the gr
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -100,7 +99,7 @@ class Differential(Neuron):
         """The values that a spike of size 1 has at any step, [T * C]."""
         return (self.heights[:, None] * self.amplitude.reshape(1, -1)).flatten()
 
-    @cached_property
+    @property
     def edges(self) -> Tensor:
         """[T, levels]: from what |want| on, in thresholds, a spike of each size is fired."""
         between = torch.tensor(list(self._edges()), dtype=torch.float64)
