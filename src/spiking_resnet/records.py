@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
-from math import inf, sqrt
+from math import inf, isfinite, sqrt
 from typing import Any, Literal
 
 import numpy as np
@@ -178,7 +178,8 @@ class Stop(Record):
     was asked of each step for that, of the images whose margin reaches its threshold there. images,
     agreement, mean_steps: how many these images were, how many of them decide as at T, and after
     how many steps. network: a digest, "" for a rule of one's own. notes: what images they were.
-    Raises InputError for steps that do not ascend or have not one threshold each.
+    Raises InputError for steps that do not ascend or have not one threshold each, and for
+    thresholds that are no numbers.
     """
 
     confidence: float
@@ -192,7 +193,14 @@ class Stop(Record):
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 0 < self.confidence <= 1:
+        object.__setattr__(self, "steps", tuple(self.steps))
+        object.__setattr__(self, "thresholds", tuple(self.thresholds))
+        known = [each for each in self.thresholds if each is not None]
+        if not all(isinstance(each, int | float) and isfinite(each) for each in known):
+            raise InputError(
+                f"thresholds are {self.thresholds}: give numbers, and None where no image stops"
+            )
+        if not isinstance(self.confidence, int | float) or not 0 < self.confidence <= 1:
             raise InputError(
                 f"confidence is {self.confidence}: give a share of the images, such as 0.99"
             )

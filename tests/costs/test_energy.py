@@ -1,6 +1,7 @@
 """Joules: published sums, closed forms of the break-even, and files of cost models."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +15,13 @@ from spiking_resnet.costs.work import KINDS, MEMORY, Work
 from zoo import images, spiking
 
 NAME = "option_a"
+HEAD = "title = 'a'\nsource = 'b'\n"
+
+
+def sized(table):
+    """A model whose memories are by size."""
+    uses = "[operations]\n[memory]\nmoved = 'by size'\n[by_size]\nsource = 'c'\n"
+    return f"{HEAD}{uses}{table}"
 
 
 def account(models=None, steps=6):
@@ -106,6 +114,18 @@ def test_an_account_is_json():
         ("title = 'a'\nsource = 'b'\n[operations]\nresets = { pj = 1 }", "source is missing"),
         ("title = 'a'\nsource = 'b'\n[operations]\n[memory]\nmoved = 'by size'", "by_size"),
         ("title = ", "cannot be read|that can be read"),
+        (f"{HEAD}[operations]\nresets = {{ pj = 1, source = 'c', each = 'bit' }}", "no bits"),
+        (f"{HEAD}[operations]\n[addressing]\nspike = {{pj=1, source='c', each='bit'}}", "no bits"),
+        (f"{HEAD}[operations]\nresets = {{ pj = 1{'0' * 400}, source = 'c' }}", "from 0"),
+        (f"{HEAD}[operations]\nresets = {{ pj = nan, source = 'c' }}", "from 0"),
+        (f"{HEAD}includes = ['resets']\n[operations]\nresets = {{pj=1, source='c'}}", "its own"),
+        (f"name = ' '\n{HEAD}[operations]", "name is empty"),
+        (sized("word_bits = 0\nkib = [1, 2]\npj = [1, 2]"), "word_bits is 0"),
+        (sized("word_bits = 8\nkib = [1, 2]\npj = [2, 1]"), "none less"),
+        (sized("word_bits = 8\nkib = [1, 2]\npj = [-2, 1]"), "from 0"),
+        (sized("word_bits = 8\nkib = [1, 2]\npj = [nan, 1]"), "from 0"),
+        (sized("word_bits = 8\nkib = [1, inf]\npj = [1, 2]"), "ascending"),
+        ("a = " + 10**5 * "[", "that can be read"),
     ],
 )
 def test_damaged_models_are_refused(tmp_path, text, word):
@@ -114,6 +134,86 @@ def test_damaged_models_are_refused(tmp_path, text, word):
     with pytest.raises(InputError, match=word) as error:
         model(path)
     assert "own.toml" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (10**5 * "[", "can be read"),
+        ('{"title": "a", "source": "b", "operations": {}, "title": "c"}', "stands twice"),
+    ],
+)
+def test_damaged_json_is_refused(tmp_path, text, word):
+    path = tmp_path / "own.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=word):
+        model(path)
+
+
+def test_models_are_not_taken_for_one_another(tmp_path):
+    path = tmp_path / "yan2024.toml"
+    path.write_text(f"{HEAD}[operations]")
+    other = tmp_path / "other.json"
+    other.write_text('\ufeff{"title": "a", "source": "b", "operations": {}, "name": "loihi1"}')
+    for models, word in (
+        ([path], "as another one"), (f"all,{other}", "two cost models"), ("loihi1,loihi1", "two"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=word):
+            account(models)
+    assert len(account("all").priced) == len(known())
+    assert [each.model for each in account("loihi1, truenorth").priced] == ["loihi1", "truenorth"]
+    for wrong in (5, [None], b"loihi1", {"loihi1": 1}):
+        with pytest.raises(InputError, match="models is"):
+            account(wrong)
+
+
+def test_what_takes_nothing_is_said(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(f"{HEAD}[operations]\n[ann]\nint8 = {{ pj = 0, source = 'free' }}")
+    assert "takes what the ANN with int8 numbers does" in str(account([path]))
+    path.write_text(f"{path.read_text()}\nfp32 = {{ pj = 1, source = 'c' }}")
+    assert "takes what the ANN" in str(account([path]))
+    path.write_text(f"{HEAD}[operations]\n[ann]\nfp32 = {{ pj = 1, source = 'c' }}")
+    assert "less, namely nothing, than the ANN with fp32" in str(account([path]))
+    path.write_text(
+        f"{HEAD}[operations]\nupdates = {{ pj = 1, source = 'c' }}\n"
+        "[ann]\nint8 = { pj = 0, source = 'free' }"
+    )
+    assert "int8 numbers takes" in str(account([path]))
+
+
+def test_events_of_another_network_are_refused():
+    events = count_events(spiking(NAME), [images(NAME, 2)], 2)
+    with pytest.raises(InputError, match="another network"):
+        energy(spiking("mlp"), events)
+    with pytest.raises(InputError, match="another network"):
+        energy(spiking("inner_max_pool"), events)
+
+
+@pytest.mark.parametrize("name", ["option_a", "max_pool_of_image"])
+def test_break_even_of_an_image_as_spikes(name):
+    """Neurons fire more or less, the image as before: at the rate said both take the same."""
+    graph = spiking(name, input_coding="poisson")
+    events = count_events(graph, [images(name, 3)], 6)
+    found = energy(graph, events)
+    neurons = sum(graph.neurons.values())
+    assert found.rate == pytest.approx(
+        sum(float(events.fired[each].sum()) for each in graph.neurons) / (3 * 6 * neurons)
+    )
+    compared = 0
+    for each in found.priced:
+        for twin in each.twins:
+            if twin.break_even:
+                factor, compared = twin.break_even / found.rate, compared + 1
+                scaled = {
+                    one: map_ * (factor if one in graph.neurons else 1)
+                    for one, map_ in events.fired.items()
+                }
+                even = energy(graph, replace(events, fired=scaled, repeated=scaled), each.model)
+                assert even.priced[0].joules == pytest.approx(twin.joules)
+                assert even.rate == pytest.approx(twin.break_even)
+                assert even.per_synapse == pytest.approx(twin.per_synapse)
+    assert compared
 
 
 def test_unknown_models_are_named():

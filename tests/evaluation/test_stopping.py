@@ -137,6 +137,10 @@ def test_an_image_stops_at_the_first_step_that_reaches_its_threshold():
         ((0.9, (2, 1), (None,)), "ascending"),
         ((0.9, (0, 1), (None,)), "at least 1"),
         ((0.9, (1, 2), ()), "0 thresholds for 2 steps"),
+        ((0.9, (1, 2), (float("nan"),)), "give numbers"),
+        ((0.9, (1, 2), (float("inf"),)), "give numbers"),
+        ((0.9, (1, 2), ("high",)), "give numbers"),
+        (("much", (1,), ()), "confidence is much"),
     ],
 )
 def test_what_is_no_rule_is_refused(arguments, told):

@@ -1,7 +1,8 @@
 """Energy: the work of a spiking network at the prices of a cost model, and its artificial twin's.
 
-What a network takes is linear in its spikes: the work without any spike is fixed, the rest grows
-with the firing rate. So under each model there is one rate at which it takes what the twin takes,
+What a network takes is linear in its neurons' spikes: the work without any is fixed (that of an
+image that enters as spikes, too), the rest grows with the firing rate. So under each model there is
+one rate at which it takes what the twin takes,
 
     rate * (E_twin - E_silent) / (E - E_silent)
 
@@ -13,17 +14,18 @@ each of its accumulations.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, log2, prod
+from math import prod
 from typing import Any
 
 import torch
 
 from spiking_resnet.codec import Record, same
-from spiking_resnet.costs.events import Events
-from spiking_resnet.costs.models import Model
+from spiking_resnet.costs.events import Events, sources
+from spiking_resnet.costs.models import Model, check_names
 from spiking_resnet.costs.sizes import Size, sizes
 from spiking_resnet.costs.work import KINDS, MEMORY, Work, total, work
 from spiking_resnet.graph import Graph
+from spiking_resnet.graph.structure import spiking_depth
 from spiking_resnet.records import InputError
 
 
@@ -101,20 +103,24 @@ class Account(Record):
 
 
 def account(graph: Graph, events: Events, models: Sequence[Model]) -> Account:
-    """The account of a spiking network's events. InputError for a network without neurons."""
+    """The account of a spiking network's events.
+
+    InputError for a network without neurons, events of another, and models of one name.
+    """
+    check_names(models)
     if not graph.neurons:
         raise InputError("the network has no spiking neurons: convert it first")
+    _check_events(graph, events)
     own = work(graph, events)
-    silent = work(graph, _silent(events))
-    neurons = sum(graph.neurons.values())
-    rate = total(own, "spikes") / (neurons * events.steps)
+    silent = work(graph, _silent(graph, events))
+    neurons = graph.neurons
+    fired = sum(each.spikes for each in own if each.name in neurons)
+    rate = fired / (sum(neurons.values()) * events.steps)
     twin = _Twin(graph) if graph.ann is not None else None
     synapses = sum(size.synapses for size in sizes(graph.nodes).values())
-    arrived = total(own, "accumulations") + total(own, "identities")
-    busy = arrived / synapses if synapses else 0.0
-    priced = tuple(
-        _priced(model, own, silent, events.steps, (rate, busy), twin) for model in models
-    )
+    busy, least = (_arrived(each) / synapses if synapses else 0.0 for each in (own, silent))
+    known = _Busy(rate, busy, least)
+    priced = tuple(_priced(model, own, silent, events.steps, known, twin) for model in models)
     return Account(
         images=events.images,
         steps=events.steps,
@@ -128,10 +134,42 @@ def account(graph: Graph, events: Events, models: Sequence[Model]) -> Account:
     )
 
 
-def _silent(events: Events) -> Events:
-    """The events of as many images and steps in which nothing fired."""
-    none = {name: torch.zeros_like(map_) for name, map_ in events.fired.items()}
-    return replace(events, fired=none, repeated=none)
+def _check_events(graph: Graph, events: Events) -> None:
+    """Raise InputError for events that are not those of the network's own neurons."""
+    shapes = {node.name: node.shape for node in sources(graph)}
+    known = {name: tuple(map_.shape) for name, map_ in events.fired.items()}
+    if any(known[name] != shapes.get(name) for name in known) or not {*graph.neurons} <= {*known}:
+        raise InputError("the events are of another network: its populations are others")
+    if events.images < 1 or events.steps < 1:
+        raise InputError("the events are of no images, or of no time steps")
+
+
+def _silent(graph: Graph, events: Events) -> Events:
+    """The events of as many images and steps in which no neuron fired: the image alone did."""
+    depth = spiking_depth(graph)
+
+    def still(fired: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: map_ if depth[name] == 0 else map_ * 0 for name, map_ in fired.items()}
+
+    return replace(events, fired=still(events.fired), repeated=still(events.repeated))
+
+
+def _arrived(own: Sequence[Work]) -> float:
+    """The spikes that arrive at synapses, and at sums."""
+    return total(own, "accumulations") + total(own, "identities")
+
+
+@dataclass(frozen=True)
+class _Busy:
+    """How busy a network is: rate, spikes per synapse, and those when no neuron fires."""
+
+    rate: float
+    per_synapse: float
+    least: float
+
+    def at(self, share: float) -> tuple[float, float]:
+        """(Rate, spikes per synapse) where neurons fire `share` times what they do."""
+        return self.rate * share, self.least + (self.per_synapse - self.least) * share
 
 
 def _priced(
@@ -139,7 +177,7 @@ def _priced(
     own: Sequence[Work],
     silent: Sequence[Work],
     steps: int,
-    busy: tuple[float, float],
+    busy: _Busy,
     twin: "_Twin | None",
 ) -> Priced:
     parts = {each.name: _parts(model, each) for each in own}
@@ -240,16 +278,16 @@ class _Twin:
         steps: int,
         joules: float,
         silent: float,
-        busy: tuple[float, float],
+        busy: _Busy,
     ) -> tuple[Twin, ...]:
-        """The twins under a model; busy: the spiking network's rate, and spikes per synapse."""
-        bits = {"fp32": 32, "int32": 32, "int8": 8, "quantised": ceil(log2(steps + 1))}
+        """The twins of a spiking network under a model."""
+        bits = {"fp32": 32, "int32": 32, "int8": 8, "quantised": steps.bit_length()}
         found = []
         for name in bits:
             parts = self._parts(model, name, bits[name])
             whole = sum(parts.values()) if parts is not None else None
             share = _share(whole, joules, silent)
-            even = [None if share is None else share * each for each in busy]
+            even = (None, None) if share is None else busy.at(share)
             found.append(Twin(name, bits[name], whole, parts or {}, even[0], even[1]))
         return tuple(found)
 

@@ -42,9 +42,7 @@ def energy(
     the account says that it is not exact. models: names, or paths of a TOML or JSON file; None for
     all that come with the package. Raises InputError.
     """
-    wanted = list(cost_models.known()) if models is None else models
-    wanted = [wanted] if isinstance(wanted, str | Path) else wanted
-    found = [each if isinstance(each, Model) else cost_models.model(each) for each in wanted]
+    found = _models(models)
     if not isinstance(run, Run | Events):
         raise InputError(
             f"run is a {type(run).__name__}: give what simulate or count_events returned"
@@ -76,6 +74,19 @@ def count_events(
     steps = usual(graph) if steps is None else steps
     (found,) = events_at(graph, loader, (steps,), engine, progress)
     return found
+
+
+def _models(wanted: Any) -> list[Model]:
+    """The cost models of `energy`, whatever form they have."""
+    if wanted is None:
+        return list(cost_models.known().values())
+    if isinstance(wanted, str):
+        return cost_models.named(wanted)
+    several = isinstance(wanted, Iterable) and not isinstance(wanted, bytes | Mapping)
+    entries = list(wanted) if several else [wanted]
+    if not all(isinstance(each, str | Path | Model) for each in entries):
+        raise arguments.expected("models", wanted, "give names, paths of files, or Models")
+    return [each if isinstance(each, Model) else cost_models.model(each) for each in entries]
 
 
 def events_at(
@@ -172,8 +183,10 @@ def _piece(graph: Graph, run: Run, images: Tensor, pools: "_Pools", start: int) 
     steps = run.record[-1]
     shown = graph.input
     if shown in sources(graph):
-        trains = [shown.present(images, start + time) != 0 for time in range(steps)]
-        fired[shown.name] = repeated[shown.name] = _map(torch.stack(trains))
+        shot = torch.zeros(shown.shape, dtype=torch.float64, device="cpu")
+        for time in range(start, start + steps):
+            shot += (shown.present(images, time) != 0).sum(0)
+        fired[shown.name] = repeated[shown.name] = shot
     passed = pools.passed(run.trains, range(start, start + steps), images)
     return Events(len(images), steps, fired | passed, repeated | passed)
 

@@ -106,18 +106,25 @@ def _verdict(priced: Priced, account: Account) -> str:
         text += "No constants for an artificial network. "
     elif priced.joules < best.joules:
         text += (
-            f"The spiking network takes {best.joules / max(priced.joules, 1e-30):.3g} times less "
-            f"than the ANN with {_name(best.name, best.bits)} numbers. "
+            f"The spiking network takes {_less(priced.joules, best.joules)} than the ANN with "
+            f"{_name(best.name, best.bits)} numbers. "
         )
-    else:
+    elif priced.joules > best.joules:
         text += (
             f"The ANN with {_name(best.name, best.bits)} numbers takes "
-            f"{priced.joules / best.joules:.3g} times less"
+            f"{_less(best.joules, priced.joules)}"
         )
         text += _remedy(best, priced, account)
+    else:
+        text += f"It takes what the ANN with {_name(best.name, best.bits)} numbers does. "
     if priced.uncounted:
         text += f"Uncounted: {', '.join(map(_words, priced.uncounted))}."
     return text.strip()
+
+
+def _less(one: float, other: float) -> str:
+    """How much less one takes than the other, in words."""
+    return f"{other / one:.3g} times less" if one else f"{joules(other)} less, namely nothing,"
 
 
 def _remedy(twin: Twin, priced: Priced, account: Account) -> str:
@@ -249,5 +256,5 @@ def _count(number: float) -> str:
 
 _INEXACT = (
     "spikes were spread evenly over the neurons of a population, since single neurons were not "
-    "counted: operations at the borders of maps are off by a little"
+    "counted: operations at the borders of maps are off by a little, and a spike of size n is n"
 )
