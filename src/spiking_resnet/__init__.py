@@ -24,7 +24,13 @@ from spiking_resnet.evaluation.progress_file import ResumeError
 from spiking_resnet.evaluation.stopping import calibrate_stop
 from spiking_resnet.evaluation.trials import Limits, Tuning
 from spiking_resnet.evaluation.tune import tune
+from spiking_resnet.export.format import ExportError
 from spiking_resnet.export.integer import to_integers
+from spiking_resnet.export.nir.file import NirError
+from spiking_resnet.export.nir.read import from_nir
+from spiking_resnet.export.nir.verification import Verification
+from spiking_resnet.export.nir.verify import verify
+from spiking_resnet.export.nir.write import to_nir
 from spiking_resnet.export.torch import to_torch
 from spiking_resnet.export.tuned import from_torch
 from spiking_resnet.graph import Graph, GraphError
@@ -65,11 +71,13 @@ __all__ = [
     "Curve",
     "Diagnosis",
     "Events",
+    "ExportError",
     "Graph",
     "GraphError",
     "InputError",
     "LayerCount",
     "Limits",
+    "NirError",
     "OnnxError",
     "Point",
     "Recipe",
@@ -80,6 +88,7 @@ __all__ = [
     "StoreError",
     "TraceError",
     "Tuning",
+    "Verification",
     "as_module",
     "calibrate_stop",
     "compare",
@@ -88,16 +97,19 @@ __all__ = [
     "diagnose",
     "energy",
     "evaluate",
+    "from_nir",
     "from_torch",
     "load",
     "methods",
     "save",
     "simulate",
     "to_integers",
+    "to_nir",
     "to_torch",
     "trace",
     "trace_onnx",
     "tune",
+    "verify",
 ]
 
 moved.register()

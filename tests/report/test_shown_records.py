@@ -19,6 +19,8 @@ from spiking_resnet.evaluation.compare import Row as Compared
 from spiking_resnet.evaluation.conditions import Facts
 from spiking_resnet.evaluation.inspect import Inspection, NodeFacts
 from spiking_resnet.evaluation.trials import Trial, Tuning
+from spiking_resnet.export.nir.verification import Reading as Reader
+from spiking_resnet.export.nir.verification import Verification
 from spiking_resnet.records import InputError, LayerCount, Point, Run, Stop, Stopped
 from spiking_resnet.report import comparison, figure, markdown, terminal
 from spiking_resnet.report.curve import chart
@@ -69,7 +71,17 @@ PRICED = Priced(
 )  # fmt: skip
 WORK = (Work("stem", "Conv2d", accumulations=1000.0, repeated=2000.0, moved=3.0, values=8),)
 ACCOUNT = Account(100, 4, 0.125, 0.5, 2000, WORK, (PRICED,), False, {})
-RECORDS = (ACCOUNT, CURVE, STOPPED, FOUND, COMPARED, TUNED, INSPECTED, RAN)
+READERS = (
+    Reader("executor", 0, same=20, right=18),
+    Reader("norse", 412, "norse 1.1.0", step=3, layer="stem", why="resets to zero",
+           explained=True, same=11, right=9),
+    Reader("sinabs", None, problem="unknown field"),
+    Reader("other", 5, step=2, layer="stem", explained=False, same=20, right=18),
+)  # fmt: skip
+VERIFIED = Verification(
+    "snn.nir", "plain", 20, 64, 8, 5000, READERS, 18, ("neurons reset to zero",)
+)
+RECORDS = (ACCOUNT, CURVE, STOPPED, FOUND, COMPARED, TUNED, INSPECTED, RAN, VERIFIED)
 SEEN = {
     "Account": ("small_chip", "25 %, never", "3-bit", "takes 20 times less", "spread evenly"),
     "Curve": ("80.00 %", "ANN", "n = 100"),
@@ -78,6 +90,7 @@ SEEN = {
     "Comparison": ("87.50", "±2", "2.50 ± 0.25", "3.00 M", "warning: odd failed: it ran away"),
     "Tuning": ("not certain", "left out: odd", "nothing is certain to lose at most 3 points"),
     "Run": ("read out at 2, 4", "stem", "8.00", "25.00 %"),
+    "Verification": ("5,000 spikes", "exact", "412 differ", "resets to zero", "unknown field"),
     "Inspection": ("stem", "ReLU", "1x2x2", "It can be converted"),
 }
 

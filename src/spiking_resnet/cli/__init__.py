@@ -18,6 +18,7 @@ from spiking_resnet.cli import (
     reproduce,
     train,
     tune,
+    verify,
     watch,
 )
 from spiking_resnet.cli.method import MethodCommand
@@ -54,6 +55,7 @@ app.command(epilog=tune.EPILOG)(tune.tune)
 app.command(epilog=diagnose.EPILOG)(diagnose.diagnose)
 app.command(epilog=energy.EPILOG)(energy.energy)
 app.command(epilog=export.EPILOG)(export.export)
+app.command(epilog=verify.EPILOG)(verify.verify)
 app.command(epilog=watch.EPILOG)(watch.watch)
 app.command(epilog=inspect.EPILOG)(inspect.inspect)
 app.command(epilog=report.EPILOG)(report.report)

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 
 from spiking_resnet.export import torch as to_torch
 from spiking_resnet.export.format import Asked, Format
+from spiking_resnet.export.nir import write as to_nir
 from spiking_resnet.records import InputError
 
 FORMATS: Mapping[str, Format] = {
     entry.name: entry
     for entry in (
         to_torch.FORMAT,
+        to_nir.FORMAT,
     )
 }  # fmt: skip
 

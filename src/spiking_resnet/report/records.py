@@ -8,6 +8,7 @@ from spiking_resnet.evaluation.compare import Comparison
 from spiking_resnet.evaluation.diagnose import Diagnosis
 from spiking_resnet.evaluation.inspect import Inspection
 from spiking_resnet.evaluation.trials import Tuning
+from spiking_resnet.export.nir.verification import Verification
 from spiking_resnet.records import Curve, InputError, Run, Stopped
 from spiking_resnet.report import (
     account,
@@ -19,6 +20,7 @@ from spiking_resnet.report import (
     stopping,
     terminal,
     tuning,
+    verification,
 )
 from spiking_resnet.report.block import Chart, Report
 from spiking_resnet.shown import Shown
@@ -32,6 +34,7 @@ BLOCKS: Mapping[type[Shown], Callable[[Any], Report]] = {
     Run: run.blocks,
     Stopped: stopping.blocks,
     Tuning: tuning.blocks,
+    Verification: verification.blocks,
 }
 
 CHARTS: Mapping[type[Shown], Callable[[Any], Sequence[Chart]]] = {  # that are not among its blocks

@@ -9,6 +9,7 @@ from spiking_resnet.evaluation.diagnose import CONTRIBUTIONS, Diagnosis
 from spiking_resnet.evaluation.findings import Findings
 from spiking_resnet.evaluation.inspect import Inspection
 from spiking_resnet.evaluation.trials import Tuning
+from spiking_resnet.export.nir.verification import Verification
 from spiking_resnet.records import Curve, InputError, Run, Stopped
 from spiking_resnet.shown import Shown
 
@@ -98,6 +99,12 @@ def of_tuning(found: Tuning) -> Iterator[Numbers]:
         yield {**told, **_flat(trial.reading.to_json())}
 
 
+def of_verification(found: Verification) -> Iterator[Numbers]:
+    """A row for each reader."""
+    for each in found.readings:
+        yield each.to_json()
+
+
 ROWS: Mapping[type[Shown], Callable[[Any], Iterator[Numbers]]] = {
     Account: of_account,
     Comparison: of_comparison,
@@ -107,6 +114,7 @@ ROWS: Mapping[type[Shown], Callable[[Any], Iterator[Numbers]]] = {
     Run: of_run,
     Stopped: of_stopped,
     Tuning: of_tuning,
+    Verification: of_verification,
 }
 
 

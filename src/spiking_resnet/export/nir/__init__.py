@@ -1,0 +1,1 @@
+"""NIR files: written for several readers, read back, and verified spike for spike."""
