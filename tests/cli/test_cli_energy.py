@@ -42,6 +42,8 @@ def test_energy_takes_a_model_of_ones_own(snn, tmp_path):
 def test_energy_refuses_what_it_cannot_use(snn, tmp_path):
     assert "no cost model 'loihi2'" in refused("energy", snn, "--models", "loihi2")
     assert "--steps is 0" in refused("energy", snn, "--steps", 0)
+    plotted = refused("energy", snn, "--models", "loihi1", "--plot", tmp_path / "even.png")
+    assert "--plot draws where a network breaks even" in plotted
     own = snn.read_bytes()
     assert "--json" in refused("energy", snn, "--limit", 2, "--json", snn)
     assert snn.read_bytes() == own

@@ -4,6 +4,7 @@ import json
 import pytest
 from test_cli import convert_digits, ok, refused, run
 
+from spiking_resnet.cli.report import _table
 from spiking_resnet.report.rows import LONG
 
 
@@ -77,8 +78,16 @@ def test_what_a_report_cannot_use_is_refused(snn, tmp_path):
     assert "compare --json" in refused("report", snn, *QUICK, "--comparison", other, "--out", out)
     other.write_text("[]")
     assert "compare --json" in refused("report", snn, *QUICK, "--comparison", other, "--out", out)
-    assert "'nothing'" in refused("report", snn, *QUICK, "--rasters", "nothing", "--out", out)
+    said = refused("report", snn, *QUICK, "--rasters", "nothing", "--out", out)
+    assert "'nothing'" in said
+    assert "time steps" not in said  # before anything is measured
     assert "name two files" in refused("report", snn, *QUICK, "--json", out, "--out", out)
     assert "ends in .html" in refused("report", snn, *QUICK, "--out", tmp_path / "report.md")
     assert run("report", snn, "--samples", -1).exit_code == 2
     assert not out.exists()
+
+
+def test_names_in_a_csv_are_neither_formulas_nor_escape_sequences():
+    row = ("layers", '=1+1,"q"', 4, "rate\x1b[31m", -0.5)
+    read = list(csv.reader(_table([row]).decode().splitlines()))
+    assert read == [list(LONG), ["layers", '\'=1+1,"q"', "4", "rate\\x1b[31m", "-0.5"]]

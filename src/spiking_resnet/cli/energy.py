@@ -11,11 +11,12 @@ from spiking_resnet.cli.evaluate import set_threads, test_images, usual_batch
 from spiking_resnet.cli.groups import grouped
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
 from spiking_resnet.cli.provenance import command_line, file_facts, versions
-from spiking_resnet.cli.terminal import evaluation_bar, show
+from spiking_resnet.cli.terminal import evaluation_bar, show, warn
 from spiking_resnet.costs import models as cost_models
 from spiking_resnet.engines.simulate import choose
 from spiking_resnet.records import InputError
 from spiking_resnet.report import account as report
+from spiking_resnet.report.block import Chart
 from spiking_resnet.report.figure import check_path
 from spiking_resnet.report.write import write
 
@@ -67,6 +68,11 @@ def energy(
     wanted = cost_models.named(models)
     if plot is not None:
         check_path(plot)
+        if not any(model.ann for model in wanted):
+            raise InputError(
+                "--plot draws where a network breaks even with the ANN, and none of these cost "
+                "models has constants for one: add another to --models"
+            )
     set_threads(threads)
     outputs = {"--json": json_path, "--plot": plot}
     check_outputs(outputs, {"the network": snn})
@@ -92,5 +98,13 @@ def energy(
         say_wrote(json_path)
     if plot is not None:
         model = graph.notes.get("model", "network")
-        write((report.chart(found, f"{model}, {name}, T = {steps}, n = {found.images:,}"),), plot)
-        say_wrote(plot)
+        _draw(report.chart(found, f"{model}, {name}, T = {steps}, n = {found.images:,}"), plot)
+
+
+def _draw(chart: Chart, path: Path) -> None:
+    """Write the chart; a warning where there is nothing to see in it."""
+    if not chart.rows:
+        warn(f"there is no firing rate at which it breaks even under these models: no {path}")
+        return
+    write((chart,), path)
+    say_wrote(path)

@@ -38,9 +38,10 @@ from spiking_resnet.evaluation.compare import Comparison
 from spiking_resnet.evaluation.diagnose import Diagnosis
 from spiking_resnet.evaluation.evaluate import usual_steps
 from spiking_resnet.evaluation.findings import Energy, Findings, energy_at, findings
-from spiking_resnet.evaluation.observe import Observation, observe
+from spiking_resnet.evaluation.observe import Observation, known, observe
 from spiking_resnet.files import write_whole
 from spiking_resnet.graph import Graph
+from spiking_resnet.printable import printable
 from spiking_resnet.records import InputError
 from spiking_resnet.report import curve as curve_report
 from spiking_resnet.report.findings import page
@@ -69,6 +70,7 @@ numbers, unrounded.
 """
 POOL = 8  # images observed for each sample that is shown
 DIAGNOSED = 200
+FORMULAS = ("=", "+", "-", "@")  # what they begin with
 WIDEST = 160  # pixels of a sample's image in the page
 
 
@@ -126,6 +128,7 @@ def report(
     compared = None if comparison is None else read_comparison(comparison)
     graph = sr.load(snn)
     choose(graph, engine)
+    drawn = None if rasters is None else known(graph, map(str.strip, rasters.split(",")))
     name, images = test_images(graph, snn, split, asked)
     check_data(outputs, name, asked.data)
     images = images.subset(limit, seed)
@@ -138,7 +141,7 @@ def report(
         warn_of_guesses_on(graph, images, round(curve.ann_accuracy * curve.images), curve.images)
     taken = _energy(graph, test, energy, wanted_models)
     diagnosed, why = _diagnosed(graph, test, diagnosis, seed)
-    observed = _observed(graph, test, samples, rasters)
+    observed = _observed(graph, test, samples, drawn)
     classes = graph.notes.get("classes") or images.class_names or ()
     found = findings(graph, curve, diagnosed, why, observed, compared, taken, classes)
     facts: dict[str, Any] = {
@@ -207,9 +210,8 @@ def _diagnosed(graph: Graph, test: Test, images: int, seed: int) -> tuple[Diagno
         return None, str(error)
 
 
-def _observed(graph: Graph, test: Test, samples: int, rasters: str | None) -> Observation:
+def _observed(graph: Graph, test: Test, samples: int, names: Sequence[str] | None) -> Observation:
     """What is seen of some images, step by step."""
-    names = None if rasters is None else [name.strip() for name in rasters.split(",")]
     pool = torch.arange(
         min(len(test.data), max(1, POOL * samples)), dtype=torch.int64, device="cpu"
     )
@@ -248,5 +250,12 @@ def _table(rows: Iterable[tuple[Any, ...]]) -> bytes:
     """The rows as a CSV file."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([LONG, *rows])
+    writer.writerows([LONG, *(tuple(map(_cell, row)) for row in rows)])
     return text.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    """What stands in a cell; a name that a spreadsheet would take for a formula has a ' before."""
+    if not isinstance(value, str):
+        return value
+    return f"'{printable(value)}" if value.startswith(FORMULAS) else printable(value)

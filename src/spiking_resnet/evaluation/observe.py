@@ -2,7 +2,7 @@
 fire.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeVar
@@ -88,11 +88,7 @@ def observe(
     populations: whose spikes are kept; None: three, spread over the depth. Raises InputError for
     names of no population, and what `simulate` raises.
     """
-    names = usual(graph) if populations is None else tuple(populations)
-    if unknown := [name for name in names if name not in graph.neurons]:
-        raise InputError(
-            f"no population is called {unknown[0]!r}: choose of {', '.join(graph.neurons)}"
-        )
+    names = usual(graph) if populations is None else known(graph, populations)
     run = simulate(graph, images, steps, range(1, steps + 1), engine)
     expected = _expected(graph, images)
     found = [_sample(run, place, int(label), expected) for place, label in enumerate(labels)]
@@ -104,8 +100,18 @@ def observe(
         observed=len(images),
         samples=tuple(chosen),
         raster_image=first,
-        rasters=tuple(_raster(name, seen.trains[name]) for name in dict.fromkeys(names)),
+        rasters=tuple(_raster(name, seen.trains[name]) for name in names),
     )
+
+
+def known(graph: Graph, populations: Iterable[str]) -> tuple[str, ...]:
+    """The names, each once; InputError for one of no population."""
+    names = tuple(dict.fromkeys(populations))
+    if unknown := [name for name in names if name not in graph.neurons]:
+        raise InputError(
+            f"no population is called {unknown[0]!r}: choose of {', '.join(graph.neurons)}"
+        )
+    return names
 
 
 def usual(graph: Graph, count: int = 3) -> tuple[str, ...]:
