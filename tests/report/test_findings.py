@@ -8,10 +8,17 @@ import pytest
 from findings_example import example, renamed, written
 from test_block import PNG
 from test_html import HOSTILE, Tags
+from test_shown_records import COMPARED
 
+from spiking_resnet.evaluation.candidate import Reading
+from spiking_resnet.evaluation.compare import Entry, Row
+from spiking_resnet.evaluation.conditions import Facts
 from spiking_resnet.evaluation.findings import Findings
 from spiking_resnet.report.block import Chart
+from spiking_resnet.report.comparison import chart, leaders
 from spiking_resnet.report.findings import costs, lead, page, verdict
+from spiking_resnet.report.html import legend
+from spiking_resnet.report.layers import blocks as layer_blocks
 from spiking_resnet.report.provenance import made
 from spiking_resnet.report.rows import LONG, long
 
@@ -129,3 +136,50 @@ def test_all_that_made_it_is_told():
     assert told == {
         "report command": "a", "conversion command": "b", "seed": "0", "hardware": "a machine",
     }  # fmt: skip
+
+
+def comparison_of(accuracies):
+    """A comparison of recipes whose accuracies at T = 4 and 8 are given, by name."""
+    facts = Facts(1, False, False, 0, 10, False)
+
+    def reading(steps, accuracy):
+        ends = (accuracy, accuracy)
+        return Reading(
+            steps, accuracy, ends, 0.0, 0.0, 0.0, accuracy, 0, 0, 1e6, 1e3, 0.1, "cpu", True
+        )
+
+    rows = tuple(
+        Row(
+            name,
+            "",
+            False,
+            (Entry({}, facts, 1.0, 1, tuple(map(reading, (4, 8), found))),),
+        )
+        for name, found in accuracies.items()
+    )
+    return replace(COMPARED, steps=(4, 8), rows=rows)
+
+
+def test_of_many_methods_the_paper_and_the_best_are_in_colour():
+    accuracies = {"hu2021": (0.1, 0.2)} | {f"m{i}": (i / 20, 1 - i / 20) for i in range(1, 12)}
+    found = comparison_of(accuracies)
+    tones = leaders(found)
+    assert set(tones) == {"hu2021", "m11", "m1", "m10", "m2", "m9"}  # best at 4, at 8, and so on
+    assert sorted(tones.values()) == list(range(6))
+    drawn = chart(found)
+    named, others = drawn.named_series
+    assert {each.label for _, each in named} == set(tones)
+    assert len(others) == 6
+    assert "6 others" in legend(drawn)
+    few = comparison_of({name: accuracies[name] for name in ("hu2021", "m1", "m2")})
+    assert chart(few).named_series[1] == []
+
+
+def test_errors_that_nobody_measured_have_no_column(found):
+    (whole,) = layer_blocks(found)
+    bare = replace(found, layers=tuple(replace(each, error=None) for each in found.layers))
+    (table,) = layer_blocks(bare)
+    assert [column.name for column in whole.columns if column.name != "error"] == [
+        column.name for column in table.columns
+    ]
+    assert "error" in [column.name for column in whole.columns]

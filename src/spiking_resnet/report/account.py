@@ -1,6 +1,6 @@
 """The blocks of an account: operations, joules under each cost model, break-even, layers."""
 
-from math import nan
+from math import isnan, nan
 
 from spiking_resnet.costs.energy import Account, Priced, Twin
 from spiking_resnet.costs.models import Model
@@ -56,7 +56,7 @@ def prices(account: Account, title: str = "") -> Table:
         Column("SNN"),
         Column("silent", note="what is left of it if no neuron fires"),
         *(Column(f"ANN {_name(name, bits[name])}") for name in twins),
-        Column("even at", note="the firing rate below which it takes less than each ANN"),
+        Column("even at", note="the firing rate below which it takes less, for each ANN in turn"),
     )
     return Table(
         columns=columns,
@@ -194,11 +194,14 @@ def chart(account: Account, title: str = "") -> Chart:
     """The firing rate at which the network would take what each ANN takes, by cost model."""
     shown = [each for each in account.priced if any(twin.break_even for twin in each.twins)]
     names = [name for name in _TWINS if any(_rate(each, name) > 0 for each in shown)]
+    most = max(100.0, 125 * account.rate)
     return Chart(
         kind="bars",
-        y=Axis("break-even firing rate", "% of neurons in a step"),
+        y=Axis("break-even firing rate", f"% of neurons in a step, drawn up to {most:.0f}"),
         series=tuple(
-            Series(f"ANN {_TWINS[name]}", tuple(_rate(each, name) for each in shown), tone=tone)
+            Series(
+                f"ANN {_TWINS[name]}", tuple(_drawn(each, name, most) for each in shown), tone=tone
+            )
             for tone, name in enumerate(names)
         ),
         rows=tuple(each.model for each in shown),
@@ -234,6 +237,11 @@ def joules(value: float | None) -> str:
 def _rate(priced: Priced, name: str) -> float:
     twin = _twin(priced, name)
     return nan if twin is None or not twin.break_even else 100 * twin.break_even
+
+
+def _drawn(priced: Priced, name: str, most: float) -> float:
+    rate = _rate(priced, name)
+    return rate if isnan(rate) else min(rate, most)
 
 
 def _twin(priced: Priced, name: str) -> Twin | None:

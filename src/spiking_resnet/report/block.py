@@ -186,6 +186,17 @@ class Chart:
     line: Series | None = None
     width: float = 1.0
 
+    @property
+    def named_series(self) -> tuple[list[tuple[int, Series]], list[Series]]:
+        """The series that a legend names, with their places, and those it sums up as others.
+
+        Grey lines beside coloured ones are the others.
+        """
+        toned = [(place, each) for place, each in enumerate(self.series) if each.tone is not None]
+        if self.kind == "bars" or not toned:
+            return list(enumerate(self.series)), []
+        return toned, [each for each in self.series if each.tone is None]
+
 
 @dataclass(frozen=True)
 class Picture:

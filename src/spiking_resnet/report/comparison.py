@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from operator import itemgetter
 
 from spiking_resnet.evaluation.candidate import Reading
 from spiking_resnet.evaluation.compare import Comparison, Row
@@ -28,6 +29,7 @@ OPERATIONS_TEXT = (
     "Of a spike: the mean fan-out of its population; of one of n levels: n times that (a "
     "differential one of any size: once). ANN: multiply-accumulates."
 )
+MOST_COLOURS = 6
 _NAME = Column("recipe", align="left")
 
 
@@ -64,9 +66,36 @@ def document(found: Comparison, command: str) -> list[Block]:
 
 
 def chart(found: Comparison, title: str = "") -> Chart | None:
-    """Accuracy over T of every recipe that has any; None where none has."""
+    """Accuracy over T of the recipes that have any, `leaders` in colour; None where none has."""
     drawn = curves(found)
-    return curve.chart(drawn, title) if drawn else None
+    if not drawn:
+        return None
+    made, tones = curve.chart(drawn, title), leaders(found)
+    series = tuple(replace(each, tone=tones.get(each.label)) for each in made.series)
+    many = len(series) > MOST_COLOURS
+    return replace(made, series=series, intervals="" if many else made.intervals)
+
+
+def leaders(found: Comparison) -> dict[str, int]:
+    """The colours of the recipes that a chart of many brings out: at most `MOST_COLOURS`.
+
+    They are the paper's, and those that are the best at some T, then the second best, and so on; of
+    equal accuracy the one that agrees more with the ANN.
+    """
+    ranked = []
+    for steps in found.steps:
+        rows = [row for row in found.rows if steps in row.readings]
+        best = sorted(rows, key=lambda row: _merit(row.readings[steps]), reverse=True)
+        ranked += [(place, row.recipe) for place, row in enumerate(best)]
+    first = [(-1, row.recipe) for row in found.rows[:1] if row.readings]
+    names = list(dict.fromkeys(name for _, name in sorted(first + ranked, key=itemgetter(0))))
+    kept = {*names[:MOST_COLOURS]}
+    shown = [row.recipe for row in found.rows if row.recipe in kept]
+    return {name: tone for tone, name in enumerate(shown)}
+
+
+def _merit(reading: Reading) -> tuple[float, float]:
+    return reading.accuracy, reading.agreement
 
 
 def curves(found: Comparison) -> dict[str, Curve]:

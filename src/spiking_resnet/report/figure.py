@@ -66,13 +66,17 @@ def render(blocks: Report, form: str) -> bytes:
 def _lines(charts: Sequence[Chart]) -> "Figure":
     from matplotlib.figure import Figure
 
-    most = max(len(chart.series) for chart in charts)
+    most = max(len(chart.named_series[0]) for chart in charts)
     below = (most + 3) // 2 if most > 2 else 0  # rows of a legend below the axes
     figure = Figure(figsize=(4.5 * len(charts), 3.0 + 0.2 * below), dpi=300)
     figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)  # inches
     for number, chart in enumerate(charts, 1):
         axes = figure.add_subplot(1, len(charts), number)
-        for index, series in enumerate(chart.series):
+        named, others = chart.named_series
+        for place, series in enumerate(others):
+            label = f"{len(others)} others" if place == 0 else "_"
+            axes.plot(series.at, series.values, color=LIGHT, linewidth=0.8, label=label, zorder=2)
+        for index, series in named:
             _line(axes, series, index)
         for level in chart.levels:
             axes.axhline(
@@ -185,13 +189,16 @@ def _bars(charts: Sequence[Chart]) -> "Figure":
 def _panel(axes: "Axes", chart: Chart) -> None:
     """The bars of one chart, and its line through them."""
     places = range(len(chart.rows))
-    for series in chart.series:
+    stacked = any(series.starts for series in chart.series)
+    height = 0.72 if stacked else 0.72 / len(chart.series)
+    for index, series in enumerate(chart.series):
         starts = series.starts or [0.0 for _ in places]
+        middle = 0.0 if stacked else height * (index - (len(chart.series) - 1) / 2)
         axes.barh(
-            places,
+            [place + middle for place in places],
             series.values,
             left=starts,
-            height=0.72,
+            height=height,
             color=_colour(series.tone, LIGHT),
             label=_safe(series.label),
         )

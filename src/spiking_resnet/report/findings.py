@@ -184,19 +184,20 @@ def _operations(found: Findings) -> list[Block]:
 
 def _methods(found: Comparison) -> list[Block]:
     """What each method reaches, and at what cost."""
-    drawn = comparison.curves(found)
+    tones = comparison.leaders(found)
     series = tuple(
         Series(
             row.recipe,
             tuple(100 * each.accuracy for _, each in sorted(row.readings.items())),
             tuple(each.operations for _, each in sorted(row.readings.items())),
-            tone=tone,
+            tone=tones.get(row.recipe),
         )
-        for tone, row in enumerate(row for row in found.rows if row.readings)
+        for row in found.rows
+        if row.readings
     )
     level = Level(100 * found.ann_accuracy, f"ANN {percent(found.ann_accuracy)}")
     trade = Chart("lines", ACCURACY, series, OPERATIONS, "Accuracy against cost", (level,))
-    over = comparison.chart(found, "Accuracy over time steps") if drawn else None
+    over = comparison.chart(found, "Accuracy over time steps")
     recipes = Terms(tuple((row.recipe, row.description) for row in found.rows))
     views = [("cost", (trade,)), *([("time steps", (over,))] if over is not None else [])]
     return [

@@ -182,10 +182,13 @@ def legend(chart: Chart) -> str:
     if len(series) < 2 and not chart.intervals:
         return ""
     lines = chart.kind == "lines"
+    named, others = chart.named_series
     items = [
         f"<li>{_swatch(each, place if lines else 1)}{plain(each.label)}</li>"
-        for place, each in enumerate(chart.series)
+        for place, each in named
     ]
+    if others:
+        items.append(f"<li>{_swatch(others[0], 1)}{len(others)} others</li>")
     if chart.line is not None:
         items.append(f'<li><span class="swatch line"></span>{plain(chart.line.label)}</li>')
     if chart.intervals:

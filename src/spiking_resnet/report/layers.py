@@ -1,5 +1,8 @@
 """The blocks of a network's layers: what reads what, and what each of them fires and spends."""
 
+from dataclasses import replace
+from typing import Any
+
 from spiking_resnet.evaluation.findings import Findings
 from spiking_resnet.evaluation.layers import Layer
 from spiking_resnet.report.block import Block, Column, Row, Table
@@ -20,30 +23,40 @@ def blocks(found: Findings) -> list[Block]:
     at = "" if found.diagnosis is None else f" at T = {found.diagnosis.steps}"
     size = sum(layer.neurons for layer in found.layers)
     sums = ("all", percent(last.firing_rate), count(total), "", whole(size), "", "", "")
-    return [
-        Table(
-            columns=(
-                Column("layer", align="left", folds=True),
-                Column("rate", note=f"spikes per neuron and step, at T = {last.steps}"),
-                Column("operations", note="synaptic ones that its spikes cause in an image"),
-                Column(
-                    "error",
-                    "%",
-                    note=f"of its rates{at}, root mean square, in % of the activations'",
-                ),
-                Column("neurons"),
-                Column("shape"),
-                Column(
-                    "by", align="left", note="what it is made of, from what it reads to its neurons"
-                ),
-                Column("shortcut from", align="left"),
+    table = Table(
+        columns=(
+            Column("layer", align="left", folds=True),
+            Column("rate", note=f"spikes per neuron and step, at T = {last.steps}"),
+            Column("operations", note="synaptic ones that its spikes cause in an image"),
+            Column(
+                "error",
+                "%",
+                note=f"of its rates{at}, root mean square, in % of the activations'",
             ),
-            rows=(*rows, Row(sums, "strong", ruled=True)),
-            footnotes=("A line beside the rows is a shortcut.",) if _links(found.layers) else (),
-            shape="long",
-            links=_links(found.layers),
-        )
-    ]
+            Column("neurons"),
+            Column("shape"),
+            Column(
+                "by", align="left", note="what it is made of, from what it reads to its neurons"
+            ),
+            Column("shortcut from", align="left"),
+        ),
+        rows=(*rows, Row(sums, "strong", ruled=True)),
+        footnotes=("A line beside the rows is a shortcut.",) if _links(found.layers) else (),
+        shape="long",
+        links=_links(found.layers),
+    )
+    measured = any(layer.error is not None for layer in found.layers)
+    return [table if measured else _without(table, _ERROR)]
+
+
+def _without(table: Table, column: int) -> Table:
+    """The table without a column; those after it have no bars."""
+
+    def rest(cells: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (*cells[:column], *cells[column + 1 :])
+
+    rows = tuple(replace(row, cells=rest(row.cells)) for row in table.rows)
+    return replace(table, columns=rest(table.columns), rows=rows)
 
 
 def _row(layer: Layer, largest: tuple[float, float, float]) -> Row:

@@ -21,6 +21,7 @@
       series.values.flatMap((y, i) =>
         y === null ? [] : [{
           index, y, x: series.at[i], tone: tone(series.tone), ends: series.intervals[i],
+          grey: series.tone === null,
           title: `${series.label}\n${chart.x.symbol || chart.x.label} = ${series.places[i]}: ` +
             series.texts[i] + interval(series.intervals[i]),
         }]));
@@ -59,12 +60,14 @@
     const log = chart.x.scale === "log2" && points.every((point) => point.x > 0);
     const places = d3.groups(points, (point) => point.index);
     const dense = d3.max(places, ([, own]) => own.length) > 40;
+    const single = places.length > 0 && new Set(points.map((point) => point.x)).size === 1;
     const banded = points.filter((point) => point.ends);
+    const beside = (index) => (single ? 10 * (index - (places.length - 1) / 2) : 0); // pixels
     const x = chart.x.counts
       ? { ticks: width < 500 ? 2 : 6, tickFormat: counted(chart.x) }
       : { ticks: dense && !log ? undefined : ticksOf(points, width, log), tickFormat: String };
     return Plot.plot({
-      width, height: chart.low ? 240 : width < 500 ? 270 : 330, style: font,
+      width, height: chart.low || single ? 240 : width < 500 ? 270 : 330, style: font,
       marginLeft: 46, marginRight: 18, marginTop: 26, marginBottom: 38,
       x: { type: log ? "log" : "linear", base: chart.x.counts ? 10 : 2, label: chart.x.label,
            labelAnchor: "center", labelArrow: "none", inset: 8, ...x },
@@ -77,10 +80,15 @@
         ...chart.levels.flatMap((level) => levelY(level)),
         ...chart.moments.flatMap((moment) => ruleX(moment, d3.max(points, (point) => point.x))),
         ...places.map(([index, own]) => Plot.line(own, {
-          x: "x", y: "y", stroke: own[0].tone, strokeWidth: 2,
+          x: "x", y: "y", stroke: own[0].tone, strokeWidth: own[0].grey ? 1 : 2,
           strokeDasharray: ["none", "2 3", "7 3 2 3"][Math.floor(index / SYMBOLS.length) % 3] })),
-        dense ? null : Plot.dot(points, { x: "x", y: "y", fill: "tone", r: 3.6,
-                                          symbol: (d) => d.index % SYMBOLS.length }),
+        ...places.flatMap(([index, own]) => [
+          single ? Plot.ruleX(own.filter((point) => point.ends), {
+            x: "x", y1: (d) => d.ends[0], y2: (d) => d.ends[1], stroke: "tone", strokeWidth: 1.6,
+            dx: beside(index) }) : null,
+          dense || own[0].grey ? null : Plot.dot(own, {
+            x: "x", y: "y", fill: "tone", r: 3.6, dx: beside(index),
+            symbol: (d) => d.index % SYMBOLS.length })]),
         Plot.tip(points, Plot.pointer({ x: "x", y: "y", title: "title", ...tip })),
       ],
     });
