@@ -57,3 +57,17 @@ def test_what_cannot_be_verified_is_refused(snn, tmp_path):
     assert "names no data set" in refused("verify", out)
     told = refused("verify", out, "--client-python", tmp_path / "no-python", "--dataset", "x.npz")
     assert "x.npz" in told
+
+
+def test_other_commands_take_nir_files_as_spiking_networks(snn, data, tmp_path):
+    out, facts = tmp_path / "snn.nir", [tmp_path / "one.json", tmp_path / "other.json"]
+    ok("export", snn, "--to", "nir", "--out", out)
+    shown = ("--dataset", data, "--normalisation", "imagenet", "--steps", "4,12")
+    for path, written in zip((snn, out), facts, strict=True):
+        ok("evaluate", path, *shown, "--json", written)
+    one, other = (json.loads(path.read_text()) for path in facts)
+    for mine, theirs in zip(one["snn"], other["snn"], strict=True):
+        assert mine["accuracy"] == theirs["accuracy"]
+        assert mine["spikes_per_image"] == theirs["spikes_per_image"]
+    assert "exact" in ok("inspect", out)
+    assert "spiking network already" in refused("convert", out)

@@ -294,3 +294,12 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path):
         from_nir(tmp_path / "missing.nir")
     with pytest.raises(NirError, match="no NIRGraph"):
         from_nir(3)
+
+
+def test_with_one_scale_for_a_stage_shortcuts_are_direct_edges():
+    graph = zoo.spiking("three_blocks", shared_scale="stage")
+    made = exported(graph, PROFILES["norse"], STEPS)
+    assert not any("relay" in each for each in made.told)
+    populations = {name for name, node in made.nir.nodes.items() if type(node) is nir.IF}
+    assert sum(one in populations and other in populations for one, other in made.nir.edges) == 3
+    assert same(made.graph, from_nir(made.nir), zoo.images("three_blocks", 3))

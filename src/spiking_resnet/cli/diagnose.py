@@ -11,6 +11,7 @@ from spiking_resnet.cli.evaluate import test_images, usual_batch, warn_of_guesse
 from spiking_resnet.cli.groups import grouped
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
 from spiking_resnet.cli.provenance import command_line, file_facts, versions
+from spiking_resnet.cli.stored import stored
 from spiking_resnet.cli.terminal import evaluation_bar, show
 from spiking_resnet.engines.simulate import choose
 from spiking_resnet.records import InputError
@@ -60,7 +61,7 @@ def diagnose(
         check_path(plot)
     outputs = {"--json": json_path, "--plot": plot}
     check_outputs(outputs, {"the network": snn})
-    graph = sr.load(snn)
+    graph = stored(snn)
     steps = steps or graph.made_for or FEW
     choose(graph, engine)
     name, images = test_images(graph, snn, split, asked)

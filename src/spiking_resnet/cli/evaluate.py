@@ -24,6 +24,7 @@ from spiking_resnet.cli.provenance import (
     versions,
 )
 from spiking_resnet.cli.stopping import StopFlags
+from spiking_resnet.cli.stored import stored
 from spiking_resnet.cli.terminal import evaluation_bar, say, show, warn
 from spiking_resnet.engines.simulate import choose
 from spiking_resnet.evaluation.evaluate import usual_steps
@@ -103,7 +104,7 @@ def evaluate(
         check_path(plot)
     outputs = {"--json": json_path, "--plot": plot, "--resume": resume}
     check_outputs(outputs, {"the network": snn})
-    graph = sr.load(snn)
+    graph = stored(snn)
     choose(graph, engine)
     name, images = test_images(graph, snn, split, asked)
     check_data(outputs, name, asked.data)

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-import spiking_resnet as sr
 from spiking_resnet.cli import options
 from spiking_resnet.cli.evaluate import test_images
 from spiking_resnet.cli.groups import grouped
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
 from spiking_resnet.cli.provenance import command_line, file_facts, versions
+from spiking_resnet.cli.stored import stored
 from spiking_resnet.cli.terminal import say
 from spiking_resnet.export.formats import FORMATS, Asked, format_named
 from spiking_resnet.graph import Graph
@@ -66,7 +66,7 @@ def export(
     check_outputs(outputs, {"the network": snn})
     asked = Asked(steps=steps, profile=profile, bits=bits)
     chosen.check(asked)
-    graph = sr.load(snn)
+    graph = stored(snn)
     if golden is not None:
         asked = _with_golden(asked, graph, snn, shown, golden, seed, outputs)
         chosen.check(asked)

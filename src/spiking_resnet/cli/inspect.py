@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-import spiking_resnet as sr
 from spiking_resnet.cli import options
 from spiking_resnet.cli.networks import PUBLISHED, file_of, image_shape, network
 from spiking_resnet.cli.outputs import check_outputs, say_wrote, write_json
 from spiking_resnet.cli.provenance import command_line, versions
+from spiking_resnet.cli.stored import SUFFIXES, stored
 from spiking_resnet.cli.terminal import EXIT_SYSTEM, show
 from spiking_resnet.evaluation.inspect import inspect_graph, inspect_model
 from spiking_resnet.report import network as report
@@ -32,7 +32,7 @@ The exit code is 1 for a network that cannot be converted.
 def inspect(
     ctx: typer.Context,
     model: Annotated[
-        str, typer.Argument(help="As for convert, or a file that convert wrote (.safetensors).")
+        str, typer.Argument(help="As for convert, or a spiking network (.safetensors, .nir).")
     ],
     weights: Annotated[
         str | None,
@@ -57,8 +57,8 @@ def inspect(
     """
     inputs = {"the network": file_of(model), "--weights": weights}
     check_outputs({"--json": json_path}, inputs)
-    if model.endswith(".safetensors"):
-        graph = sr.load(model)
+    if model.endswith(SUFFIXES):
+        graph = stored(model)
         found = inspect_graph(graph)
         show(report.spiking(found, graph, Path(model)))
     else:

@@ -72,6 +72,10 @@ def network(
     """
     if key is not None and (weights is None or weights == SHIPPED or not _is_file(weights)):
         raise InputError("--weights-key is for a file of --weights: leave it out")
+    if spec.endswith(".nir"):
+        raise InputError(
+            f"{spec} is a spiking network already: `inspect`, `evaluate` and `verify` take it"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if spec.startswith("torchvision:"):

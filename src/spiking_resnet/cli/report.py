@@ -30,6 +30,7 @@ from spiking_resnet.cli.provenance import (
     going_on,
     versions,
 )
+from spiking_resnet.cli.stored import stored
 from spiking_resnet.cli.terminal import err, evaluation_bar, show, warn
 from spiking_resnet.codec import RecordError
 from spiking_resnet.costs import models as cost_models
@@ -126,7 +127,7 @@ def report(
     check_outputs(outputs, {"the network": snn, "--comparison": comparison})
     wanted_models = cost_models.named(models)
     compared = None if comparison is None else read_comparison(comparison)
-    graph = sr.load(snn)
+    graph = stored(snn)
     choose(graph, engine)
     drawn = None if rasters is None else known(graph, map(str.strip, rasters.split(",")))
     name, images = test_images(graph, snn, split, asked)

@@ -15,7 +15,6 @@ from rich.screen import Screen
 from rich.text import Text
 from torch import Tensor
 
-import spiking_resnet as sr
 from spiking_resnet.ann.class_names import class_names
 from spiking_resnet.ann.pictures import read_picture
 from spiking_resnet.ann.pixels import Framing
@@ -23,6 +22,7 @@ from spiking_resnet.cli import options
 from spiking_resnet.cli.evaluate import test_images
 from spiking_resnet.cli.groups import grouped
 from spiking_resnet.cli.images import stored_framing, stored_normalisation
+from spiking_resnet.cli.stored import stored
 from spiking_resnet.cli.terminal import out, say, show
 from spiking_resnet.engines.simulate import choose
 from spiking_resnet.evaluation.watching import Moment, moments
@@ -79,7 +79,7 @@ def watch(
         raise InputError(f"--delay is {delay}: seconds, 0 or more")
     if (image is None) == (index is None):
         raise InputError("name one image: a picture, or --index of an image of the data set")
-    graph = sr.load(snn)
+    graph = stored(snn)
     choose(graph, engine)
     label, dataset = None, asked.dataset or graph.notes.get("dataset")
     names = tuple(graph.notes.get("classes") or ())

@@ -21,7 +21,7 @@ from spiking_resnet.conversion.passes.normalise import normalise
 from spiking_resnet.conversion.passes.pools import cumulative_pools, relu_first
 from spiking_resnet.conversion.passes.shortcuts import projections, unconverted
 from spiking_resnet.conversion.passes.snap import snapped
-from spiking_resnet.conversion.passes.thresholds import percentile_thresholds
+from spiking_resnet.conversion.passes.thresholds import percentile_thresholds, shared_over_stages
 from spiking_resnet.conversion.statistics import Measured, Statistics, measure
 from spiking_resnet.engines.simulate import simulate
 from spiking_resnet.graph import Graph, ReLU, with_remark
@@ -48,6 +48,9 @@ class hu2021(Method):
 
     percentile: float = shared.percentile(99.9)
     per_channel: bool = shared.per_channel(False)
+    shared_scale: Literal["none", "stage"] = option(
+        "none", "one threshold for all that identity shortcuts join, so that these need no gain"
+    )
     initial_potential: float = shared.initial_potential(0.5)
     reset: Reset = option("subtract", "what a spike does to the membrane potential")
     levels: int = shared.levels(1)
@@ -89,6 +92,8 @@ class hu2021(Method):
         probes = [] if self.shortcut_conversion else projections(ann)
         statistics = measure(ann, calibration, self.per_channel, self.compensation_images, probes)
         thresholds = percentile_thresholds(ann, statistics, self.percentile)
+        if self.shared_scale == "stage":
+            thresholds = shared_over_stages(ann, thresholds)
         graph = with_input_limit(ann, statistics.input_limit)
         if self.input_coding == "poisson":
             graph = poisson_input(graph, statistics.input_limit, self.seed)

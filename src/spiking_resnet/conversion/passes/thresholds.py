@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from spiking_resnet.conversion.statistics import Histogram, Statistics
-from spiking_resnet.graph import Graph, Input, ReLU, interpret
+from spiking_resnet.graph import Add, Graph, Input, Node, ReLU, interpret
 from spiking_resnet.neurons import per_channel
 from spiking_resnet.surroundings import undisturbed
 
@@ -61,6 +61,35 @@ def _positive(histogram: Histogram, percentile: float) -> Tensor:
     largest = float(values.max())
     values = torch.where(values > 0, values, largest if largest > 0 else 1.0)
     return values.clamp(min=largest * LOWEST)
+
+
+def shared_over_stages(graph: Graph, thresholds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return thresholds that are one along every identity shortcut: the largest of its stage.
+
+    A stage is the ReLUs that sums join without weights between them. Their spikes then are of one
+    size, and no shortcut needs a gain; rates below the largest threshold are lower for it. ReLUs of
+    other ceilings than the first of a stage keep their own.
+    """
+    stages = {node.name: [node.name] for node in graph.of(ReLU)}
+    for total in graph.of(Add):
+        joined = [graph[name] for name in total.inputs] + _readers(graph, total)
+        relus = [node for node in joined if isinstance(node, ReLU)]
+        alike = [node.name for node in relus if node.ceiling == relus[0].ceiling]
+        if len(alike) > 1:
+            members = list(dict.fromkeys(name for each in alike for name in stages[each]))
+            stages.update(dict.fromkeys(members, members))
+    found = dict(thresholds)
+    for name, members in stages.items():
+        found[name] = torch.stack([thresholds[each] for each in members]).amax(0)
+    return found
+
+
+def _readers(graph: Graph, total: Add) -> list[Node]:
+    """Return what reads a sum, also over further sums."""
+    found: list[Node] = []
+    for reader in graph.consumers[total.name]:
+        found += _readers(graph, reader) if isinstance(reader, Add) else [reader]
+    return found
 
 
 def mmse_thresholds(graph: Graph, statistics: Statistics, levels: int) -> dict[str, Tensor]:
