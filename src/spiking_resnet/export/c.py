@@ -1,0 +1,310 @@
+"""Export to C: an integer form as one C99 file and its header, without dependencies.
+
+The file holds tables and the few functions of `export/c/` that run any network;
+docs/integer_form.md defines what they compute.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from spiking_resnet import arguments
+from spiking_resnet.export.c_layout import Layout, Population, Target, layout
+from spiking_resnet.export.c_memory import places
+from spiking_resnet.export.c_text import BYTES, Tables, Text, Types, most, template
+from spiking_resnet.export.format import ExportError
+from spiking_resnet.export.integer import to_integers
+from spiking_resnet.files import write_whole
+from spiking_resnet.graph import Fire, Graph
+from spiking_resnet.graph.exactness import bounds_of, largest
+from spiking_resnet.graph.grids import to_grid
+from spiking_resnet.graph.structure import carries_spikes
+from spiking_resnet.neurons import Saturating
+from spiking_resnet.records import InputError
+from spiking_resnet.surroundings import undisturbed
+
+MOST = 2**31 - 1
+LEVELS = 256  # of a pixel of 8 bits
+
+
+@dataclass(frozen=True)
+class CSource:
+    """A C program of a network.
+
+    source, header: the files. name: what its functions' names begin with. weights, parameters:
+    bytes of constants (weights of kernels; thresholds, biases, gains, tables). state: bytes of
+    memory that it changes. most_steps: in so many steps no sum leaves 32 bits. image_bits: a pixel
+    is round(x * 2^image_bits), int16 [height][width][channel], of an image as `simulate` takes it.
+    """
+
+    source: Path
+    header: Path
+    name: str
+    weights: int
+    parameters: int
+    state: int
+    most_steps: int
+    image_bits: int
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Return images [N, C, H, W] as the program takes them, int16 [N, H, W, C].
+
+        Raises InputError where 16 bits do not hold a pixel.
+        """
+        whole = to_grid(images, self.image_bits) * 2.0**self.image_bits
+        if bool((whole.abs() > 2**15 - 1).any()):
+            raise InputError(
+                f"a pixel is {float(images.abs().max()):g}, and 16 bits hold "
+                f"{(2**15 - 1) / 2**self.image_bits:g}: normalise images as for the calibration"
+            )
+        return whole.to(torch.int16).permute(0, 2, 3, 1).contiguous()
+
+
+@arguments.checked(graph=arguments.network, path=arguments.path, name=arguments.text)
+@undisturbed()
+def to_c(graph: Graph, path: str | Path, name: str = "network") -> CSource:
+    """Write a network as `name`.c and `name`.h into the folder `path`, or as the file `path`.
+
+    graph: an integer form; of others `to_integers(graph)` is taken. path: a folder, which is made,
+    or the name of a file that ends in .c; the header lies beside it. name: what every public name
+    of the program begins with: an identifier of C.
+
+    The spikes are those of `simulate` of the integer form, bit for bit, for `most_steps` steps.
+    Raises ExportError, with the node's name, for what it has no code for (currents that are pooled
+    or moved, random input spikes), and InputError for a name that is none.
+    """
+    if not name.isidentifier() or not name.isascii():
+        raise InputError(f"name is {name!r}: give letters, digits and _, no digit first")
+    whole = graph if "integer_form" in graph.notes else to_integers(graph)
+    found = layout(whole)
+    types = _types(whole, found)
+    text = Text(types)
+    tables = Tables(found, text)
+    tables.fill()
+    steps = _most_steps(whole)
+    words = _words(whole, found, types, tables, name, steps)
+    source = Path(path) if Path(path).suffix == ".c" else Path(path) / f"{name}.c"
+    header = source.with_suffix(".h")
+    words["FILE"] = header.name
+    source.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(header, template("network.h", words).encode())
+    write_whole(source, _source(tables, words).encode())
+    return CSource(
+        source=source,
+        header=header,
+        name=name,
+        weights=text.weights,
+        parameters=text.parameters,
+        state=_state(tables, types, found, bool(words["PIXEL_TABLE"])),
+        most_steps=steps,
+        image_bits=_image_bits(whole),
+    )
+
+
+def _image_bits(graph: Graph) -> int:
+    bits = graph.input.grid
+    if bits is None or bits < 0:
+        raise ExportError(f"{graph.input.name!r} has pixels above 2^15: scale the images down")
+    return bits
+
+
+def _wide(graph: Graph) -> Graph:
+    """The graph, its image of any pixels of 16 bits."""
+    limit = 2.0 ** (15 - _image_bits(graph))
+    return graph.with_nodes(
+        replace(node, limit=limit) if node is graph.input else node for node in graph.nodes
+    )
+
+
+def _types(graph: Graph, found: Layout) -> Types:
+    """The narrowest C types that hold the network's numbers."""
+    bounds, spikes = bounds_of(_wide(graph)), carries_spikes(graph)
+    tallest = max(largest(bounds[name]) for name, own in spikes.items() if own)
+    targets = [*(o.target for o in found.operations if isinstance(o, Population)), found.output]
+    heaviest = max(
+        (int(s.weights.abs().max()) for t in targets for s in (*t.sources, *t.views)
+         if s.weights is not None), default=0,
+    )  # fmt: skip
+    seen = max((_seen(target, graph) for target in targets), default=0.0)
+    limits = {
+        node.neuron.limit * 2.0 ** (node.grid or 0)
+        for node in graph.nodes
+        if isinstance(node, Fire) and isinstance(node.neuron, Saturating)
+    }
+    if tallest > 2**15 - 1:
+        raise ExportError(f"spikes and their sums reach {tallest:g}, and 16 bits hold 32767")
+    limit = int(min(limits, default=MOST))
+    where, size = places(found)
+    return Types(
+        weight=_signed(heaviest),
+        spike=_signed(tallest),
+        current=_signed(seen),
+        potential=_signed(limit),
+        limit=limit,
+        places=where,
+        spikes=size,
+    )
+
+
+def _signed(most: float) -> str:
+    """The narrowest signed type that holds numbers up to `most`."""
+    return next(
+        kind for kind in ("int8_t", "int16_t", "int32_t") if most < 2 ** (8 * BYTES[kind] - 1)
+    )
+
+
+def _seen(target: Target, graph: Graph) -> float:
+    """The most that pixels of 16 bits bring to a target."""
+    total = 0.0
+    for view in target.views:
+        if view.weights is not None and view.shifts is not None:
+            rows = view.weights.abs().sum((0, 1, 3)).flatten().double()  # by output channel
+            sums = rows * 2.0**view.shifts
+        else:
+            assert view.gains is not None
+            sums = view.gains.abs().double()
+        bias = 0.0 if view.bias is None else view.bias.abs().double()
+        total += float((sums * 2.0 ** (15 - _image_bits(graph)) + bias + 1).max())
+    return total
+
+
+def _most_steps(graph: Graph) -> int:
+    """In how many steps no sum leaves 32 bits."""
+    bounds, steps = bounds_of(_wide(graph)), MOST
+    for node in graph.integrators:
+        unit = 2.0 ** (node.grid or 0)
+        most_once = largest(bounds[node.inputs[0]]) * unit
+        room = MOST - node.potential_offset * unit
+        if isinstance(node, Fire) and isinstance(node.neuron, Saturating):
+            room, steps_here = room - most_once, MOST
+        else:
+            steps_here = int(room / max(most_once, 1.0))
+        if room < 0 or steps_here < 1:
+            raise ExportError(f"{node.name!r} may receive {most_once:g} in a step: beyond 32 bits")
+        steps = min(steps, steps_here)
+    return steps
+
+
+def _state(tables: Tables, types: Types, found: Layout, normalises: bool) -> int:
+    """The bytes of memory that the program changes, but for a few words."""
+    shapes = [o.target.shape for o in found.operations if isinstance(o, Population)]
+    shapes.append(found.output.shape)
+    scratch = most(iter(shapes), False) + most(iter(shapes), True)
+    image = 2 * prod(found.graph.input.shape) if normalises else 0
+    return (
+        image
+        + types.spikes * BYTES[types.spike]
+        + tables.potentials * BYTES[types.potential]
+        + tables.constants * BYTES[types.current]
+        + 4 * (tables.counts + scratch + 2 * found.output.shape[0])
+    )
+
+
+def _words(
+    graph: Graph, found: Layout, types: Types, tables: Tables, name: str, steps: int
+) -> dict[str, str]:
+    """What stands for the words of the templates."""
+    channels, height, width = graph.input.shape
+    output = graph.output
+    targets = [o.target for o in found.operations if isinstance(o, Population)]
+    shapes = [target.shape for target in targets] + [found.output.shape]
+    membrane = "0"
+    reads_membrane = output.readout == "spikes+membrane"
+    if reads_membrane:
+        index = [target.name for target in targets].index(output.inputs[0])
+        first = sum(prod(target.shape) for target in targets[:index])
+        membrane = f"potentials + {first}"
+    words = {
+        "NAME": name,
+        "UPPER": name.upper(),
+        "TITLE": _title(graph),
+        "CHANNELS": channels,
+        "HEIGHT": height,
+        "WIDTH": width,
+        "CLASSES": found.output.shape[0],
+        "LAYERS": len(targets),
+        "MOST_STEPS": steps,
+        "IMAGE_BITS": _image_bits(graph),
+        "LOGIT_SCALE": repr(float(output.scale)),
+        "DELAY": output.delay if output.readout == "mean" else 0,
+        "SPIKE": types.spike,
+        "WEIGHT": types.weight,
+        "CURRENT": types.current,
+        "POTENTIAL": types.potential,
+        "LIMIT": types.limit,
+        "SPIKES": types.spikes,
+        "POTENTIALS": tables.potentials,
+        "CONSTANTS": tables.constants,
+        "COUNTS": tables.counts,
+        "MOST_ROW": most(iter(shapes), False),
+        "MOST_CHANNELS": most(iter(shapes), True),
+        "SEEING": len(tables.views),
+        "OPERATIONS": len(tables.order),
+        "OUTPUT": tables.output,
+        "POTENTIAL_OF_OUTPUT": membrane,
+        "NAMES": ",\n".join(f'    "{_escaped(target.name)}"' for target in targets),
+    }
+    known = {word: str(value) for word, value in words.items()}
+    table = _pixel_table(graph, tables.text)
+    known["SET_PIXELS"] = "" if table is None else template("pixels.h", known)
+    known["PIXEL_TABLE"] = table or ""
+    known["MEMBRANE"] = template("membrane.h", known) if reads_membrane else ""
+    return known
+
+
+def _escaped(name: str) -> str:
+    return name.replace("\\", "\\\\").replace('"', '\\"').encode("ascii", "replace").decode()
+
+
+def _title(graph: Graph) -> str:
+    noted = graph.notes["integer_form"]
+    data = graph.notes.get("dataset") or "images"
+    return (
+        f"{graph.input.shape} of {_escaped(str(data))} to {graph.output.shape[0]} classes, weights "
+        f"of {noted['bits']} bits"
+    ).replace("*/", "")
+
+
+def _pixel_table(graph: Graph, text: Text) -> str | None:
+    """The name of a table of every 8-bit value of each channel, normalised; None if unknown."""
+    noted = graph.notes.get("normalisation")
+    channels = graph.input.shape[0]
+    if not noted or len(noted["mean"]) not in (1, channels):
+        return None
+    values = torch.arange(LEVELS, dtype=torch.float32)[None] / 255
+    mean, std = (torch.tensor(noted[key], dtype=torch.float32)[:, None] for key in ("mean", "std"))
+    bits = _image_bits(graph)
+    whole = to_grid(((values - mean) / std).expand(channels, -1), bits) * 2.0**bits
+    return text.array("int16_t", whole.clamp(-(2**15) + 1, 2**15 - 1).long())
+
+
+def _source(tables: Tables, words: Mapping[str, str]) -> str:
+    """The C file: types, constants, memory, tables, code."""
+    parts = [
+        f'#include "{words["FILE"]}"\n\n',
+        template("tables.h", words),
+        *tables.text.arrays,
+        "\n",
+        template("memory.c", words),
+    ]
+    for kind, name, rows in (
+        ("synapses", "sources", tables.sources),
+        ("population", "populations", tables.populations),
+        ("pooling", "pools", tables.pools),
+        ("moving", "moves", tables.moves),
+        ("seeing", "views", tables.views),
+        ("operation", "order", tables.order),
+    ):
+        body = ",\n".join(f"    {row}" for row in rows) or "    {0}"
+        parts.append(f"static const {kind} {name}[{max(len(rows), 1)}] = {{\n{body}\n}};\n\n")
+    parts.append(f"static const target output = {words['OUTPUT']};\n\n")
+    parts.append(template("network.c", words))
+    if words["PIXEL_TABLE"]:
+        parts.append(template("pixels.c", words))
+    if words["MEMBRANE"]:
+        parts.append(template("membrane.c", words))
+    return "".join(parts)
