@@ -89,3 +89,11 @@ def test_importing_the_package_loads_no_plotting():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_the_same_curve_is_the_same_bytes(tmp_path, suffix):
+    one, other = tmp_path / f"one.{suffix}", tmp_path / f"other.{suffix}"
+    plot({"SNN": CURVE}, one)
+    plot({"SNN": CURVE}, other)
+    assert one.read_bytes() == other.read_bytes()
