@@ -24,7 +24,7 @@ from spiking_resnet.evaluation.progress_file import ResumeError
 from spiking_resnet.evaluation.stopping import calibrate_stop
 from spiking_resnet.evaluation.trials import Limits, Tuning
 from spiking_resnet.evaluation.tune import tune
-from spiking_resnet.export.c import to_c
+from spiking_resnet.export.c.source import to_c
 from spiking_resnet.export.format import ExportError
 from spiking_resnet.export.integer import to_integers
 from spiking_resnet.export.nir.file import NirError

@@ -36,3 +36,14 @@ def test_export_refuses_before_any_work(snn, tmp_path, monkeypatch):
     assert "does not honour 'bits'" in refused("export", snn, "--to", "torch", "--bits", 4, *out)
     assert "--steps is 0" in refused("export", snn, "--to", "torch", "--steps", 0, *out)
     assert "name another file" in refused("export", snn, "--to", "torch", "--out", snn)
+
+
+def test_export_writes_a_c_program_of_so_many_bits(snn, tmp_path):
+    out = tmp_path / "2nd net.c"
+    options = ("--bits", 4, "--per-layer", "--potential-bits", 16)
+    text = ok("export", snn, "--to", "c", *options, "--out", out)
+    assert "bytes of weights" in text
+    assert "_2nd_net_step" in out.with_suffix(".h").read_text()
+    assert "weights of 4 bits" in out.with_suffix(".h").read_text()
+    assert "bits is 40" in refused("export", snn, "--to", "c", "--bits", 40, "--out", out)
+    assert "end it in .c" in refused("export", snn, "--to", "c", "--out", tmp_path / "net.txt")

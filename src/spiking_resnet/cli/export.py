@@ -22,6 +22,8 @@ Examples:
 
   spiking-resnet export snn.safetensors --to torch --steps 32 --out snn.pt2
 
+  spiking-resnet export snn.safetensors --to c --bits 8 --potential-bits 16 --out network.c
+
 Formats: {"; ".join(f"{entry.name} ({entry.summary})" for entry in FORMATS.values())}.
 """
 
@@ -45,6 +47,13 @@ def export(
         str | None, typer.Option(help="The program that will read it.", show_default=False)
     ] = None,
     bits: Annotated[int | None, typer.Option(help="Of a weight.", show_default=False)] = None,
+    per_layer: Annotated[
+        bool, typer.Option("--per-layer", help="One scale of a layer's weights, not of a channel.")
+    ] = False,
+    potential_bits: Annotated[
+        int | None,
+        typer.Option(help="Of a membrane potential, which saturates below 32.", show_default=False),
+    ] = None,
     golden: Annotated[
         int | None,
         typer.Option(
@@ -64,7 +73,13 @@ def export(
     path = snn.with_suffix(chosen.suffix) if out_path is None else out_path
     outputs = {"--out": path, "--json": json_path}
     check_outputs(outputs, {"the network": snn})
-    asked = Asked(steps=steps, profile=profile, bits=bits)
+    asked = Asked(
+        steps=steps,
+        profile=profile,
+        bits=bits,
+        per_layer=per_layer or None,
+        potential_bits=potential_bits,
+    )
     chosen.check(asked)
     graph = stored(snn)
     if golden is not None:
@@ -75,7 +90,8 @@ def export(
         say(sentence)
     say_wrote(path)
     if json_path is not None:
-        facts = {"format": to, "steps": steps, "profile": profile, "bits": bits, "golden": golden,
+        facts = {"format": to, "steps": steps, "profile": profile, "bits": bits,
+                 "per_layer": per_layer, "potential_bits": potential_bits, "golden": golden,
                  "seed": seed, "told": list(told), "file": file_facts(snn),
                  "written": file_facts(path), "command": command_line(ctx),
                  "versions": versions()}  # fmt: skip

@@ -22,12 +22,16 @@ class Asked:
 
     steps: time steps T that the file is for. profile: the client that will read it. bits: of a
     weight. images: float32 [N, C, H, W], normalised, whose spikes are written beside the network.
+    per_layer: True for one scale of a layer's weights, not one of each channel. potential_bits: of
+    a membrane potential.
     """
 
     steps: int | None = None
     profile: str | None = None
     bits: int | None = None
     images: Tensor | None = None
+    per_layer: bool | None = None
+    potential_bits: int | None = None
 
     @property
     def given(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from spiking_resnet.export import torch as to_torch
+from spiking_resnet.export.c import format as to_c
 from spiking_resnet.export.format import Asked, Format
 from spiking_resnet.export.nir import write as to_nir
 from spiking_resnet.records import InputError
@@ -12,6 +13,7 @@ FORMATS: Mapping[str, Format] = {
     for entry in (
         to_torch.FORMAT,
         to_nir.FORMAT,
+        to_c.FORMAT,
     )
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ from math import prod
 
 from torch import Tensor
 
-from spiking_resnet.export.c_layout import (
+from spiking_resnet.export.c.layout import (
     Layout,
     Map,
     Moving,
@@ -192,8 +192,8 @@ def most(shapes: Iterator[Map], channels: bool) -> int:
 
 
 def template(name: str, words: Mapping[str, str]) -> str:
-    """A file of the folder `c`, with every @WORD@ replaced."""
-    text = (files("spiking_resnet.export") / "c" / name).read_text()
+    """A file of the folder `templates`, with every @WORD@ replaced."""
+    text = (files("spiking_resnet.export.c") / "templates" / name).read_text()
     for word, value in words.items():
         text = text.replace(f"@{word}@", value)
     return text

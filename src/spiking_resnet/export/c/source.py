@@ -1,11 +1,11 @@
 """Export to C: an integer form as one C99 file and its header, without dependencies.
 
-The file holds tables and the few functions of `export/c/` that run any network;
+The file holds tables and the few functions in `templates/` that run any network;
 docs/integer_form.md defines what they compute.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
@@ -13,21 +13,16 @@ import torch
 from torch import Tensor
 
 from spiking_resnet import arguments
-from spiking_resnet.export.c_layout import Layout, Population, Target, layout
-from spiking_resnet.export.c_memory import places
-from spiking_resnet.export.c_text import BYTES, Tables, Text, Types, most, template
-from spiking_resnet.export.format import ExportError
+from spiking_resnet.export.c import ranges
+from spiking_resnet.export.c.layout import Layout, Population, layout
+from spiking_resnet.export.c.text import BYTES, Tables, Text, Types, most, template
 from spiking_resnet.export.integer import to_integers
 from spiking_resnet.files import write_whole
-from spiking_resnet.graph import Fire, Graph
-from spiking_resnet.graph.exactness import bounds_of, largest
+from spiking_resnet.graph import Graph
 from spiking_resnet.graph.grids import to_grid
-from spiking_resnet.graph.structure import carries_spikes
-from spiking_resnet.neurons import Saturating
 from spiking_resnet.records import InputError
 from spiking_resnet.surroundings import undisturbed
 
-MOST = 2**31 - 1
 LEVELS = 256  # of a pixel of 8 bits
 
 
@@ -81,11 +76,11 @@ def to_c(graph: Graph, path: str | Path, name: str = "network") -> CSource:
         raise InputError(f"name is {name!r}: give letters, digits and _, no digit first")
     whole = graph if "integer_form" in graph.notes else to_integers(graph)
     found = layout(whole)
-    types = _types(whole, found)
+    types = ranges.types(whole, found)
     text = Text(types)
     tables = Tables(found, text)
     tables.fill()
-    steps = _most_steps(whole)
+    steps = ranges.most_steps(whole)
     words = _words(whole, found, types, tables, name, steps)
     source = Path(path) if Path(path).suffix == ".c" else Path(path) / f"{name}.c"
     header = source.with_suffix(".h")
@@ -101,92 +96,8 @@ def to_c(graph: Graph, path: str | Path, name: str = "network") -> CSource:
         parameters=text.parameters,
         state=_state(tables, types, found, bool(words["PIXEL_TABLE"])),
         most_steps=steps,
-        image_bits=_image_bits(whole),
+        image_bits=ranges.image_bits(whole),
     )
-
-
-def _image_bits(graph: Graph) -> int:
-    bits = graph.input.grid
-    if bits is None or bits < 0:
-        raise ExportError(f"{graph.input.name!r} has pixels above 2^15: scale the images down")
-    return bits
-
-
-def _wide(graph: Graph) -> Graph:
-    """The graph, its image of any pixels of 16 bits."""
-    limit = 2.0 ** (15 - _image_bits(graph))
-    return graph.with_nodes(
-        replace(node, limit=limit) if node is graph.input else node for node in graph.nodes
-    )
-
-
-def _types(graph: Graph, found: Layout) -> Types:
-    """The narrowest C types that hold the network's numbers."""
-    bounds, spikes = bounds_of(_wide(graph)), carries_spikes(graph)
-    tallest = max(largest(bounds[name]) for name, own in spikes.items() if own)
-    targets = [*(o.target for o in found.operations if isinstance(o, Population)), found.output]
-    heaviest = max(
-        (int(s.weights.abs().max()) for t in targets for s in (*t.sources, *t.views)
-         if s.weights is not None), default=0,
-    )  # fmt: skip
-    seen = max((_seen(target, graph) for target in targets), default=0.0)
-    limits = {
-        node.neuron.limit * 2.0 ** (node.grid or 0)
-        for node in graph.nodes
-        if isinstance(node, Fire) and isinstance(node.neuron, Saturating)
-    }
-    if tallest > 2**15 - 1:
-        raise ExportError(f"spikes and their sums reach {tallest:g}, and 16 bits hold 32767")
-    limit = int(min(limits, default=MOST))
-    where, size = places(found)
-    return Types(
-        weight=_signed(heaviest),
-        spike=_signed(tallest),
-        current=_signed(seen),
-        potential=_signed(limit),
-        limit=limit,
-        places=where,
-        spikes=size,
-    )
-
-
-def _signed(most: float) -> str:
-    """The narrowest signed type that holds numbers up to `most`."""
-    return next(
-        kind for kind in ("int8_t", "int16_t", "int32_t") if most < 2 ** (8 * BYTES[kind] - 1)
-    )
-
-
-def _seen(target: Target, graph: Graph) -> float:
-    """The most that pixels of 16 bits bring to a target."""
-    total = 0.0
-    for view in target.views:
-        if view.weights is not None and view.shifts is not None:
-            rows = view.weights.abs().sum((0, 1, 3)).flatten().double()  # by output channel
-            sums = rows * 2.0**view.shifts
-        else:
-            assert view.gains is not None
-            sums = view.gains.abs().double()
-        bias = 0.0 if view.bias is None else view.bias.abs().double()
-        total += float((sums * 2.0 ** (15 - _image_bits(graph)) + bias + 1).max())
-    return total
-
-
-def _most_steps(graph: Graph) -> int:
-    """In how many steps no sum leaves 32 bits."""
-    bounds, steps = bounds_of(_wide(graph)), MOST
-    for node in graph.integrators:
-        unit = 2.0 ** (node.grid or 0)
-        most_once = largest(bounds[node.inputs[0]]) * unit
-        room = MOST - node.potential_offset * unit
-        if isinstance(node, Fire) and isinstance(node.neuron, Saturating):
-            room, steps_here = room - most_once, MOST
-        else:
-            steps_here = int(room / max(most_once, 1.0))
-        if room < 0 or steps_here < 1:
-            raise ExportError(f"{node.name!r} may receive {most_once:g} in a step: beyond 32 bits")
-        steps = min(steps, steps_here)
-    return steps
 
 
 def _state(tables: Tables, types: Types, found: Layout, normalises: bool) -> int:
@@ -228,7 +139,7 @@ def _words(
         "CLASSES": found.output.shape[0],
         "LAYERS": len(targets),
         "MOST_STEPS": steps,
-        "IMAGE_BITS": _image_bits(graph),
+        "IMAGE_BITS": ranges.image_bits(graph),
         "LOGIT_SCALE": repr(float(output.scale)),
         "DELAY": output.delay if output.readout == "mean" else 0,
         "SPIKE": types.spike,
@@ -277,7 +188,7 @@ def _pixel_table(graph: Graph, text: Text) -> str | None:
         return None
     values = torch.arange(LEVELS, dtype=torch.float32)[None] / 255
     mean, std = (torch.tensor(noted[key], dtype=torch.float32)[:, None] for key in ("mean", "std"))
-    bits = _image_bits(graph)
+    bits = ranges.image_bits(graph)
     whole = to_grid(((values - mean) / std).expand(channels, -1), bits) * 2.0**bits
     return text.array("int16_t", whole.clamp(-(2**15) + 1, 2**15 - 1).long())
 

@@ -2,7 +2,7 @@
 
 from math import prod
 
-from spiking_resnet.export.c_layout import Layout, Population, Target
+from spiking_resnet.export.c.layout import Layout, Population, Target
 
 
 def places(found: Layout) -> tuple[dict[str, int], int]:
