@@ -5,10 +5,12 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+INTEROP ?= .interop
+
 PYTEST := OMP_NUM_THREADS=1 $(RUN)/python -m pytest -q
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal --durations 15
 
-.PHONY: help install demo test test-all fuzz lint clean
+.PHONY: help install demo test test-all fuzz interop lint clean
 
 help:
 	@echo "make demo      a trained network becomes a spiking one: about a minute, no downloads of data"
@@ -16,6 +18,7 @@ help:
 	@echo "make test      lint, types and the core of the tests: what every push runs"
 	@echo "make test-all  lint, types and all tests but those that take minutes each (pytest -m slow)"
 	@echo "make fuzz      a thousand random graphs on every engine (FUZZ_GRAPHS=5000 FUZZ_FIRST=1000 for others)"
+	@echo "make interop   Norse, SpikingJelly and sinabs in environments of their own below $(INTEROP)"
 	@echo "make lint      lint and types alone"
 	@echo "make clean     remove $(VENV), caches and results of the demo"
 
@@ -46,6 +49,22 @@ test-all: lint
 fuzz: export FUZZ_GRAPHS ?= 1000
 fuzz: install
 	$(PYTEST) tests/engines/test_fuzz.py -n auto --dist worksteal
+
+# Environments that see the packages of $(VENV) (torch above all), and what is installed in them first.
+# sinabs knows NIR before 1.0.5 only, so it has one of its own.
+define environment
+	test -x $(INTEROP)/$(1)/bin/python || $(RUN)/python -m venv --without-pip $(INTEROP)/$(1)
+	$(RUN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+	  $$($(INTEROP)/$(1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shared.pth
+	$(RUN)/python -m pip --disable-pip-version-check --python $(INTEROP)/$(1)/bin/python install --quiet $(2)
+endef
+
+interop:
+	@test -x $(RUN)/python || { echo "there is no $(RUN)/python: make install first" >&2; exit 1; }
+	$(call environment,torch,norse==1.1.0 nirtorch==2.6 spikingjelly==2.0.0)
+	$(call environment,sinabs,--no-deps --ignore-installed sinabs==3.1.3 nirtorch==2.0.2 nir==1.0.4 pbr==7.1.3)
+	@echo "now: spiking-resnet verify FILE.nir --client-python $(INTEROP)/torch/bin/python \\"
+	@echo "       --client-python $(INTEROP)/sinabs/bin/python"
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build demo

@@ -115,15 +115,20 @@ class _Work:
         self.trains = run.trains
         self.spikes = sum(int(layer.spikes[-1].sum()) for layer in run.spikes.values())
         self.right = self._right(decisions(run.logits[-1]))
-        _, output = execute(found, self.presented, steps, own_rule(found))
-        self.decided = decisions(output.double().sum(0))
+        self.own = execute(found, self.presented, steps, own_rule(found))
+        self.decided = decisions(self.own[1].double().sum(0))
 
     def executed(self, reader: str, rule: Rule) -> Reading:
         """Return what the executor makes of the file under a rule."""
-        trains, output = execute(self.sheet, self.presented, self.steps, rule)
+        trains, output = self._executed(rule)
         first = self._first(trains)
         why = self._why(rule, first)
         return self._reading(reader, first, output, why, bool(why))
+
+    def _executed(self, rule: Rule) -> tuple[Spikes, Tensor]:
+        if rule == own_rule(self.sheet):
+            return self.own
+        return execute(self.sheet, self.presented, self.steps, rule)
 
     def heard(self, which: clients.Client, python: str) -> Reading:
         """Return what a client makes of the file."""
@@ -136,7 +141,7 @@ class _Work:
         first, explained = self._first(found.trains), None
         why = self._why(which.rule, first)
         if first.different:
-            trains, _ = execute(self.sheet, self.presented, self.steps, which.rule)
+            trains, _ = self._executed(which.rule)
             beyond = _compared(self.ours, lambda name: trains[name], found.trains)
             explained = not beyond.different
             if not explained:
