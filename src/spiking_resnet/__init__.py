@@ -32,6 +32,7 @@ from spiking_resnet.export.nir.read import from_nir
 from spiking_resnet.export.nir.verification import Verification
 from spiking_resnet.export.nir.verify import verify
 from spiking_resnet.export.nir.write import to_nir
+from spiking_resnet.export.stream import Stream
 from spiking_resnet.export.torch import to_torch
 from spiking_resnet.export.tuned import from_torch
 from spiking_resnet.graph import Graph, GraphError
@@ -87,6 +88,7 @@ __all__ = [
     "Stop",
     "Stopped",
     "StoreError",
+    "Stream",
     "TraceError",
     "Tuning",
     "Verification",

@@ -1,6 +1,7 @@
 """Export to PyTorch: a module of torch operations, and its recorded program as a .pt2 file."""
 
 import io
+import json
 from math import inf
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from spiking_resnet import arguments
 from spiking_resnet.export.format import Asked, ExportError, Format
+from spiking_resnet.export.meaning import meaning
 from spiking_resnet.export.surrogates import SURROGATES, softened
-from spiking_resnet.export.torch_module import TorchNetwork
+from spiking_resnet.export.torch_module import TIME, TorchNetwork
 from spiking_resnet.files import write_whole
 from spiking_resnet.graph import Fire, Graph
 from spiking_resnet.records import InputError
@@ -55,7 +57,10 @@ def to_torch(
 
 
 class Stepped(torch.nn.Module):
-    """One time step of a network as a module of its own: forward is `step`."""
+    """One time step of a network as a module of its own.
+
+    At time 0 the state may be anything of the right shapes: the step begins from the first one.
+    """
 
     def __init__(self, network: TorchNetwork) -> None:
         super().__init__()
@@ -63,7 +68,9 @@ class Stepped(torch.nn.Module):
 
     def forward(self, images: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what `TorchNetwork.step` does."""
-        return self.network.step(images, state)
+        first, begins = self.network.initial_state(images.shape[0]), state[TIME] == 0
+        begun = {name: torch.where(begins, first[name], now) for name, now in state.items()}
+        return self.network.step(images, begun)
 
 
 class Unrolled(torch.nn.Module):
@@ -111,7 +118,8 @@ def write(graph: Graph, path: Path, asked: Asked) -> tuple[str, ...]:
     with undisturbed():
         program = recorded(to_torch(graph, asked.steps), asked.steps)
         content = io.BytesIO()
-        torch.export.save(program, content)
+        told = json.dumps(meaning(graph, asked.steps))
+        torch.export.save(program, content, extra_files={"meaning.json": told})
     write_whole(path, content.getvalue())
     if asked.steps is None:
         return ("images and state to logits and state, one time step a call",)
