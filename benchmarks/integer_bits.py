@@ -19,6 +19,7 @@ import torch
 
 import spiking_resnet as sr
 from spiking_resnet.ann.data import load_dataset
+from spiking_resnet.export.widths import widths
 
 
 def main(arguments=None):
@@ -43,11 +44,12 @@ def main(arguments=None):
     whole = sr.to_integers(
         graph, asked.program_bits, images=training, potential_bits=asked.potential_bits
     )
+    table = "\n".join(width_rows(whole, asked.steps))
     told = program(whole, images[: asked.program_images], asked.steps)
-    print(told)
+    print(told, table, sep="\n\n")
     head = "| weights | accuracy | as on the grid |\n| --- | --- | --- |"
     if asked.out is not None:
-        asked.out.write_text("\n".join([head, *rows, "", told, ""]))
+        asked.out.write_text("\n".join([head, *rows, "", told, "", table, ""]))
     return rows
 
 
@@ -76,6 +78,16 @@ def row(name, found, reference, labels):
     accuracy = 100 * (found == labels).double().mean()
     agreement = 100 * (found == reference).double().mean()
     return f"| {name} | {accuracy:.2f} | {agreement:.2f} |"
+
+
+def width_rows(graph, steps):
+    """The bits of every population's numbers."""
+    yield "| population | weights | shift | gains | bias | threshold | one step | potential |"
+    yield "| --- " * 8 + "|"
+    for found in widths(graph, steps):
+        bits = (found.weights, found.shift, found.gains, found.bias, found.threshold)
+        cells = [bit or "" for bit in (*bits, found.step, found.potential)]
+        yield f"| {found.name} | {' | '.join(map(str, cells))} |"
 
 
 def program(graph, images, steps):

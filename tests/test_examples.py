@@ -1,6 +1,7 @@
 """The examples run, are short, and say what they promise."""
 
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,12 @@ def test_spike_trains():
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.name)
 def test_examples_stay_short(path):
     assert len(path.read_text().splitlines()) < 40
+
+
+@pytest.mark.sweep
+def test_a_microcontroller_fires_the_spikes_of_simulate():
+    for tool in ("arm-none-eabi-gcc", "qemu-system-arm"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    main = runpy.run_path(str(FOLDER / "microcontroller" / "build.py"))["main"]
+    assert main("digits_resnet8", steps=16)

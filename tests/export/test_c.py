@@ -9,6 +9,8 @@ import torch
 from c_programs import check, compiled
 
 import spiking_resnet as sr
+from fuzz import LIMIT, drawn
+from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.export.format import ExportError
 from spiking_resnet.graph import Conv2d, Linear
 from zoo import images, spiking
@@ -25,6 +27,27 @@ def test_spikes_are_those_of_simulate(tmp_path, name):
     graph = sr.to_integers(spiking(name))
     made = sr.to_c(graph, tmp_path)
     check(compiled(tmp_path), made, graph, images(name, 2), 9)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_graphs(tmp_path, seed):
+    before, rng = drawn(seed, small=True)
+    form = {"bits": rng.choice([4, 8, 12]), "per_channel": rng.random() < 0.5}
+    graph = sr.to_integers(before, **form)
+    if graph.input.encoding == "poisson":
+        pytest.skip("random spikes")
+    generator = torch.Generator().manual_seed(seed)
+    batch = torch.randn(2, *graph.input.shape, generator=generator).clamp(-LIMIT, LIMIT)
+    runs = [sr.simulate(graph, batch, 7, engine=engine) for engine in able(graph)]
+    assert all(torch.equal(run.logits, runs[0].logits) for run in runs)
+    if runs[0].exact:
+        made = sr.to_c(graph, tmp_path)
+        check(compiled(tmp_path), made, graph, batch, 7)
+
+
+def able(graph):
+    """The engines that run a graph."""
+    return [name for name, engine in ENGINES.items() if not engine.unsupported(graph)]
 
 
 @pytest.mark.parametrize(

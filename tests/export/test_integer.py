@@ -9,6 +9,7 @@ import spiking_resnet as sr
 from spiking_resnet.conversion.methods import calibrated, differential
 from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.export.format import ExportError
+from spiking_resnet.export.widths import widths
 from spiking_resnet.graph import Add, Conv2d, Fire, Flatten, Graph, Input, Output, tensors
 from spiking_resnet.graph.nodes import Mixing
 from spiking_resnet.neurons import IntegrateAndFire
@@ -232,3 +233,34 @@ def test_what_has_no_integer_form_is_refused():
 def test_bad_arguments_are_refused(options, words):
     with pytest.raises(sr.InputError, match=words):
         sr.to_integers(spiking("identity"), **options)
+
+
+@pytest.mark.parametrize("form", [{}, {"potential_bits": 14}])
+@pytest.mark.parametrize("name", ["projection", "average_of_49", "stem_max_pool"])
+def test_no_number_leaves_its_stated_width(name, form):
+    graph, batch = sr.to_integers(spiking(name, readout="membrane"), **form), images(name, 4)
+    told = {each.name: each for each in widths(graph, STEPS)}
+    assert told.keys() == {*graph.neurons, "output"}
+    for node in graph.of(Fire):
+        assert told[node.name].threshold <= 14  # 2^12 itself has 13 bits, and a sign
+        assert told[node.name].weights <= 8
+    for steps in (1, STEPS // 2, STEPS):
+        run = sr.simulate(graph, batch, steps, keep_state=True)
+        for name, width in told.items():
+            unit = 2.0 ** (graph[name].grid or 0)
+            reached = float(run.state.memory[name].abs().max()) * unit
+            assert reached <= 2 ** (width.potential - 1) - 1
+
+
+def test_registers_too_narrow_for_a_start_are_refused():
+    graph = spiking("identity")
+    fire = graph.of(Fire)[1]
+    high = replace(fire.neuron, initial_potential=torch.tensor(4.0))
+    nodes = [replace(node, neuron=high) if node is fire else node for node in graph.nodes]
+    with pytest.raises(ExportError, match=f"{fire.name}.* allow wider potentials"):
+        sr.to_integers(graph.with_nodes(nodes), potential_bits=14)
+
+
+def test_widths_are_those_of_an_integer_form():
+    with pytest.raises(ExportError, match="no integer form"):
+        widths(spiking("identity"), 8)

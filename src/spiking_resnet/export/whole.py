@@ -12,6 +12,7 @@ from math import ceil, log2
 import torch
 from torch import Tensor
 
+from spiking_resnet.export.format import ExportError
 from spiking_resnet.export.rates import Rates, by_weight
 from spiking_resnet.export.scales import Kernel, Scale, best
 from spiking_resnet.export.trees import Tree
@@ -217,7 +218,9 @@ class Making:
             initial_potential=(torch.floor(start * factor) * scale.step).float(),
             amplitude=torch.ones((), dtype=torch.float32, device="cpu"),
         )
-        return _on_grid(replace(node, neuron=self._register(neuron, scale.grid)), scale.grid)
+        return _on_grid(
+            replace(node, neuron=self._register(node.name, neuron, scale.grid)), scale.grid
+        )
 
     def _of_spikes(self, node: Node, made: list[Node]) -> Node:
         """A node that reads spikes alone, or the image."""
@@ -248,13 +251,19 @@ class Making:
             threshold=torch.round(threshold * 2.0**bits).clamp(min=1.0).float(),
             initial_potential=torch.floor(start * 2.0**bits).float(),
         )
-        return _on_grid(replace(node, neuron=self._register(neuron, 0)), 0)
+        return _on_grid(replace(node, neuron=self._register(node.name, neuron, 0)), 0)
 
-    def _register(self, neuron: Neuron, grid: int) -> Neuron:
+    def _register(self, name: str, neuron: Neuron, grid: int) -> Neuron:
         """The neurons, of potentials that saturate where they have less than 32 bits."""
         if self.widths.potential == 32:
             return neuron
         limit = (2.0 ** (self.widths.potential - 1) - 1) * 2.0**-grid
+        reached = max(float(neuron.threshold.max()), float(neuron.initial_potential.abs().max()))
+        if reached >= limit:
+            raise ExportError(
+                f"{name!r} has thresholds or initial potentials of {reached * 2.0**grid:g}, and "
+                f"{self.widths.potential} bits hold {limit * 2.0**grid:g}: allow wider potentials"
+            )
         own = {entry.name: getattr(neuron, entry.name) for entry in fields(neuron)}
         return Saturating(**own, limit=limit)
 

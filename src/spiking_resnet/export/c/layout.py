@@ -13,6 +13,7 @@ from torch import Tensor
 
 from spiking_resnet.export.format import ExportError
 from spiking_resnet.export.trees import pixels
+from spiking_resnet.export.widths import shifted
 from spiking_resnet.graph import (
     Add,
     Affine,
@@ -251,7 +252,7 @@ class _Laying:
             raise ExportError(
                 f"{source.name!r} moves pixels, for which there is no C code: prepare images so"
             )
-        whole, shifts = _shifted(weight)
+        whole, shifts = shifted(weight)
         groups = geometry.groups
         parts = whole.view(groups, len(whole) // groups, *whole.shape[1:])
         laid = parts.permute(3, 4, 0, 2, 1).contiguous()
@@ -303,14 +304,3 @@ class _Laying:
 def _whole(values: Tensor, grid: int) -> Tensor:
     """Values on the grid 2^-grid as int64."""
     return torch.round(values.double() * 2.0**grid).long()
-
-
-def _shifted(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights [out, ...] without the powers of 2 that a channel's share, and these, [out]."""
-    rows = weight.flatten(1)
-    shifts = torch.zeros(len(rows), dtype=torch.int64)
-    for _ in range(31):
-        even = (rows % 2 == 0).all(1) & (rows != 0).any(1)
-        rows = torch.where(even[:, None], rows.div(2, rounding_mode="floor"), rows)
-        shifts = shifts + even
-    return rows.view(weight.shape), shifts

@@ -26,12 +26,12 @@ static void gather(const synapses *s, int32_t y, int32_t x, int32_t *sums)
             if (column < 0 || column >= s->width)
                 continue;
             const spike *read = s->read + (row * s->width + column) * s->channels;
-            const weight *w = s->weights + (ky * s->kernel[1] + kx) * s->channels * outputs;
+            const weight *restrict w = s->weights + (ky * s->kernel[1] + kx) * s->channels * outputs;
             for (int32_t c = 0; c < s->channels; c++, w += outputs) {
                 int32_t size = read[c];
                 if (size == 0)
                     continue;
-                int32_t *to = sums + c / inputs * outputs;
+                int32_t *restrict to = sums + c / inputs * outputs;
                 for (int32_t o = 0; o < outputs; o++)
                     to[o] += size * w[o];
             }
@@ -248,7 +248,7 @@ int32_t @NAME@_decision(void)
     int32_t totals[@UPPER@_CLASSES], best = 0;
     @NAME@_readout(totals);
     if (@UPPER@_CLASSES == 1)
-        return totals[0] > 0;
+        return totals[0] > 0 || membrane; /* a softmax of one is 1 */
     for (int32_t k = 1; k < @UPPER@_CLASSES; k++)
         if (totals[k] > totals[best]
             || (totals[k] == totals[best] && membrane && membrane[k] > membrane[best]))
