@@ -303,3 +303,19 @@ def test_with_one_scale_for_a_stage_shortcuts_are_direct_edges():
     populations = {name for name, node in made.nir.nodes.items() if type(node) is nir.IF}
     assert sum(one in populations and other in populations for one, other in made.nir.edges) == 3
     assert same(made.graph, from_nir(made.nir), zoo.images("three_blocks", 3))
+
+
+def test_bytes_that_changed_are_refused_or_harmless(tmp_path):
+    path, rng = tmp_path / "snn.nir", random.Random(0)
+    to_nir(zoo.spiking("no_biases"), path)
+    content, refused = path.read_bytes(), 0
+    for _ in range(40):
+        changed = bytearray(content)
+        for _ in range(rng.choice([1, 4, 30])):
+            changed[rng.randrange(len(changed))] = rng.randrange(256)
+        path.write_bytes(changed)
+        try:
+            from_nir(path)
+        except NirError:
+            refused += 1
+    assert refused

@@ -13,6 +13,7 @@ from spiking_resnet.cli.groups import grouped
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
 from spiking_resnet.cli.provenance import command_line, file_facts, versions
 from spiking_resnet.cli.terminal import EXIT_SYSTEM, say, show
+from spiking_resnet.export.nir import golden
 from spiking_resnet.records import InputError
 from spiking_resnet.report import verification as report
 
@@ -85,6 +86,4 @@ def verify(
 
 
 def _has_golden(file: Path) -> bool:
-    from spiking_resnet.export.nir import golden
-
     return golden.read(str(file)) is not None

@@ -53,11 +53,14 @@ WORDS: Mapping[str, Mapping[Any, str]] = {
 
 def own_rule(sheet: Sheet) -> Rule:
     """Return the rule that a file's metadata says; for files without any, NIR's own."""
-    resets = {_told(node, "reset", "zero") for node in sheet.nodes.values() if kind(node) == "IF"}
-    strict = sheet.facts.get("fires", "above threshold") == "above threshold"
-    if len(resets) > 1:
-        return Rule(strict=strict)
-    return Rule(reset=resets.pop() if resets else "zero", strict=strict)
+    nodes = sheet.nodes.values()
+    resets = {_told(node, "reset", "zero") for node in nodes if kind(node) == "IF"}
+    return Rule(
+        reset=resets.pop() if len(resets) == 1 else "",
+        strict=sheet.facts.get("fires", "above threshold") == "above threshold",
+        starts=any(_told(node, "initial_potential", None) is not None for node in nodes),
+        rounds=any(_told(node, "rounded_to_bits", None) is not None for node in nodes),
+    )
 
 
 def by_nir_alone(reset: Reset) -> Rule:

@@ -13,6 +13,7 @@ from spiking_resnet.export.format import needed
 from spiking_resnet.rules import shown
 
 TIME_STEP = 1.0
+DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError)  # of h5py
 
 
 class NirError(ValueError):
@@ -63,7 +64,7 @@ def _read(path: Path) -> Sheet:
     try:
         with h5py.File(path, "r") as file:
             found = nir.serialization.hdf2dict(file["node"])
-    except (OSError, KeyError, RuntimeError, ValueError, UnicodeDecodeError) as error:
+    except DAMAGE as error:
         raise NirError(f"{path} is not a complete NIR file ({error}): export it again") from error
     if found.get("type") != "NIRGraph" or not isinstance(found.get("nodes"), dict):
         raise NirError(f"{path} holds no graph of NIR nodes")

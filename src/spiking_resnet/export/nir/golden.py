@@ -13,6 +13,7 @@ from torch import Tensor
 
 from spiking_resnet.engines.simulate import simulate
 from spiking_resnet.export.format import needed
+from spiking_resnet.export.nir.file import DAMAGE, NirError
 from spiking_resnet.graph import Fire, Graph
 
 SPIKES, CURRENT = "spikes", "current"
@@ -49,14 +50,18 @@ def _data(what: str, values: Any) -> Any:
 def read(path: str) -> tuple[Tensor, dict[str, Tensor]] | None:
     """Return the images [N, …] flattened and the trains [T, N, neurons] by NIR name; None if none.
 
-    Raises what `nir.read_data` raises for a damaged file.
+    Raises NirError for damaged ones.
     """
     nir, h5py = needed("nir", "nir"), needed("h5py", "nir")
-    with h5py.File(path, "r") as file:
-        if "__type__" not in file.attrs:
-            return None
+    try:
+        with h5py.File(path, "r") as file:
+            if "__type__" not in file.attrs:
+                return None
+        data = nir.read_data(path)
+    except DAMAGE as error:
+        raise NirError(f"{path}: its golden spikes cannot be read ({error})") from error
     images, trains = torch.empty(0), {}
-    for name, node in nir.read_data(path).nodes.items():
+    for name, node in data.nodes.items():
         for what, data in node.observables.items():
             values = torch.from_numpy(np.asarray(data.data))
             if what == CURRENT:

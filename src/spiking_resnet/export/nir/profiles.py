@@ -34,7 +34,7 @@ class Profile:
 PROFILES: Mapping[str, Profile] = {
     each.name: each
     for each in (
-        Profile(name="plain", note="for readers of its metadata, such as sr.from_nir"),
+        Profile(name="plain", note="sr.from_nir, or whatever heeds its metadata"),
         Profile(
             name="norse",
             reset="zero",

@@ -24,7 +24,6 @@ from spiking_resnet.graph import (
     Fire,
     Flatten,
     Graph,
-    GraphError,
     Input,
     Linear,
     Node,
@@ -51,7 +50,9 @@ def from_nir(source: Any) -> Graph:
     found = sheet(Path(source) if isinstance(source, str) else source)
     try:
         return _Reading(found).graph()
-    except GraphError as error:
+    except NirError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise NirError(f"what the file describes is no network: {error}") from error
 
 
