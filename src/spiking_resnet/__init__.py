@@ -32,6 +32,7 @@ from spiking_resnet.export.nir.read import from_nir
 from spiking_resnet.export.nir.verification import Verification
 from spiking_resnet.export.nir.verify import verify
 from spiking_resnet.export.nir.write import to_nir
+from spiking_resnet.export.onnx.write import to_onnx
 from spiking_resnet.export.stream import Stream
 from spiking_resnet.export.torch import to_torch
 from spiking_resnet.export.tuned import from_torch
@@ -109,6 +110,7 @@ __all__ = [
     "to_c",
     "to_integers",
     "to_nir",
+    "to_onnx",
     "to_torch",
     "trace",
     "trace_onnx",

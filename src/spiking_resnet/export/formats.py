@@ -6,12 +6,14 @@ from spiking_resnet.export import torch as to_torch
 from spiking_resnet.export.c import format as to_c
 from spiking_resnet.export.format import Asked, Format
 from spiking_resnet.export.nir import write as to_nir
+from spiking_resnet.export.onnx import write as to_onnx
 from spiking_resnet.records import InputError
 
 FORMATS: Mapping[str, Format] = {
     entry.name: entry
     for entry in (
         to_torch.FORMAT,
+        to_onnx.FORMAT,
         to_nir.FORMAT,
         to_c.FORMAT,
     )
