@@ -2,11 +2,15 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import spiking_resnet as sr
+from spiking_resnet import ann
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 PHOTOGRAPHS = Path(os.environ.get("SPIKING_RESNET_DATA", "")) / "imagenet"
@@ -58,3 +62,20 @@ def test_trained_for_conversion(tmp_path):
     assert f"| {sum(accuracies) / 2:.2f} ± " in row
     run("trained_for_conversion.py", *arguments)
     assert {path: path.stat().st_mtime_ns for path in made} == made
+
+
+@pytest.mark.sweep
+def test_integer_bits(tmp_path):
+    """A row for each integer form, the C program beside them, and the widths."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    network = ann.pretrained("digits_resnet8").model
+    training = ann.load_dataset("digits", "train").loader(100, limit=200)
+    snn, table = tmp_path / "snn.safetensors", tmp_path / "table.md"
+    graph = sr.convert(network, training).with_notes({"dataset": "digits"})
+    sr.save(graph, snn)
+    run("integer_bits.py", snn, "--images", 40, "--steps", 16, "--bits", 6, "--out", table)
+    text = table.read_text()
+    assert "| 6 bits, per channel |" in text
+    assert "20 of 20 images decided as by simulate" in text
+    assert "| layer1.0.relu | 8 |" in text

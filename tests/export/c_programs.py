@@ -34,12 +34,12 @@ def check(program, made, graph, images, steps):
     assert found.returncode == 0, found.stderr.decode()
     run = sr.simulate(graph, images, steps, trains=list(graph.neurons), keep_state=True)
     assert run.exact, run.remark
-    data, at = found.stdout, 0
+    data, at, trains = found.stdout, 0, dict(run.trains)
     size = np.dtype(kind(made))
     for image in range(len(images)):
         for step in range(steps):
             for layer in graph.neurons:
-                train = hwc(run.trains[layer][step, image])
+                train = hwc(trains[layer][step, image])
                 spikes = np.frombuffer(data, size, train.size, at)
                 at += spikes.nbytes
                 assert np.array_equal(spikes, train), (image, step, layer)

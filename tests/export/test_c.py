@@ -10,6 +10,7 @@ from c_programs import check, compiled
 
 import spiking_resnet as sr
 from fuzz import LIMIT, drawn
+from spiking_resnet import ann
 from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.export.format import ExportError
 from spiking_resnet.graph import Conv2d, Linear
@@ -153,3 +154,14 @@ def test_images_too_bright_for_16_bits_are_refused(tmp_path):
     made = sr.to_c(spiking("identity"), tmp_path)
     with pytest.raises(sr.InputError, match="16 bits hold"):
         made.pixels(images("identity", 1) * 100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("potential_bits", [32, 16])
+def test_resnet20_fires_the_same_spikes_on_20_real_images(tmp_path, real_data, potential_bits):
+    network = ann.pretrained("cifar10_resnet20").model
+    training = ann.load_dataset("cifar10", "train", real_data).loader(100, limit=500)
+    batch, _ = next(iter(ann.load_dataset("cifar10", "test", real_data).loader(20)))
+    graph = sr.to_integers(sr.convert(network, training), potential_bits=potential_bits)
+    made = sr.to_c(graph, tmp_path)
+    check(compiled(tmp_path), made, graph, batch, 32)
