@@ -11,7 +11,6 @@ from spiking_resnet.graph import Affine, Fire, Graph, Node
 from spiking_resnet.graph.exactness import bounds_of, largest
 from spiking_resnet.graph.nodes import Mixing, Weighted
 from spiking_resnet.graph.nodes.base import Summing
-from spiking_resnet.neurons import Saturating
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,8 @@ def _width(graph: Graph, root: Summing, arriving: float, nodes: list[Node], step
     kept = steps * arriving + root.potential_offset * unit
     if isinstance(root, Fire):
         threshold = _bits(float(root.neuron.threshold.max()) * unit)
-        if isinstance(root.neuron, Saturating):
-            kept = root.neuron.limit * unit
+        if root.neuron.saturates_at is not None:
+            kept = root.neuron.saturates_at * unit
     entries = torch.Size(root.shape).numel()
     return Width(
         root.name, entries, weights, shift, gains, _bits(bias), threshold, _bits(arriving),

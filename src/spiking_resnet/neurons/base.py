@@ -92,6 +92,11 @@ class Neuron(ABC):
         return self.reset == "subtract"
 
     @property
+    def saturates_at(self) -> float | None:
+        """The largest |potential| that is kept from step to step; None where all are."""
+        return None
+
+    @property
     def binary(self) -> bool:
         """Whether a neuron fires 0 or 1 spike in a step."""
         return self.levels == 1 and not self.signed

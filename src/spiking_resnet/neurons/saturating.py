@@ -47,6 +47,11 @@ class Saturating(IntegrateAndFire):
         """Whether nothing is lost but fired thresholds: never, as potentials saturate."""
         return False
 
+    @property
+    def saturates_at(self) -> float:
+        """The largest |potential| that is kept from step to step."""
+        return self.limit
+
     def step(self, state: State, current: Tensor, time: int = 0) -> tuple[Tensor, State]:
         """Return (spikes, state after the step), its potentials clipped."""
         spikes, after = super().step(state, current, time)

@@ -9,7 +9,6 @@ from spiking_resnet.export.format import ExportError
 from spiking_resnet.graph import Fire, Graph
 from spiking_resnet.graph.exactness import bounds_of, largest
 from spiking_resnet.graph.structure import carries_spikes
-from spiking_resnet.neurons import Saturating
 
 MOST = 2**31 - 1
 
@@ -41,9 +40,9 @@ def types(graph: Graph, found: Layout) -> Types:
     )  # fmt: skip
     seen = max((_seen(target, graph) for target in targets), default=0.0)
     limits = {
-        node.neuron.limit * 2.0 ** (node.grid or 0)
+        node.neuron.saturates_at * 2.0 ** (node.grid or 0)
         for node in graph.nodes
-        if isinstance(node, Fire) and isinstance(node.neuron, Saturating)
+        if isinstance(node, Fire) and node.neuron.saturates_at is not None
     }
     if tallest > 2**15 - 1:
         raise ExportError(f"spikes and their sums reach {tallest:g}, and 16 bits hold 32767")
@@ -89,7 +88,7 @@ def most_steps(graph: Graph) -> int:
         unit = 2.0 ** (node.grid or 0)
         most_once = largest(bounds[node.inputs[0]]) * unit
         room = MOST - node.potential_offset * unit
-        if isinstance(node, Fire) and isinstance(node.neuron, Saturating):
+        if isinstance(node, Fire) and node.neuron.saturates_at is not None:
             room, steps_here = room - most_once, MOST
         else:
             steps_here = int(room / max(most_once, 1.0))
