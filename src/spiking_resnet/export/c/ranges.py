@@ -72,7 +72,7 @@ def _seen(target: Target, graph: Graph) -> float:
     for view in target.views:
         if view.weights is not None and view.shifts is not None:
             rows = view.weights.abs().sum((0, 1, 3)).flatten().double()  # by output channel
-            sums = rows * 2.0**view.shifts
+            sums = rows * 2.0 ** view.shifts.double()
         else:
             assert view.gains is not None
             sums = view.gains.abs().double()
