@@ -31,6 +31,15 @@ def test_spike_trains():
     assert run("spike_trains.py") > 0.99
 
 
+@pytest.mark.slow
+def test_fine_tune(real_data, tmp_path):
+    main = runpy.run_path(str(FOLDER / "fine_tune.py"))["main"]
+    before, after = main(
+        str(real_data), images=500, epochs=1, out=str(tmp_path / "snn.safetensors")
+    )
+    assert after > before
+
+
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.name)
 def test_examples_stay_short(path):
     assert len(path.read_text().splitlines()) < 40

@@ -22,6 +22,8 @@ Examples:
 
   spiking-resnet export snn.safetensors --to torch --steps 32 --out snn.pt2
 
+  spiking-resnet export snn.safetensors --to onnx --out snn.onnx     (one step, state in and out)
+
   spiking-resnet export snn.safetensors --to c --bits 8 --potential-bits 16 --out network.c
 
 Formats: {"; ".join(f"{entry.name} ({entry.summary})" for entry in FORMATS.values())}.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from spiking_resnet.engines.simulate import usual
+from spiking_resnet.export.format import ExportError
 from spiking_resnet.graph import Fire, Graph, MaxPool, Node, Output, interpret, tensors
 from spiking_resnet.graph.nodes import Weighted, with_tensors
 from spiking_resnet.graph.nodes.base import emitted_by, left_out
@@ -29,6 +30,8 @@ class TorchNetwork(nn.Module):
 
     def __init__(self, graph: Graph, nodes: Iterable[Node], steps: int | None) -> None:
         super().__init__()
+        if TIME in graph.by_name:
+            raise ExportError(f"a node is called {TIME!r}, as the steps done are: rename its layer")
         self.graph, self.nodes = graph, tuple(nodes)
         self.steps, self.timed = steps or usual(graph), timed(graph)
         fixed = interpret.constants(graph)
