@@ -72,7 +72,7 @@ def verify(
         chosen = number or 10
         (images, labels), *_ = data.subset(chosen, seed).loader(chosen)
     found = sr.verify(
-        file, images, steps, labels=None if labels is None else torch.as_tensor(labels),
+        file, images, steps, labels=None if labels is None else torch.as_tensor(labels, dtype=torch.int64),
         client_pythons=tuple(pythons or ()), tell=lambda reader: say(f"running {reader}"),
     )  # fmt: skip
     show(report.blocks(found))

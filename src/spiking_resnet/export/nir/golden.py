@@ -60,7 +60,7 @@ def read(path: str) -> tuple[Tensor, dict[str, Tensor]] | None:
         data = nir.read_data(path)
     except DAMAGE as error:
         raise NirError(f"{path}: its golden spikes cannot be read ({error})") from error
-    images, trains = torch.empty(0), {}
+    images, trains = torch.empty(0, dtype=torch.float32), {}
     for name, node in data.nodes.items():
         for what, data in node.observables.items():
             values = torch.from_numpy(np.asarray(data.data))
