@@ -71,8 +71,9 @@ def verify(
         check_data({"--json": json_path}, name, asked.data)
         chosen = number or 10
         (images, labels), *_ = data.subset(chosen, seed).loader(chosen)
+    known = None if labels is None else torch.as_tensor(labels, dtype=torch.int64)
     found = sr.verify(
-        file, images, steps, labels=None if labels is None else torch.as_tensor(labels, dtype=torch.int64),
+        file, images, steps, labels=known,
         client_pythons=tuple(pythons or ()), tell=lambda reader: say(f"running {reader}"),
     )  # fmt: skip
     show(report.blocks(found))
