@@ -33,7 +33,7 @@ def test_export_refuses_before_any_work(snn, tmp_path, monkeypatch):
     monkeypatch.setattr(sr, "load", None)  # never reached
     out = ("--out", tmp_path / "snn.pt2")
     assert "there is no format 'tflite'" in refused("export", snn, "--to", "tflite", *out)
-    assert "does not honour 'bits'" in refused("export", snn, "--to", "torch", "--bits", 4, *out)
+    assert "does not honour --bits" in refused("export", snn, "--to", "torch", "--bits", 4, *out)
     assert "--steps is 0" in refused("export", snn, "--to", "torch", "--steps", 0, *out)
     assert "name another file" in refused("export", snn, "--to", "torch", "--out", snn)
 
@@ -47,3 +47,14 @@ def test_export_writes_a_c_program_of_so_many_bits(snn, tmp_path):
     assert "weights of 4 bits" in out.with_suffix(".h").read_text()
     assert "bits is 40" in refused("export", snn, "--to", "c", "--bits", 40, "--out", out)
     assert "end it in .c" in refused("export", snn, "--to", "c", "--out", tmp_path / "net.txt")
+
+
+def test_the_header_replaces_no_file_of_others(snn, tmp_path):
+    out = tmp_path / "net.c"
+    facts = ("--json", tmp_path / "net.h")
+    assert "name two files" in refused("export", snn, "--to", "c", "--out", out, *facts)
+    (tmp_path / "net.h").write_text("mine")
+    assert "written by others" in refused("export", snn, "--to", "c", "--out", out)
+    assert (tmp_path / "net.h").read_text() == "mine"
+    assert not out.exists()
+    assert "is a folder" in refused("export", snn, "--to", "c", "--out", ".")

@@ -13,7 +13,7 @@ from fuzz import LIMIT, drawn
 from spiking_resnet import ann
 from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.export.format import ExportError
-from spiking_resnet.graph import Conv2d, Linear
+from spiking_resnet.graph import Conv2d, Linear, rename_inputs
 from zoo import images, spiking
 
 NAMES = [
@@ -148,6 +148,40 @@ def test_random_spikes_are_refused(tmp_path):
 def test_names_are_identifiers(tmp_path, name):
     with pytest.raises(sr.InputError, match="name is"):
         sr.to_c(spiking("identity"), tmp_path, name=name)
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_names_of_layers_and_data_are_any_text(tmp_path, compiler):
+    graph = spiking("one_pixel")
+    odd = 'a"b\\n\n??/*/@FILE@ \u00e4'
+    (name,) = list(graph.neurons)[:1]
+    nodes = [replace(rename_inputs(n, {name: odd}), name=odd if n.name == name else n.name)
+             for n in graph.nodes]  # fmt: skip
+    noted = {"dataset": "**//\n/*??/\\"}
+    graph = sr.to_integers(graph.with_nodes(nodes).with_notes(noted))
+    made = sr.to_c(graph, tmp_path)
+    check(compiled(tmp_path, compiler), made, graph, images("one_pixel", 1) / 4, 4)
+    found = program_of(made, tmp_path)
+    names = (ctypes.c_char_p * len(graph.neurons)).in_dll(found, "network_layer_names")
+    assert [each.decode() for each in names] == list(graph.neurons)
+
+
+@pytest.mark.parametrize("other", ["network.h", "network.c"])
+def test_files_of_others_are_not_replaced(tmp_path, other):
+    (tmp_path / other).write_text("mine")
+    with pytest.raises(sr.InputError, match="was written by others"):
+        sr.to_c(spiking("one_pixel"), tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [other]
+    (tmp_path / other).unlink()
+    for _ in range(2):
+        made = sr.to_c(spiking("one_pixel"), tmp_path)
+    sr.to_c(spiking("one_pixel"), made.source)
+
+
+@pytest.mark.parametrize("name", ['a"b.c', "a\nb.c", "a??b.c", "a\\b.c"])
+def test_files_are_such_as_an_include_can_name(tmp_path, name):
+    with pytest.raises(sr.InputError, match="leave out quotes"):
+        sr.to_c(spiking("one_pixel"), tmp_path / name)
 
 
 def test_images_too_bright_for_16_bits_are_refused(tmp_path):

@@ -119,7 +119,7 @@ def test_what_cannot_be_recorded_is_refused_by_name():
 
 def test_a_format_refuses_what_it_does_not_know(tmp_path):
     graph, _ = made("identity")
-    with pytest.raises(InputError, match="does not honour 'bits'"):
+    with pytest.raises(InputError, match="does not honour --bits"):
         format_named("torch").export(graph, tmp_path / "x", Asked(bits=8))
     with pytest.raises(InputError, match="there is no format 'tensorflow'"):
         format_named("tensorflow")

@@ -73,7 +73,10 @@ def export(
         if value is not None and value < 1:
             raise InputError(f"{option} is {value}: at least 1")
     path = snn.with_suffix(chosen.suffix) if out_path is None else out_path
-    outputs = {"--out": path, "--json": json_path}
+    beside = {
+        f"the {suffix} file": path.with_suffix(suffix) for suffix in chosen.beside if path.name
+    }
+    outputs = {"--out": path, **beside, "--json": json_path}
     check_outputs(outputs, {"the network": snn})
     asked = Asked(
         steps=steps,

@@ -44,15 +44,16 @@ class Format:
     """A kind of file that a spiking network can be exported to.
 
     name: of `--to`. suffix: of its files, with the dot. extra: of this package, which installs what
-    the format needs ("" for nothing). honours: fields of `Asked` that it knows. summary: one line
-    for the help. write: writes the file of a graph, whole or not at all, and returns sentences that
-    say what a user should know of it.
+    the format needs ("" for nothing). beside: suffixes of the files that it writes beside it.
+    honours: fields of `Asked` that it knows. summary: one line for the help. write: writes the file
+    of a graph, whole or not at all, and returns sentences that say what a user should know of it.
     """
 
     name: str
     suffix: str
     extra: str
     write: Callable[[Graph, Path, Asked], tuple[str, ...]]
+    beside: tuple[str, ...] = ()
     honours: tuple[str, ...] = ()
     summary: str = ""
 
@@ -68,11 +69,16 @@ class Format:
         """Raise InputError for what is asked for and not honoured."""
         unknown = [name for name in asked.given if name not in self.honours]
         if unknown:
-            known = ", ".join(self.honours) or "nothing"
+            known = ", ".join(map(_option, self.honours)) or "nothing"
             raise InputError(
-                f"format {self.name!r} does not honour {unknown[0]!r}: leave it out (it knows "
-                f"{known})"
+                f"format {self.name!r} does not honour {_option(unknown[0])}: leave it out (it "
+                f"knows {known})"
             )
+
+
+def _option(name: str) -> str:
+    """How the command calls a field of `Asked`."""
+    return "--golden" if name == "images" else f"--{name.replace('_', '-')}"
 
 
 def needed(module: str, extra: str) -> ModuleType:

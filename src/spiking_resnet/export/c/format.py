@@ -27,6 +27,8 @@ def code_bytes(made: CSource) -> int | None:
 
 
 def _write(graph: Graph, path: Path, asked: Asked) -> tuple[str, ...]:
+    if path.suffix != ".c":
+        raise InputError(f"{path} is no name of a C file: end it in .c")
     if "integer_form" in graph.notes and asked.given:
         raise InputError(
             f"the network is in integer form already: leave {asked.given[0]!r} out, or export the "
@@ -39,8 +41,6 @@ def _write(graph: Graph, path: Path, asked: Asked) -> tuple[str, ...]:
             not asked.per_layer,
             potential_bits=32 if asked.potential_bits is None else asked.potential_bits,
         )
-    if path.suffix != ".c":
-        raise InputError(f"{path} is no name of a C file: end it in .c")
     made = to_c(graph, path, re.sub(r"\W|^(?=\d)", "_", path.stem, flags=re.ASCII))
     code = code_bytes(made)
     return (
@@ -57,6 +57,7 @@ def _write(graph: Graph, path: Path, asked: Asked) -> tuple[str, ...]:
 FORMAT = Format(
     name="c",
     suffix=".c",
+    beside=(".h",),
     extra="",
     write=_write,
     honours=("bits", "per_layer", "potential_bits"),

@@ -4,6 +4,7 @@ The file holds tables and the few functions in `templates/` that run any network
 docs/integer_form.md defines what they compute.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -24,6 +25,7 @@ from spiking_resnet.records import InputError
 from spiking_resnet.surroundings import undisturbed
 
 LEVELS = 256  # of a pixel of 8 bits
+MARK = "of spiking-resnet defines it"  # of a file that was written here
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,14 @@ def to_c(graph: Graph, path: str | Path, name: str = "network") -> CSource:
 
     The spikes are those of `simulate` of the integer form, bit for bit, for `most_steps` steps.
     Raises ExportError, with the node's name, for what it has no code for (currents that are pooled
-    or moved, random input spikes), and InputError for a name that is none.
+    or moved, random input spikes), and InputError for a name that is none, and where a file that
+    `path` does not name would be replaced, unless it was written here.
     """
     if not name.isidentifier() or not name.isascii():
         raise InputError(f"name is {name!r}: give letters, digits and _, no digit first")
+    source = Path(path) if Path(path).suffix == ".c" else Path(path) / f"{name}.c"
+    header = source.with_suffix(".h")
+    _check_files(Path(path), source, header)
     whole = graph if "integer_form" in graph.notes else to_integers(graph)
     found = layout(whole)
     types = ranges.types(whole, found)
@@ -82,12 +88,10 @@ def to_c(graph: Graph, path: str | Path, name: str = "network") -> CSource:
     tables.fill()
     steps = ranges.most_steps(whole)
     words = _words(whole, found, types, tables, name, steps)
-    source = Path(path) if Path(path).suffix == ".c" else Path(path) / f"{name}.c"
-    header = source.with_suffix(".h")
     words["FILE"] = header.name
-    source.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(header, template("network.h", words).encode())
-    write_whole(source, _source(tables, words).encode())
+    declared, defined = template("network.h", words).encode(), _source(tables, words).encode()
+    write_whole(header, declared)
+    write_whole(source, defined)
     return CSource(
         source=source,
         header=header,
@@ -98,6 +102,17 @@ def to_c(graph: Graph, path: str | Path, name: str = "network") -> CSource:
         most_steps=steps,
         image_bits=ranges.image_bits(whole),
     )
+
+
+def _check_files(path: Path, source: Path, header: Path) -> None:
+    """Raise InputError for names that no #include holds, and for others' files."""
+    if not header.name.isprintable() or re.search(r'["\\]|\?\?', header.name):
+        raise InputError(f"the file's name is {source.name!r}: leave out quotes, \\ and ??")
+    for file in (source, header):
+        if file != path and file.is_file() and MARK.encode() not in file.read_bytes()[:2000]:
+            raise InputError(
+                f"{file} is there, was written by others, and would be replaced: give another name"
+            )
 
 
 def _state(tables: Tables, types: Types, found: Layout, normalises: bool) -> int:
@@ -168,16 +183,22 @@ def _words(
 
 
 def _escaped(name: str) -> str:
-    return name.replace("\\", "\\\\").replace('"', '\\"').encode("ascii", "replace").decode()
+    """The inside of a C string: UTF-8, octal but for what means itself in every C."""
+    plain = re.compile(r"[ !#-\[\]-~]")
+    return "".join(each if plain.fullmatch(each) and each != "?" else _octal(each) for each in name)
+
+
+def _octal(character: str) -> str:
+    return "".join(f"\\{byte:03o}" for byte in character.encode("utf-8", "surrogateescape"))
 
 
 def _title(graph: Graph) -> str:
     noted = graph.notes["integer_form"]
     data = graph.notes.get("dataset") or "images"
     return (
-        f"{graph.input.shape} of {_escaped(str(data))} to {graph.output.shape[0]} classes, weights "
-        f"of {noted['bits']} bits"
-    ).replace("*/", "")
+        f"{graph.input.shape} of {re.sub(r'[^a-zA-Z0-9_ .:/+-]', '_', str(data))} to "
+        f"{graph.output.shape[0]} classes, weights of {noted['bits']} bits"
+    )
 
 
 def _pixel_table(graph: Graph, text: Text) -> str | None:
@@ -196,6 +217,7 @@ def _pixel_table(graph: Graph, text: Text) -> str | None:
 def _source(tables: Tables, words: Mapping[str, str]) -> str:
     """The C file: types, constants, memory, tables, code."""
     parts = [
+        f"/* Generated: an integer form as docs/integer_form.md {MARK}. */\n",
         f'#include "{words["FILE"]}"\n\n',
         template("tables.h", words),
         *tables.text.arrays,

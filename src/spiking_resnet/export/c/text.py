@@ -1,5 +1,6 @@
 """The text of a C program: arrays, tables, and the code that is the same for every network."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -194,6 +195,4 @@ def most(shapes: Iterator[Map], channels: bool) -> int:
 def template(name: str, words: Mapping[str, str]) -> str:
     """A file of the folder `templates`, with every @WORD@ replaced."""
     text = (files("spiking_resnet.export.c") / "templates" / name).read_text()
-    for word, value in words.items():
-        text = text.replace(f"@{word}@", value)
-    return text
+    return re.sub("@([A-Z_]+)@", lambda found: words[found[1]], text)
