@@ -160,7 +160,7 @@ def batches(name: str, value: Any) -> Any:
 
 def path(name: str, value: Any) -> Any:
     """A path."""
-    if isinstance(value, str | os.PathLike) and str(value):
+    if isinstance(value, str | os.PathLike) and str(value) and "\0" not in str(value):
         return value
     raise expected(name, value, "give the path of a file")
 

@@ -231,6 +231,14 @@ def test_arguments_are_checked(tmp_path):
         to_nir(graph.ann)
     with pytest.raises(OSError, match="cannot write"):
         to_nir(graph, tmp_path / "missing" / "snn.nir")
+    for path, told in (("", "''"), ("a\0b", "path of a file")):
+        with pytest.raises(InputError, match=told):
+            to_nir(graph, path)
+    for steps in (0, -1):
+        with pytest.raises(InputError, match=f"steps is {steps}: at least 1"):
+            to_nir(graph, profile="norse", steps=steps)
+    with pytest.raises(NirError, match="is a folder or a device"):
+        from_nir(tmp_path)
 
 
 def damaged(path, what):

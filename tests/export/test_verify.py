@@ -158,4 +158,9 @@ def test_images_and_steps_are_those_of_the_file_unless_given(tmp_path):
     path = written(tmp_path / "snn.nir")
     with pytest.raises(InputError, match="no golden spikes"):
         verify(path)
-    assert verify(path, zoo.images("identity", 2), 3).steps == 3
+    frames = zoo.images("identity", 2)
+    assert verify(path, frames, 3).steps == 3
+    with pytest.raises(InputError, match="steps is 0"):
+        verify(path, frames, 0)
+    with pytest.raises(InputError, match="one for each"):
+        verify(path, frames, labels=torch.zeros(3, dtype=torch.int64))

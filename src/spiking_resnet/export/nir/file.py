@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from spiking_resnet.export.format import needed
+from spiking_resnet.records import InputError
 from spiking_resnet.rules import shown
 
 TIME_STEP = 1.0
@@ -39,6 +40,12 @@ class Sheet:
         return next(name for name, node in self.nodes.items() if kind(node) == "Output")
 
 
+def check_steps(steps: int | None) -> None:
+    """Raise InputError for fewer than one time step."""
+    if steps is not None and steps < 1:
+        raise InputError(f"steps is {steps}: at least 1")
+
+
 def kind(node: Any) -> str:
     """Return what NIR calls a node."""
     return type(node).__name__
@@ -61,6 +68,8 @@ def _read(path: Path) -> Sheet:
     nir, h5py = needed("nir", "nir"), needed("h5py", "nir")
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: make it with `spiking-resnet export`")
+    if not path.is_file():
+        raise NirError(f"{path} is a folder or a device: give the path of an NIR file")
     try:
         with h5py.File(path, "r") as file:
             found = nir.serialization.hdf2dict(file["node"])

@@ -26,7 +26,7 @@ from spiking_resnet.export.nir.executor import (
     own_rule,
     words,
 )
-from spiking_resnet.export.nir.file import Sheet, sheet
+from spiking_resnet.export.nir.file import Sheet, check_steps, sheet
 from spiking_resnet.export.nir.read import from_nir
 from spiking_resnet.export.nir.verification import GOLDEN, OWN, Reading, Verification
 from spiking_resnet.graph import Fire, Graph
@@ -59,6 +59,7 @@ def verify(
     tell: called with the name of each reader before it runs.
     Raises NirError for a damaged file, InputError where images or steps are missing.
     """
+    check_steps(steps)
     path = Path(path)
     found, graph = sheet(path), from_nir(path)
     kept = golden.read(str(path))
@@ -69,6 +70,8 @@ def verify(
             raise InputError(f"{path} holds no golden spikes: give images")
         images = kept[0].reshape(-1, *graph.input.shape)
         steps = min(steps, *(len(train) for train in kept[1].values()))
+    if labels is not None and labels.shape != images.shape[:1]:
+        raise InputError(f"labels have shape {tuple(labels.shape)}: one for each of the images")
     work = _Work(found, graph, path, images, steps, labels)
     readings = [work.executed(OWN, own_rule(found))]
     if kept is not None:

@@ -14,6 +14,7 @@ from spiking_resnet import arguments
 from spiking_resnet.engines.simulate import simulate
 from spiking_resnet.export.format import Asked, ExportError, Format, needed
 from spiking_resnet.export.nir import golden
+from spiking_resnet.export.nir.file import check_steps
 from spiking_resnet.export.nir.lowering import lowered, with_summing_convolutions
 from spiking_resnet.export.nir.merging import merged, with_maps, without_dead_ends
 from spiking_resnet.export.nir.nodes import drawn, late, refuse
@@ -65,10 +66,12 @@ def to_nir(
     steps that it will run for; needed for these three where the network does not say. images:
     float [N, C, H, W], normalised, whose spikes are written into the file, for `nir.read_data`.
     Raises ExportError for what NIR cannot express, with the node's name; InputError where the
-    package nir is missing, or nobody says how many steps; OSError, leaving no file behind.
+    package nir is missing, or nobody says how many steps, or fewer than 1; OSError, leaving no file
+    behind.
     """
     if images is not None and path is None:
         raise InputError("images are given and no path: golden spikes stand in a file")
+    check_steps(steps)
     made = exported(graph, profile_named(profile), steps)
     if path is not None:
         write(made, Path(path), profile_named(profile), steps, images)
