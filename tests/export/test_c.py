@@ -188,6 +188,21 @@ def test_images_too_bright_for_16_bits_are_refused(tmp_path):
     made = sr.to_c(spiking("identity"), tmp_path)
     with pytest.raises(sr.InputError, match="16 bits hold"):
         made.pixels(images("identity", 1) * 100)
+    for bad, what in (
+        (images("identity", 1) * float("nan"), "NaN"),
+        (images("identity", 1)[:, :1], "the program takes"),
+        (images("identity", 1).numpy(), "give one tensor"),
+    ):
+        with pytest.raises(sr.InputError, match=what):
+            made.pixels(bad)
+
+
+def test_numbers_beyond_32_bits_are_refused(tmp_path):
+    module = sr.to_torch(spiking("one_pixel"))
+    with torch.no_grad():
+        next(module.parameters()).mul_(1e9)
+    with pytest.raises(ExportError, match="beyond 32 bits"):
+        sr.to_c(sr.from_torch(module), tmp_path)
 
 
 @pytest.mark.slow

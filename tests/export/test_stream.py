@@ -169,3 +169,46 @@ def test_spike_trains_come_back(tmp_path, levels):
         assert torch.equal(trains_of(events, tuple(train.shape)), train.int())
     with pytest.raises(InputError, match="a spike has t"):
         trains_of(events, (1, *train.shape[1:]))
+
+
+def test_times_and_windows_are_whole_numbers(events_network):
+    seconds = [("x", np.float32), ("y", np.int16), ("t", np.float64), ("p", np.int8)]
+    good = listed(TONIC)
+    for found, what in (
+        (listed(seconds, [(0.5, 0, 0, 1)]), "'t' that are no whole numbers: scale them"),
+        (listed(seconds, [(0, 1.5, 0, 1)]), "'x' that are no whole numbers"),
+        (listed(seconds, [(np.nan, 0, 0, 1)]), "'t' beyond"),
+        (good.astype([(n, "U9" if n == "t" else good.dtype[n]) for n in good.dtype.names]), "<U9"),
+        (listed(TONIC, [(0, 0, 0, 1), (10**15, 0, 0, 1)]), "more than memory holds"),
+    ):
+        with pytest.raises(InputError, match=what):
+            frames(found, (2, 3), window=10)
+    same = frames(listed(seconds), (2, 3), window=10)
+    assert torch.equal(same, frames(good, (2, 3), window=np.int64(10)))
+    for options in ({"window": 10.5}, {"window": "a"}, {"count": 1.5}):
+        with pytest.raises(InputError, match="give a whole number"):
+            sr.Stream(events_network).push_events(good, **options)
+
+
+def test_trains_have_any_names(tmp_path):
+    trains = {name: torch.ones(2, 1, 3) for name in ("file", "allow_pickle", "a/b", "\u00e4")}
+    save_trains(trains, tmp_path / "trains.npz")
+    assert list(load_trains(tmp_path / "trains.npz")) == list(trains)
+    content = (tmp_path / "trains.npz").read_bytes()
+    for bad in (b"", b"x" * 40, content[:-30], content[:60]):
+        (tmp_path / "bad").write_bytes(bad)
+        with pytest.raises(InputError, match="holds no spike trains"):
+            load_trains(tmp_path / "bad")
+
+
+def test_a_state_of_no_time_is_refused(snn, tmp_path):
+    stream = sr.Stream(snn, 1)
+    stream.push(images("one_relu", 1))
+    stream.save(tmp_path / "state")
+    content = (tmp_path / "state").read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    head = content[8 : 8 + size].replace(b'time\\": 1', b'time\\": Infinity')
+    head += b" " * (-len(head) % 8)
+    (tmp_path / "state").write_bytes(len(head).to_bytes(8, "little") + head + content[8 + size :])
+    with pytest.raises(InputError, match="holds no state"):
+        stream.restore(tmp_path / "state")

@@ -129,3 +129,22 @@ def test_a_format_refuses_what_it_does_not_know(tmp_path):
         sr.to_torch(graph, width=0)
     with pytest.raises(InputError, match="convert it first"):
         sr.to_torch(graph.ann)
+
+
+def test_a_module_refuses_what_it_cannot_run():
+    graph, batch = spiking("one_relu"), images("one_relu", 3)
+    module = sr.to_torch(graph)
+    state = module.initial_state(3)
+    for what, match in (
+        (lambda: module(batch, 0), "steps is 0"),
+        (lambda: module(batch, -1), "steps is -1"),
+        (lambda: module(batch, 2.5), "steps is 2.5"),
+        (lambda: module(batch.expand(0, *batch.shape)), "steps is 0"),
+        (lambda: module(batch.numpy()), "give one tensor"),
+        (lambda: module(batch.to(torch.uint8)), "normalise them"),
+        (lambda: module.step(batch, {}), "begin with initial_state"),
+        (lambda: module.step(batch, {**state, "nobody": batch}), "begin with initial_state"),
+        (lambda: module.step(batch[:2], state), "state is of 3 images"),
+    ):
+        with pytest.raises(InputError, match=match):
+            what()

@@ -11,7 +11,7 @@ from spiking_resnet.export.surrogates import SURROGATES, softened
 from spiking_resnet.graph import Fire, Round, tensors
 from spiking_resnet.neurons import Differential, IntegrateAndFire, Serial
 from spiking_resnet.records import InputError
-from zoo import images, network
+from zoo import images, network, spiking
 
 CURRENTS = torch.tensor([[-1.0, 0.1, 0.45, 0.6, 0.9, 1.2, 1.7, 3.0]])
 
@@ -167,3 +167,12 @@ def test_what_cannot_go_back_is_refused_by_name():
     setattr(module, name, nn.Parameter(weight[:1].detach()))
     with pytest.raises(InputError, match="only values may be tuned"):
         sr.from_torch(module)
+
+
+def test_numbers_of_no_grid_are_refused():
+    module = sr.to_torch(spiking("one_relu"))
+    for options in ({"steps": 0}, {"steps": -3}, {"bits": 0}, {"bits": 21}, {"sum_bits": 0}):
+        with pytest.raises(InputError, match="|".join(f"{name} is" for name in options)):
+            sr.from_torch(module, **options)
+    with pytest.raises(InputError, match="on 'meta', without values"):
+        sr.from_torch(module.to("meta"))

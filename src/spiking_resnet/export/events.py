@@ -6,6 +6,7 @@ with fields named as Tonic names them (x, y, t, p) or AEDAT 4 (timestamp, x, y, 
 """
 
 import io
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spiking_resnet import arguments
 from spiking_resnet.files import write_whole
 from spiking_resnet.graph import Shape
 from spiking_resnet.records import InputError
 
 FIELDS = {"t": ("t", "timestamp"), "x": ("x",), "y": ("y",), "p": ("p", "polarity")}  # by either
 POLARITIES = 2
+MOST_TIME = 2**62  # so that differences are int64
+MOST_COUNTS = 2**32  # of all pixels of all frames
 Counting = Literal["sum", "binary"]
 
 
@@ -53,7 +57,7 @@ def events_of(found: Any) -> Events:
         own = next((each for each in known if each in names), None)
         if own is None:
             raise InputError(f"events have fields {', '.join(names)}, and none for {name!r}")
-        arrays[name] = found[own].astype(np.int64)
+        arrays[name] = _whole(name, found[own])
     events = Events(**{**arrays, "p": np.where(arrays["p"] < 0, 0, arrays["p"])})
     if len(events) and bool((np.diff(events.t) < 0).any()):
         at = int(np.argmax(np.diff(events.t) < 0)) + 1
@@ -61,6 +65,20 @@ def events_of(found: Any) -> Events:
     if len(events) and not 0 <= int(events.p.min()) <= int(events.p.max()) <= 1:
         raise InputError("events have polarities other than 0 and 1 (or -1 and 1)")
     return events
+
+
+def _whole(name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A field's values as int64; InputError for others than whole numbers."""
+    if values.dtype.kind not in "biuf":
+        raise InputError(f"events have {name!r} of {values.dtype}: give whole numbers")
+    if len(values) and not -MOST_TIME <= float(values.min()) <= float(values.max()) <= MOST_TIME:
+        raise InputError(f"events have {name!r} beyond 2^62, or NaN: give whole numbers")
+    whole = values.astype(np.int64)
+    if values.dtype.kind == "f" and bool((whole != values).any()):
+        raise InputError(
+            f"events have {name!r} that are no whole numbers: scale them, seconds to microseconds"
+        )
+    return whole
 
 
 def frames(
@@ -75,10 +93,12 @@ def frames(
     size: (height, width) of the sensor. window: the time of a frame, in the unit of t; frames begin
     at the first event. count: the events of a frame instead; the last one may have fewer.
     counting: how many events a pixel had ("sum"), or whether it had any ("binary").
-    Raises InputError as `events_of`, for events outside the sensor, and unless one of window and
-    count is given.
+    Raises InputError as `events_of`, for events outside the sensor, unless one of window and
+    count is given, and for more frames than memory holds.
     """
     found = events_of(events)
+    window = None if window is None else arguments.whole("window", window)
+    count = None if count is None else arguments.whole("count", count)
     if (window is None) == (count is None) or (window or count or 0) < 1:
         raise InputError(f"window is {window} and count {count}: give one of them, at least 1")
     if counting not in ("sum", "binary"):
@@ -89,6 +109,11 @@ def frames(
     else:
         frame = np.arange(len(found), dtype=np.int64) // (count or 1)
     number = int(frame[-1]) + 1 if len(found) else 0
+    if number * POLARITIES * size[0] * size[1] > MOST_COUNTS:
+        raise InputError(
+            f"the events are {number:,} frames of {window}, more than memory holds: give a longer "
+            "window, or cut the list at its gaps"
+        )
     return binned(found, frame, (number, POLARITIES, *size), counting)
 
 
@@ -150,11 +175,18 @@ def save_trains(trains: Mapping[str, Tensor], path: str | Path) -> None:
     content, arrays = io.BytesIO(), dict[str, Any]()
     for name, each in trains.items():
         arrays[name] = each.cpu().numpy()
-    np.savez_compressed(content, **arrays)
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, array in arrays.items():
+            with file.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
     write_whole(path, content.getvalue())
 
 
 def load_trains(path: str | Path) -> dict[str, Tensor]:
-    """The spike trains by layer of a file that `save_trains` wrote."""
-    with np.load(path, allow_pickle=False) as found:
-        return {name: torch.from_numpy(found[name]) for name in found.files}
+    """The spike trains by layer of a file that `save_trains` wrote; InputError for other files."""
+    content = io.BytesIO(Path(path).read_bytes())
+    try:
+        with np.load(content, allow_pickle=False) as found:
+            return {name: torch.from_numpy(found[name]) for name in found.files}
+    except (ValueError, TypeError, AttributeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} holds no spike trains ({error})") from error

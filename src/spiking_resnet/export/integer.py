@@ -33,6 +33,7 @@ CALIBRATION_STEPS = 64  # of a network that serves any number of steps
     potential_bits=arguments.whole,
     threshold_bits=arguments.whole,
     end_bits=arguments.whole,
+    images=arguments.batches,
 )
 @undisturbed()
 def to_integers(

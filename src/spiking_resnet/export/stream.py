@@ -164,7 +164,7 @@ class Stream:
             size = int.from_bytes(content[:8], "little")
             told = json.loads(json.loads(content[8 : 8 + size])["__metadata__"][KEY])
             time, network = int(told["time"]), told["network"]
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        except (SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise InputError(f"{path} holds no state of a stream ({error})") from error
         if network != digest(self.graph):
             raise InputError(f"{path} is the state of another network: take that network's file")

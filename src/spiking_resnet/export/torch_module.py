@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spiking_resnet import arguments
 from spiking_resnet.engines.simulate import usual
 from spiking_resnet.export.format import ExportError
 from spiking_resnet.graph import Fire, Graph, MaxPool, Node, Output, interpret, tensors
@@ -48,14 +49,20 @@ class TorchNetwork(nn.Module):
                     self.register_parameter(key, nn.Parameter(held))
                 else:
                     self.register_buffer(key, held)
+        self._remembered = frozenset(self.initial_state(1))
 
     def forward(self, images: Tensor, steps: int | None = None) -> Tensor:
         """Return the logits [N, K] after `steps` time steps.
 
         images: float32 [N, C, H, W], normalised; or frames [T, N, C, H, W], one for each step.
         """
+        if not isinstance(images, Tensor):
+            raise arguments.expected("images", images, "give one tensor [N, C, H, W]")
         frames = images.ndim == len(self.graph.input.shape) + 2
-        steps = steps or (len(images) if frames else self.steps)
+        if steps is None:
+            steps = len(images) if frames else self.steps
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise arguments.expected("steps", steps, "give a whole number, at least 1")
         self._check(images, steps if frames else None)
         nodes = self.with_own_tensors()
         state = self.initial_state(images.shape[-4])
@@ -78,6 +85,7 @@ class TorchNetwork(nn.Module):
         the first step.
         """
         self._check(images, None)
+        self._check_state(images, state)
         nodes = self.with_own_tensors()
         memory = {name: tensor for name, tensor in state.items() if name != TIME}
         done = state[TIME]
@@ -130,8 +138,24 @@ class TorchNetwork(nn.Module):
             raise InputError(
                 f"images have shape {tuple(images.shape)}: give {first} with (C, H, W) = {shape}"
             )
+        if not images.is_floating_point():
+            raise InputError(f"images are {images.dtype}: normalise them to float as for training")
         if steps is not None and len(images) != steps:
             raise InputError(f"steps is {steps}, and there are {len(images)} frames: give as many")
+
+    def _check_state(self, images: Tensor, state: Mapping[str, Tensor]) -> None:
+        """Raise InputError for a state of another network, or of other images."""
+        if not isinstance(state, Mapping) or state.keys() != self._remembered:
+            raise InputError(
+                "state is not one of this network: begin with initial_state, and hand on what each "
+                "step returns"
+            )
+        for name, tensor in state.items():
+            if tensor.ndim and tensor.shape[0] != images.shape[0]:
+                raise InputError(
+                    f"state is of {tensor.shape[0]} images ({name!r}), and there are "
+                    f"{images.shape[0]}: give as many, in the same order"
+                )
 
 
 def timed(graph: Graph) -> str:

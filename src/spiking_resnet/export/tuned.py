@@ -48,6 +48,7 @@ def from_torch(
         raise InputError(
             f"module is a {type(own).__name__}: give the one that to_torch returned, tuned"
         )
+    _check(steps, bits, sum_bits)
     with undisturbed(), torch.no_grad():
         graph, held = own.graph, {node.name: _checked(own, node) for node in own.graph.nodes}
         moved = dict(_moved(graph, held))
@@ -56,6 +57,18 @@ def from_torch(
         tuned = [with_tensors(node, held[node.name]) for node in graph.nodes]
         found = _on_grid(graph, tuned, steps, bits, sum_bits)
         return _told(found, held, moved)
+
+
+def _check(steps: int | None, bits: int | None, sum_bits: int | None) -> None:
+    """Raise InputError for numbers that no grid has."""
+    for name, value, (low, high) in (
+        ("steps", steps, (1, None)),
+        ("bits", bits, (1, 20)),
+        ("sum_bits", sum_bits, (16, 24)),
+    ):
+        if value is not None and (value < low or (high is not None and value > high)):
+            wanted = f"at least {low}" if high is None else f"give {low} to {high}"
+            raise InputError(f"{name} is {value}: {wanted}")
 
 
 def _checked(module: TorchNetwork, node: Node) -> dict[str, Tensor]:
@@ -68,6 +81,8 @@ def _checked(module: TorchNetwork, node: Node) -> dict[str, Tensor]:
                 f"{node.name!r}: its {field} has shape {tuple(after.shape)}, and had "
                 f"{tuple(before.shape)}: only values may be tuned"
             )
+        if after.is_meta:
+            raise InputError(f"{node.name!r}: its {field} is on 'meta', without values: load them")
         if not finite(after):
             raise InputError(
                 f"{node.name!r}: its {field} holds NaN or infinite numbers: train again, with a "
@@ -99,7 +114,9 @@ def _on_grid(
 
     def noted(name: str, given: int | None, default: int) -> int:
         own = options.get(name)
-        return given or (own if isinstance(own, int) else default)
+        if given is not None:
+            return given
+        return own if isinstance(own, int) else default
 
     loose = graph.with_nodes(_loosened(tuned))
     return snapped(

@@ -46,6 +46,10 @@ def types(graph: Graph, found: Layout) -> Types:
     }
     if tallest > 2**15 - 1:
         raise ExportError(f"spikes and their sums reach {tallest:g}, and 16 bits hold 32767")
+    if max(heaviest, seen) > MOST:
+        raise ExportError(
+            f"weights reach {heaviest:g}, and what pixels of 16 bits bring {seen:g}: beyond 32 bits"
+        )
     limit = int(min(limits, default=MOST))
     where, size = places(found)
     return Types(

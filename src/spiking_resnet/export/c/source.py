@@ -19,8 +19,9 @@ from spiking_resnet.export.c.layout import Layout, Population, layout
 from spiking_resnet.export.c.text import BYTES, Tables, Text, Types, most, template
 from spiking_resnet.export.integer import to_integers
 from spiking_resnet.files import write_whole
-from spiking_resnet.graph import Graph
+from spiking_resnet.graph import Graph, Shape
 from spiking_resnet.graph.grids import to_grid
+from spiking_resnet.images import as_images, as_maps
 from spiking_resnet.records import InputError
 from spiking_resnet.surroundings import undisturbed
 
@@ -35,7 +36,8 @@ class CSource:
     source, header: the files. name: what its functions' names begin with. weights, parameters:
     bytes of constants (weights of kernels; thresholds, biases, gains, tables). state: bytes of
     memory that it changes. most_steps: in so many steps no sum leaves 32 bits. image_bits: a pixel
-    is round(x * 2^image_bits), int16 [height][width][channel], of an image as `simulate` takes it.
+    is round(x * 2^image_bits), int16 [height][width][channel], of an image as `simulate` takes it,
+    of this shape.
     """
 
     source: Path
@@ -46,12 +48,18 @@ class CSource:
     state: int
     most_steps: int
     image_bits: int
+    shape: Shape
 
     def pixels(self, images: Tensor) -> Tensor:
         """Return images [N, C, H, W] as the program takes them, int16 [N, H, W, C].
 
-        Raises InputError where 16 bits do not hold a pixel.
+        Raises InputError for other images, and where 16 bits do not hold a pixel.
         """
+        images = as_maps(as_images(arguments.image_batch("images", images)))
+        if images.shape[1:] != self.shape:
+            raise InputError(
+                f"images have shape {tuple(images.shape[1:])}, and the program takes {self.shape}"
+            )
         whole = to_grid(images, self.image_bits) * 2.0**self.image_bits
         if bool((whole.abs() > 2**15 - 1).any()):
             raise InputError(
@@ -101,6 +109,7 @@ def to_c(graph: Graph, path: str | Path, name: str = "network") -> CSource:
         state=_state(tables, types, found, bool(words["PIXEL_TABLE"])),
         most_steps=steps,
         image_bits=ranges.image_bits(whole),
+        shape=whole.input.shape,
     )
 
 
