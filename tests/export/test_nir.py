@@ -327,3 +327,73 @@ def test_bytes_that_changed_are_refused_or_harmless(tmp_path):
         except NirError:
             refused += 1
     assert refused
+
+
+def hostile(file, what):
+    """A change of a file that makes its reader work without end, or read what is not its."""
+    nodes = file["node/nodes"]
+    first = next(node for node in nodes.values() if node["type"][()] == b"Conv2d")
+    if what in ("huge", "nothing stored"):
+        del first["weight"]
+        first.create_dataset("weight", (10**6, 10**6) if what == "huge" else (10**4,), "f4")
+    elif what == "other file":
+        del first["bias"]
+        first.create_dataset("bias", (4,), "f4", external=[("other", 0, 16)])
+    elif what == "group in itself":
+        first["more"] = file["node"]
+    elif what == "array of two names":
+        first["more"] = first["weight"]
+    elif what == "external link":
+        first["more"] = h5py.ExternalLink("other", "/node")
+    else:
+        first["more"] = h5py.SoftLink("/node")
+
+
+HOSTILE = {
+    "huge": "weight has 4000000000000 bytes", "nothing stored": "holds 0 of them",
+    "other file": "bias lies in another file", "group in itself": "more stands .* under another",
+    "array of two names": "under another name", "external link": "more is a link",
+    "soft link": "more is a link",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_file_that_is_made_to_do_harm_is_refused_before_it_is_read(what, tmp_path):
+    path = tmp_path / "snn.nir"
+    to_nir(zoo.spiking("no_biases"), path)
+    with h5py.File(path, "r+") as file:
+        hostile(file, what)
+    with pytest.raises(NirError, match=HOSTILE[what]):
+        from_nir(path)
+
+
+SAYINGS = {
+    "steps": ["x", -1, np.nan, [1, 2]], "fires": [5, [1, 2]], "profile": [3],
+    "notes": [5, "{", "[" * 100_000],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAYINGS)
+def test_metadata_of_other_types_is_refused(name):
+    drawn = to_nir(zoo.spiking("no_biases"))
+    for value in SAYINGS[name]:
+        drawn.metadata[name] = value
+        with pytest.raises(NirError):
+            from_nir(drawn)
+
+
+@pytest.mark.parametrize("name", ["grid", "step_bound", "rounded_to_bits", "initial_potential"])
+def test_metadata_of_a_node_that_is_no_number_is_refused(name):
+    drawn = to_nir(zoo.spiking("no_biases"))
+    population = next(node for node in drawn.nodes.values() if type(node) is nir.IF)
+    for value in (np.inf, np.nan, "x", [1.0, 2.0]):
+        population.metadata[name] = value
+        with pytest.raises(NirError):
+            from_nir(drawn)
+
+
+def test_an_edge_that_stands_twice_is_refused():
+    drawn = to_nir(zoo.spiking("no_biases"))
+    drawn.edges.append(drawn.edges[0])
+    with pytest.raises(NirError, match="twice"):
+        from_nir(drawn)

@@ -9,7 +9,7 @@ import torch
 import zoo
 from spiking_resnet.export.nir import clients
 from spiking_resnet.export.nir.executor import Rule, by_nir_alone, execute, packed
-from spiking_resnet.export.nir.file import sheet
+from spiking_resnet.export.nir.file import NirError, sheet
 from spiking_resnet.export.nir.verification import GOLDEN, OWN
 from spiking_resnet.export.nir.verify import verify
 from spiking_resnet.export.nir.write import to_nir
@@ -164,3 +164,33 @@ def test_images_and_steps_are_those_of_the_file_unless_given(tmp_path):
         verify(path, frames, 0)
     with pytest.raises(InputError, match="one for each"):
         verify(path, frames, labels=torch.zeros(3, dtype=torch.int64))
+
+
+def test_golden_spikes_that_are_not_of_the_network_are_refused(tmp_path):
+    h5py, path = pytest.importorskip("h5py"), tmp_path / "snn.nir"
+    layer = next(name for name, node in to_nir(zoo.spiking("identity")).nodes.items()
+                 if type(node) is nir.IF)  # fmt: skip
+    for node, values in (
+        ("input", np.zeros((3, 1, 5))), ("input", np.zeros((0, 0, 0))), ("input", np.zeros(())),
+        (layer, np.zeros((3, 4, 2), bool)), (layer, np.zeros((3, 0, 256), bool)), (layer, None),
+    ):  # fmt: skip
+        written(path, images=zoo.images("identity", 3))
+        with h5py.File(path, "r+") as file:
+            (kept,) = file["nodes"][node]["observables"].values()
+            del kept["data"]
+            if values is None:
+                del file["nodes"][node]
+            else:
+                kept["data"] = values
+        with pytest.raises(NirError, match="golden spikes"):
+            verify(path)
+
+
+def test_layers_of_one_name_and_changes_that_are_no_list_are_no_trouble(tmp_path):
+    path = tmp_path / "snn.nir"
+    drawn = to_nir(zoo.spiking("identity"), steps=STEPS)
+    for node in drawn.nodes.values():
+        node.metadata["name"] = "same"
+    drawn.metadata["changes"] = "5"
+    nir.write(path, drawn)
+    assert verify(path, zoo.images("identity", 2)).sound

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from spiking_resnet.export.format import needed
+from spiking_resnet.export.nir import storage
 from spiking_resnet.records import InputError
 from spiking_resnet.rules import shown
 
@@ -72,6 +73,7 @@ def _read(path: Path) -> Sheet:
         raise NirError(f"{path} is a folder or a device: give the path of an NIR file")
     try:
         with h5py.File(path, "r") as file:
+            storage.check(file)
             found = nir.serialization.hdf2dict(file["node"])
     except DAMAGE as error:
         raise NirError(f"{path} is not a complete NIR file ({error}): export it again") from error
@@ -94,7 +96,7 @@ def in_json(facts: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return a dictionary that stands in the metadata as JSON; empty where there is none."""
     try:
         found = json.loads(facts.get(name, "{}"))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise NirError(f"its metadata {name!r} is no JSON ({error})") from error
     return found if isinstance(found, dict) else {}
 
@@ -133,6 +135,8 @@ def _ordered(
             raise NirError(f"{where} has {count} {what} nodes; a network here has exactly one")
     reads: dict[str, list[str]] = {name: [] for name in nodes}
     for one, other in edges:
+        if one in reads.get(other, ()):
+            raise NirError(f"{where} has the edge from {one!r} to {other!r} twice")
         for name in (one, other):
             if name not in nodes:
                 raise NirError(f"{where} has an edge of {name!r}, which no node is called")
@@ -145,7 +149,7 @@ def _ordered(
     except CycleError as error:
         circle = " -> ".join(error.args[1])
         raise NirError(f"{circle} is a cycle, and recurrent networks are not read") from error
-    _check_time(where, facts)
+    _check_facts(where, facts)
     ordered = {name: nodes[name] for name in _stable(order, nodes)}
     return Sheet(ordered, {name: tuple(reads[name]) for name in ordered}, facts)
 
@@ -157,7 +161,15 @@ def _stable(order: list[str], nodes: Mapping[str, Any]) -> list[str]:
     return [*first, *inner, *(name for name in order if kind(nodes[name]) == "Output")]
 
 
-def _check_time(where: str, facts: Mapping[str, Any]) -> None:
+def _check_facts(where: str, facts: Mapping[str, Any]) -> None:
+    steps = facts.get("steps", 1)
+    if not isinstance(steps, int | np.integer) or steps < 1:
+        raise NirError(
+            f"{where} says that it is for {shown(steps)} steps: a whole number from 1 on"
+        )
+    for name in ("profile", "fires"):
+        if not isinstance(facts.get(name, ""), str):
+            raise NirError(f"{where}: its metadata {name!r} is no text")
     step = facts.get("dt", TIME_STEP)
     if not isinstance(step, float | int | np.number) or float(step) != TIME_STEP:
         raise NirError(

@@ -5,6 +5,9 @@
 """
 
 import io
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from torch import Tensor
 
 from spiking_resnet.engines.simulate import simulate
 from spiking_resnet.export.format import needed
+from spiking_resnet.export.nir import storage
 from spiking_resnet.export.nir.file import DAMAGE, NirError
 from spiking_resnet.graph import Fire, Graph
 
@@ -57,15 +61,40 @@ def read(path: str) -> tuple[Tensor, dict[str, Tensor]] | None:
         with h5py.File(path, "r") as file:
             if "__type__" not in file.attrs:
                 return None
+            storage.check(file)
         data = nir.read_data(path)
     except DAMAGE as error:
         raise NirError(f"{path}: its golden spikes cannot be read ({error})") from error
+    try:
+        return _tensors(data)
+    except (*DAMAGE, IndexError) as error:
+        raise NirError(f"{path}: its golden spikes are no spikes of images ({error})") from error
+
+
+def _tensors(data: Any) -> tuple[Tensor, dict[str, Tensor]]:
     images, trains = torch.empty(0, dtype=torch.float32), {}
     for name, node in data.nodes.items():
-        for what, data in node.observables.items():
-            values = torch.from_numpy(np.asarray(data.data))
+        for what, found in node.observables.items():
+            values = torch.from_numpy(np.asarray(found.data))
             if what == CURRENT:
                 images = values[:, 0]
             else:
                 trains[name] = values.transpose(0, 1).to(torch.uint8)
     return images, trains
+
+
+def check(
+    path: str | Path, graph: Graph, populations: Mapping[str, str], images: Tensor,
+    trains: Mapping[str, Tensor],
+) -> None:  # fmt: skip
+    """Raise NirError where images and trains, as `read` returns them, are not of the network.
+
+    populations: for each node of neurons its NIR name.
+    """
+    if images.ndim != 2 or images.shape[1] != prod(graph.input.shape) or not len(images):
+        raise NirError(f"{path}: the images of its golden spikes are not of {graph.input.shape}")
+    for node in graph.of(Fire):
+        train = trains.get(populations[node.name])
+        expected = (len(images), prod(node.shape))
+        if train is None or train.ndim != 3 or not len(train) or train.shape[1:] != expected:
+            raise NirError(f"{path}: its golden spikes of {node.name!r} are missing or of others")

@@ -34,6 +34,10 @@ from spiking_resnet.graph import (
 from spiking_resnet.neurons import IntegrateAndFire
 from spiking_resnet.surroundings import undisturbed
 
+UNSOUND = (
+    ValueError, TypeError, KeyError, AttributeError, RuntimeError, IndexError, ArithmeticError,
+)  # fmt: skip
+
 
 @undisturbed()
 def from_nir(source: Any) -> Graph:
@@ -47,22 +51,32 @@ def from_nir(source: Any) -> Graph:
     FileNotFoundError, and InputError where the package nir is missing.
     """
     needed("nir", "nir")
-    found = sheet(Path(source) if isinstance(source, str) else source)
+    return network(sheet(Path(source) if isinstance(source, str) else source))[0]
+
+
+def network(found: Sheet) -> tuple[Graph, dict[str, str]]:
+    """Return the network of a sheet, and for each of its neurons' nodes the name in the sheet."""
+    reading = _Reading(found)
     try:
-        return _Reading(found).graph()
+        return reading.graph(), reading.populations
     except NirError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+    except UNSOUND as error:
         raise NirError(f"what the file describes is no network: {error}") from error
 
 
 @dataclass
 class _Reading:
-    """A network as it comes to be; values: for each NIR node the node that holds its value."""
+    """A network as it comes to be.
+
+    values: for each NIR node the node that holds its value. populations: for each node of neurons
+    the NIR node.
+    """
 
     sheet: Sheet
     nodes: dict[str, Node] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
+    populations: dict[str, str] = field(default_factory=dict)
 
     def graph(self) -> Graph:
         """Return the network."""
@@ -83,9 +97,11 @@ class _Reading:
             read = self._flat(own, read)
         made = _node(own, name, node, read)
         self._keep(name, made)
+        if isinstance(made, Fire):
+            self.populations[made.name] = name
         if (bits := _said(node, "rounded_to_bits", None)) is not None:
             rounded = Round(
-                name=self._unused(f"{own}.round"), inputs=(made.name,), shape=made.shape,
+                name=self._invented(f"{own}.round"), inputs=(made.name,), shape=made.shape,
                 bits=int(bits),
             )  # fmt: skip
             self._keep(name, rounded)
@@ -99,13 +115,20 @@ class _Reading:
             name += "_"
         return name
 
+    def _invented(self, name: str) -> str:
+        """Return a name for a node that the file has none for."""
+        said = {str(_said(node, "name", each)) for each, node in self.sheet.nodes.items()}
+        while name in self.nodes or name in said:
+            name += "_"
+        return name
+
     def _read(self, own: str, name: str) -> Node:
         """Return what a NIR node reads: one node, or the sum of several."""
         inputs = [self.nodes[self.values[each]] for each in self.sheet.reads[name]]
         if len(inputs) == 1:
             return inputs[0]
         made = Add(
-            name=self._unused(f"{own}.sum"), inputs=tuple(each.name for each in inputs),
+            name=self._invented(f"{own}.sum"), inputs=tuple(each.name for each in inputs),
             shape=inputs[0].shape,
         )  # fmt: skip
         self.nodes[made.name] = made
@@ -118,7 +141,7 @@ class _Reading:
         if prod(read.shape[1:]) != 1:
             return read
         made = Flatten(
-            name=self._unused(f"{own}.flat"), inputs=(read.name,), shape=(read.shape[0],)
+            name=self._invented(f"{own}.flat"), inputs=(read.name,), shape=(read.shape[0],)
         )
         self.nodes[made.name] = made
         return made
@@ -156,7 +179,7 @@ def _node(own: str, name: str, node: Any, read: Node) -> Node:
     base: dict[str, Any] = {"name": own, "inputs": (read.name,)}
     try:
         return make(node, read.shape, base)
-    except (TypeError, AttributeError, RuntimeError, IndexError) as error:
+    except (TypeError, AttributeError, RuntimeError, LookupError, ArithmeticError) as error:
         raise NirError(f"{name!r} is no sound {kind(node)} ({error})") from error
     except ValueError as error:
         raise NirError(f"{name!r}: {error}") from error
@@ -170,6 +193,8 @@ def _tensor(values: Any) -> Tensor:
 def _conv2d(node: Any, shape: Shape, base: dict[str, Any]) -> Node:
     weight, bias = _tensor(node.weight), _tensor(node.bias)
     kernel = weight.shape[2:]
+    if bias.shape != weight.shape[:1]:
+        raise ValueError(f"bias of shape {tuple(bias.shape)} for {len(weight)} channels")
     stride, dilation = _pair(node.stride), _pair(node.dilation)
     padding = _padding(node.padding, kernel, stride, dilation)
     return _shaped(

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ from spiking_resnet.export.nir.executor import (
     words,
 )
 from spiking_resnet.export.nir.file import Sheet, check_steps, sheet
-from spiking_resnet.export.nir.read import from_nir
+from spiking_resnet.export.nir.read import network
 from spiking_resnet.export.nir.verification import GOLDEN, OWN, Reading, Verification
 from spiking_resnet.graph import Fire, Graph
 from spiking_resnet.records import InputError, decisions
@@ -61,18 +62,21 @@ def verify(
     """
     check_steps(steps)
     path = Path(path)
-    found, graph = sheet(path), from_nir(path)
+    found = sheet(path)
+    graph, populations = network(found)
     kept = golden.read(str(path))
+    if kept is not None:
+        golden.check(path, graph, populations, *kept)
     told = found.facts.get("steps")
     steps = steps or (usual(graph) if told is None else int(told))
     if images is None:
         if kept is None:
             raise InputError(f"{path} holds no golden spikes: give images")
         images = kept[0].reshape(-1, *graph.input.shape)
-        steps = min(steps, *(len(train) for train in kept[1].values()))
+        steps = min([steps, *(len(train) for train in kept[1].values())])
     if labels is not None and labels.shape != images.shape[:1]:
         raise InputError(f"labels have shape {tuple(labels.shape)}: one for each of the images")
-    work = _Work(found, graph, path, images, steps, labels)
+    work = _Work(found, graph, populations, path, images, steps, labels)
     readings = [work.executed(OWN, own_rule(found))]
     if kept is not None:
         readings += work.golden(*kept)
@@ -103,6 +107,7 @@ class _Work:
         self,
         found: Sheet,
         graph: Graph,
+        populations: Mapping[str, str],
         path: Path,
         images: Tensor,
         steps: int,
@@ -113,8 +118,7 @@ class _Work:
         )  # fmt: skip
         run = simulate(graph, images, steps, trains=list(graph.neurons))
         self.presented = graph.input.present(images, 0)
-        named = {str(_name(found, name)): name for name in found.nodes}
-        self.ours = {named[node.name]: node.name for node in graph.of(Fire)}
+        self.ours = {populations[node.name]: node.name for node in graph.of(Fire)}
         self.trains = run.trains
         self.spikes = sum(int(layer.spikes[-1].sum()) for layer in run.spikes.values())
         self.right = self._right(decisions(run.logits[-1]))
@@ -175,7 +179,7 @@ class _Work:
             spikes=self.spikes,
             readings=readings,
             right=self.right,
-            changes=tuple(json.loads(facts.get("changes", "[]"))),
+            changes=_changes(facts),
         )
 
     def _first(self, theirs: Spikes) -> _First:
@@ -221,9 +225,13 @@ class _Work:
         return None if self.labels is None else int((decided == self.labels).sum())
 
 
-def _name(found: Sheet, name: str) -> object:
-    data = getattr(found.nodes[name], "metadata", None)
-    return data.get("name", name) if isinstance(data, dict) else name
+def _changes(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what was changed for the file's reader; nothing where that is no list of texts."""
+    try:
+        told = json.loads(facts.get("changes", "[]"))
+    except (TypeError, ValueError, RecursionError):
+        return ()
+    return tuple(str(each) for each in told) if isinstance(told, list) else ()
 
 
 def _compared(layers: Mapping[str, str], ours: Callable[[str], Tensor], theirs: Spikes) -> _First:
