@@ -152,12 +152,13 @@ def test_every_option_of_the_method_arrives(tmp_path):
         "--compensation", 1.01, "--compensation-steps", 7, "--no-pool-neurons",
         "--max-pooling", "instant", "--readout", "membrane", "--input-coding", "poisson",
         "--seed", 3, "--grid", 12, "--sum-bits", 20, "--shortcut-conversion",
+        "--shared-scale", "stage",
     )  # fmt: skip
     options = sr.load(path).notes["options"]
     assert options == {
         "percentile": 99.0, "per_channel": True, "initial_potential": 0.25, "reset": "zero",
-        "shortcut_conversion": True, "compensation": 1.01, "compensation_steps": 7,
-        "compensation_images": 100, "pool_neurons": False, "max_pooling": "instant",
+        "shortcut_conversion": True, "shared_scale": "stage", "compensation": 1.01,
+        "compensation_steps": 7, "compensation_images": 100, "pool_neurons": False, "max_pooling": "instant",
         "readout": "membrane", "input_coding": "poisson", "seed": 3, "steps": 32, "grid": 12,
         "sum_bits": 20, "levels": 1, "signed": False,
     }  # fmt: skip

@@ -187,6 +187,7 @@ def test_one_of_them_killed_the_same_command_goes_on(server, place, whole, comma
     assert without_times_in_tables(results(folder)) == without_times_in_tables(expected)
 
 
+@pytest.mark.sweep
 def test_one_process_goes_on_for_two_and_two_for_one(server, place, whole):
     expected, _ = whole(EVALUATE)
     for before, after in ((1, 2), (2, 1)):
