@@ -158,9 +158,9 @@ def test_every_option_of_the_method_arrives(tmp_path):
     assert options == {
         "percentile": 99.0, "per_channel": True, "initial_potential": 0.25, "reset": "zero",
         "shortcut_conversion": True, "shared_scale": "stage", "compensation": 1.01,
-        "compensation_steps": 7, "compensation_images": 100, "pool_neurons": False, "max_pooling": "instant",
-        "readout": "membrane", "input_coding": "poisson", "seed": 3, "steps": 32, "grid": 12,
-        "sum_bits": 20, "levels": 1, "signed": False,
+        "compensation_steps": 7, "compensation_images": 100, "pool_neurons": False,
+        "max_pooling": "instant", "readout": "membrane", "input_coding": "poisson",
+        "seed": 3, "steps": 32, "grid": 12, "sum_bits": 20, "levels": 1, "signed": False,
     }  # fmt: skip
 
 
