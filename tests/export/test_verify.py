@@ -194,3 +194,11 @@ def test_layers_of_one_name_and_changes_that_are_no_list_are_no_trouble(tmp_path
     drawn.metadata["changes"] = "5"
     nir.write(path, drawn)
     assert verify(path, zoo.images("identity", 2)).sound
+
+
+def test_a_file_whose_writer_still_holds_it_is_read(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    path = written(tmp_path / "snn.nir", images=zoo.images("identity", 2))
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert verify(path).sound

@@ -72,7 +72,7 @@ def _read(path: Path) -> Sheet:
     if not path.is_file():
         raise NirError(f"{path} is a folder or a device: give the path of an NIR file")
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:  # files are replaced, never changed
             storage.check(file)
             found = nir.serialization.hdf2dict(file["node"])
     except DAMAGE as error:

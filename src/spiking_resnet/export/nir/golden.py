@@ -58,11 +58,12 @@ def read(path: str) -> tuple[Tensor, dict[str, Tensor]] | None:
     """
     nir, h5py = needed("nir", "nir"), needed("h5py", "nir")
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             if "__type__" not in file.attrs:
                 return None
             storage.check(file)
-        data = nir.read_data(path)
+        with Path(path).open("rb") as content:  # which takes no lock
+            data = nir.read_data(content)
     except DAMAGE as error:
         raise NirError(f"{path}: its golden spikes cannot be read ({error})") from error
     try:

@@ -49,6 +49,8 @@ def refuse(graph: Graph) -> None:
 def _problems(graph: Graph) -> Iterator[str]:
     constant = unreached(graph)
     for node in graph.nodes:
+        if "\0" in node.name:
+            yield f"{node.name!r} has a NUL in its name, which no text in an NIR file can"
         if isinstance(node, Input) and node.encoding != "constant":
             yield (
                 f"{node.name!r} presents the image in the way {node.encoding!r}: an NIR file is "
