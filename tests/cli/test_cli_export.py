@@ -34,6 +34,7 @@ def test_export_refuses_before_any_work(snn, tmp_path, monkeypatch):
     out = ("--out", tmp_path / "snn.pt2")
     assert "there is no format 'tflite'" in refused("export", snn, "--to", "tflite", *out)
     assert "does not honour --bits" in refused("export", snn, "--to", "torch", "--bits", 4, *out)
+    assert "not honour --golden" in refused("export", snn, "--to", "torch", "--golden", 2, *out)
     assert "--steps is 0" in refused("export", snn, "--to", "torch", "--steps", 0, *out)
     assert "name another file" in refused("export", snn, "--to", "torch", "--out", snn)
 
