@@ -86,7 +86,8 @@ def export(
         per_layer=per_layer or None,
         potential_bits=potential_bits,
     )
-    chosen.check(asked if golden is None else replace(asked, images=torch.empty(0)))
+    unread = None if golden is None else torch.empty(0, dtype=torch.float32)
+    chosen.check(replace(asked, images=unread))
     graph = stored(snn)
     if golden is not None:
         asked = _with_golden(asked, graph, snn, shown, golden, seed, outputs)
