@@ -83,8 +83,9 @@ class Run(Shown):
     ANN's units. spikes: by layer name. engine, seconds: which engine ran, and for how long.
     exact: whether every sum stayed in the range where any engine gives the same spikes; if not,
     remark says where it left it. trains: sizes of spikes [T, N, ...] of the layers asked for.
-    neuron_spikes: for the layers asked for, every neuron's spikes [N, ...] (int64) over the run,
-    whatever their sizes, negative ones taken off.
+    neuron_spikes: for the layers asked for, every neuron's spikes [N, ...] (int64) over the run, as
+    `Neuron.count` counts them: negative ones are taken off; one of n levels is n, a differential
+    one is one whatever its size.
     state: what the next run goes on from, if it was asked for. Steps and spikes of a run that began
     from a state are its own; its logits are those after all steps, the earlier ones included.
     """
