@@ -10,13 +10,14 @@ INTEROP ?= .interop
 PYTEST := OMP_NUM_THREADS=1 $(RUN)/python -m pytest -q
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal --durations 15
 
-.PHONY: help install demo test test-all fuzz interop lint clean
+.PHONY: help install demo test test-all docs fuzz interop lint clean
 
 help:
 	@echo "make demo      a trained network becomes a spiking one: about a minute, no downloads of data"
 	@echo "make install   make $(VENV) with everything pinned (PYTHON=python3.12 to choose another Python)"
 	@echo "make test      lint, types and the core of the tests: what every push runs"
 	@echo "make test-all  lint, types and all tests but those that take minutes each (pytest -m slow)"
+	@echo "make docs      the documentation site, below build/site; warnings are errors"
 	@echo "make fuzz      a thousand random graphs on every engine (FUZZ_GRAPHS=5000 FUZZ_FIRST=1000 for others)"
 	@echo "make interop   Norse, SpikingJelly and sinabs in environments of their own below $(INTEROP)"
 	@echo "make lint      lint and types alone"
@@ -45,6 +46,10 @@ test: lint
 
 test-all: lint
 	$(PYTEST) -m "not slow and not gpu" $(PARALLEL)
+
+docs: install
+	$(RUN)/python -m sphinx -b html -W --keep-going -q docs build/site
+	@echo "open build/site/index.html"
 
 fuzz: export FUZZ_GRAPHS ?= 1000
 fuzz: install
