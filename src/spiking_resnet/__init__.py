@@ -1,8 +1,6 @@
 """Turns trained residual networks into spiking ones, simulates them exactly, and measures them."""
 
-from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from spiking_resnet import moved
 from spiking_resnet.capture.calls import TraceError
@@ -43,22 +41,10 @@ from spiking_resnet.spiking_module import as_module
 from spiking_resnet.store import StoreError, load, save
 
 
-def _text(result: Shown) -> str:
-    from spiking_resnet.report.records import text
+def _views() -> Views:
+    from spiking_resnet.report.views import VIEWS
 
-    return text(result)
-
-
-def _html(result: Shown) -> str | None:
-    from spiking_resnet.report.notebook import html
-
-    return html(result)
-
-
-def _rows(result: Shown) -> Sequence[Mapping[str, Any]]:
-    from spiking_resnet.report.rows import rows
-
-    return rows(result)
+    return VIEWS
 
 
 try:
@@ -119,4 +105,4 @@ __all__ = [
 ]
 
 moved.register()
-Shown.views = Views(_text, _html, _rows)
+Shown.views = _views

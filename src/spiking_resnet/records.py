@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spiking_resnet.codec import FIELDS, Record, same
 from spiking_resnet.graph.interpret import State
-from spiking_resnet.shown import Shown
+from spiking_resnet.shown import Short, Shown
 
 Metric = Literal["accuracy", "binary", "mse"]  # what an evaluation measures
 
@@ -22,7 +22,7 @@ class InputError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class LayerCount:
+class LayerCount(Short):
     """The spike counts of one population.
 
     neurons: their number per image. spikes: int64 [R, N], up to each of R recorded steps, for each
@@ -67,6 +67,9 @@ class Trains(Mapping[str, Tensor]):
             bits.numpy(), axis=2, count=torch.Size(shape).numel(), bitorder="little"
         )
         return torch.from_numpy(flat).unflatten(2, shape)
+
+    def __repr__(self) -> str:
+        return f"<Trains: spikes of {len(self)} layers>"
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.bits)

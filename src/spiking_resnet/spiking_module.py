@@ -65,6 +65,10 @@ class SpikingModule(nn.Module):
             self._graph = claimed(self._graph.with_nodes(nodes))
         return self._graph
 
+    def extra_repr(self) -> str:
+        """What `repr` says of it."""
+        return f"{self._graph!r}, steps={self.steps}, engine={self.engine!r}"
+
     def _own(self, node: Node) -> dict[str, Tensor]:
         """The buffers that are a node's tensors, by field."""
         return {field: self.get_buffer(key_of(node, field)) for field in tensors(node)}

@@ -36,6 +36,9 @@ class Calibration:
         self._stream = (as_maps(images) for images in itertools.chain([first], stream))
         self.shape: tuple[int, ...] = map_shape(first.shape)[1:]
 
+    def __repr__(self) -> str:
+        return f"<Calibration: images {self.shape}, in batches of {self.size}, read once>"
+
     @property
     def size(self) -> int:
         """The number of images in a batch."""

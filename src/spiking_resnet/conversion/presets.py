@@ -20,12 +20,13 @@ from spiking_resnet.conversion.methods import (
 from spiking_resnet.conversion.methods.option import first_line, options_of
 from spiking_resnet.graph import Graph, ReLU
 from spiking_resnet.records import InputError
+from spiking_resnet.shown import Short
 
 IMAGENET_CLASSES, IMAGENET_PERCENTILE = 1000, 99.99  # the paper's percentile for its 1000 classes
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Short):
     """A method and its options, as a row of a comparison.
 
     description: one line. make: the method, from the number of time steps it is for. per_steps:

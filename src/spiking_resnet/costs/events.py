@@ -15,11 +15,12 @@ from torch import Tensor
 
 from spiking_resnet.graph import Graph, Node
 from spiking_resnet.graph.structure import carries_spikes
+from spiking_resnet.shown import Short
 from spiking_resnet.surroundings import undisturbed
 
 
 @dataclass(frozen=True, eq=False)
-class Events:
+class Events(Short):
     """The spikes of every source (population, max pool, image as spikes) of a network, summed up.
 
     images, steps: of how many images, over how many time steps. fired: how often each neuron fired,

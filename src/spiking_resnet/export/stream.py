@@ -21,6 +21,7 @@ from spiking_resnet.graph import Fire, Graph
 from spiking_resnet.graph.interpret import State, readout
 from spiking_resnet.images import as_images
 from spiking_resnet.records import InputError
+from spiking_resnet.shown import Short
 from spiking_resnet.store import digest
 from spiking_resnet.surroundings import undisturbed
 
@@ -28,7 +29,7 @@ KEY = "spiking_resnet.stream"  # of a file's metadata
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class Step(Short):
     """What one or several time steps of a stream brought.
 
     time: the steps done so far. logits: the read-out so far [N, K]. spikes: sizes of the spikes of
@@ -66,6 +67,10 @@ class Stream:
             raise InputError(f"no population is called {unknown[0]!r}: see graph.neurons")
         self.graph, self.batch, self.layers, self.engine = graph, batch, tuple(layers), engine
         self._state: State | None = None
+
+    def __repr__(self) -> str:
+        at = f"{self.batch} at once, step {self.time}, engine {self.engine}"
+        return f"<Stream: {at}; {self.graph!r}>"
 
     @property
     def time(self) -> int:

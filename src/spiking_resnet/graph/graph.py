@@ -49,6 +49,8 @@ class Graph:
 
     def __repr__(self) -> str:
         kind = self.notes.get("method", "spiking") if self.of(Fire) else "artificial"
+        if form := self.notes.get("integer_form"):
+            kind = f"{kind} in integers of {form['bits']} bits"
         shapes = f"{self.input.shape} -> {self.output.shape}"
         return f"<Graph: {kind}, {shapes}, {len(self.nodes)} nodes, {len(self.of(Fire))} spiking>"
 

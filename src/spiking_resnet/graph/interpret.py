@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from spiking_resnet.graph import Graph, Input, Node
+from spiking_resnet.shown import Short
 
 
 @dataclass(frozen=True, eq=False)
-class State:
+class State(Short):
     """The state of a network between two time steps.
 
     time: steps done. memory: membrane potentials (Fire), cumulative inputs (MaxPool) and the summed

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from spiking_resnet.rules import Rule, one_of, truth, whole
+from spiking_resnet.shown import Short
 
 Reset = Literal["subtract", "zero"]
 
@@ -48,7 +49,7 @@ class TensorRule:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Neuron(ABC):
+class Neuron(Short, ABC):
     """A population of spiking neurons: frozen parameters, and the equation that advances them.
 
     threshold: firing threshold, [] or [C], positive, in the unit of the input current.

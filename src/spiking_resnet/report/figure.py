@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +16,39 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".svg", ".pdf")
 # Okabe and Ito's colours, told apart with any colour vision.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-LIGHT, DARK, INK = "#BBBBBB", "#444444", "#333333"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = "osD^vP*"
+
+
+@dataclass(frozen=True)
+class Inks:
+    """The colours of a page.
+
+    last: the series after those that have COLOURS. frame: axes and bars' lines. strong, faint:
+    greys of what has no colour of its own.
+    """
+
+    paper: str
+    text: str
+    frame: str
+    strong: str
+    faint: str
+    grid: str
+    last: str
+
+    def tone(self, tone: int | None, grey: str) -> str:
+        """The colour of a series or level; `grey` where it has none."""
+        return grey if tone is None else (*COLOURS, self.last)[tone % (len(COLOURS) + 1)]
+
+
+ON_LIGHT = Inks("#FFFFFF", "#000000", "#333333", "#444444", "#BBBBBB", "#DDDDDD", "#000000")
+ON_DARK = Inks("#131416", "#E6E6E6", "#B0B0B0", "#C8C8C8", "#6A6A6A", "#3A3A3A", "#FFFFFF")
 STYLE: Any = {  # matplotlib's own type lists its 300 names
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.linewidth": 0.7,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": INK,
     "svg.fonttype": "none",
     "svg.hashsalt": "spiking-resnet",
     "pdf.fonttype": 42,
@@ -57,46 +81,117 @@ def render(blocks: Report, form: str) -> bytes:
     if len({(chart.kind, chart.rows) for chart in charts}) > 1:
         raise InputError("these charts do not share a figure: draw them one by one")
     from matplotlib import rc_context
+    from matplotlib.figure import Figure
 
     drawn = io.BytesIO()
     with rc_context(STYLE):
-        draw = _lines if charts[0].kind == "lines" else _bars
-        draw(charts).savefig(drawn, format=form, metadata=_UNDATED.get(form))
+        figure = Figure(dpi=300)
+        _draw(charts, _panels(charts, figure), ON_LIGHT, figure)
+        figure.savefig(drawn, format=form, metadata=_UNDATED.get(form))
     return drawn.getvalue()
 
 
-def _lines(charts: Sequence[Chart]) -> "Figure":
-    from matplotlib.figure import Figure
+def plot(
+    charts: Sequence[Chart], ax: "Axes | Sequence[Axes] | None", dark: bool, transparent: bool
+) -> "Axes | tuple[Axes, ...]":
+    """Draw charts that share a figure; the axes, a tuple of them where there are several charts.
 
-    most = max(len(chart.named_series[0]) for chart in charts)
-    below = (most + 3) // 2 if most > 2 else 0  # rows of a legend below the axes
-    figure = Figure(figsize=(4.5 * len(charts), 3.0 + 0.2 * below), dpi=300)
-    figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)  # inches
-    for number, chart in enumerate(charts, 1):
-        axes = figure.add_subplot(1, len(charts), number)
-        named, others = chart.named_series
-        for place, series in enumerate(others):
-            label = f"{len(others)} others" if place == 0 else "_"
-            axes.plot(series.at, series.values, color=LIGHT, linewidth=0.8, label=label, zorder=2)
-        for index, series in named:
-            _line(axes, series, index)
-        for level in chart.levels:
-            axes.axhline(
-                level.value,
-                color=_colour(level.tone, DARK),
-                linewidth=1.0,
-                linestyle=(0, (4, 2)),
-                label=_safe(_level(level.label, level.value, chart.y)) if level.label else None,
-            )
-        for moment in chart.moments:
-            axes.axvline(moment.value, color=DARK, linewidth=0.7, linestyle=(0, (1, 2)))
-        _dress_lines(axes, chart)
-    return figure
+    ax: what to draw on; None for a new figure of pyplot's. Raises InputError for other axes than
+    charts.
+    """
+    from matplotlib import pyplot, rc_context
+
+    inks = ON_DARK if dark else ON_LIGHT
+    given = _given(ax, len(charts))
+    with rc_context(STYLE):
+        figure = None if given else pyplot.figure()
+        panels = given if figure is None else _panels(charts, figure)
+        _draw(charts, panels, inks, figure)
+        for axes in panels:
+            axes.set_facecolor("none" if transparent else inks.paper)
+        if figure is not None:
+            figure.set_facecolor("none" if transparent else inks.paper)
+    return panels[0] if len(panels) == 1 else tuple(panels)
 
 
-def _line(axes: "Axes", series: Series, index: int) -> None:
+def _given(ax: Any, charts: int) -> "Sequence[Axes]":
+    """The axes that a user gave, one for each chart."""
+    from matplotlib.axes import Axes
+
+    if ax is None:
+        return ()
+    found = [ax] if isinstance(ax, Axes) else list(getattr(ax, "flat", ax))
+    if len(found) != charts or not all(isinstance(each, Axes) for each in found):
+        wanted = "one matplotlib axes" if charts == 1 else f"{charts} matplotlib axes"
+        raise InputError(f"ax is not what this is drawn on: give {wanted}, or None")
+    return found
+
+
+def _panels(charts: Sequence[Chart], figure: "Figure") -> "Sequence[Axes]":
+    """The axes of charts side by side in a figure of the size that they need."""
+    rows, lines = charts[0].rows, charts[0].kind == "lines"
+    if lines:
+        most = max(len(chart.named_series[0]) for chart in charts)
+        below = (most + 3) // 2 if most > 2 else 0  # rows of a legend below the axes
+        figure.set_size_inches(4.5 * len(charts), 3.0 + 0.2 * below)
+        figure.set_layout_engine("constrained", w_pad=0.08, h_pad=0.06)  # inches
+        return list(figure.subplots(1, len(charts), squeeze=False)[0])
+    figure.set_size_inches(6.5, 1.3 + _TALL * len(rows))
+    figure.set_layout_engine("constrained", w_pad=0.05, h_pad=0.05)
+    ratios = [chart.width for chart in charts]
+    return list(figure.subplots(1, len(charts), sharey=True, width_ratios=ratios, squeeze=False)[0])
+
+
+def _draw(
+    charts: Sequence[Chart], panels: "Sequence[Axes]", inks: Inks, figure: "Figure | None"
+) -> None:
+    """Draw each chart on its axes. figure: theirs, where it holds nothing else."""
+    if charts[0].kind == "lines":
+        for chart, axes in zip(charts, panels, strict=True):
+            _lines(chart, axes, inks)
+    else:
+        _bars(charts, panels, inks, figure)
+    for axes in panels:
+        _tint(axes, inks)
+
+
+def _tint(axes: "Axes", inks: Inks) -> None:
+    """Give frame, ticks and texts their colours."""
+    for side in ("left", "bottom"):
+        axes.spines[side].set_edgecolor(inks.frame)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(width=0.7, length=3, color=inks.frame, labelcolor=inks.text)
+    legend = axes.get_legend()
+    texts = [axes.xaxis.label, axes.yaxis.label, *(legend.get_texts() if legend else ())]
+    for text in texts:
+        text.set_color(inks.text)
+
+
+def _lines(chart: Chart, axes: "Axes", inks: Inks) -> None:
+    """The lines of one chart."""
+    named, others = chart.named_series
+    for place, series in enumerate(others):
+        label = f"{len(others)} others" if place == 0 else "_"
+        axes.plot(series.at, series.values, color=inks.faint, linewidth=0.8, label=label, zorder=2)
+    for index, series in named:
+        _line(axes, series, index, inks)
+    for level in chart.levels:
+        axes.axhline(
+            level.value,
+            color=inks.tone(level.tone, inks.strong),
+            linewidth=1.0,
+            linestyle=(0, (4, 2)),
+            label=_safe(_level(level.label, level.value, chart.y)) if level.label else None,
+        )
+    for moment in chart.moments:
+        axes.axvline(moment.value, color=inks.strong, linewidth=0.7, linestyle=(0, (1, 2)))
+    _dress_lines(axes, chart, inks)
+
+
+def _line(axes: "Axes", series: Series, index: int, inks: Inks) -> None:
     """One series and the band of its intervals."""
-    colour = _colour(series.tone, DARK)
+    colour = inks.tone(series.tone, inks.strong)
     known = zip(series.at, series.intervals, strict=False)
     bands = [(place, *ends) for place, ends in known if ends is not None]
     if len(bands) > 1:
@@ -106,16 +201,16 @@ def _line(axes: "Axes", series: Series, index: int) -> None:
         series.at,
         series.values,
         color=colour,
-        marker=MARKERS[(index + index // len(COLOURS)) % len(MARKERS)],
+        marker=MARKERS[(index + index // len(MARKERS)) % len(MARKERS)],
         markersize=4,
         linewidth=1.4,
-        linestyle=("-", ":", "-.")[index // len(COLOURS) % 3],
+        linestyle=("-", ":", "-.")[index // len(MARKERS) % 3],
         label=_safe(series.label),
         zorder=3,
     )
 
 
-def _dress_lines(axes: "Axes", chart: Chart) -> None:
+def _dress_lines(axes: "Axes", chart: Chart, inks: Inks) -> None:
     """Scales, ticks, labels and legend."""
     places = sorted({place for series in chart.series for place in series.at})
     if chart.x is not None:
@@ -133,21 +228,20 @@ def _dress_lines(axes: "Axes", chart: Chart) -> None:
     else:
         axes.set_ylim(bottom, top)
     axes.set_ylabel(_safe(chart.y.heading))
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.grid(axis="y", color=inks.grid, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.tick_params(width=0.7, length=3, color=INK)
     if chart.title:
-        axes.set_title(_safe(chart.title), loc="left", fontsize=9)
-    _explain(axes, chart.intervals if len(places) > 1 else "")
+        axes.set_title(_safe(chart.title), loc="left", fontsize=9, color=inks.text)
+    _explain(axes, chart.intervals if len(places) > 1 else "", inks)
 
 
-def _explain(axes: "Axes", intervals: str) -> None:
+def _explain(axes: "Axes", intervals: str, inks: Inks) -> None:
     """The legend: what was labelled, and what the bands are."""
     from matplotlib.patches import Patch
 
     handles, labels = axes.get_legend_handles_labels()
     if intervals:
-        handles.append(Patch(color="#000000", alpha=0.12, linewidth=0))
+        handles.append(Patch(color=inks.text, alpha=0.12, linewidth=0))
         labels.append(_safe(intervals))
     if len(handles) <= 4:
         axes.legend(handles, labels, frameon=False, loc="lower right", handlelength=2.4)
@@ -164,31 +258,31 @@ def _explain(axes: "Axes", intervals: str) -> None:
         )
 
 
-def _bars(charts: Sequence[Chart]) -> "Figure":
+def _bars(
+    charts: Sequence[Chart], panels: "Sequence[Axes]", inks: Inks, figure: "Figure | None"
+) -> None:
     """Panels that share their rows; the first chart's title stands above, its labels below."""
-    from matplotlib.figure import Figure
-
     rows = charts[0].rows
-    figure = Figure(figsize=(6.5, 1.3 + _TALL * len(rows)), dpi=300)
-    figure.set_layout_engine("constrained", w_pad=0.05, h_pad=0.05)  # inches
-    ratios = [chart.width for chart in charts]
-    panels = figure.subplots(1, len(charts), sharey=True, width_ratios=ratios, squeeze=False)[0]
     for axes, chart in zip(panels, charts, strict=True):
-        _panel(axes, chart)
+        _panel(axes, chart, inks)
         axes.tick_params(left=axes is panels[0])
     panels[0].set_yticks(range(len(rows)), [_safe(name) for name in rows], fontsize=7)
     panels[0].set_ylim(len(rows) - 0.4, -0.6)  # the first row on top
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, frameon=False, loc="outside lower center", ncols=5, fontsize=8,
-        handlelength=1.0, columnspacing=1.2,
-    )  # fmt: skip
-    if charts[0].title:
-        figure.suptitle(_safe(charts[0].title), x=0.01, ha="left", fontsize=9)
-    return figure
+    looks: Any = {"frameon": False, "fontsize": 8, "handlelength": 1.0, "columnspacing": 1.2}
+    if figure is None:
+        panels[0].legend(handles, labels, **looks)
+    else:
+        looks |= {"ncols": 5, "labelcolor": inks.text}
+        figure.legend(handles, labels, loc="outside lower center", **looks)
+    title = charts[0].title
+    if title and figure is not None:
+        figure.suptitle(_safe(title), x=0.01, ha="left", fontsize=9, color=inks.text)
+    elif title:
+        panels[0].set_title(_safe(title), loc="left", fontsize=9, color=inks.text)
 
 
-def _panel(axes: "Axes", chart: Chart) -> None:
+def _panel(axes: "Axes", chart: Chart, inks: Inks) -> None:
     """The bars of one chart, and its line through them."""
     places = range(len(chart.rows))
     stacked = any(series.starts for series in chart.series)
@@ -201,23 +295,18 @@ def _panel(axes: "Axes", chart: Chart) -> None:
             series.values,
             left=starts,
             height=height,
-            color=_colour(series.tone, LIGHT),
+            color=inks.tone(series.tone, inks.faint),
             label=_safe(series.label),
         )
     for level in chart.levels:
-        axes.axvline(level.value, color=INK, linewidth=0.7)
+        axes.axvline(level.value, color=inks.frame, linewidth=0.7)
     if chart.line is not None:
-        axes.plot(chart.line.values, places, color=INK, linewidth=0.9, zorder=3)
+        axes.plot(chart.line.values, places, color=inks.frame, linewidth=0.9, zorder=3)
         low, high = axes.dataLim.intervalx
         axes.set_xlim(low - 0.04 * (high - low) - 0.1, high + 0.02 * (high - low) + 0.1)
     axes.set_xlabel(_safe(chart.y.heading))
-    axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axes.grid(axis="x", color=inks.grid, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.tick_params(width=0.7, length=3, color=INK)
-
-
-def _colour(tone: int | None, grey: str) -> str:
-    return grey if tone is None else COLOURS[tone % len(COLOURS)]
 
 
 def _level(label: str, value: float, axis: Axis) -> str:

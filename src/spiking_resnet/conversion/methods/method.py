@@ -9,10 +9,11 @@ from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.methods.option import options_of
 from spiking_resnet.conversion.statistics import Measured
 from spiking_resnet.graph import Graph
+from spiking_resnet.shown import Short
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method(ABC):
+class Method(Short, ABC):
     """A conversion method: a frozen set of options, and the passes they stand for.
 
     A subclass is a frozen dataclass whose fields are made by `option`. Values that an option cannot

@@ -16,6 +16,7 @@ from torch import Tensor
 from spiking_resnet.graph.grids import MANTISSA, WIDE_MANTISSA
 from spiking_resnet.neurons import TensorRule
 from spiking_resnet.rules import Rule, Rules, number, optional, several, text, truth, whole
+from spiking_resnet.shown import Short
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
@@ -38,7 +39,7 @@ class GraphError(ValueError):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Node:
+class Node(Short):
     """An operation of a network: the base class of every kind of node.
 
     shape: of its value for one image. source: the user's line of code that it comes from.
