@@ -1,7 +1,7 @@
 """Keep the module paths of version 0.1 importable, with a DeprecationWarning."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -83,7 +83,7 @@ _NOW = {
     "tune": "evaluation.tune",
     "windows": "capture.windows",
 }
-# Names that were in a module which is there still.
+# Names that were in a module which is there still, and asks `elsewhere` for them.
 _NAMES = {
     "conversion.passes.snap": dict.fromkeys(("exact_steps", "exact_steps_of"), "graph.exactness"),
     "evaluation.tune": dict.fromkeys(("least_images", "within"), "evaluation.trials"),
@@ -126,14 +126,15 @@ class _Moved(ModuleType):
         return dir(import_module(self._new))
 
 
-def _elsewhere(old: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a module that finds names which moved elsewhere (PEP 562)."""
+def elsewhere(module: str) -> Callable[[str], Any]:
+    """The `__getattr__` of a module whose names moved elsewhere (PEP 562)."""
+    names = _NAMES[module.removeprefix(f"{__package__}.")]
 
     def find(name: str) -> Any:
         if name not in names:
-            raise AttributeError(f"module {old!r} has no attribute {name!r}")
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
         new = f"{__package__}.{names[name]}"
-        warn(f"{old}.{name} is now {new}.{name}", DeprecationWarning, stacklevel=2)
+        warn(f"{module}.{name} is now {new}.{name}", DeprecationWarning, stacklevel=2)
         return getattr(import_module(new), name)
 
     return find
@@ -143,11 +144,4 @@ def register() -> None:
     """Make the old paths importable. Names of the package stay what they are."""
     for old, new in _NOW.items():
         path = f"{__package__}.{old}".rstrip(".")
-        made = sys.modules.setdefault(path, _Moved(path, f"{__package__}.{new}".rstrip(".")))
-        parent, _, name = path.rpartition(".")
-        holder = sys.modules.get(parent, made)
-        if not isinstance(holder, _Moved):  # a package that nobody has loaded stays unloaded
-            vars(holder).setdefault(name, made)
-    for old, names in _NAMES.items():
-        path = f"{__package__}.{old}"
-        vars(import_module(path))["__getattr__"] = _elsewhere(path, names)
+        sys.modules.setdefault(path, _Moved(path, f"{__package__}.{new}".rstrip(".")))

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 from math import inf, isfinite, sqrt
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from spiking_resnet import moved
 from spiking_resnet.codec import FIELDS, Record, same
 from spiking_resnet.graph.interpret import State
 from spiking_resnet.shown import Short, Shown
@@ -376,3 +377,7 @@ def wilson(correct: int, total: int) -> tuple[float, float]:
 def standard_error(share: float, total: int) -> float:
     """The standard error sqrt(p (1 - p) / n) of a fraction p of n images."""
     return sqrt(share * (1 - share) / total)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = moved.elsewhere(__name__)

@@ -7,7 +7,7 @@ import pytest
 import typer
 from test_cli import ok, refused
 
-from spiking_resnet.cli import app
+from spiking_resnet.cli.commands import loaded
 from spiking_resnet.cli.groups import grouped
 from spiking_resnet.cli.method import OF_COMMAND, MethodFlags, arguments_of
 from spiking_resnet.conversion.methods import METHODS, PRESETS, named
@@ -70,9 +70,7 @@ def test_no_help_is_cut_at_80_columns(eighty, command):
 
 
 def test_flags_are_each_of_one_parameter():
-    command = next(
-        each for each in typer.main.get_command(app).commands.values() if each.name == "convert"
-    )
+    command = loaded("convert")
     flags = [flag for one in command.params for flag in (*one.opts, *one.secondary_opts)]
     assert len(flags) == len(set(flags))
     assert {"--ridge", "--batches", "--compensation-images", "--steps"} <= set(flags)

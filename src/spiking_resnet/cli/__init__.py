@@ -4,26 +4,27 @@ from typing import Annotated
 
 import typer
 
-from spiking_resnet.cli import (
-    compare,
-    convert,
-    demo,
-    diagnose,
-    energy,
-    evaluate,
-    export,
-    inspect,
-    models,
-    report,
-    reproduce,
-    train,
-    tune,
-    verify,
-    watch,
-)
-from spiking_resnet.cli.method import MethodCommand
-from spiking_resnet.cli.terminal import Commands, keep_tracebacks, say
-from spiking_resnet.environment import package_version
+from spiking_resnet import __version__
+from spiking_resnet.cli.commands import Commands
+from spiking_resnet.cli.context import DEBUG
+
+COMMANDS = {
+    "demo": "See it work: convert a shipped network, simulate, draw.",
+    "convert": "Turn a trained network into a spiking one.",
+    "evaluate": "Measure accuracy, agreement and spikes at every T.",
+    "compare": "Compare conversion methods on the same images.",
+    "tune": "Find the cheapest method that loses no more than allowed.",
+    "diagnose": "Say where accuracy is lost, and what to do about it.",
+    "energy": "Count operations, and price them in joules.",
+    "report": "Write a page with all of this, to look at and pass on.",
+    "inspect": "Show layers, sizes, and what stands in the way.",
+    "watch": "Watch a network decide on an image, step by step.",
+    "export": "Write a network for others: NIR, ONNX, C, torch.",
+    "verify": "Compare every spike of an NIR file in other simulators.",
+    "models": "List the trained networks that come with the package.",
+    "train": "Train a residual network for small images.",
+    "reproduce": "Make the tables of docs/results.md again.",
+}  # in the order of the help
 
 EPILOG = """
 Start with:  spiking-resnet demo
@@ -46,26 +47,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.command(epilog=demo.EPILOG)(demo.demo)
-app.command(epilog=train.EPILOG)(train.train)
-app.command(epilog=convert.EPILOG, cls=MethodCommand)(convert.convert)
-app.command(epilog=evaluate.EPILOG)(evaluate.evaluate)
-app.command(epilog=compare.EPILOG)(compare.compare)
-app.command(epilog=tune.EPILOG)(tune.tune)
-app.command(epilog=diagnose.EPILOG)(diagnose.diagnose)
-app.command(epilog=energy.EPILOG)(energy.energy)
-app.command(epilog=export.EPILOG)(export.export)
-app.command(epilog=verify.EPILOG)(verify.verify)
-app.command(epilog=watch.EPILOG)(watch.watch)
-app.command(epilog=inspect.EPILOG)(inspect.inspect)
-app.command(epilog=report.EPILOG)(report.report)
-app.command(epilog=models.EPILOG)(models.models)
-app.command(epilog=reproduce.EPILOG)(reproduce.reproduce)
+
+
+def _listed() -> None:
+    """Stand for a command that is loaded when it is called."""
+
+
+for _name, _summary in COMMANDS.items():
+    app.command(_name, help=_summary)(_listed)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        say(f"spiking-resnet {package_version('spiking-resnet')}")
+        typer.echo(f"spiking-resnet {__version__}")
         raise typer.Exit
 
 
@@ -80,5 +74,4 @@ def main(
     ] = False,
 ) -> None:
     """Turn trained residual networks into spiking ones, simulate them exactly, measure them."""
-    if debug:
-        keep_tracebacks(ctx)
+    ctx.meta[DEBUG] = debug

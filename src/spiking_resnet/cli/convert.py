@@ -15,7 +15,7 @@ from spiking_resnet.cli.conversion import (
     store,
 )
 from spiking_resnet.cli.groups import Group, grouped
-from spiking_resnet.cli.method import MethodFlags
+from spiking_resnet.cli.method import MethodCommand, MethodFlags
 from spiking_resnet.cli.provenance import command_line
 from spiking_resnet.cli.terminal import say, show
 from spiking_resnet.conversion.presets import suited
@@ -40,6 +40,7 @@ Examples:
 
 Next: spiking-resnet evaluate snn.safetensors
 """
+COMMAND = MethodCommand
 _DATA = "Calibration images"  # a panel of the help
 
 

@@ -13,7 +13,8 @@ import typer
 from spiking_resnet import environment
 from spiking_resnet.ann.contents import content_hash
 from spiking_resnet.ann.images import ImageData
-from spiking_resnet.cli.terminal import arguments, err
+from spiking_resnet.cli.context import arguments
+from spiking_resnet.cli.terminal import err
 from spiking_resnet.processes import started
 
 

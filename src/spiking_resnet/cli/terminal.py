@@ -17,10 +17,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from typer.core import TyperGroup
 
 from spiking_resnet.ann.remarks import Remark
 from spiking_resnet.ann.train import TrainError
+from spiking_resnet.cli.context import DEBUG, arguments
 from spiking_resnet.cli.sharing import sharing
 from spiking_resnet.cli.signals import exit_code, stoppable
 from spiking_resnet.cli.stream import Stream, take_numbers
@@ -38,72 +38,53 @@ err = Console(file=cast(IO[str], Stream("stderr")), **_STYLE)
 EXIT_SYSTEM, EXIT_USER = 1, 2
 _EXPECTED = (ValueError, TrainError, OSError, MemoryError)
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "ALLOC_FAILED")  # of torch
-_DEBUG = "spiking_resnet.debug"
-_ARGUMENTS = "spiking_resnet.arguments"
 
 
-class Commands(TyperGroup):
-    """A group of commands that prints expected errors in red, without a traceback.
+def carry_out(ctx: typer.Context, run: Callable[[], Any]) -> Any:
+    """Run a command, and print expected errors in red, without a traceback.
 
     The exit code is 2 for what the user can put right (bad options, files, networks, data) and 1
     where the system refuses (full disk, no permission, no memory). One that is asked to stop says
     how far it came, and how to go on. Anything else is a defect of this package and keeps its
     traceback.
     """
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """The remaining arguments; all of them are kept for `command_line`."""
-        ctx.meta[_ARGUMENTS] = list(args)
-        return super().parse_args(ctx, args)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command; expected errors become a message and an exit code."""
-        take_numbers()
-        _shown.name, _shown.problem = "stdout", None
-        command = next((one for one in arguments(ctx) if not one.startswith("-")), "")
-        with sharing(command) as team:
-            if team is None:  # another process does it alone
-                return None
-            err.quiet = not team.first
-            try:
-                return self._invoke(ctx, team)
-            finally:
-                err.quiet = False
-
-    def _invoke(self, ctx: Any, team: Team) -> Any:
+    take_numbers()
+    _shown.name, _shown.problem = "stdout", None
+    command = next((one for one in arguments(ctx) if not one.startswith("-")), "")
+    with sharing(command) as team:
+        if team is None:  # another process does it alone
+            return None
+        err.quiet = not team.first
         try:
-            with stoppable(), _remarks_shown():
-                result = super().invoke(ctx)
-        except KeyboardInterrupt as stop:
-            say_error("; ".join(["stopped", *getattr(stop, "__notes__", ())]))
-            raise typer.Exit(exit_code(stop)) from stop
-        except (typer.Exit, typer.Abort):
-            raise
-        except Exception as error:
-            user = isinstance(error, ValueError | FileNotFoundError | TrainError)
-            code = EXIT_USER if user else getattr(error, "exit_code", EXIT_SYSTEM)
-            if not team.speaks(error):
-                raise typer.Exit(code) from error
+            return _carry_out(ctx, run, team)
+        finally:
             err.quiet = False
-            if ctx.meta.get(_DEBUG) or not (isinstance(error, _EXPECTED) or _no_memory(error)):
-                raise
-            say_error(_message(error))
-            team.has_spoken()
+
+
+def _carry_out(ctx: typer.Context, run: Callable[[], Any], team: Team) -> Any:
+    try:
+        with stoppable(), _remarks_shown():
+            result = run()
+    except KeyboardInterrupt as stop:
+        say_error("; ".join(["stopped", *getattr(stop, "__notes__", ())]))
+        raise typer.Exit(exit_code(stop)) from stop
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        user = isinstance(error, ValueError | FileNotFoundError | TrainError)
+        code = EXIT_USER if user else getattr(error, "exit_code", EXIT_SYSTEM)
+        if not team.speaks(error):
             raise typer.Exit(code) from error
-        if _shown.problem is not None:
-            say_error(f"the results could not be shown: {_shown.problem.strerror}")
-            raise typer.Exit(EXIT_SYSTEM)
-        return result
-
-
-def arguments(ctx: typer.Context) -> list[str]:
-    """The arguments the user typed after `spiking-resnet`."""
-    return list(ctx.meta.get(_ARGUMENTS, ()))
-
-
-def keep_tracebacks(ctx: typer.Context) -> None:
-    """Show expected errors with their tracebacks from now on (--debug)."""
-    ctx.meta[_DEBUG] = True
+        err.quiet = False
+        if ctx.meta.get(DEBUG) or not (isinstance(error, _EXPECTED) or _no_memory(error)):
+            raise
+        say_error(_message(error))
+        team.has_spoken()
+        raise typer.Exit(code) from error
+    if _shown.problem is not None:
+        say_error(f"the results could not be shown: {_shown.problem.strerror}")
+        raise typer.Exit(EXIT_SYSTEM)
+    return result
 
 
 def _no_memory(error: BaseException) -> bool:

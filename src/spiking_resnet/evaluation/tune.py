@@ -11,11 +11,11 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from torch import nn
 
-from spiking_resnet import arguments
+from spiking_resnet import arguments, moved
 from spiking_resnet.codec import RecordError
 from spiking_resnet.conversion.presets import RECIPES, Recipe, taken
 from spiking_resnet.evaluation.candidate import (
@@ -236,3 +236,7 @@ class _Search:
         if recipe.name not in self.kept:
             self.kept[recipe.name] = make(self.subject, recipe.make(self.steps[-1]))
         return self.kept[recipe.name]
+
+
+if not TYPE_CHECKING:
+    __getattr__ = moved.elsewhere(__name__)

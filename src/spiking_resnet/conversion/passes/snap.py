@@ -18,10 +18,11 @@ which are rounded to numbers of 16 bits first (`numbers`).
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import ceil, floor, log2
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from spiking_resnet import moved
 from spiking_resnet.conversion.passes.numbers import WEIGHT_GRID, number_grids, reading_numbers
 from spiking_resnet.graph import (
     Fire,
@@ -362,3 +363,7 @@ def _own_grid(node: Summing, bits: int, spikes: int) -> int:
         if all(bool((t == to_grid(t, grid)).all()) for t in parameters):
             return grid
     return max(bits, spikes)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = moved.elsewhere(__name__)
