@@ -288,7 +288,8 @@ CURVE = {
         "accuracy": 0.75, "interval": [0.3, 0.95], "top5": None, "error": None,
         "standard_error": 0.21650635094610965, "top5_standard_error": None,
     },
-    "snn": [POINT], "stopped": [], "notes": {"method": "hu2021"},
+    "snn": [POINT], "stopped": [], "per_class": None, "decisions": None,
+    "notes": {"method": "hu2021"},
 }  # fmt: skip
 FACTS = {
     "levels": 1, "signed": False, "waits": False, "pre_steps": 0, "calibration_images": 40,
@@ -315,6 +316,7 @@ FILES = {
         "agreed": None, "lost": None, "ann_correct": None, "ann_top5": None, "squared": [],
         "apart": None, "ann_squared": None, "spikes": {"relu": [30111, 123579]}, "seconds": 0.25,
         "engine": "cpu", "remark": "", "remark_at": 0, "spans": [], "stops": [],
+        "decided": None,
     },
     Comparison: {
         "images": 4, "steps": [2, 4],
@@ -362,7 +364,8 @@ def test_what_files_hold_today_is_read_and_written_alike(kind):
 
 def test_a_curve_of_before_metrics_is_one_of_accuracy():
     told = copied(CURVE)
-    del told["metric"], told["stopped"]
+    for name in ("metric", "stopped", "per_class", "decisions"):
+        del told[name]
     for name in ("top5", "error", "standard_error", "top5_standard_error"):
         del told["ann"][name]
     for name in list(told["snn"][0]):

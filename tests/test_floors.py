@@ -14,10 +14,14 @@ pytestmark = pytest.mark.whole
 ROOT = Path(spiking_resnet.__file__).parent
 FLOORS = [
     ("shown",),
-    ("codec", "environment", "files", "labels", "moved", "printable", "rules", "surroundings"),
+    (
+        *("codec", "environment", "files", "labels", "moved", "printable", "rules", "shares"),
+        "surroundings",
+    ),
     ("processes",),
     ("neurons",),
     ("graph",),
+    ("decided",),
     ("records",),
     ("arguments", "images"),
     ("capture", "costs", "engines"),

@@ -17,8 +17,8 @@ from spiking_resnet.records import (
     Point,
     curve_from_json,
     graver,
-    wilson,
 )
+from spiking_resnet.shares import wilson
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,13 @@ def numbers(name: str, value: Any) -> tuple[float, ...]:
     return tuple(number(name, entry) for entry in (value if several else [value]))
 
 
+def truth(name: str, value: Any) -> bool:
+    """True or False."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise expected(name, value, "give True or False")
+
+
 def text(name: str, value: Any) -> str:
     """A text."""
     if isinstance(value, str):

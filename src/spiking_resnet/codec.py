@@ -99,10 +99,14 @@ def _told(known: Field[Any], hint: Any, value: Any) -> Any:
     """The JSON of a field."""
     if _FORM in known.metadata:
         return known.metadata[_FORM][0](value)
-    return list(map(_written, value)) if _lists_records(hint) else _written(value)
+    rows = value is not None and _lists_records(hint)
+    return list(map(_written, value)) if rows else _written(value)
 
 
 def _lists_records(hint: Any) -> bool:
+    """Whether a field is a row of records, or one or None."""
+    if get_origin(hint) in (Union, UnionType):
+        return any(map(_lists_records, get_args(hint)))
     first = next(iter(get_args(hint)), None)
     return get_origin(hint) is tuple and isinstance(first, type) and issubclass(first, Record)
 

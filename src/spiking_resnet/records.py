@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
-from math import inf, isfinite, sqrt
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,7 +12,9 @@ from torch import Tensor
 
 from spiking_resnet import moved
 from spiking_resnet.codec import FIELDS, Record, same
+from spiking_resnet.decided import Decisions, PerClass
 from spiking_resnet.graph.interpret import State
+from spiking_resnet.shares import standard_error
 from spiking_resnet.shown import Short, Shown
 
 Metric = Literal["accuracy", "binary", "mse"]  # what an evaluation measures
@@ -284,7 +286,8 @@ class Curve(Record):
     """Accuracy against time steps: one Point per recorded T, and the ANN's own.
 
     metric: what its points measure; of "mse" `ann_error` is the ANN's error. stopped: the results
-    by each rule of stopping that was given.
+    by each rule of stopping that was given. per_class, decisions: what was decided for every class
+    and image, if that was asked for.
     """
 
     images: int
@@ -301,6 +304,8 @@ class Curve(Record):
     metric: Metric = "accuracy"
     ann_error: float | None = None
     stopped: tuple[Stopped, ...] = ()
+    per_class: PerClass | None = None
+    decisions: Decisions | None = None
 
     layout = (
         *same("images", "engine", "seconds", "hardware", "exact", "remark", "metric"),
@@ -313,9 +318,9 @@ class Curve(Record):
         ("snn", "points"),
         ("snn.*.standard_error", "standard_errors"),
         ("snn.*.top5_standard_error", "top5_standard_errors"),
-        *same("stopped", "notes"),
+        *same("stopped", "per_class", "decisions", "notes"),
     )
-    later = ("ann_top5", "metric", "ann_error", "stopped")
+    later = ("ann_top5", "metric", "ann_error", "stopped", "per_class", "decisions")
 
     def standard_error(self, share: float | None) -> float | None:
         """The standard error of an accuracy (a fraction of the images), or None."""
@@ -362,21 +367,6 @@ def margins(logits: Tensor) -> Tensor:
         return known[..., 0].abs()
     first = known.topk(2, -1).values
     return first[..., 0] - first[..., 1]
-
-
-def wilson(correct: int, total: int) -> tuple[float, float]:
-    """The 95 % confidence interval of a fraction correct / total (Wilson 1927)."""
-    z = 1.959964
-    share = correct / total
-    centre = share + z * z / (2 * total)
-    spread = z * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    return (max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale))
-
-
-def standard_error(share: float, total: int) -> float:
-    """The standard error sqrt(p (1 - p) / n) of a fraction p of n images."""
-    return sqrt(share * (1 - share) / total)
 
 
 if not TYPE_CHECKING:

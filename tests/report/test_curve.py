@@ -2,9 +2,10 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from spiking_resnet.records import Curve, Point, wilson
+from spiking_resnet.records import Curve, Point
 from spiking_resnet.report import curve, markdown, terminal
 from spiking_resnet.report.numbers import count
+from spiking_resnet.shares import wilson
 
 POINTS = tuple(
     Point(

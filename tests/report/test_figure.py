@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from spiking_resnet.records import Curve, InputError, Point, wilson
+from spiking_resnet.records import Curve, InputError, Point
 from spiking_resnet.report.curve import plot
 from spiking_resnet.report.figure import _apart
+from spiking_resnet.shares import wilson
 
 STEPS, RIGHT = (8, 16, 32, 64, 128, 350), (40, 65, 82, 86, 90, 91)
 CURVE = Curve(

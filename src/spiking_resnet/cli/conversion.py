@@ -19,7 +19,8 @@ from spiking_resnet.cli.terminal import err, say, warn
 from spiking_resnet.conversion.convert import ConversionWarning
 from spiking_resnet.conversion.methods import Method
 from spiking_resnet.graph import Graph, interpret, remarks_of
-from spiking_resnet.records import InputError, decisions, wilson
+from spiking_resnet.records import InputError, decisions
+from spiking_resnet.shares import wilson
 from spiking_resnet.surroundings import undisturbed
 
 BATCH = 50

@@ -34,7 +34,8 @@ from spiking_resnet.evaluation.progress_file import Part
 from spiking_resnet.graph import Graph, interpret
 from spiking_resnet.images import image_digest, images_of, parts_of
 from spiking_resnet.processes.team import current
-from spiking_resnet.records import Curve, InputError, Point, decisions, standard_error
+from spiking_resnet.records import Curve, InputError, Point, decisions
+from spiking_resnet.shares import standard_error
 from spiking_resnet.store import digest, packed, unpacked
 from spiking_resnet.surroundings import undisturbed
 

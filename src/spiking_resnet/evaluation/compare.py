@@ -24,7 +24,8 @@ from spiking_resnet.evaluation.candidate import (
 )
 from spiking_resnet.evaluation.conditions import Facts
 from spiking_resnet.evaluation.progress_file import Ledger, Part, ResumeError, ledger
-from spiking_resnet.records import InputError, standard_error, wilson
+from spiking_resnet.records import InputError
+from spiking_resnet.shares import standard_error, wilson
 from spiking_resnet.store import digest
 
 STEPS = (2, 4, 8, 16, 32, 64, 128, 350)

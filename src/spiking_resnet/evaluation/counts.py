@@ -15,10 +15,22 @@ from torch import Tensor
 
 from spiking_resnet.codec import Record, form
 from spiking_resnet.costs.operations import costs
+from spiking_resnet.decided import Decisions
+from spiking_resnet.decided import joined as all_decisions
 from spiking_resnet.evaluation.spans import Span, joined
 from spiking_resnet.evaluation.stop_counts import StopCounts, read_out_at
 from spiking_resnet.graph import Graph
-from spiking_resnet.records import Curve, InputError, Metric, Point, Run, decisions, graver, wilson
+from spiking_resnet.records import (
+    Curve,
+    InputError,
+    Metric,
+    Point,
+    Run,
+    decisions,
+    graver,
+    margins,
+)
+from spiking_resnet.shares import wilson
 
 _TOP = 5
 Number = TypeVar("Number", int, Fraction)
@@ -70,7 +82,8 @@ class Tally(Record):
     differences in the place of decisions: squared and ann_squared from the targets, apart between
     the two networks. remark: the gravest, of the first batch that has it, which begins at image
     remark_at. spans: which images of the loader they are; (): the first ones. stops: of the images
-    that stop by a rule, for each rule.
+    that stop by a rule, for each rule. decided: the decisions of every batch; None where they are
+    not kept.
     """
 
     steps: tuple[int, ...]
@@ -92,8 +105,9 @@ class Tally(Record):
     remark_at: int = 0
     spans: tuple[Span, ...] = ()
     stops: tuple[StopCounts, ...] = ()
+    decided: tuple[Decisions, ...] | None = None
 
-    later = ("remark_at", "spans", "stops")
+    later = ("remark_at", "spans", "stops", "decided")
 
     def __post_init__(self) -> None:
         if self.spans and sum(end - first for first, end in joined(self.spans)) != self.images:
@@ -118,6 +132,9 @@ class Tally(Record):
         judged = _errors if self.metric == "mse" else _decided
         stops = tuple(each.of_batch(run, labels, reference) for each in self.stops)
         run = read_out_at(run, self.steps)
+        kept = None
+        if self.decided is not None and len(labels):
+            kept = (_each(self.steps, first, run.logits.cpu(), labels, reference),)
         return Tally(
             self.steps,
             self.metric,
@@ -129,6 +146,7 @@ class Tally(Record):
             remark_at=first if run.remark else 0,
             spans=((first, first + len(labels)),) if first and len(labels) else (),
             stops=stops,
+            decided=kept,
             **judged(run.logits.cpu(), labels, reference),
         )
 
@@ -153,8 +171,16 @@ class Tally(Record):
             remark_at=early.remark_at if remark == early.remark else late.remark_at,
             spans=() if len(spans) == 1 and spans[0][0] == 0 else spans,
             stops=tuple(a.plus(b) for a, b in zip(self.stops, other.stops, strict=True)),
+            decided=_both_kept(self.decided, other.decided),
             **{name: _both(getattr(self, name), getattr(other, name)) for name in _SUMS},
         )
+
+    def decisions(self, graph: Graph) -> Decisions | None:
+        """The decisions for all images, in their order; None where they were not kept."""
+        if not self.decided:
+            return None
+        names = tuple(graph.notes.get("classes") or ())
+        return replace(all_decisions(self.decided), names=names)
 
     def curve(self, graph: Graph, hardware: str) -> Curve:
         """The Curve of accuracies, rates and errors that these counts give."""
@@ -218,6 +244,31 @@ def _decided(logits: Tensor, labels: Tensor, reference: Tensor | None) -> dict[s
     if many:
         found["ann_top5"] = int(among_first(reference, labels, _TOP).sum())
     return found
+
+
+def _each(
+    steps: tuple[int, ...], first: int, logits: Tensor, labels: Tensor, reference: Tensor | None
+) -> Decisions:
+    """The decisions of logits [R, N, K] for the images from the loader's image `first` on."""
+    return Decisions(
+        steps=steps,
+        classes=max(2, logits.shape[2]),
+        images=tuple(range(first, first + len(labels))),
+        labels=tuple(labels.tolist()),
+        ann=None if reference is None else tuple(decisions(reference).tolist()),
+        snn=tuple(map(tuple, decisions(logits).tolist())),
+        margins=tuple(map(tuple, margins(logits).tolist())),
+        ann_margins=None if reference is None else tuple(margins(reference).tolist()),
+    )
+
+
+def _both_kept(
+    one: tuple[Decisions, ...] | None, other: tuple[Decisions, ...] | None
+) -> tuple[Decisions, ...] | None:
+    """The decisions of both, in the order of their images."""
+    if one is None or other is None:
+        return other if one is None else one
+    return tuple(sorted((*one, *other), key=lambda block: block.images))
 
 
 def _errors(logits: Tensor, targets: Tensor, reference: Tensor | None) -> dict[str, Any]:

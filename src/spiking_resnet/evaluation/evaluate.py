@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -17,6 +17,7 @@ from spiking_resnet.capture.heads import with_heads
 from spiking_resnet.capture.logits import own_logits
 from spiking_resnet.capture.module import trace
 from spiking_resnet.capture.sources import module_of
+from spiking_resnet.decided import per_class as by_class
 from spiking_resnet.engines.simulate import simulate
 from spiking_resnet.environment import hardware
 from spiking_resnet.evaluation.counts import Tally
@@ -52,6 +53,8 @@ STEPS = (8, 16, 32, 64, 128, 350)
     facts=arguments.mapping,
     metric=arguments.text,
     stop=arguments.stops,
+    per_class=arguments.truth,
+    decisions=arguments.truth,
 )
 def evaluate(
     graph: Graph,
@@ -65,6 +68,8 @@ def evaluate(
     facts: Mapping[str, Any] | None = None,
     metric: Metric | None = None,
     stop: Stop | Sequence[Stop] = (),
+    per_class: bool = False,
+    decisions: bool = False,
 ) -> Curve:
     """Measure a spiking network's accuracy and spikes after each of `steps` time steps.
 
@@ -87,6 +92,8 @@ def evaluate(
         network whose outputs are values. None: binary for one output, else accuracy.
     stop: rules by which images stop early, such as `calibrate_stop` finds: `Curve.stopped` has the
         results of each, from the same simulation. Their T is added to `steps`.
+    per_class: `Curve.per_class` has accuracy, agreement and the confusion matrices of the classes.
+    decisions: `Curve.decisions` has what was decided for every image, and which of them flipped.
     Raises InputError for an empty loader, batches without labels, labels that the network does not
     know, or steps below 1; ResumeError for a file of another network, other data or options;
     BusyError for a file that another process is going on with.
@@ -97,10 +104,11 @@ def evaluate(
         raise InputError("steps is empty: name at least one number of time steps")
     steps = tuple(sorted({*steps, *(rule.full for rule in rules)}))
     metric = _metric(graph, metric)
-    _check_rules(rules, graph, metric)
+    _check_decided(rules, per_class or decisions, graph, metric)
     compared = graph.ann if ann is None else ann
     reference = None if compared is None else _Reference(compared, metric)
-    tally = Tally(steps, metric, stops=tuple(map(StopCounts, rules)))
+    kept_each = () if per_class or decisions else None
+    tally = Tally(steps, metric, stops=tuple(map(StopCounts, rules)), decided=kept_each)
     team = current()
     known: str | None = None
     if isinstance(resume, str | Path) or team.count > 1:
@@ -113,10 +121,16 @@ def evaluate(
             kept: Progress | Part | None = resume if isinstance(resume, Part) else None
             if isinstance(resume, str | Path):
                 stack.enter_context(held(resume))
-                own = {"network": digest(graph), "steps": tally.steps, "metric": metric}
+                own: dict[str, Any] = {
+                    "network": digest(graph),
+                    "steps": tally.steps,
+                    "metric": metric,
+                }
                 said = {"engine": engine, "agreement": _identity(graph, ann)}
                 if rules:
                     own["stop"] = [rule.to_json() for rule in rules]
+                if kept_each is not None:
+                    own["decisions"] = True
                 kept = Progress(resume, {**own, **said, **(facts or {}), "first batch": known})
             return counting.go_on(kept)
 
@@ -126,7 +140,11 @@ def evaluate(
         tally = team.handed(lambda: counting.tally, packed, partial(unpacked, Tally))
     if tally.images == 0:
         raise InputError("the loader gave no images: check the data set, --limit and the split")
-    return tally.curve(graph, hardware())
+    curve, each = tally.curve(graph, hardware()), tally.decisions(graph)
+    if each is None:
+        return curve
+    counted = by_class(each) if per_class else None
+    return replace(curve, per_class=counted, decisions=each if decisions else None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,10 +226,11 @@ def _metric(graph: Graph, metric: Metric | None) -> Metric:
     return metric
 
 
-def _check_rules(rules: tuple[Stop, ...], graph: Graph, metric: Metric) -> None:
-    """Raise InputError for rules of stopping that do not fit."""
-    if rules and metric == "mse":
-        raise InputError("stop goes by decisions, and the metric mse has none: leave out one")
+def _check_decided(rules: tuple[Stop, ...], decided: bool, graph: Graph, metric: Metric) -> None:
+    """Raise InputError for rules of stopping that do not fit, and where nothing is decided."""
+    if (rules or decided) and metric == "mse":
+        asked = "stop goes" if rules else "per_class and decisions go"
+        raise InputError(f"{asked} by decisions, and the metric mse has none: leave out one")
     known = {rule.network for rule in rules} - {""}
     if known and known != {digest(graph)}:
         raise InputError(

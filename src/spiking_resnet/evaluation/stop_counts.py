@@ -7,7 +7,8 @@ from torch import Tensor
 
 from spiking_resnet.codec import Record
 from spiking_resnet.costs.operations import Costs
-from spiking_resnet.records import LayerCount, Point, Run, Stop, Stopped, decisions, margins, wilson
+from spiking_resnet.records import LayerCount, Point, Run, Stop, Stopped, decisions, margins
+from spiking_resnet.shares import wilson
 
 _SUMS = ("correct", "kept", "lost", "gained")
 

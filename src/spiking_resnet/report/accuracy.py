@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from spiking_resnet.records import Curve, wilson
+from spiking_resnet.records import Curve
 from spiking_resnet.report import curve
 from spiking_resnet.report.block import Axis, Block, Chart, Level, Series
 from spiking_resnet.report.curve import ACCURACY, ERROR, STEPS, in_percent
 from spiking_resnet.report.numbers import percent
+from spiking_resnet.shares import wilson
 
 _SHARE = Axis("Share of the images", "%", bounds=(0.0, 100.0))
 

@@ -1,0 +1,18 @@
+"""How certain a share of some images is."""
+
+from math import sqrt
+
+
+def wilson(correct: int, total: int) -> tuple[float, float]:
+    """The 95 % confidence interval of a fraction correct / total (Wilson 1927)."""
+    z = 1.959964
+    share = correct / total
+    centre = share + z * z / (2 * total)
+    spread = z * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return (max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale))
+
+
+def standard_error(share: float, total: int) -> float:
+    """The standard error sqrt(p (1 - p) / n) of a fraction p of n images."""
+    return sqrt(share * (1 - share) / total)
