@@ -41,7 +41,7 @@ def converted(**options):
 
 def compared(**options):
     usual = {"model": MODEL, "calibration": IMAGES, "loader": LOADER, "steps": (4,)}
-    return sr.compare(**{**usual, "recipes": ("hu2021",), **options})
+    return sr.compare(**{**usual, "methods": ("hu2021",), **options})
 
 
 def tuned(**options):
@@ -83,15 +83,15 @@ WRONG = [
     (module, "steps", "8"),
     *((converted, "calibration", value) for value in (None, 3, "train", MODEL, {"x": IMAGES})),
     *((converted, "method", value) for value in (123, None, ["hu2021"], sr.methods.hu2021, cpu)),
-    (compared, "recipes", ("hu2021", 3)),
-    (compared, "recipes", 3),
-    (compared, "recipes", ()),
+    (compared, "methods", ("hu2021", 3)),
+    (compared, "methods", 3),
+    (compared, "methods", ()),
     (compared, "steps", "4"),
     (compared, "loader", None),
     (compared, "calibration", None),
     (compared, "progress", 4),
     (compared, "options", 4),
-    (tuned, "recipes", None),
+    (tuned, "methods", None),
     (tuned, "target_loss", "0.5"),
     (tuned, "target_loss", None),
     (tuned, "max_steps", "8"),
@@ -154,9 +154,9 @@ def test_one_name_is_one_name():
 
 
 def test_recipes_go_by_name():
-    assert taken("recipes", "hu2021") == taken("recipes", RECIPES["hu2021"]) == (RECIPES["hu2021"],)
-    assert taken("recipes", ("hu2021",)) == taken("recipes", [RECIPES["hu2021"]])
-    assert len(taken("recipes", "all")) == len(RECIPES)
+    assert taken("methods", "hu2021") == taken("methods", RECIPES["hu2021"]) == (RECIPES["hu2021"],)
+    assert taken("methods", ("hu2021",)) == taken("methods", [RECIPES["hu2021"]])
+    assert len(taken("methods", "all")) == len(RECIPES)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any, ParamSpec, TypeVar
+from warnings import warn
 
 import numpy as np
 import torch
@@ -52,6 +54,32 @@ def expected(name: str, value: Any, what: str) -> InputError:
     kind, shown = type(value).__name__, repr(value)
     shown = f"{shown} ({kind})" if len(shown) <= 40 else f"a {kind}"
     return InputError(f"{name} is {shown}: {what}")
+
+
+def unknown(what: str, name: object, known: Iterable[str]) -> InputError:
+    """The error for a name there is not, with those that are near it, and all."""
+    listed, text = list(known), str(name)
+    near = get_close_matches(text, listed, 3, 0.6)
+    near += [each for each in listed if text and text in each and each not in near]
+    said = f"did you mean {' or '.join(near[:3])}? There are" if near else "use one of"
+    return InputError(f"there is no {what} {name!r}: {said} {', '.join(listed)}")
+
+
+def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator: arguments that are called otherwise now, by their old names, with a warning."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            for old, new in names.items():
+                if old in kwargs:
+                    warn(f"{old}= is now {new}=", DeprecationWarning, stacklevel=2)
+                    kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    return decorate
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import spiking_resnet as sr
-from spiking_resnet import ann, methods
+from spiking_resnet import ann
 from spiking_resnet.ann import Framing
 from spiking_resnet.cli import app
 from spiking_resnet.cli.networks import network
@@ -181,14 +181,6 @@ def test_a_differential_network_is_converted_and_evaluated_where_it_ends(tmp_pat
     assert point["steps"] == 6
     assert point["agreement"] >= 0.98
     assert "convert with more steps" in refused("evaluate", path, "--steps", "7")
-
-
-@pytest.mark.parametrize(
-    "name", [each for each in (*methods.METHODS, *methods.PRESETS) if each != "qcfs"]
-)
-def test_every_method_converts_and_says_what_it_is_made_for(name, tmp_path):
-    text = convert_digits(tmp_path / "snn.safetensors", "--method", name, "--steps", 4)
-    assert ("compensation factor" if name == "hu2021" else "made for 4 steps") in text
 
 
 def test_grid_none_and_the_ablation(tmp_path):

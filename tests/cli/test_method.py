@@ -9,8 +9,8 @@ from test_cli import ok, refused
 
 from spiking_resnet.cli.commands import loaded
 from spiking_resnet.cli.groups import grouped
-from spiking_resnet.cli.method import OF_COMMAND, MethodFlags, arguments_of
-from spiking_resnet.conversion.methods import METHODS, PRESETS, named
+from spiking_resnet.cli.method import OF_COMMAND, MethodFlags
+from spiking_resnet.conversion.methods import METHODS, RECIPES, calls, named
 from spiking_resnet.conversion.methods.option import options_of
 
 OWN = {name: list(options_of(kind)) for name, kind in METHODS.items()}
@@ -56,7 +56,7 @@ def test_help_of_a_published_set_shows_its_options(eighty):
 
 def test_help_without_a_method_shows_every_option_with_the_methods_that_have_it(eighty):
     text = helped("convert")
-    for name in (*METHODS, *PRESETS):
+    for name in RECIPES:
         assert name in text
     assert "[hu2021: 350; differential, dcgs: 16; calibrated: 32; qcfs: 64]" in text
     assert "[hu2021, differential, calibrated, dcgs: 99.9]" in text
@@ -76,7 +76,7 @@ def test_flags_are_each_of_one_parameter():
     assert {"--ridge", "--batches", "--compensation-images", "--steps"} <= set(flags)
 
 
-@pytest.mark.parametrize("name", [*METHODS, *PRESETS])
+@pytest.mark.parametrize("name", RECIPES)
 def test_what_is_to_be_typed_for_a_method_makes_it_again(name):
     made = named(name)
     for option, one in options_of(type(made)).items():
@@ -88,10 +88,10 @@ def test_what_is_to_be_typed_for_a_method_makes_it_again(name):
     found = []
 
     def take(method: MethodFlags) -> None:
-        found.append(method.chosen(0))
+        found.append(method.chosen(0).method)
 
     command.command()(grouped(take))
-    command(arguments_of(made), standalone_mode=False)
+    command(calls.typed(made, name, OF_COMMAND), standalone_mode=False)
     assert found == [made]
 
 

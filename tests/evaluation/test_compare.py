@@ -9,7 +9,7 @@ from spiking_resnet import convert, evaluate, methods, simulate
 from spiking_resnet.capture.module import trace
 from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.methods import described
-from spiking_resnet.conversion.presets import RECIPES, chosen, suiting
+from spiking_resnet.conversion.presets import RECIPES, chosen, suits
 from spiking_resnet.evaluation.compare import compare
 from spiking_resnet.evaluation.conditions import facts
 from spiking_resnet.files import BusyError, held
@@ -135,9 +135,9 @@ def test_unknown_recipes_are_refused():
 
 def test_recipes_for_trained_networks_suit_no_others():
     trained = {"qcfs", "qcfs-srp", "qcfs-cos"}
-    suited = suiting(chosen("all"), trace(network("identity"), (3, 8, 8)))
-    assert RECIPES.keys() - {recipe.name for recipe in suited} == trained
-    assert suiting(chosen("all"), trace(quantised(), (3, 8, 8))) == chosen("all")
+    plain, own = trace(network("identity"), (3, 8, 8)), trace(quantised(), (3, 8, 8))
+    assert {each.name for each in RECIPES.values() if not suits(each, plain)} == trained
+    assert all(suits(each, own) for each in RECIPES.values())
     found = compare(
         network("identity"), images("identity", 8), images("identity", 4, seed=3), chosen("qcfs")
     )

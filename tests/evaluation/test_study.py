@@ -101,7 +101,7 @@ def test_other_images_have_files_of_their_own(short, tmp_path):
 
 
 def test_damaged_results_and_unknown_chapters_are_named(tmp_path, short):
-    with pytest.raises(InputError, match=r"no chapter 'last'.*paper, few"):
+    with pytest.raises(InputError, match=r"no chapter or method 'last'.*paper, few"):
         next(study.run([studied()], tmp_path, ("last",)))
     next(study.run([studied()], tmp_path, ("few",)))
     (path,) = tmp_path.iterdir()
@@ -162,3 +162,11 @@ class Projected(nn.Module):
 def test_depth_is_the_longest_path_of_layers():
     assert layers_deep(trace(Projected(), (3, 8, 8))) == 3
     assert layers_deep(trace(ann.build("resnet20"), (3, 32, 32))) == 20
+
+
+def test_a_method_is_a_chapter_of_its_own(short, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "FEW", (2, 4))
+    (found,) = study.run([studied()], tmp_path, ("differential-4",))
+    assert [row.recipe for row in found.comparison.rows] == ["differential-4"]
+    assert found.comparison.steps == (2, 4)
+    assert "sizes of spikes" in markdown.text(report.blocks([found]))

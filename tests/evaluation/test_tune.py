@@ -6,7 +6,7 @@ import torch
 from typer.testing import CliRunner
 
 from spiking_resnet.cli import app
-from spiking_resnet.conversion.methods import hu2021
+from spiking_resnet.conversion.methods import calibrated, hu2021
 from spiking_resnet.conversion.presets import Recipe, chosen
 from spiking_resnet.evaluation.candidate import Reading
 from spiking_resnet.evaluation.conditions import Facts
@@ -29,7 +29,7 @@ def validation(count=60):
 def tuned(recipes="hu2021,differential-1", **options):
     picked = chosen(recipes) if isinstance(recipes, str) else recipes
     return tune(
-        network("identity"), images("identity", 16), validation(), recipes=picked, **options
+        network("identity"), images("identity", 16), validation(), methods=picked, **options
     )
 
 
@@ -140,10 +140,11 @@ def test_what_is_not_allowed_is_left_out_with_its_reason():
 
 
 def test_a_method_that_fails_is_left_out_and_the_others_go_on():
-    def broken(steps):
-        raise ValueError(f"cannot do {steps} steps")
+    class broken(calibrated):
+        def apply(self, traced, calibration):
+            raise ValueError(f"cannot do {self.steps} steps")
 
-    broken_one = Recipe("broken", "raises", broken, per_steps=True)
+    broken_one = Recipe("broken", "raises", broken())
     found = tuned([broken_one, *chosen("hu2021")], max_steps=2, target_loss=0.0)
     assert "cannot do" in found.left_out["broken"]
     assert {each.recipe for each in found.trials} == {"hu2021"}
@@ -151,9 +152,7 @@ def test_a_method_that_fails_is_left_out_and_the_others_go_on():
 
 def test_losses_without_labels_are_of_the_networks_own_decisions():
     frames = validation()[0][0]
-    found = tune(
-        network("identity"), images("identity", 16), frames, 0.0, 4, recipes=chosen("hu2021")
-    )
+    found = tune(network("identity"), images("identity", 16), frames, 0.0, 4, methods="hu2021")
     assert found.ann_accuracy == 1.0
     for each in found.trials:
         assert each.reading.loss == pytest.approx(100 * (1 - each.reading.agreement))

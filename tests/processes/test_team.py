@@ -229,7 +229,7 @@ def test_a_team_tunes_as_one_process_does(tmp_path):
     def work(rank=0, file=None):
         return tune(
             network("identity"), images("identity", 16), loader(4), 50.0, 8,
-            recipes=chosen("hu2021,signed"), resume=file,
+            methods="hu2021,signed", resume=file,
         )  # fmt: skip
 
     alone = work()

@@ -16,7 +16,7 @@ from spiking_resnet.cli.groups import grouped
 from spiking_resnet.cli.outputs import say_wrote, standard, write_json
 from spiking_resnet.cli.provenance import command_line, file_facts, going_on, versions
 from spiking_resnet.cli.terminal import show, work_bar
-from spiking_resnet.conversion.presets import RECIPES, chosen, fitting, suiting
+from spiking_resnet.conversion.presets import RECIPES, chosen, fitting, suits
 from spiking_resnet.evaluation.candidate import prepared
 from spiking_resnet.evaluation.compare import STEPS, compared
 from spiking_resnet.report import comparison as report
@@ -84,9 +84,9 @@ def compare(
         subject = prepared(source.model, training.loader(BATCH), loader)
         right = round(subject.ann_accuracy * subject.images)
         warn_of_guesses(right, subject.images, test.classes, "test", source.accuracy)
+        fitted = [fitting(recipe, training.classes) for recipe in recipes]
         if methods == "all":
-            recipes = suiting(recipes, subject.ann)
-        fitted = tuple(fitting(recipe, training.classes) for recipe in recipes)
+            fitted = [each for each in fitted if suits(each, subject.ann)]
         found = compared(subject, fitted, wanted, engine, progress, resume)
     title = f"{source.spec} on {name} (test), calibrated on {len(training):,} training images"
     show(report.blocks(found, title))

@@ -17,7 +17,7 @@ from spiking_resnet.cli.outputs import Outputs, check_data, check_outputs
 from spiking_resnet.cli.provenance import file_facts, fingerprint, versions
 from spiking_resnet.cli.terminal import err, say, warn
 from spiking_resnet.conversion.convert import ConversionWarning
-from spiking_resnet.conversion.methods import Method
+from spiking_resnet.conversion.methods import Method, Recipe
 from spiking_resnet.graph import Graph, interpret, remarks_of
 from spiking_resnet.records import InputError, decisions
 from spiking_resnet.shares import wilson
@@ -116,8 +116,8 @@ def refuse_a_single_file(name: str) -> None:
 
 
 def converted(
-    source: Network, name: str, data: ImageData, method: Method, choice: Choice, command: str,
-    origin: str = "",
+    source: Network, name: str, data: ImageData, method: Method | Recipe, choice: Choice,
+    command: str, origin: str = "",
 ) -> Graph:  # fmt: skip
     """The spiking network, calibrated on images of `data`, with notes of how it was made.
 

@@ -18,7 +18,7 @@ from spiking_resnet.cli.groups import Group, grouped
 from spiking_resnet.cli.method import MethodCommand, MethodFlags
 from spiking_resnet.cli.provenance import command_line
 from spiking_resnet.cli.terminal import say, show
-from spiking_resnet.conversion.presets import suited
+from spiking_resnet.conversion.presets import fitting
 from spiking_resnet.report import conversion
 
 EPILOG = """
@@ -87,7 +87,7 @@ def convert(
     source, name, (found,) = source_and_images(model, images, seed, {"--out": out_path}, split)
     choice = Choice(calibration.calibration_images, calibration.per_class, seed, split)
     origin = said_by(source, found.name, images.wanted)
-    chosen = suited(chosen, found.classes, method.given)
+    chosen = fitting(chosen, found.classes, method.given)
     graph = converted(source, name, found, chosen, choice, command_line(ctx), origin)
     store(graph, out_path)
     show(conversion.blocks(graph))

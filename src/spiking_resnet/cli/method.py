@@ -11,8 +11,9 @@ from rich.markup import escape
 from typer.core import TyperCommand
 
 from spiking_resnet.cli.groups import Group, keyword
-from spiking_resnet.conversion.methods import METHODS, PRESETS, Method, named, of_name
+from spiking_resnet.conversion.methods import METHODS, Recipe
 from spiking_resnet.conversion.methods.option import Option, by_text, options_of
+from spiking_resnet.conversion.methods.recipes import ALSO, RECIPES, recipe_named
 from spiking_resnet.records import InputError
 
 PANEL = "Method"
@@ -57,13 +58,13 @@ class MethodFlags(Group):
         name = options.pop("method")
         return cls(name, {key: value for key, value in options.items() if value is not None})
 
-    def chosen(self, seed: int) -> Method:
-        """The method; InputError for a name or an option there is not, or an impossible value."""
-        try:
-            kind, _ = of_name(self.name)
-        except ValueError as error:
-            raise InputError(str(error)) from None
-        own = options_of(kind)
+    def chosen(self, seed: int) -> Recipe:
+        """The method, by its name, with these options.
+
+        InputError for a name or an option there is not, or an impossible value.
+        """
+        recipe = recipe_named(self.name)
+        own = options_of(type(recipe.method))
         for option in sorted(self.given.keys() - own.keys()):
             flag = next(iter(declared()[option].values())).flag[0]
             raise InputError(f"the method {self.name} has no option {flag}: leave it out")
@@ -72,20 +73,7 @@ class MethodFlags(Group):
             for name, value in self.given.items()
         }
         drawn = {"seed": seed} if "seed" in own else {}
-        return named(self.name, **{**drawn, **values})
-
-
-def arguments_of(method: Method) -> list[str]:
-    """What to type after `convert` for this method, without its seed.
-
-    Options that have their defaults are left out.
-    """
-    found = ["--method", method.name]
-    for name, option in options_of(type(method)).items():
-        value = getattr(method, name)
-        if value != option.default and name not in OF_COMMAND:
-            found += option.typed(value)
-    return found
+        return recipe.having(**{**drawn, **values})
 
 
 class MethodCommand(TyperCommand):
@@ -109,13 +97,7 @@ class MethodCommand(TyperCommand):
 
 def _methods() -> str:
     """The help of --method."""
-    published = [
-        f"published sets of options of {name}: {', '.join(kind.published)}"
-        for name, kind in METHODS.items()
-        if kind.published
-    ]
-    known = "; or, ".join([f"One of {', '.join(METHODS)}", *published])
-    return f"{known}. With --help: its own options."
+    return f"One of {', '.join(RECIPES)}. With --help: what it is, and its own options."
 
 
 def _method_in(args: list[str]) -> str | None:
@@ -125,12 +107,16 @@ def _method_in(args: list[str]) -> str | None:
         flag, equals, value = argument.partition("=")
         if flag == "--method":
             found = value if equals else next(iter(args[at + 1 :]), None)
-    return found if found in (*METHODS, *PRESETS) else None
+    return found if found in (*RECIPES, *ALSO) else None
 
 
 def _described(parameter: Any, method: str | None) -> Any:
     """A parameter with its help, or None for an option that the method does not have."""
     name = (parameter.name or "").removeprefix(_PREFIX)
+    if parameter.name == "method" and method is not None:
+        shown, recipe = copy(parameter), recipe_named(method)
+        shown.help = escape(f"{recipe.name}: {recipe.description}.")
+        return shown
     options = declared().get(name)
     if options is None or name == parameter.name:
         return parameter
@@ -139,12 +125,13 @@ def _described(parameter: Any, method: str | None) -> Any:
         text = by_text({each: option.help for each, option in options.items()})
         default = by_text({each: option.usual for each, option in options.items()}, always=True)
     else:
-        kind, published = of_name(method)
-        if name not in options_of(kind):
+        recipe = recipe_named(method)
+        own = options_of(type(recipe.method))
+        if name not in own:
             return None
-        option = options_of(kind)[name]
+        option = own[name]
         text = option.help
-        value = published.get(name, option.default)
+        value = getattr(recipe.method, name)
         default = f"default: {option.usual if value == option.default else option.shown(value)}"
     if parameter.secondary_opts:
         text = f"{text}; off: {', '.join(parameter.secondary_opts)}"

@@ -32,13 +32,16 @@ Examples:
 
   spiking-resnet reproduce study cifar10 --data DIR --images 1000 --chapters paper,few
 
+  spiking-resnet reproduce study cifar10 --data DIR --chapters burst,differential-4
+
   spiking-resnet reproduce study imagenet --networks torchvision:resnet18,mine=nets.py:resnet50
   --calibrate DIR/photos --judge DIR/others --normalisation imagenet
 
 `study` makes the whole study of the paper for the networks of a data set: chapters `paper` (its
 method over 350 steps, with and without shortcut conversion), `few` and `binary` (today's methods),
-`choices` (what the paper leaves open). Networks are names, or NAME=MODEL with a MODEL as `convert`
-takes it: torchvision:NAME (the published weights are downloaded), path/to/file.py:function.
+`choices` (what the paper leaves open); any method that `compare` lists is a chapter, too. Networks
+are names, or NAME=MODEL with a MODEL as `convert` takes it: torchvision:NAME (the published weights
+are downloaded), path/to/file.py:function.
 
 A case that is in the folder --out already is not run again: stop and start as you like.
 """

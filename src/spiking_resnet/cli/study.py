@@ -52,7 +52,10 @@ class StudyFlags(Group):
     """What a study of networks is made of, beside their names."""
 
     chapters: Annotated[
-        str, typer.Option(help=f"Of `study`: any of {', '.join(CHAPTERS)}, by commas.")
+        str,
+        typer.Option(
+            help=f"Of `study`: any of {', '.join(CHAPTERS)}, by commas; or names of methods."
+        ),
     ] = ",".join(CHAPTERS)
     calibrate: Annotated[
         str | None,

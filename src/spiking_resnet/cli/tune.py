@@ -17,10 +17,11 @@ from spiking_resnet.cli.conversion import (
 )
 from spiking_resnet.cli.evaluate import set_threads, usual_batch
 from spiking_resnet.cli.groups import Group, grouped
-from spiking_resnet.cli.method import arguments_of
+from spiking_resnet.cli.method import OF_COMMAND
 from spiking_resnet.cli.outputs import say_wrote, write_json
 from spiking_resnet.cli.provenance import command_line, going_on, versions
 from spiking_resnet.cli.terminal import EXIT_SYSTEM, err, show, warn
+from spiking_resnet.conversion.methods import calls
 from spiking_resnet.conversion.presets import chosen, fitting
 from spiking_resnet.evaluation.trials import CONFIDENCE, Limits, Measure, Trial, least_images
 from spiking_resnet.records import InputError
@@ -182,5 +183,6 @@ def conversion(trial: Trial, typed: list[str], data: Path | None) -> str:
     """The commands that convert with a trial's method and evaluate it."""
     more = [] if data is None else ["--data", str(data)]
     evaluate = ["spiking-resnet", "evaluate", "snn.safetensors", *more, "--steps", str(trial.steps)]
-    convert = ["spiking-resnet", "convert", *typed, *arguments_of(trial.method)]
+    method = calls.typed(trial.method, trial.recipe, OF_COMMAND)
+    convert = ["spiking-resnet", "convert", *typed, *method]
     return f"{shlex.join(convert)}\n{shlex.join(evaluate)}"

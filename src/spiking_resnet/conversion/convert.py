@@ -19,7 +19,8 @@ from spiking_resnet.capture.onnx.reference import reference_logits
 from spiking_resnet.capture.onnx.translate import graph_of, layout_of
 from spiking_resnet.capture.sources import Model, module_of, path_of, single_precision
 from spiking_resnet.conversion.calibration import Calibration
-from spiking_resnet.conversion.methods import Method, named
+from spiking_resnet.conversion.methods import Method, Recipe
+from spiking_resnet.conversion.methods.recipes import entitled
 from spiking_resnet.graph import Graph, interpret, remarks_of
 from spiking_resnet.images import as_maps
 from spiking_resnet.processes.team import current
@@ -38,8 +39,9 @@ class ConversionWarning(UserWarning):
 def convert(
     model: Model,
     calibration: Tensor | Iterable[Any],
-    method: str | Method = "hu2021",
+    method: str | Method | Recipe = "hu2021",
     normalisation: tuple[Sequence[float], Sequence[float]] | None = None,
+    **options: Any,
 ) -> Graph:
     """Return the spiking network converted from a trained ANN.
 
@@ -52,10 +54,12 @@ def convert(
     calibration: training images, normalised as for the model: a tensor [N, C, H, W] or an iterable
         of batches (a tensor, (images, labels), or a dictionary with one image entry), read once.
         The result depends neither on their order nor on how they are batched.
-    method: a name from METHODS or PRESETS, or an object such as `methods.hu2021(percentile=99.99)`.
+    method: a name of `RECIPES`, or an object such as `methods.hu2021(percentile=99.99)`. The notes
+        of the result have its name ("recipe") and all options.
     normalisation: (means, stds) of the channels, of pixels in 0..1, by which these images were
         normalised. It changes nothing; the network's file keeps it, and the command line's
         `evaluate` and `diagnose` normalise their images by it.
+    options: of the method, in the place of its own: `convert(model, images, "burst", steps=100)`.
 
     Of a team (`processes.team.together`) the first process converts, and hands on the network.
 
@@ -63,12 +67,13 @@ def convert(
     Raises TraceError for operations that cannot be converted, InputError for images that cannot be
     used, GraphError for weights that are not finite, OnnxError for files that cannot be read.
     """
-    chosen = _method(method)
+    recipe = entitled(method, **options)
 
     def make() -> Graph:
         images = Calibration(calibration)
         notes = {} if normalisation is None else _note(normalisation, images.shape[0])
-        return chosen.apply(traced_alike(model, images.first), images).with_notes(notes)
+        made = recipe.method.apply(traced_alike(model, images.first), images)
+        return made.with_notes({"recipe": recipe.name, **notes})
 
     made = current().handed(make, packed, unpacked)
     for remark in remarks_of(made):
@@ -112,20 +117,6 @@ def traced_alike(model: Model, images: Tensor) -> Graph:
         layout = layout_of(traced)
         _compare(traced, images, sizes, lambda few: reference_logits(file, few, layout))
     return traced
-
-
-def _method(method: str | Method) -> Method:
-    if isinstance(method, type) and hasattr(method, "apply"):
-        raise InputError(f"method is the class {method.__name__}: give {method.__name__}()")
-    if not isinstance(method, str):
-        if not hasattr(method, "apply"):
-            what = "give a name such as 'hu2021', or an object such as methods.hu2021()"
-            raise arguments.expected("method", method, what)
-        return method
-    try:
-        return named(method)
-    except ValueError as error:
-        raise InputError(str(error)) from error
 
 
 def _compare(

@@ -175,7 +175,6 @@ class Made:
     """A spiking network made by one method. seconds: the time of the conversion."""
 
     graph: Graph
-    method: Method
     facts: Facts
     costs: Costs
     seconds: float
@@ -189,7 +188,18 @@ def make(subject: Subject, method: Method) -> Made:
         return method.apply(subject.traced, subject.calibration), time.perf_counter() - begin
 
     graph, seconds = current().handed(convert, _packed, _unpacked)
-    return Made(graph, method, facts(graph), costs(graph), seconds)
+    return Made(graph, facts(graph), costs(graph), seconds)
+
+
+def given(subject: Subject, graph: Graph) -> Made:
+    """A network that is made already; InputError where its images or classes are others."""
+    own, asked = ((each.input.shape, each.output.shape) for each in (graph, subject.ann))
+    if own != asked:
+        raise InputError(
+            f"it takes images {own[0]} and gives {own[1][0]} logits, the model {asked[0]} and "
+            f"{asked[1][0]}: compare networks for the same images"
+        )
+    return Made(graph, facts(graph), costs(graph), 0.0)
 
 
 def _packed(made: tuple[Graph, float]) -> bytes:

@@ -11,13 +11,21 @@ from torch import nn
 
 from spiking_resnet import arguments
 from spiking_resnet.codec import Record, RecordError, same
-from spiking_resnet.conversion.presets import RECIPES, Recipe, taken
+from spiking_resnet.conversion.presets import (
+    Candidate,
+    MethodLike,
+    Ready,
+    Recipe,
+    suits,
+    taken,
+)
 from spiking_resnet.costs.sizes import sizes
 from spiking_resnet.environment import hardware
 from spiking_resnet.evaluation.candidate import (
     Images,
     Reading,
     Subject,
+    given,
     judge,
     make,
     prepared,
@@ -105,10 +113,10 @@ class Comparison(Record):
         return standard_error(self.ann_accuracy, self.images)
 
 
+@arguments.renamed(recipes="methods")
 @arguments.checked(
     calibration=arguments.batches,
     loader=arguments.batches,
-    recipes=taken,
     steps=arguments.wholes,
     engine=arguments.text,
     progress=arguments.function,
@@ -118,33 +126,39 @@ def compare(
     model: nn.Module | str | Path,
     calibration: Images,
     loader: Iterable[Any],
-    recipes: Sequence[Recipe] = tuple(RECIPES.values()),
+    methods: MethodLike | Iterable[MethodLike] | Mapping[str, MethodLike] = "all",
     steps: Sequence[int] = STEPS,
     engine: str = "auto",
     progress: Progress | None = None,
     resume: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Comparison:
-    """Convert a network by every recipe; accuracy and cost of each at every one of `steps`.
+    """Convert a network by every method; accuracy and cost of each at every one of `steps`.
 
     model, calibration: as for `convert`, but that calibration is read several times.
     loader: the test batches (images, labels), read for each conversion; none of the images may be
-    among the calibration images. progress: called with (what is being done, work done, all work),
-    in images times steps. resume: a file that keeps every finished conversion: the same call goes
-    on where it was. options: JSON-able; what else must be the same to go on.
+    among the calibration images. methods: names of `RECIPES` (all of them that suit the network
+    unless some are named), methods, recipes, and networks that were converted already, mixed as you
+    like; of a dictionary the keys are what they are called. A network made for one T is read out
+    there, if that is among `steps`. progress: called with (what is being done, work done, all
+    work), in images times steps. resume: a file that keeps every finished conversion: the same call
+    goes on where it was. options: JSON-able; what else must be the same to go on.
 
     What a single method cannot do (an unsupported network, numbers that run away) becomes the
     `problem` of its row. Raises what `convert` raises for the network and the images, InputError
     for steps and images that cannot be used, ResumeError for a file of another comparison,
     BusyError for one that another process is going on with.
     """
+    candidates = taken("methods", methods)
     subject = prepared(model, calibration, loader)
-    return compared(subject, recipes, steps, engine, progress, resume, options)
+    if isinstance(methods, str) and methods == "all":
+        candidates = tuple(each for each in candidates if suits(each, subject.ann))
+    return compared(subject, candidates, steps, engine, progress, resume, options)
 
 
 def compared(
     subject: Subject,
-    recipes: Sequence[Recipe],
+    recipes: Sequence[Candidate],
     steps: Sequence[int],
     engine: str = "auto",
     progress: Progress | None = None,
@@ -178,12 +192,14 @@ def compared(
     )
 
 
-def _groups(recipe: Recipe, steps: tuple[int, ...]) -> list[tuple[int, ...]]:
+def _groups(recipe: Candidate, steps: tuple[int, ...]) -> list[tuple[int, ...]]:
     """The time steps that each conversion of a recipe is read out at."""
+    if isinstance(recipe, Ready) and recipe.steps is not None:
+        return [(step,) for step in steps if step == recipe.steps]
     return [(step,) for step in steps] if recipe.per_steps else [steps]
 
 
-def _work(recipe: Recipe, steps: tuple[int, ...]) -> int:
+def _work(recipe: Candidate, steps: tuple[int, ...]) -> int:
     return sum(group[-1] for group in _groups(recipe, steps))
 
 
@@ -205,7 +221,7 @@ class _Work:
 
 def _row(
     subject: Subject,
-    recipe: Recipe,
+    recipe: Candidate,
     steps: tuple[int, ...],
     engine: str,
     work: _Work,
@@ -213,7 +229,10 @@ def _row(
 ) -> Row:
     """The row of a recipe; a failure becomes its `problem`, and is tried again in another run."""
     entries, problems = [], []
-    for group in _groups(recipe, steps):
+    groups = _groups(recipe, steps)
+    if isinstance(recipe, Ready) and not groups:
+        problems.append(f"it is made for T = {recipe.steps}: name that among the steps")
+    for group in groups:
         label = f"{recipe.name}, T = {group[0]}" if recipe.per_steps else recipe.name
         try:
             entries.append(_entry(subject, recipe, group, engine, label, work, ledger))
@@ -228,7 +247,7 @@ def _row(
 
 def _entry(
     subject: Subject,
-    recipe: Recipe,
+    recipe: Candidate,
     group: tuple[int, ...],
     engine: str,
     label: str,
@@ -236,13 +255,16 @@ def _entry(
     ledger: Ledger | None,
 ) -> Entry:
     """Convert and evaluate once, or take the result from the ledger if it is there."""
-    method = recipe.make(group[-1])
-    key = json.dumps([recipe.name, method.describe(), group])
+    described = _described(recipe, group[-1])
+    key = json.dumps([recipe.name, described, group])
     if ledger is not None and key in ledger.parts:
         with suppress(RecordError):  # parts of other versions are made again
             return Entry.from_json(ledger.parts[key])
     work.tell(f"{label}: converting")
-    made = make(subject, method)
+    if isinstance(recipe, Recipe):
+        made = make(subject, recipe.make(group[-1]))
+    else:
+        made = given(subject, recipe.graph)
     progress = lambda done, _: work.tell(f"{label}: simulating", done * group[-1])  # noqa: E731
     kept = None if ledger is None else Part(ledger, key, digest(made.graph))
     try:
@@ -253,10 +275,19 @@ def _entry(
         ledger.begun = None
         kept = Part(ledger, key, digest(made.graph))
         readings = judge(subject, made, group, engine, progress, kept)
-    entry = Entry(method.describe(), made.facts, made.seconds, made.costs.image, readings)
+    entry = Entry(described, made.facts, made.seconds, made.costs.image, readings)
     if ledger is not None:
         ledger.keep(key, entry.to_json())
     return entry
+
+
+def _described(recipe: Candidate, steps: int) -> dict[str, Any]:
+    """A candidate's method and options, as an entry has them; of a network its digest too."""
+    if isinstance(recipe, Recipe):
+        return recipe.make(steps).describe()
+    notes = recipe.graph.notes
+    told = {name: notes[name] for name in ("method", "options") if name in notes}
+    return {**told, "network": digest(recipe.graph)}
 
 
 def reason(error: BaseException) -> str:

@@ -14,8 +14,10 @@ from typing import Any
 
 from torch import nn
 
+from spiking_resnet import arguments
 from spiking_resnet.codec import Record, RecordError
 from spiking_resnet.conversion.methods import hu2021
+from spiking_resnet.conversion.methods.recipes import RECIPES, recipe_named
 from spiking_resnet.conversion.presets import (
     IMAGENET_CLASSES,
     IMAGENET_PERCENTILE,
@@ -34,6 +36,7 @@ from spiking_resnet.records import InputError
 DATASETS = ("cifar10", "cifar100", "imagenet", "mnist")
 CHAPTERS = ("paper", "few", "binary", "choices")
 STEPS = (8, 16, 32, 64, 128, 256, 350)
+FEW = (2, 4, 8, 16, 32)  # of a method that is made for one T
 PAPER_STEPS = STEPS[-1]
 CALIBRATION_IMAGES = 500
 
@@ -157,11 +160,20 @@ def chapters(classes: int) -> dict[str, Chapter]:
     return {chapter.name: chapter for chapter in found}
 
 
+def chapter(name: str, classes: int) -> Chapter:
+    """The chapter of this name; of a method's name one of that method alone."""
+    known = chapters(classes)
+    if name in known:
+        return known[name]
+    recipe = fitting(recipe_named(name), classes)
+    return Chapter(name, recipe.description, FEW if recipe.per_steps else STEPS, (recipe,))
+
+
 def check_chapters(names: Sequence[str]) -> None:
-    """Raise InputError for chapters there are not."""
-    name = next((name for name in names if name not in CHAPTERS), None if names else "")
-    if name is not None:
-        raise InputError(f"there is no chapter {name!r}: name any of {', '.join(CHAPTERS)}")
+    """Raise InputError for names that are neither chapters nor methods."""
+    for name in names or ("",):
+        if name not in CHAPTERS and name not in RECIPES:
+            raise arguments.unknown("chapter or method", name, (*CHAPTERS, *RECIPES))
 
 
 def run(
@@ -178,9 +190,8 @@ def run(
     """
     check_chapters(names)
     for network in networks:
-        known = chapters(network.classes)
         for name in names:
-            yield _found(network, known[name], Path(out), engine, progress)
+            yield _found(network, chapter(name, network.classes), Path(out), engine, progress)
         network.__dict__.pop("subject", None)  # its measured calibration is large
 
 
@@ -247,13 +258,13 @@ def _read(path: Path) -> Finding:
 
 def _paper(name: str, description: str, **options: object) -> Recipe:
     """A recipe of the paper's method, converted once for all time steps."""
-    return Recipe(name, description, lambda steps: hu2021(**{**options, "steps": steps}))  # type: ignore[arg-type]
+    return Recipe(name, description, hu2021(**options))  # type: ignore[arg-type]
 
 
 def by_chapter(findings: Sequence[Finding]) -> Mapping[str, list[Finding]]:
-    """Findings by the names of their chapters, in the order of CHAPTERS."""
+    """Findings by the names of their chapters: those of CHAPTERS, then of methods."""
     return {
         name: own
-        for name in CHAPTERS
+        for name in dict.fromkeys((*CHAPTERS, *(each.chapter for each in findings)))
         if (own := [each for each in findings if each.chapter == name])
     }

@@ -8,7 +8,7 @@ at least what it cost at fewer.
 
 import heapq
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -17,7 +17,7 @@ from torch import nn
 
 from spiking_resnet import arguments, moved
 from spiking_resnet.codec import RecordError
-from spiking_resnet.conversion.presets import RECIPES, Recipe, taken
+from spiking_resnet.conversion.presets import MethodLike, Recipe, suits, taken
 from spiking_resnet.evaluation.candidate import (
     Images,
     Made,
@@ -58,6 +58,7 @@ def _limits(name: str, value: Any) -> Limits:
     raise arguments.expected(name, value, "give Limits(...)")
 
 
+@arguments.renamed(recipes="methods")
 @arguments.checked(
     fitting=arguments.batches,
     validation=arguments.batches,
@@ -66,7 +67,6 @@ def _limits(name: str, value: Any) -> Limits:
     confidence=arguments.number,
     measure=_measure,
     limits=_limits,
-    recipes=taken,
     engine=arguments.text,
     tell=arguments.function,
 )
@@ -78,20 +78,21 @@ def tune(
     max_steps: int = 32,
     measure: Measure = "operations",
     limits: Limits = Limits(),  # noqa: B008 - frozen
-    recipes: Sequence[Recipe] = tuple(RECIPES.values()),
+    methods: MethodLike | Iterable[MethodLike] = "all",
     engine: str = "auto",
     tell: Callable[[str], None] | None = None,
     confidence: float = CONFIDENCE,
     resume: str | Path | None = None,
 ) -> Tuning:
-    """Find the cheapest recipe and number of time steps whose loss is within `target_loss`.
+    """Find the cheapest method and number of time steps whose loss is within `target_loss`.
 
-    Recipes are tried at 1, 2, 4, ... and `max_steps` time steps.
+    Methods are tried at 1, 2, 4, ... and `max_steps` time steps.
 
     fitting: training images to calibrate on, as for `compare`. validation: other training images to
     try them on; with labels, losses are of accuracy, without them 100 - agreement. Do not give test
     images: choosing among many by them spoils them as a test. measure: the cost that is minimised:
-    "operations" (SynOps of an image), or time "steps". tell: called with a line before every trial.
+    "operations" (SynOps of an image), or time "steps". methods: names, methods or recipes, as for
+    `compare`. tell: called with a line before every trial.
     confidence: that the loss of a trial is within the target, for it to meet it; a target of 0.5
     points takes 540 images or more (`least_images`). resume: a file that keeps every trial: the
     same call goes on where it was.
@@ -107,7 +108,10 @@ def tune(
         )
     if not 0.5 <= confidence < 1:
         raise InputError(f"confidence is {confidence}: it must lie in [0.5, 1)")
+    recipes = _recipes(methods)
     subject = prepared(model, fitting, validation)
+    if isinstance(methods, str) and methods == "all":
+        recipes = [each for each in recipes if suits(each, subject.ann)]
     facts = {
         "network": digest(subject.traced), "training images": subject.seen,
         "validation images": subject.judged, "engine": engine,
@@ -124,6 +128,15 @@ def tune(
         left_out=search.left_out,
         confidence=confidence,
     )
+
+
+def _recipes(methods: MethodLike | Iterable[MethodLike]) -> list[Recipe]:
+    """The recipes to try; InputError for networks, which are made for no other T."""
+    candidates = taken("methods", methods)
+    found = [each for each in candidates if isinstance(each, Recipe)]
+    if len(found) < len(candidates):
+        raise InputError("methods has a network that is made already: give how to make it")
+    return found
 
 
 def ladder(max_steps: int) -> tuple[int, ...]:

@@ -48,7 +48,8 @@ class Graph:
         return {name: tuple(nodes) for name, nodes in readers.items()}
 
     def __repr__(self) -> str:
-        kind = self.notes.get("method", "spiking") if self.of(Fire) else "artificial"
+        made = self.notes.get("recipe", self.notes.get("method", "spiking"))
+        kind = made if self.of(Fire) else "artificial"
         if form := self.notes.get("integer_form"):
             kind = f"{kind} in integers of {form['bits']} bits"
         shapes = f"{self.input.shape} -> {self.output.shape}"

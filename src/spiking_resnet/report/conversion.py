@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from spiking_resnet.conversion.methods import RECIPES, described
+from spiking_resnet.conversion.methods.recipes import told
 from spiking_resnet.evaluation.inspect import inspect_graph
 from spiking_resnet.graph import Graph
 from spiking_resnet.report.block import Block, Text
@@ -16,6 +18,7 @@ def blocks(graph: Graph) -> list[Block]:
     neurons, layers = found.total.neurons, len(found.populations)
     return [
         populations(found),
+        *_called(notes),
         *_searched(notes),
         Text(
             f"ANN on the {calibration['images']} calibration images: "
@@ -24,6 +27,14 @@ def blocks(graph: Graph) -> list[Block]:
         Text(_made_for(notes)),
         Text(f"{neurons:,} neurons in {layers} populations; {exactness(found)}"),
     ]
+
+
+def _called(notes: Mapping[str, Any]) -> list[Block]:
+    """The method's name, and the options that are not its own."""
+    name = notes.get("recipe")
+    if name not in RECIPES:
+        return []
+    return [Text(f"method: {told(RECIPES[name], described(notes))}")]
 
 
 def _searched(notes: Mapping[str, Any]) -> list[Block]:

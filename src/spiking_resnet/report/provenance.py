@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 _OF_CONVERSION = (
-    "method", "options", "model", "weights", "dataset", "calibration", "normalisation", "framing",
-    "versions",
+    "recipe", "method", "options", "model", "weights", "dataset", "calibration", "normalisation",
+    "framing", "versions",
 )  # fmt: skip
 
 

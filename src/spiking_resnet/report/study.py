@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from spiking_resnet.evaluation.candidate import Reading
-from spiking_resnet.evaluation.study import PAPER_STEPS, Finding, by_chapter, chapters
+from spiking_resnet.evaluation.study import PAPER_STEPS, Finding, by_chapter, chapter
 from spiking_resnet.report import comparison, curve
 from spiking_resnet.report.block import Axis, Block, Chart, Column, Level, Row, Series, Table, Text
 from spiking_resnet.report.numbers import count
@@ -177,7 +177,7 @@ def _published(findings: Sequence[Finding]) -> Iterator[Table]:
 
 def _chapter(name: str, findings: Sequence[Finding]) -> Iterator[Block]:
     """The tables of a chapter, over all networks, and what failed."""
-    title = chapters(10)[name].title
+    title = chapter(name, 10).title
     yield Text(title, "heading", apart=True)
     steps = findings[0].comparison.steps
     yield _accuracies(findings)

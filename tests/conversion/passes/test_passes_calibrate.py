@@ -7,7 +7,7 @@ from torch import nn
 from spiking_resnet import convert, methods, save, simulate
 from spiking_resnet.capture.module import trace
 from spiking_resnet.conversion.calibration import Calibration
-from spiking_resnet.conversion.methods import PRESETS, calibrated
+from spiking_resnet.conversion.methods import RECIPES, calibrated
 from spiking_resnet.conversion.passes.calibrate import Correction, calibrate
 from spiking_resnet.conversion.passes.fire import Kind, fire
 from spiking_resnet.conversion.passes.fold_bn import fold_bn
@@ -309,14 +309,17 @@ def test_calibration_does_not_depend_on_order_or_batches():
     assert torch.allclose(found[0], found[1], atol=0.05 * float(found[0].abs().max()))
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
+BINARY = [
+    name for name, recipe in RECIPES.items()
+    if recipe.group == "0/1 spikes" and recipe.method.name == "calibrated"
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BINARY)
 def test_published_sets_convert_by_name(name):
-    graph = convert(network("projection"), images("projection"), name)
-    assert (
-        graph.notes["options"]["thresholds"] == PRESETS[name]["thresholds"]
-        if ("thresholds" in PRESETS[name])
-        else graph.notes["options"]["thresholds"] == "mmse"
-    )
+    graph = convert(network("projection"), images("projection"), name, steps=8)
+    assert graph.notes["recipe"] == name
+    assert graph.notes["options"]["thresholds"] == RECIPES[name].method.thresholds
     assert all(node.neuron.binary for node in graph.of(Fire))
     assert graph.of(Linear)[-1].weight.isfinite().all()
 

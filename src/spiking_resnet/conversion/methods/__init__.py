@@ -7,12 +7,14 @@ from spiking_resnet.conversion.methods.calibrated import PLAIN, calibrated
 from spiking_resnet.conversion.methods.differential import dcgs, differential
 from spiking_resnet.conversion.methods.method import Method
 from spiking_resnet.conversion.methods.rate_coded import hu2021, qcfs
+from spiking_resnet.conversion.methods.recipes import RECIPES, Recipe, named
 
 __all__ = [
-    "METHODS", "PLAIN", "PRESETS", "Method", "calibrated", "dcgs", "described", "differential",
-    "hu2021", "named", "of_name", "qcfs",
+    "METHODS", "PLAIN", "RECIPES", "Method", "Recipe", "calibrated", "dcgs", "described",
+    "differential", "hu2021", "named", "qcfs",
 ]  # fmt: skip
 
+# The classes, by the name that notes and records keep. What users name is in recipes.py.
 METHODS: dict[str, type[Method]] = {
     "hu2021": hu2021,
     "differential": differential,
@@ -20,33 +22,6 @@ METHODS: dict[str, type[Method]] = {
     "dcgs": dcgs,
     "qcfs": qcfs,
 }
-# Published sets of options by name: usable wherever a method is named.
-PRESETS: dict[str, Mapping[str, Any]] = {
-    name: options for kind in METHODS.values() for name, options in kind.published.items()
-}
-
-
-def of_name(name: str) -> tuple[type[Method], Mapping[str, Any]]:
-    """Return the method's class, and the published options, that go by this name.
-
-    Raises ValueError for names there are not.
-    """
-    if name in METHODS:
-        return METHODS[name], {}
-    for kind in METHODS.values():
-        if name in kind.published:
-            return kind, kind.published[name]
-    known = ", ".join((*METHODS, *PRESETS))
-    raise ValueError(f"there is no method {name!r}: use one of {known}")
-
-
-def named(name: str, **options: Any) -> Method:
-    """Return the method, or published set of options, of this name; `options` override its own.
-
-    Raises ValueError for names there are not, TypeError for options it does not have.
-    """
-    kind, published = of_name(name)
-    return kind(**{**published, **options})
 
 
 def described(found: Mapping[str, Any]) -> Method:

@@ -35,30 +35,6 @@ FEW = 16  # images in a batch of "balanced" thresholds: what counts is how many 
 
 PLAIN: dict[str, Any] = {"compensation": "none", "weights": False, "delay": 0}
 
-# Published sets of options of `calibrated`, by name: usable wherever a method is named.
-PRESETS: dict[str, dict[str, Any]] = {
-    "optimal-potential": {**PLAIN, "thresholds": "percentile"},  # Bu et al., AAAI 2022: v0 = th / 2
-    "mmse": {**PLAIN, "thresholds": "mmse"},
-    "threshold-iteration": {**PLAIN, "thresholds": "iterated"},  # of DCGS, ICML 2025
-    "threshold-balancing": {**PLAIN, "thresholds": "balanced", "delay": "auto"},  # CVPR 2025
-    "bias-shift": {**PLAIN, "thresholds": "percentile", "bias_shift": True},  # ICLR 2021
-    "da-qcfs": {  # Hao et al., ICML 2025
-        **PLAIN,
-        "thresholds": "mmse",
-        "compensation": "offsets",
-        "waits": True,
-    },
-    # Li et al., ICML 2021
-    "snn-calibration-light": {**PLAIN, "compensation": "bias", "rounds": 1},
-    # with the ridge regression in the place of its gradient descent
-    "snn-calibration-advanced": {
-        **PLAIN,
-        "compensation": "potential",
-        "rounds": 1,
-        "weights": True,
-    },
-}
-
 
 @documented
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +42,7 @@ class calibrated(Method):
     """Integrate-and-fire neurons made for T steps, corrected layer by layer on calibration images.
 
     The axes of what came after the paper, each an option: thresholds x compensation x weights x
-    neuron x read-out (passes/thresholds.py, passes/calibrate.py; PRESETS names published sets).
+    neuron x read-out (passes/thresholds.py, passes/calibrate.py; recipes.py names published sets).
 
     Thresholds are the "percentile" of the activations; "mmse" of quantisation to T levels (SNN
     Calibration); "iterated" (DCGS's threshold iteration on the activations seen), at most the
@@ -80,7 +56,6 @@ class calibrated(Method):
     """
 
     name: ClassVar[str] = "calibrated"
-    published: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
 
     thresholds: Literal["percentile", "mmse", "iterated", "gaussian", "balanced"] = option(
         "mmse", "how firing thresholds are found"
@@ -168,6 +143,11 @@ class calibrated(Method):
             "thresholds": {name: value.tolist() for name, value in thresholds.items()},
         }
         return replace(graph, ann=ann).with_notes({**self.describe(), **facts})
+
+    @property
+    def per_steps(self) -> bool:
+        """Whether anything in its networks depends on T."""
+        return self.made_for is not None
 
     @property
     def made_for(self) -> int | None:

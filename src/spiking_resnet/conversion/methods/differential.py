@@ -79,6 +79,11 @@ class differential(Method):
         if (self.first is None) != (self.last is None):
             raise ValueError("first and last go together: name both amplitudes, or neither")
 
+    @property
+    def graded(self) -> bool:
+        """Yes: spikes are signed, and shrink from step to step."""
+        return True
+
     @undisturbed()
     def apply(self, traced: Graph, calibration: Calibration | Measured) -> Graph:
         """Return the spiking network of a traced ANN."""
@@ -125,6 +130,11 @@ class dcgs(Method):
     )
     images: int = option(256, "calibration images, for means and variances", least=1)
     grid: int | None = shared.grid()
+
+    @property
+    def graded(self) -> bool:
+        """Yes: spikes are signed, and shrink from step to step."""
+        return True
 
     @undisturbed()
     def apply(self, traced: Graph, calibration: Calibration | Measured) -> Graph:

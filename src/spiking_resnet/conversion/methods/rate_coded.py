@@ -85,6 +85,11 @@ class hu2021(Method):
         if not self.shortcut_conversion and self.per_channel:
             raise ValueError("without shortcut conversion thresholds are one per layer")
 
+    @property
+    def per_steps(self) -> bool:
+        """No: rates are read out at every T."""
+        return False
+
     @undisturbed()
     def apply(self, traced: Graph, calibration: Calibration | Measured) -> Graph:
         """Return the spiking network of a traced ANN."""
@@ -173,6 +178,7 @@ class qcfs(Method):
     """
 
     name: ClassVar[str] = "qcfs"
+    trained: ClassVar[bool] = True
 
     gate: Literal["none", "srp", "cos"] = option(
         "none", "how neurons are corrected after the pre-steps"
@@ -190,6 +196,11 @@ class qcfs(Method):
                 f"pre_steps is {self.pre_steps} and gate {self.gate!r}: pre-steps are for the "
                 "gates srp and cos, which need at least one"
             )
+
+    @property
+    def per_steps(self) -> bool:
+        """No: rates are read out at every T."""
+        return False
 
     @undisturbed()
     def apply(self, traced: Graph, calibration: Calibration | Measured) -> Graph:
