@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from spiking_resnet.conversion.presets import Recipe as Recipe
     from spiking_resnet.costs.energy import Account as Account
     from spiking_resnet.costs.events import Events as Events
+    from spiking_resnet.decided import Decisions as Decisions
+    from spiking_resnet.decided import PerClass as PerClass
     from spiking_resnet.engines.simulate import simulate as simulate
     from spiking_resnet.evaluation.compare import Comparison as Comparison
     from spiking_resnet.evaluation.compare import compare as compare
@@ -65,6 +67,7 @@ _PUBLIC = {
     "Calibration": "conversion.calibration",
     "Comparison": "evaluation.compare",
     "Curve": "records",
+    "Decisions": "decided",
     "Diagnosis": "evaluation.diagnose",
     "Events": "costs.events",
     "ExportError": "export.format",
@@ -75,6 +78,7 @@ _PUBLIC = {
     "Limits": "evaluation.trials",
     "NirError": "export.nir.file",
     "OnnxError": "capture.onnx.package",
+    "PerClass": "decided",
     "Point": "records",
     "RECIPES": "conversion.presets",
     "Recipe": "conversion.presets",

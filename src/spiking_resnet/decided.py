@@ -1,7 +1,7 @@
 """What networks decided for every image, and for every class: whole numbers, as records."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Literal
@@ -66,6 +66,10 @@ class Decisions(Record):
     ann_margins: tuple[float, ...] | None = field(metadata=_NUMBERS_OR_NONE)
     names: tuple[str, ...] = ()
 
+    def name(self, label: int) -> str:
+        """What a class is called: its name, or its number."""
+        return self.names[label] if len(self.names) == self.classes else str(label)
+
     def at(self, steps: int | None = None) -> int:
         """The place of T among `steps`; of None the last. StepsError for another T."""
         return place(self.steps, steps)
@@ -113,8 +117,8 @@ class PerClass(Record):
 
     steps: the T at which the spiking network was read out. images: of each of K classes. ann, snn:
     (label, decision, images) of all pairs that occur; snn for each T; ann is None without an ANN.
-    agreed: for each T the images of each class that both decide alike. names: of the classes, where
-    they are known.
+    agreed: for each T the images of each class that both decide alike; lost: that the ANN alone
+    classifies correctly. names: of the classes, where they are known.
     """
 
     steps: tuple[int, ...]
@@ -122,6 +126,7 @@ class PerClass(Record):
     ann: Pairs | None
     snn: tuple[Pairs, ...]
     agreed: tuple[tuple[int, ...], ...] | None
+    lost: tuple[tuple[int, ...], ...] | None
     names: tuple[str, ...] = ()
 
     @property
@@ -183,26 +188,24 @@ def per_class(found: Decisions) -> PerClass:
     """The counts by class of decisions for single images."""
     everyone = range(found.classes)
     images = Counter(found.labels)
-    agreed = None
-    if found.ann is not None:
-        alike = [
-            Counter(label for label, one, other in _three(found, own) if one == other)
-            for own in found.snn
-        ]
-        agreed = tuple(tuple(counts[label] for label in everyone) for counts in alike)
+
+    def counted(holds: Callable[[int, int, int], bool]) -> tuple[tuple[int, ...], ...] | None:
+        """For each T the images of each class of which (label, ANN, SNN) something holds."""
+        if found.ann is None:
+            return None
+        rows = [zip(found.labels, found.ann, own, strict=True) for own in found.snn]
+        counts = [Counter(three[0] for three in row if holds(*three)) for row in rows]
+        return tuple(tuple(each[label] for label in everyone) for each in counts)
+
     return PerClass(
         steps=found.steps,
         images=tuple(images[label] for label in everyone),
         ann=None if found.ann is None else _counted(found.labels, found.ann),
         snn=tuple(_counted(found.labels, own) for own in found.snn),
-        agreed=agreed,
+        agreed=counted(lambda label, ann, snn: ann == snn),
+        lost=counted(lambda label, ann, snn: ann == label != snn),
         names=found.names,
     )
-
-
-def _three(found: Decisions, own: tuple[int, ...]) -> Iterable[tuple[int, int, int]]:
-    """(label, decision of the ANN, of the spiking network) of every image."""
-    return zip(found.labels, found.ann or (), own, strict=True)
 
 
 def _counted(labels: tuple[int, ...], decisions: tuple[int, ...]) -> Pairs:

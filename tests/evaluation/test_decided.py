@@ -126,7 +126,7 @@ def test_pairs_that_gained_are_counted_by_hand():
     assert found.confusion("ann").tolist() == [[2, 1, 0], [0, 1, 1], [0, 0, 1]]
     assert found.confusion(4).tolist() == [[1, 2, 0], [0, 0, 2], [1, 0, 0]]
     assert found.gained() == ((0, 1, 1), (1, 2, 1), (2, 0, 1))
-    assert found.agreed == ((2, 1, 0),)
+    assert (found.agreed, found.lost) == (((2, 1, 0),), ((1, 1, 1),))
     assert (found.images, found.right("ann"), found.right()) == ((3, 2, 1), (2, 1, 1), (1, 0, 0))
 
 

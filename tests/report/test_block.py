@@ -71,6 +71,14 @@ def bars(name="name"):
     )  # fmt: skip
 
 
+def cells(name="name"):
+    series = (Series(name, (7.0, -1.5)), Series("second", (0.0, 3.25)))
+    return Chart(
+        "cells", y=Axis("images", bounds=(-4.0, 4.0)), x=Axis("decision"), side="label",
+        series=series, rows=(name, "second"), title=f"title of {name}", contrast=True,
+    )  # fmt: skip
+
+
 def every(name="name"):
     """A block of every kind and form, with the texts that must be seen of it."""
     numbers = ("loss", "1.5", "-2.5", "second", "all", "of images")
@@ -81,6 +89,7 @@ def every(name="name"):
         yield table(name, shape=shape), (name, f"title of {name}", f"below {name}", *numbers)
     yield lines(name), (name, "other", "50.00", "75.25", "25.50", "90.1", "ANN")
     yield bars(name), (name, "one", "second", "3.25", "-1.50", "2.00", f"title of {name}")
+    yield cells(name), (name, "second", "label", "decision", "7", "-1.5", "3.25", "images")
     yield (
         Picture(PNG, f"seen in {name}", f"caption of {name}"),
         (f"seen in {name}", f"caption of {name}"),
@@ -122,10 +131,11 @@ def test_documents_show_all_of_every_block(render, block, texts):
         assert text in shown
 
 
-@pytest.mark.parametrize("block", [lines(), bars()])
+@pytest.mark.parametrize("block", [lines(), bars(), cells()])
 def test_figures_show_the_labels_of_every_chart(block):
     shown = as_svg(block)
-    for text in (*(each.label for each in block.series), *block.rows, block.title, block.y.label):
+    seen = block.x.label if block.kind == "cells" else block.y.label
+    for text in (*(each.label for each in block.series), *block.rows, block.title, seen):
         assert text in shown
 
 
@@ -211,3 +221,9 @@ def test_what_cannot_be_written_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
     write([table()], tmp_path / "report.txt", usual=".md")
     assert "| name |" in (tmp_path / "report.txt").read_text()
+
+
+def test_cells_are_shaded_by_their_numbers():
+    chart = cells()
+    assert [chart.shades(0), chart.shades(1)] == [(-1.0, 0.0), (-0.375, -0.8125)]
+    assert replace(chart, contrast=False).shades(0) == (1.0, 0.0)

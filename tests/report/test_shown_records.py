@@ -13,6 +13,7 @@ from spiking_resnet.conversion.methods import hu2021
 from spiking_resnet.costs.energy import Account, Priced, Twin
 from spiking_resnet.costs.sizes import Size
 from spiking_resnet.costs.work import Work
+from spiking_resnet.decided import Decisions, per_class
 from spiking_resnet.evaluation.candidate import Reading
 from spiking_resnet.evaluation.compare import Comparison, Entry
 from spiking_resnet.evaluation.compare import Row as Compared
@@ -22,8 +23,9 @@ from spiking_resnet.evaluation.trials import Trial, Tuning
 from spiking_resnet.export.nir.verification import Reading as Reader
 from spiking_resnet.export.nir.verification import Verification
 from spiking_resnet.records import InputError, LayerCount, Point, Run, Stop, Stopped
-from spiking_resnet.report import comparison, figure, markdown, terminal
+from spiking_resnet.report import classes, comparison, figure, flips, markdown, terminal
 from spiking_resnet.report.curve import chart
+from spiking_resnet.report.numbers import told, told_ends
 from spiking_resnet.report.records import BLOCKS, blocks
 from spiking_resnet.report.rows import ROWS
 from spiking_resnet.report.rows import rows as rows_of
@@ -81,7 +83,25 @@ READERS = (
 VERIFIED = Verification(
     "snn.nir", "plain", 20, 64, 8, 5000, READERS, 18, ("neurons reset to zero",)
 )
-RECORDS = (ACCOUNT, CURVE, STOPPED, FOUND, COMPARED, TUNED, INSPECTED, RAN, VERIFIED)
+DECIDED = Decisions(
+    (4, 8), 3, (3, 5, 8, 9, 12, 17), (0, 0, 0, 1, 1, 2), (0, 0, 1, 1, 2, 2),
+    ((1, 0, 1, 2, 2, 1), (1, 0, 0, 1, 2, 0)), ((1.0,) * 6, (2.0,) * 6), (0.126,) * 6,
+    ("ant", "bee", "cow"),
+)  # fmt: skip
+BY_CLASS = per_class(DECIDED)
+RECORDS = (
+    ACCOUNT,
+    CURVE,
+    STOPPED,
+    FOUND,
+    COMPARED,
+    TUNED,
+    INSPECTED,
+    RAN,
+    VERIFIED,
+    DECIDED,
+    BY_CLASS,
+)
 SEEN = {
     "Account": ("small_chip", "25 %, never", "3-bit", "takes 20 times less", "spread evenly"),
     "Curve": ("80.00 %", "ANN", "n = 100"),
@@ -90,6 +110,8 @@ SEEN = {
     "Comparison": ("87.50", "±2", "2.50 ± 0.25", "3.00 M", "warning: odd failed: it ran away"),
     "Tuning": ("not certain", "left out: odd", "nothing is certain to lose at most 3 points"),
     "Run": ("read out at 2, 4", "stem", "8.00", "25.00 %"),
+    "Decisions": ("4 (67 %) flip", "3 at T = 4", "ant", "bee at every T", "0.13", "cow", "SNN"),
+    "PerClass": ("ant", "67", "21 - 94", "Accuracy of the classes", "T = 4", "bee", "+1"),
     "Verification": ("5,000 spikes", "exact", "412 differ", "resets to zero", "unknown field"),
     "Inspection": ("stem", "ReLU", "1x2x2", "It can be converted"),
 }
@@ -195,3 +217,39 @@ def test_images_that_stop_early_are_shown_beside_the_curve():
     assert (early.label, early.at) == ("net, stopping early", (2.5, 4.0))
     assert "| 2.5 |" in markdown.text((chart({"net": both}),))
     assert b"stopping early" in figure.render((chart({"net": both}),), "svg")
+
+
+def test_flips_are_told_by_the_steps_from_which_they_are():
+    assert [flips.course(DECIDED, place) for place in DECIDED.ever_flipped()] == [
+        "bee at every T", "ant from T = 8 on", "cow at T = 4", "bee at T = 4, ant from T = 8 on",
+    ]  # fmt: skip
+
+
+def test_of_many_classes_the_worst_and_the_best_are_shown():
+    many = 40
+    labels = tuple(range(many)) * 3
+    ann = tuple(range(many)) * 3
+    snn = tuple((label + 1) % many if label < 12 else label for label in range(many)) * 3
+    found = per_class(
+        Decisions((4,), many, tuple(range(3 * many)), labels, ann, (snn,), ((1.0,) * 120,),
+                  (1.0,) * 120)
+    )  # fmt: skip
+    assert classes.chosen(found) == (*range(10), *range(35, 40))
+    shown = " ".join(str(found).split())
+    assert "40 classes: the 10 that lose most and the 5 best are shown" in shown
+    assert "36 images more in 12 confusions; 2 of these are not shown" in shown
+    assert {len(chart.rows) for chart in classes.charts(found)} == {20}
+
+
+def test_without_an_ann_classes_have_their_own_numbers():
+    alone = per_class(replace(DECIDED, ann=None, ann_margins=None))
+    assert "ANN" not in str(alone)
+    assert "What is confused most often" in str(alone)
+    assert len(classes.charts(alone)) == 1
+    assert "without an ANN" in str(replace(DECIDED, ann=None, ann_margins=None))
+
+
+def test_shares_have_the_digits_that_their_images_can_tell():
+    assert [told(1 / 3, images) for images in (3, 300, 30_000)] == ["33", "33.3", "33.33"]
+    assert (told(None, 3), told_ends(None, 3)) == ("-", "-")
+    assert told_ends((0.25, 0.5), 40) == "25 - 50"

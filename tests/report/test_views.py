@@ -15,7 +15,7 @@ import spiking_resnet as sr
 from spiking_resnet.costs.events import Events
 from spiking_resnet.graph import Fire
 from spiking_resnet.records import InputError, LayerCount, Run, Trains
-from spiking_resnet.report.figure import ON_DARK
+from spiking_resnet.report.inks import ON_DARK
 from spiking_resnet.shown import MissingMatplotlib
 
 pytestmark = pytest.mark.whole

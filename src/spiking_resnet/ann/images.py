@@ -200,13 +200,18 @@ class ImageData:
         The same seed always chooses the same images, and a larger limit keeps those of a smaller
         one. Seed None takes the first ones; limit None, or more than there are, takes all.
         """
+        indices = self.chosen(limit, seed)
+        return self if len(indices) == len(self) else self.select(indices)
+
+    def chosen(self, limit: int | None, seed: int | None = 0) -> Tensor:
+        """The indices of the images that `subset` takes, ascending, int64."""
         if limit is not None and limit < 1:
             raise DataError(f"limit must be at least 1, got {limit}; leave it out to take all")
         if limit is None or limit >= len(self):
-            return self
+            return torch.arange(len(self), dtype=torch.int64, device="cpu")
         if seed is None:
-            return self.select(torch.arange(limit, dtype=torch.int64, device="cpu"))
-        return self.select(self._order(seed)[:limit].sort().values)
+            return torch.arange(limit, dtype=torch.int64, device="cpu")
+        return self._order(seed)[:limit].sort().values
 
     def parted(self, first: int, second: int, seed: int = 0) -> tuple["ImageData", "ImageData"]:
         """`subset(first, seed)`, and the set of `second` other images.

@@ -9,9 +9,11 @@ import torch
 import typer
 
 import spiking_resnet as sr
+from spiking_resnet.ann.class_names import class_names
 from spiking_resnet.ann.images import ImageData
 from spiking_resnet.cli import options
 from spiking_resnet.cli.conversion import tell_normalisation, warn_of_guesses
+from spiking_resnet.cli.decided import DecidedFlags, told_of
 from spiking_resnet.cli.groups import grouped
 from spiking_resnet.cli.images import fitted, loaded, said_by
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
@@ -46,6 +48,8 @@ Examples:
 
   spiking-resnet evaluate snn.safetensors --data DIR --steps 32 --confidence 0.95,0.99
 
+  spiking-resnet evaluate snn.safetensors --per-class --save-decisions decisions.csv
+
   spiking-resnet evaluate snn.safetensors --data DIR --resume progress.json   (again and again)
 
   torchrun --nproc-per-node 8 -m spiking_resnet.cli evaluate snn.safetensors --data DIR
@@ -58,7 +62,8 @@ All T of --steps come from one simulation. Data set and normalisation are the fi
 class Test:
     """A test of a spiking network: its images, how they are simulated, and its progress file.
 
-    stop: the rules by which images stop early.
+    stop: the rules by which images stop early. by_class, each: whether classes are counted, and
+    decisions for single images kept.
     """
 
     data: ImageData
@@ -68,6 +73,8 @@ class Test:
     device: str = "cpu"
     resume: Path | None = None
     stop: tuple[Stop, ...] = ()
+    by_class: bool = False
+    each: bool = False
 
 
 @grouped
@@ -76,6 +83,7 @@ def evaluate(
     snn: Annotated[Path, typer.Argument(help="A file that `convert` wrote.")],
     asked: options.ImageFlags,
     stopping: StopFlags,
+    decided: DecidedFlags,
     split: Annotated[str, typer.Option(help="train must be asked for.")] = "test",
     steps: options.OwnStepsOption = None,
     limit: Annotated[
@@ -102,13 +110,14 @@ def evaluate(
     set_threads(threads)
     if plot is not None:
         check_path(plot)
-    outputs = {"--json": json_path, "--plot": plot, "--resume": resume}
+    outputs = {"--json": json_path, "--plot": plot, "--resume": resume, **decided.outputs}
     check_outputs(outputs, {"the network": snn})
     graph = stored(snn)
     choose(graph, engine)
     name, images = test_images(graph, snn, split, asked)
     check_data(outputs, name, asked.data)
     training = stopping.images(graph, name, asked, images, seed)
+    indices = images.chosen(limit, seed).tolist()
     images = images.subset(limit, seed)
     size = usual_batch(images) if batch_size is None else batch_size
     if graph.made_for is not None and set(wanted or ()) - {graph.made_for}:
@@ -116,12 +125,17 @@ def evaluate(
             f"{snn} is made for T = {graph.made_for}, and what it reaches at others says little of "
             "its method: convert again for each"
         )
-    test = Test(images, wanted or usual_steps(graph), size, engine, device, resume)
+    test = Test(
+        images, wanted or usual_steps(graph), size, engine, device, resume,
+        by_class=decided.by_class, each=decided.each,
+    )  # fmt: skip
     with going_on(ctx, resume):
         if training is not None:
             rules = stopping.rules(graph, training, max(test.steps), size, engine, device)
             test = replace(test, stop=rules)
         curve = measured(graph, test)
+    names = graph.notes.get("classes") or images.class_names or class_names(name)
+    curve = told_of(curve, names, indices)
     show(report.blocks(curve, f"{snn.name} on {name} ({split})"))
     if curve.ann_accuracy is not None:
         right = round(curve.ann_accuracy * curve.images)
@@ -134,7 +148,8 @@ def evaluate(
         "file": file_facts(snn), "dataset": name, "split": split, "limit": limit, "seed": seed,
         "command": command_line(ctx),
     }  # fmt: skip
-    write_results(curve, test, facts, json_path, plot)
+    write_results(replace(curve, decisions=None), test, facts, json_path, plot)
+    decided.write(curve)
 
 
 def test_images(
@@ -170,7 +185,8 @@ def measured(graph: Graph, test: Test) -> Curve:
         loader = test.data.loader(test.batch_size)
         return sr.evaluate(
             graph, loader, test.steps, engine=test.engine, progress=progress, device=test.device,
-            resume=test.resume, facts=facts, stop=test.stop,
+            resume=test.resume, facts=facts, stop=test.stop, per_class=test.by_class,
+            decisions=test.each,
         )  # fmt: skip
 
 

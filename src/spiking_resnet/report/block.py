@@ -165,15 +165,18 @@ class Level:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over the x axis, or horizontal bars in rows: values are along the axis y of either.
+    """Lines over the x axis, horizontal bars in rows, or cells in rows and columns.
 
-    x: None for bars. intervals: what the series' intervals are. rows: the names of the bars' rows;
-    every series has a number for each. line: one more series, drawn as a line through the rows.
-    moments: levels of the x axis, where something happens. low: whether it is drawn less high.
-    width: in comparison with the charts beside it.
+    Values are along the axis y; of cells they are shades, the deepest at the ends of its bounds,
+    and every series is a column. x: None for bars; of cells what the columns are, and side what the
+    rows are; contrast: whether cells on the diagonal have the colour of negative ones. intervals:
+    what the series' intervals are. rows: the names of the bars' rows; every series has a number for
+    each. line: one more series, drawn as a line through the rows. moments: levels of the x axis,
+    where something happens. low: whether it is drawn less high. width: in comparison with the
+    charts beside it.
     """
 
-    kind: Literal["lines", "bars"]
+    kind: Literal["lines", "bars", "cells"]
     y: Axis
     series: tuple[Series, ...]
     x: Axis | None = None
@@ -185,6 +188,15 @@ class Chart:
     rows: tuple[str, ...] = ()
     line: Series | None = None
     width: float = 1.0
+    side: str = ""
+    contrast: bool = False
+
+    def shades(self, place: int) -> tuple[float, ...]:
+        """How deep the colours of a row of cells are, -1..1; negative ones are another colour."""
+        most = max(map(abs, self.y.bounds or (1.0,))) or 1.0
+        row = [max(-1.0, min(1.0, each.values[place] / most)) for each in self.series]
+        signs = [-1 if self.contrast and column == place else 1 for column in range(len(row))]
+        return tuple(sign * shade for sign, shade in zip(signs, row, strict=True))
 
     @property
     def named_series(self) -> tuple[list[tuple[int, Series]], list[Series]]:

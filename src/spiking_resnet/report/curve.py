@@ -5,7 +5,7 @@ from math import isnan, nan
 from pathlib import Path
 
 from spiking_resnet.records import Curve, InputError, Point
-from spiking_resnet.report import stopping
+from spiking_resnet.report import classes, flips, stopping
 from spiking_resnet.report.block import Axis, Block, Chart, Column, Level, Row, Series, Table, Text
 from spiking_resnet.report.figure import check_path
 from spiking_resnet.report.numbers import count, interval, number, percent
@@ -44,9 +44,13 @@ ERROR = Axis("Mean squared error")
 
 
 def blocks(curve: Curve, title: str = "") -> list[Block]:
-    """The table of a curve and that of images that stop early, and remarks on what to beware of."""
+    """The table of a curve, those of images that stop early, of classes and of images that flip,
+    and remarks on what to beware of.
+    """
     remarks = [Text(curve.remark, "remark")] if curve.remark else []
-    return [table(curve, title), *stopping.several(curve.stopped), *remarks]
+    by_class = [] if curve.per_class is None else classes.blocks(curve.per_class)
+    flipped = [] if curve.decisions is None else flips.blocks(curve.decisions)
+    return [table(curve, title), *stopping.several(curve.stopped), *by_class, *flipped, *remarks]
 
 
 def table(curve: Curve, title: str = "") -> Table:

@@ -2,57 +2,20 @@
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spiking_resnet.printable import printable
 from spiking_resnet.records import InputError
+from spiking_resnet.report import heat
 from spiking_resnet.report.block import Axis, Chart, Report, Series
+from spiking_resnet.report.inks import ON_DARK, ON_LIGHT, STYLE, Inks, safe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".svg", ".pdf")
-# Okabe and Ito's colours, told apart with any colour vision.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = "osD^vP*"
-
-
-@dataclass(frozen=True)
-class Inks:
-    """The colours of a page.
-
-    last: the series after those that have COLOURS. frame: axes and bars' lines. strong, faint:
-    greys of what has no colour of its own.
-    """
-
-    paper: str
-    text: str
-    frame: str
-    strong: str
-    faint: str
-    grid: str
-    last: str
-
-    def tone(self, tone: int | None, grey: str) -> str:
-        """The colour of a series or level; `grey` where it has none."""
-        return grey if tone is None else (*COLOURS, self.last)[tone % (len(COLOURS) + 1)]
-
-
-ON_LIGHT = Inks("#FFFFFF", "#000000", "#333333", "#444444", "#BBBBBB", "#DDDDDD", "#000000")
-ON_DARK = Inks("#131416", "#E6E6E6", "#B0B0B0", "#C8C8C8", "#6A6A6A", "#3A3A3A", "#FFFFFF")
-STYLE: Any = {  # matplotlib's own type lists its 300 names
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "spiking-resnet",
-    "pdf.fonttype": 42,
-}
 _UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}  # the same bytes every time
 _TALL = 0.19  # inches a row of bars
 
@@ -129,8 +92,10 @@ def _given(ax: Any, charts: int) -> "Sequence[Axes]":
 
 def _panels(charts: Sequence[Chart], figure: "Figure") -> "Sequence[Axes]":
     """The axes of charts side by side in a figure of the size that they need."""
-    rows, lines = charts[0].rows, charts[0].kind == "lines"
-    if lines:
+    rows, kind = charts[0].rows, charts[0].kind
+    if kind == "cells":
+        return heat.panels(charts, figure)
+    if kind == "lines":
         most = max(len(chart.named_series[0]) for chart in charts)
         below = (most + 3) // 2 if most > 2 else 0  # rows of a legend below the axes
         figure.set_size_inches(4.5 * len(charts), 3.0 + 0.2 * below)
@@ -149,6 +114,8 @@ def _draw(
     if charts[0].kind == "lines":
         for chart, axes in zip(charts, panels, strict=True):
             _lines(chart, axes, inks)
+    elif charts[0].kind == "cells":
+        heat.draw(charts, panels, inks)
     else:
         _bars(charts, panels, inks, figure)
     for axes in panels:
@@ -182,7 +149,7 @@ def _lines(chart: Chart, axes: "Axes", inks: Inks) -> None:
             color=inks.tone(level.tone, inks.strong),
             linewidth=1.0,
             linestyle=(0, (4, 2)),
-            label=_safe(_level(level.label, level.value, chart.y)) if level.label else None,
+            label=safe(_level(level.label, level.value, chart.y)) if level.label else None,
         )
     for moment in chart.moments:
         axes.axvline(moment.value, color=inks.strong, linewidth=0.7, linestyle=(0, (1, 2)))
@@ -205,7 +172,7 @@ def _line(axes: "Axes", series: Series, index: int, inks: Inks) -> None:
         markersize=4,
         linewidth=1.4,
         linestyle=("-", ":", "-.")[index // len(MARKERS) % 3],
-        label=_safe(series.label),
+        label=safe(series.label),
         zorder=3,
     )
 
@@ -220,18 +187,18 @@ def _dress_lines(axes: "Axes", chart: Chart, inks: Inks) -> None:
             ticks = _apart([place for place in places if place == int(place)] or places)
             axes.set_xticks(ticks, [chart.x.place(place) for place in ticks])
             axes.set_xlim(places[0] / 1.15, places[-1] * 1.15)
-        axes.set_xlabel(_safe(chart.x.heading))
+        axes.set_xlabel(safe(chart.x.heading))
     bottom, top = axes.get_ylim()
     if chart.y.bounds is not None and top > chart.y.bounds[1]:
         low, high = chart.y.bounds
         axes.set_ylim(bottom, min(top, high + (high - low) / 200))
     else:
         axes.set_ylim(bottom, top)
-    axes.set_ylabel(_safe(chart.y.heading))
+    axes.set_ylabel(safe(chart.y.heading))
     axes.grid(axis="y", color=inks.grid, linewidth=0.6)
     axes.set_axisbelow(True)
     if chart.title:
-        axes.set_title(_safe(chart.title), loc="left", fontsize=9, color=inks.text)
+        axes.set_title(safe(chart.title), loc="left", fontsize=9, color=inks.text)
     _explain(axes, chart.intervals if len(places) > 1 else "", inks)
 
 
@@ -242,7 +209,7 @@ def _explain(axes: "Axes", intervals: str, inks: Inks) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if intervals:
         handles.append(Patch(color=inks.text, alpha=0.12, linewidth=0))
-        labels.append(_safe(intervals))
+        labels.append(safe(intervals))
     if len(handles) <= 4:
         axes.legend(handles, labels, frameon=False, loc="lower right", handlelength=2.4)
     else:  # below the axes, where it hides nothing
@@ -266,7 +233,7 @@ def _bars(
     for axes, chart in zip(panels, charts, strict=True):
         _panel(axes, chart, inks)
         axes.tick_params(left=axes is panels[0])
-    panels[0].set_yticks(range(len(rows)), [_safe(name) for name in rows], fontsize=7)
+    panels[0].set_yticks(range(len(rows)), [safe(name) for name in rows], fontsize=7)
     panels[0].set_ylim(len(rows) - 0.4, -0.6)  # the first row on top
     handles, labels = panels[0].get_legend_handles_labels()
     looks: Any = {"frameon": False, "fontsize": 8, "handlelength": 1.0, "columnspacing": 1.2}
@@ -277,9 +244,9 @@ def _bars(
         figure.legend(handles, labels, loc="outside lower center", **looks)
     title = charts[0].title
     if title and figure is not None:
-        figure.suptitle(_safe(title), x=0.01, ha="left", fontsize=9, color=inks.text)
+        figure.suptitle(safe(title), x=0.01, ha="left", fontsize=9, color=inks.text)
     elif title:
-        panels[0].set_title(_safe(title), loc="left", fontsize=9, color=inks.text)
+        panels[0].set_title(safe(title), loc="left", fontsize=9, color=inks.text)
 
 
 def _panel(axes: "Axes", chart: Chart, inks: Inks) -> None:
@@ -296,7 +263,7 @@ def _panel(axes: "Axes", chart: Chart, inks: Inks) -> None:
             left=starts,
             height=height,
             color=inks.tone(series.tone, inks.faint),
-            label=_safe(series.label),
+            label=safe(series.label),
         )
     for level in chart.levels:
         axes.axvline(level.value, color=inks.frame, linewidth=0.7)
@@ -304,7 +271,7 @@ def _panel(axes: "Axes", chart: Chart, inks: Inks) -> None:
         axes.plot(chart.line.values, places, color=inks.frame, linewidth=0.9, zorder=3)
         low, high = axes.dataLim.intervalx
         axes.set_xlim(low - 0.04 * (high - low) - 0.1, high + 0.02 * (high - low) + 0.1)
-    axes.set_xlabel(_safe(chart.y.heading))
+    axes.set_xlabel(safe(chart.y.heading))
     axes.grid(axis="x", color=inks.grid, linewidth=0.6)
     axes.set_axisbelow(True)
 
@@ -312,12 +279,6 @@ def _panel(axes: "Axes", chart: Chart, inks: Inks) -> None:
 def _level(label: str, value: float, axis: Axis) -> str:
     """What a level is called in a legend."""
     return f"{label} ({value:.1f} %)" if axis.unit == "%" else f"{label} ({value:.3g})"
-
-
-def _safe(text: str) -> str:
-    """Text as matplotlib draws it: no formulas, no control characters, and in legends too."""
-    plain = printable(text).replace("$", r"\$")
-    return f" {plain}" if plain.startswith("_") else plain
 
 
 def _apart(places: Sequence[float]) -> list[float]:

@@ -169,11 +169,37 @@ def _bar(share: float | None) -> str:
 def _figure(chart: Chart, draw: Draw) -> str:
     """A chart with its legend, and its numbers as a table."""
     title = f"<figcaption>{plain(chart.title)}</figcaption>" if chart.title else ""
+    if chart.kind == "cells":
+        return f'<figure class="chart">{title}{_cells(chart)}</figure>'
     return (
         f'<figure class="chart">{title}{legend(chart)}{draw(chart)}'
         f"<details><summary>The numbers of this chart</summary>{_table(as_table(chart))}</details>"
         "</figure>"
     )
+
+
+def _cells(chart: Chart) -> str:
+    """Cells as a table whose colours say how large the numbers are."""
+    head = "".join(_heading(Column(each.label)) for each in chart.series)
+    rows = []
+    for place, name in enumerate(chart.rows):
+        values = [each.values[place] for each in chart.series]
+        cells = "".join(map(_shaded, values, chart.shades(place)))
+        rows.append(f'<tr><th scope="row">{plain(name)}</th>{cells}</tr>')
+    of = f"{chart.side} / {chart.x.label}" if chart.x else chart.side
+    return (
+        f'<div class="scroll" role="region" aria-label="{plain(chart.y.heading)}" tabindex="0">'
+        f'<table><thead><tr><th scope="col">{plain(of)}</th>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f'<p class="note">{plain(chart.y.heading)}.</p>'
+    )
+
+
+def _shaded(value: float, shade: float) -> str:
+    """A cell with its number; nothing in one of 0."""
+    tone = "213, 94, 0" if shade > 0 else "0, 114, 178"
+    style = f' style="background: rgba({tone}, {0.6 * abs(shade):.2f})"' if shade else ""
+    return f'<td class="number"{style}>{f"{value:g}" if value else ""}</td>'
 
 
 def legend(chart: Chart) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from spiking_resnet.costs.energy import Account
+from spiking_resnet.decided import Decisions, PerClass
 from spiking_resnet.evaluation.compare import Comparison
 from spiking_resnet.evaluation.diagnose import Diagnosis
 from spiking_resnet.evaluation.inspect import Inspection
@@ -97,6 +98,17 @@ def _diagnosis(found: Diagnosis) -> str:
     )
 
 
+def _decisions(found: Decisions) -> str:
+    flipped = "no ANN" if found.ann is None else f"{len(found.flipped()):,} flipped"
+    return f"{_images(len(found.images))}, T = {found.steps[-1]}: {flipped}"
+
+
+def _per_class(found: PerClass) -> str:
+    images = sum(found.images)
+    right = percent(sum(found.right()) / images) if images else "-"
+    return f"{found.classes:,} classes, {_images(images)}, T = {found.steps[-1]}: {right}"
+
+
 def _account(found: Account) -> str:
     spent = [f"{each.model} {joules(each.joules)}" for each in found.priced]
     more = ["..."] if len(spent) > _FEW else []
@@ -135,8 +147,10 @@ LINES: Mapping[type[Shown], Callable[[Any], str]] = {
     Account: _account,
     Comparison: _comparison,
     Curve: _curve,
+    Decisions: _decisions,
     Diagnosis: _diagnosis,
     Inspection: _inspection,
+    PerClass: _per_class,
     Point: _point,
     Run: _run,
     Stop: _stop,

@@ -126,7 +126,7 @@ def as_table(chart: Chart) -> Table:
     return Table(
         title=chart.title,
         columns=(
-            Column("" if chart.x is None else chart.x.heading, align="left"),
+            Column(chart.side or ("" if chart.x is None else chart.x.heading), align="left"),
             *(Column(each.label) for each in series),
         ),
         rows=tuple(
@@ -141,6 +141,7 @@ def _explained(chart: Chart) -> tuple[str, ...]:
     """What the numbers of a chart are, and its levels."""
     return (
         f"{chart.y.heading}.",
+        f"Columns: {chart.x.heading}." if chart.kind == "cells" and chart.x else "",
         f"In brackets: the {chart.intervals}." if chart.intervals else "",
         *(f"{each.label}: {chart.y.text(each.value)}." for each in chart.levels if each.label),
         *(f"{each.label}: {each.value:g}." for each in chart.moments if each.label),

@@ -27,6 +27,21 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2f} %"
 
 
+def told(share: float | None, images: int) -> str:
+    """A share of some images in percent, in the digits that so many images can tell apart."""
+    return "-" if share is None else f"{100 * share:.{decimals(images)}f}"
+
+
+def told_ends(ends: tuple[float, float] | None, images: int) -> str:
+    """The ends of an interval of such shares, or a dash."""
+    return "-" if ends is None else " - ".join(told(end, images) for end in ends)
+
+
+def decimals(images: int) -> int:
+    """The decimals of a share in percent: none below 200 images, one below 20,000, else two."""
+    return 0 if images < 200 else 1 if images < 20_000 else 2
+
+
 def number(value: float | None) -> str:
     """A number in four digits, or a dash."""
     return "-" if value is None else f"{value:.4g}"

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from spiking_resnet.costs.energy import Account
+from spiking_resnet.decided import Decisions, PerClass
 from spiking_resnet.evaluation.compare import Comparison
 from spiking_resnet.evaluation.diagnose import Diagnosis
 from spiking_resnet.evaluation.inspect import Inspection
@@ -12,9 +13,11 @@ from spiking_resnet.export.nir.verification import Verification
 from spiking_resnet.records import Curve, InputError, Run, Stopped
 from spiking_resnet.report import (
     account,
+    classes,
     comparison,
     curve,
     diagnosis,
+    flips,
     network,
     run,
     stopping,
@@ -29,8 +32,10 @@ BLOCKS: Mapping[type[Shown], Callable[[Any], Report]] = {
     Account: account.blocks,
     Comparison: comparison.blocks,
     Curve: curve.blocks,
+    Decisions: flips.blocks,
     Diagnosis: diagnosis.blocks,
     Inspection: network.blocks,
+    PerClass: classes.blocks,
     Run: run.blocks,
     Stopped: stopping.blocks,
     Tuning: tuning.blocks,
@@ -42,6 +47,7 @@ CHARTS: Mapping[type[Shown], Callable[[Any], Sequence[Chart]]] = {  # that are n
     Comparison: lambda found: [each for each in (comparison.chart(found),) if each is not None],
     Curve: lambda found: [curve.chart({"SNN": found})],
     Diagnosis: diagnosis.charts,
+    PerClass: classes.charts,
 }
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from spiking_resnet.costs.energy import Account
+from spiking_resnet.decided import Decisions, PerClass
 from spiking_resnet.evaluation.compare import Comparison
 from spiking_resnet.evaluation.diagnose import CONTRIBUTIONS, Diagnosis
 from spiking_resnet.evaluation.findings import Findings
@@ -60,6 +61,40 @@ def of_comparison(found: Comparison) -> Iterator[Numbers]:
             yield {"recipe": row.recipe, **_flat(reading.to_json())}
 
 
+def of_decisions(found: Decisions) -> Iterator[Numbers]:
+    """A row for each image; its columns of decisions and margins at T end in T."""
+    for place, image in enumerate(found.images):
+        own: Numbers = {"image": image, "label": found.labels[place]}
+        if found.ann is not None and found.ann_margins is not None:
+            own |= {"ann": found.ann[place], "ann_margin": found.ann_margins[place]}
+        own |= {f"snn_{t}": row[place] for t, row in zip(found.steps, found.snn, strict=True)}
+        margins = zip(found.steps, found.margins, strict=True)
+        yield {**own, **{f"margin_{t}": row[place] for t, row in margins}}
+
+
+def of_per_class(found: PerClass) -> Iterator[Numbers]:
+    """A row for each T and class: images, accuracies and agreement with their 95 % intervals."""
+    before = None if found.ann is None else found.right("ann")
+    for index, steps in enumerate(found.steps):
+        right = found.right(steps)
+        for label, images in enumerate(found.images):
+            own: Numbers = {"steps": steps, "class": label, "name": found.name(label)}
+            own |= {"images": images, **_shared(found, "accuracy", right[label], label)}
+            if before is not None and found.agreed is not None and found.lost is not None:
+                lost = found.lost[index][label]
+                own |= _shared(found, "ann_accuracy", before[label], label)
+                own |= _shared(found, "agreement", found.agreed[index][label], label)
+                own |= {"lost": lost, "gained": right[label] - before[label] + lost}
+            yield own
+
+
+def _shared(found: PerClass, name: str, count: int, label: int) -> Numbers:
+    """A share of a class's images, and its interval; None where it has none."""
+    low, high = found.interval(count, label) or (None, None)
+    share = count / found.images[label] if found.images[label] else None
+    return {name: share, f"{name}_low": low, f"{name}_high": high}
+
+
 def of_diagnosis(found: Diagnosis) -> Iterator[Numbers]:
     """A row for each population."""
     for layer in found.layers:
@@ -109,8 +144,10 @@ ROWS: Mapping[type[Shown], Callable[[Any], Iterator[Numbers]]] = {
     Account: of_account,
     Comparison: of_comparison,
     Curve: of_curve,
+    Decisions: of_decisions,
     Diagnosis: of_diagnosis,
     Inspection: of_inspection,
+    PerClass: of_per_class,
     Run: of_run,
     Stopped: of_stopped,
     Tuning: of_tuning,

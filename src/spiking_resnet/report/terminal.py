@@ -42,6 +42,8 @@ def show(blocks: Report, out: "Console", err: "Console | None" = None) -> None:
                 say(out, f"\n{block.text}" if block.apart else block.text, _style(block))
             case Terms():
                 say(out, _listed(block))
+            case Chart(kind="cells"):
+                show(_cells(block, out.width), out, err)
             case Chart():
                 say(out, bars(block))
             case Table():
@@ -78,6 +80,11 @@ def say(console: "Console", text: str, style: str = "") -> None:
 def in_characters_of(console: "Console", text: str) -> str:
     """Text with bars of characters that a terminal has."""
     return text if console.encoding.lower().startswith("utf") else text.translate(_PLAIN)
+
+
+def _cells(chart: Chart, width: int) -> Report:
+    """The numbers of cells as tables that fit."""
+    return cut(replace(markdown.as_table(chart), shape="wide"), width)
 
 
 def _style(block: Text) -> str:
