@@ -12,7 +12,7 @@ BEFORE = """
 import json, os, sys, time, traceback
 import torch
 from spiking_resnet.cli import app
-import matplotlib.figure, sklearn.datasets, torchvision, torch._export, spiking_resnet.report.figure
+import matplotlib.figure, torchvision, torch._export, spiking_resnet.report.figure
 
 torch.set_num_threads(1)
 

@@ -1,7 +1,9 @@
 """The names of the classes of known data sets, in the order of their labels."""
 
+_CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
 _KNOWN = {
-    "cifar10": "airplane automobile bird cat deer dog frog horse ship truck",
+    "cifar10": _CIFAR10,
+    "photographs": _CIFAR10,
     "fashion_mnist": "top trouser pullover dress coat sandal shirt sneaker bag boot",
     "cifar100": (
         "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus "

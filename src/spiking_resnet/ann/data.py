@@ -1,9 +1,8 @@
-"""Data sets by name or path: digits, `.npz` files, torchvision's layouts, folders of images."""
+"""Data sets by name or path: samples, `.npz` files, torchvision's layouts, folders of images."""
 
 import os
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from spiking_resnet.ann.augment import Augmentation
@@ -18,6 +17,7 @@ from spiking_resnet.ann.images import (
 )
 from spiking_resnet.ann.npz import from_npz
 from spiking_resnet.ann.pixels import DataError, Framing, MissingDataError
+from spiking_resnet.ann.sample_images import SAMPLES, sample_images
 from spiking_resnet.surroundings import undisturbed
 
 __all__ = [
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 DATA_VARIABLE = "SPIKING_RESNET_DATA"
-DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "imagenet")
+DATASETS = (*SAMPLES, "mnist", "fashion_mnist", "cifar10", "cifar100", "imagenet")
 
 _CLASSES = {"mnist": 10, "fashion_mnist": 10, "cifar10": 10, "cifar100": 100}
 # torchvision's class, and the folder it makes under its root.
@@ -63,8 +63,8 @@ def load_dataset(
 
     Raises MissingDataError, naming the places looked at, and DataError for unusable contents.
     """
-    if name == "digits":
-        return _digits(split)
+    if name in SAMPLES:
+        return sample_images(name, split)
     if name in DATASETS:
         root = _root(name, data)
         if name == "imagenet":
@@ -93,28 +93,6 @@ def _root(name: str, data: str | Path | None) -> Path:
             f"{DATA_VARIABLE}, with download if the set is not there yet"
         )
     return Path(chosen)
-
-
-def _digits(split: str) -> ImageData:
-    """scikit-learn's 8x8 digits: a fixed stratified split, 1300 images to train, 497 to test."""
-    from sklearn.datasets import load_digits
-
-    if split not in ("train", "test"):
-        raise DataError(f"digits has the splits train and test, not {split!r}")
-    digits = load_digits()
-    # RandomState's stream is frozen by numpy's policy, so the split never changes.
-    order = np.random.RandomState(0).permutation(len(digits.target))
-    test = np.concatenate(
-        [(chosen := order[digits.target[order] == digit])[: round(len(chosen) * 497 / 1797)]
-         for digit in range(10)]
-    )  # fmt: skip
-    is_test = np.isin(np.arange(len(digits.target)), test)
-    wanted = is_test if split == "test" else ~is_test
-    pixels = np.round(digits.images[wanted] * (255 / 16)).astype(np.uint8)  # values were 0..16
-    return in_memory(
-        "digits", split, torch.from_numpy(pixels).unsqueeze(1),
-        torch.from_numpy(digits.target[wanted]), 10, NORMALISATIONS["digits"],
-    )  # fmt: skip
 
 
 def _small_images(name: str, split: str, root: Path, download: bool) -> ImageData:

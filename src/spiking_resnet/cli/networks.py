@@ -25,6 +25,7 @@ from spiking_resnet.records import InputError
 Shape = tuple[int, int, int]
 IMAGES: dict[str, Shape] = {
     "digits": (1, 8, 8),
+    "photographs": (3, 32, 32),
     "mnist": (1, 28, 28),
     "fashion_mnist": (1, 28, 28),
     "cifar10": (3, 32, 32),
