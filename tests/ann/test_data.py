@@ -1,3 +1,4 @@
+import csv
 import struct
 from pathlib import Path
 
@@ -6,7 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from spiking_resnet import ann
 from spiking_resnet.ann.augment import Augmentation, generator_for
+from spiking_resnet.ann.class_names import class_names
 from spiking_resnet.ann.data import (
     NORMALISATIONS,
     DataError,
@@ -17,6 +20,7 @@ from spiking_resnet.ann.data import (
     normalisation_named,
 )
 from spiking_resnet.ann.images import in_memory
+from spiking_resnet.ann.sample_images import FOLDER
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
 LABELS = np.arange(20) % 5
@@ -29,6 +33,21 @@ def npz(tmp_path):
         return str(tmp_path / f"{name}.npz")
 
     return write
+
+
+def test_photographs_come_with_their_authors_and_the_shipped_network_knows_most():
+    sets = {split: load_dataset("photographs", split) for split in ("train", "test")}
+    with (FOLDER / "photographs.csv").open(encoding="utf-8", newline="") as file:
+        told = list(csv.DictReader(file))
+    for split, images in sets.items():
+        classes = [one["class"] for one in told if one["split"] == split]
+        assert [class_names("photographs")[label] for label in images.labels] == classes
+    assert {one["licence"] for one in told} == {"https://creativecommons.org/licenses/by/2.0/"}
+    assert all(one["author"] and "flickr.com/" in one["page"] for one in told)
+    model = ann.pretrained("cifar10_resnet20").model.eval()
+    ((images, labels),) = sets["test"].loader(96)
+    with torch.no_grad():
+        assert int((model(images).argmax(1) == labels).sum()) == 64
 
 
 def test_digits_are_split_by_class_and_disjoint():

@@ -108,21 +108,6 @@ def test_version_and_help():
         assert f"spiking-resnet {command}" in text  # an example
 
 
-def test_demo_writes_its_three_files(tmp_path, monkeypatch):
-    monkeypatch.delenv("SPIKING_RESNET_DATA", raising=False)
-    text = ok("demo", "--out", tmp_path / "new" / "demo", "--steps", "8,16", "--limit", 50)
-    folder = tmp_path / "new" / "demo"
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "accuracy.png", "results.json", "snn.safetensors"
-    ]  # fmt: skip
-    results = json.loads((folder / "results.json").read_text())
-    assert [point["steps"] for point in results["snn"]] == [8, 16]
-    assert results["images"] == 50
-    assert results["snn"][-1]["accuracy"] > 0.9
-    for expected in ("1. ", "2. ", "3. ", "4. ", "ANN", "n = 50", "Next: spiking-resnet"):
-        assert expected in text
-
-
 def test_convert_notes_what_evaluate_needs(snn):
     notes = sr.load(snn).notes
     assert (notes["dataset"], notes["model"], notes["weights"]) == (

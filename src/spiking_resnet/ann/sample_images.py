@@ -11,7 +11,7 @@ from spiking_resnet.ann.pixels import DataError
 
 _NORMALISATIONS = {"digits": "digits", "photographs": "cifar10"}
 SAMPLES = tuple(_NORMALISATIONS)
-_FOLDER = Path(__file__).parents[1] / "sample_images"  # whose README says where they come from
+FOLDER = Path(__file__).parents[1] / "sample_images"  # whose README says where they come from
 
 
 def sample_images(name: str, split: str) -> ImageData:
@@ -22,7 +22,7 @@ def sample_images(name: str, split: str) -> ImageData:
     """
     if split not in ("train", "test"):
         raise DataError(f"{name} has the splits train and test, not {split!r}")
-    with np.load(_FOLDER / f"{name}.npz") as arrays:
+    with np.load(FOLDER / f"{name}.npz") as arrays:
         images, labels = arrays["images"], arrays["labels"].astype(np.int64)
         if name == "digits":
             test = _tested(labels)
