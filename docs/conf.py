@@ -24,7 +24,7 @@ extensions = [
 ]
 exclude_patterns = ["_ext"]
 
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 4  # links to headings, as GitHub makes them
 nb_execution_mode = "off"  # notebooks are shown as they were run; a test runs them
 

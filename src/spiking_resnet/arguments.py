@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from spiking_resnet.graph import Graph
 from spiking_resnet.graph.interpret import State
-from spiking_resnet.images import paired
 from spiking_resnet.records import InputError, Stop
 
 P = ParamSpec("P")
@@ -187,10 +186,10 @@ def stops(name: str, value: Any) -> tuple[Stop, ...]:
 
 
 def batches(name: str, value: Any) -> Any:
-    """Something that gives batches; a tensor or a pair (images, labels) of a whole set, too."""
+    """Something that gives batches; a tensor, too."""
     plain = isinstance(value, str | bytes | os.PathLike | nn.Module | type | Mapping)
     if not plain and (isinstance(value, Iterable) or hasattr(value, "__getitem__")):
-        return paired(value)
+        return value
     raise expected(name, value, "give a loader, or any iterable of batches of images [N, C, H, W]")
 
 
@@ -206,13 +205,6 @@ def function(name: str, value: Any) -> Any:
     if callable(value):
         return value
     raise expected(name, value, "give a function")
-
-
-def progress(name: str, value: Any) -> Any:
-    """What is said of progress: whether it is shown, or a function that is told of it."""
-    if value is None or isinstance(value, bool) or callable(value):
-        return value
-    raise expected(name, value, "give True, False, or a function that is told how far it is")
 
 
 def mapping(name: str, value: Any) -> Any:
