@@ -66,34 +66,35 @@ class Population(ctypes.Structure):
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernels, or None where there are none that fit this file."""
-    for file in sorted(folder.glob("_kernels*.so")):
-        found = ctypes.CDLL(str(file))
-        if not hasattr(found, "interface_version") or found.interface_version() != INTERFACE:
-            continue  # compiled from an older source
-        number, address = ctypes.c_int64, ctypes.c_void_p
-        for name, arguments in {
-            "kernel_count": [],
-            "kernel_info": [number],
-            "feature_text": [number],
-            "bytes_asked": [],
-            "fail_allocation": [number],
-            "features": [address, address, number],
-            **{
-                name: [address, address, number, number, address]
-                for name in ("refused", "table_bytes", "prepare")
-            },
-            "work": [address, address, number, number, address, address],
-            "run_window": [address, address, number, number, number],
-            **{
-                name: [address, address, number, address]
-                for name in ("pack", "unpack", "count_neurons", "sum_channels")
-            },
-            "pool": [address, address, number, address, address, address],
-        }.items():
-            getattr(found, name).argtypes = arguments
-            getattr(found, name).restype = number
-        return found
-    return None
+    file = folder / "_kernels.so"
+    if not file.is_file():
+        return None
+    found = ctypes.CDLL(str(file))
+    if not hasattr(found, "interface_version") or found.interface_version() != INTERFACE:
+        return None  # compiled from an older source
+    number, address = ctypes.c_int64, ctypes.c_void_p
+    for name, arguments in {
+        "kernel_count": [],
+        "kernel_info": [number],
+        "feature_text": [number],
+        "bytes_asked": [],
+        "fail_allocation": [number],
+        "features": [address, address, number],
+        **{
+            name: [address, address, number, number, address]
+            for name in ("refused", "table_bytes", "prepare")
+        },
+        "work": [address, address, number, number, address, address],
+        "run_window": [address, address, number, number, number],
+        **{
+            name: [address, address, number, address]
+            for name in ("pack", "unpack", "count_neurons", "sum_channels")
+        },
+        "pool": [address, address, number, address, address, address],
+    }.items():
+        getattr(found, name).argtypes = arguments
+        getattr(found, name).restype = number
+    return found
 
 
 def kernels() -> ctypes.CDLL:

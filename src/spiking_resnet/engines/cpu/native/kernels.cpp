@@ -58,6 +58,7 @@ int64_t status_of(const Work& work) noexcept {
 
 }  // namespace
 
+#pragma GCC visibility push(default)  // what Python calls; the rest is hidden
 extern "C" {
 
 // Changes with every change of the structures, of a layout or of a function's arguments.
@@ -173,3 +174,4 @@ int64_t pool(const uint32_t* words, const bit_ops::Pool* geometry, int64_t threa
     return status_of([=] { bit_ops::pool(words, *geometry, threads, counts, largest, to); });
 }
 }
+#pragma GCC visibility pop
