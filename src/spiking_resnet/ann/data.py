@@ -1,7 +1,9 @@
 """Data sets by name or path: samples, `.npz` files, torchvision's layouts, folders of images."""
 
 import os
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -95,10 +97,19 @@ def _root(name: str, data: str | Path | None) -> Path:
     return Path(chosen)
 
 
+def _torchvision_sets(name: str) -> Any:
+    """torchvision's data sets; MissingDataError where it is not installed."""
+    try:
+        return import_module("torchvision.datasets")
+    except ImportError as error:
+        raise MissingDataError(
+            f"{name}: its own files are read by torchvision, which cannot be loaded ({error}): "
+            "pip install 'spiking-resnet[vision]', or save the images as .npz files"
+        ) from None
+
+
 def _small_images(name: str, split: str, root: Path, download: bool) -> ImageData:
     """A CIFAR or MNIST set from `NAME/SPLIT.npz` or torchvision's files."""
-    import torchvision
-
     if split not in ("train", "test"):
         raise DataError(f"{name} has the splits train and test, not {split!r}")
     packed = root / name / f"{split}.npz"
@@ -112,10 +123,9 @@ def _small_images(name: str, split: str, root: Path, download: bool) -> ImageDat
             f"point --data (or {DATA_VARIABLE}) at the directory that holds them, or ask for a "
             "download"
         )
+    sets = _torchvision_sets(name)
     try:
-        found = getattr(torchvision.datasets, class_name)(
-            str(base), train=split == "train", download=download
-        )
+        found = getattr(sets, class_name)(str(base), train=split == "train", download=download)
     except (RuntimeError, OSError) as error:
         raise DataError(
             f"{name}: {base / folder} could not be read or downloaded ({error}); "
@@ -135,8 +145,6 @@ def _small_images(name: str, split: str, root: Path, download: bool) -> ImageDat
 
 def _imagenet(root: Path, split: str, download: bool) -> ImageData:
     """ImageNet from `imagenet/SPLIT/CLASS/*`; torchvision unpacks the archives when asked to."""
-    import torchvision
-
     folder = "val" if split == "test" else split
     places = [root / "imagenet" / folder, root / folder]
     for place in places:
@@ -144,8 +152,9 @@ def _imagenet(root: Path, split: str, download: bool) -> ImageData:
             return from_folder(place, "imagenet", split)
     if download:  # torchvision cannot fetch ImageNet, but unpacks archives that lie here
         base = root / "imagenet" if (root / "imagenet").is_dir() else root
+        sets = _torchvision_sets("imagenet")
         try:
-            torchvision.datasets.ImageNet(str(base), split=folder)
+            sets.ImageNet(str(base), split=folder)
         except (RuntimeError, OSError, ValueError) as error:
             raise DataError(
                 f"imagenet: {base} has no archives that torchvision can unpack ({error}); get them "

@@ -231,8 +231,13 @@ def _is_file(weights: str) -> bool:
 
 def _torchvision(name: str, weights: str | None) -> tuple[nn.Module, Normalisation, Framing]:
     """(model, what the weights' own transforms do to images); downloads published weights."""
-    import torchvision
-
+    try:
+        import torchvision
+    except ImportError as error:
+        raise InputError(
+            f"torchvision:{name} needs torchvision, which cannot be loaded ({error}): "
+            "pip install 'spiking-resnet[vision]'"
+        ) from None
     if name not in torchvision.models.list_models(torchvision.models):
         raise InputError(f"torchvision has no classifier {name!r}: use a name such as resnet34")
     known = torchvision.models.get_model_weights(name)
