@@ -103,9 +103,9 @@ def parsed(words, where):
 
 
 def test_what_is_not_there_is_found():
-    problems = [p for node in ast.walk(ast.parse("sr.conver(1); sr.convert(a, b, steps=3)"))
+    problems = [p for node in ast.walk(ast.parse("sr.conver(1); sr.simulate(a, b, step=3)"))
                 for p in unknown(node)]  # fmt: skip
-    assert problems == ["sr.convert takes no steps", "sr.conver is not there"]
+    assert problems == ["sr.simulate takes no step", "sr.conver is not there"]
     for words in (["evaluat", "x"], ["evaluate", "x", "--stops", "3"], ["evaluate", "x", "y"]):
         with pytest.raises((AssertionError, pytest.fail.Exception)):
             parsed(words, "here")
