@@ -71,7 +71,7 @@ WRONG = [
     *((evaluated, "loader", value) for value in (None, 3, "images", MODEL, {"x": IMAGES})),
     *((evaluated, "steps", value) for value in ("8", (8, "x"), 2.5, object())),
     (evaluated, "engine", cpu := torch.device("cpu")),
-    (evaluated, "progress", True),
+    (evaluated, "progress", "yes"),
     (evaluated, "device", "gpu"),
     (evaluated, "device", 3.5),
     (evaluated, "facts", ["a"]),

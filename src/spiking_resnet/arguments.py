@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from spiking_resnet.graph import Graph
 from spiking_resnet.graph.interpret import State
+from spiking_resnet.images import paired
 from spiking_resnet.records import InputError, Stop
 
 P = ParamSpec("P")
@@ -186,10 +187,10 @@ def stops(name: str, value: Any) -> tuple[Stop, ...]:
 
 
 def batches(name: str, value: Any) -> Any:
-    """Something that gives batches; a tensor, too."""
+    """Something that gives batches; a tensor or a pair (images, labels) of a whole set, too."""
     plain = isinstance(value, str | bytes | os.PathLike | nn.Module | type | Mapping)
     if not plain and (isinstance(value, Iterable) or hasattr(value, "__getitem__")):
-        return value
+        return paired(value)
     raise expected(name, value, "give a loader, or any iterable of batches of images [N, C, H, W]")
 
 
@@ -205,6 +206,13 @@ def function(name: str, value: Any) -> Any:
     if callable(value):
         return value
     raise expected(name, value, "give a function")
+
+
+def progress(name: str, value: Any) -> Any:
+    """What is said of progress: whether it is shown, or a function that is told of it."""
+    if value is None or isinstance(value, bool) or callable(value):
+        return value
+    raise expected(name, value, "give True, False, or a function that is told how far it is")
 
 
 def mapping(name: str, value: Any) -> Any:

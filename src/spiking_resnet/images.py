@@ -1,9 +1,11 @@
 """Take the images [N, C, H, W] out of a loader's batches: tensors, pairs and dictionaries."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,8 +14,64 @@ from spiking_resnet.records import InputError
 LABELS = ("label", "labels", "target", "targets")  # of a batch's dictionary: what is no image
 
 
+SMALL, LARGE = 64, 8  # images a batch: measured best for 32 x 32, and what memory allows for 224
+
+
+def usual_batch(sides: Iterable[int]) -> int:
+    """The number of images in a batch if nobody says otherwise. sides: of an image, in pixels."""
+    return SMALL if max(sides, default=1) <= 64 else LARGE
+
+
+def paired(source: Any) -> Any:
+    """A pair (images, labels) of a whole set as a list of batches; anything else as it is.
+
+    Images are a tensor, labels a tensor or an array of as many entries, [N], [N, 1] or [N, K].
+    Raises InputError for another number of labels.
+    """
+    if not (isinstance(source, tuple | list) and len(source) == 2):
+        return source
+    images, labels = source
+    if not isinstance(images, Tensor) or images.ndim < 2 or not _labels(images, labels):
+        return source
+    if len(images) != len(labels):
+        raise InputError(f"there are {len(images)} images and {len(labels)} labels: one for each")
+    size = usual_batch(images.shape[2:])
+    return [
+        (images[start : start + size], labels[start : start + size])
+        for start in range(0, len(images), size)
+    ]
+
+
+def _labels(images: Tensor, beside: Any) -> bool:
+    """Whether what stands beside images is labels, and not a second batch of images."""
+    if not isinstance(beside, Tensor | np.ndarray):
+        return False
+    return beside.ndim == 1 or (beside.ndim == 2 and images.ndim > 2) or beside.shape[1:] == (1,)
+
+
+def expected(source: Any) -> int | None:
+    """The images of a loader, as far as it tells without being read; None where it does not."""
+    if isinstance(source, Tensor):
+        return len(source)
+    if spans := getattr(source, "spans", None):
+        return int(spans[-1][1])
+    with suppress(TypeError, ValueError, AttributeError):
+        if isinstance(source, list | tuple):
+            return sum(map(_count, source))
+        return len(source.sampler)
+    return None
+
+
+def _count(batch: Any) -> int:
+    """The images of a batch."""
+    if isinstance(batch, Mapping):
+        return max(len(each) for each in batch.values())
+    return len(batch if isinstance(batch, Tensor) else batch[0])
+
+
 def parts_of(source: Tensor | Iterable[Any], size: int) -> Iterable[Any]:
     """The batches of a source: of a tensor, parts of up to `size` images."""
+    source = paired(source)
     if not isinstance(source, Tensor):
         return source
     whole = source.ndim == 0 or _unusual(source)  # and refused as such

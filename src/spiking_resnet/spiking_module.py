@@ -84,7 +84,8 @@ class SpikingModule(nn.Module):
             )
         with undisturbed():
             graph = self.graph
-        return simulate(graph, images, self.steps, engine=self.engine).logits[-1]
+        run = simulate(graph, images, self.steps, engine=self.engine, progress=False)
+        return run.logits[-1]
 
     def get_extra_state(self) -> Tensor:
         """A hash of all of the graph that is no tensor, uint8 [16]: kept in `state_dict`."""

@@ -907,7 +907,7 @@ def test_a_stopped_training_says_how_to_go_on(tmp_path, monkeypatch):
     result = run("train", "--model", "resnet8", "--dataset", "digits", "--out",
                  tmp_path / "r8.safetensors")  # fmt: skip
     assert result.exit_code == 130
-    assert "to go on: spiking-resnet train --model resnet8" in result.output
+    assert "go on with: spiking-resnet train --model resnet8" in result.output
 
 
 def test_a_terminal_without_unicode_gets_plain_bars(tmp_path):

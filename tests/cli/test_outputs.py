@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,6 @@ from PIL import Image
 from test_cli import convert_digits, ok, refused, run
 
 import spiking_resnet as sr
-from spiking_resnet import cli
 from spiking_resnet.cli import stream
 from spiking_resnet.cli.outputs import check_data, write_json
 from spiking_resnet.cli.signals import Stopped
@@ -73,8 +73,9 @@ def test_what_cannot_be_shown_is_written(tmp_path, monkeypatch, snn, shows, show
             patch.setattr(sys, "stdout", shows)
             show(*arguments, **options)
 
-    show, results = cli.evaluate.show, tmp_path / "r.json"
-    monkeypatch.setattr(cli.evaluate, "show", shown_there)
+    module = import_module("spiking_resnet.cli.evaluate")
+    show, results = module.show, tmp_path / "r.json"
+    monkeypatch.setattr(module, "show", shown_there)
     done = run("evaluate", snn, *SHORT, "--json", results)
     assert json.loads(results.read_text())["images"] == 30
     assert done.exit_code == (0 if shown else 1)
@@ -279,7 +280,7 @@ def test_what_is_stopped_says_how_to_go_on(tmp_path, monkeypatch, snn, number):
     with monkeypatch.context() as patch:
         stopping(patch, number)
         told = refused(*arguments, code=128 + number)
-    assert "stopped; 10 of 30 images are done; to go on: spiking-resnet evaluate" in told
+    assert "stopped at 10 of 30 images; go on with: spiking-resnet evaluate" in told
     assert json.loads(progress.read_text())["tally"]["images"] == 10
     assert handlers == [
         signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -292,10 +293,27 @@ def test_what_is_stopped_says_how_to_go_on(tmp_path, monkeypatch, snn, number):
 
 
 @pytest.mark.usefixtures("_heeded")
-def test_what_keeps_nothing_says_so(monkeypatch, snn):
-    stopping(monkeypatch, signal.SIGINT)
-    told = refused("evaluate", snn, *SHORT, "--batch-size", 10, code=130)
-    assert "nothing is kept without --resume FILE" in told
+def test_counts_are_kept_unasked_until_all_is_done(tmp_path, monkeypatch, snn):
+    monkeypatch.setenv("SPIKING_RESNET_CACHE", str(tmp_path))
+    arguments = ("evaluate", snn, *SHORT, "--batch-size", 10)
+    with monkeypatch.context() as patch:
+        stopping(patch, signal.SIGINT)
+        told = "".join(refused(*arguments, code=130).splitlines())
+    (kept,) = (tmp_path / "progress").iterdir()
+    assert json.loads(kept.read_text())["tally"]["images"] == 10
+    assert told.endswith(f"--batch-size 10 --resume {kept}")
+    whole, goes_on = tmp_path / "whole.json", tmp_path / "on.json"
+    ok(*arguments, "--json", whole)
+    ok(*arguments, "--json", goes_on, "--resume", kept)
+    first, second = (json.loads(path.read_text()) for path in (whole, goes_on))
+    assert first["snn"] == second["snn"]
+    assert os.listdir(tmp_path / "progress") == [kept.name]  # of the whole run nothing is left
+
+
+def test_a_cache_folder_that_cannot_be_written_does_no_harm(tmp_path, monkeypatch, snn):
+    (tmp_path / "progress").write_text("a file")
+    monkeypatch.setenv("SPIKING_RESNET_CACHE", str(tmp_path))
+    ok("evaluate", snn, *SHORT)
 
 
 def test_a_file_of_progress_serves_one_process_at_a_time(tmp_path, snn):

@@ -52,8 +52,10 @@ def test_no_repr_holds_the_contents_of_tensors():
 
 def test_networks_and_what_is_made_of_them_have_short_reprs():
     torch.manual_seed(0)
-    layers = (torch.nn.Conv2d(1, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(288, 3))
-    graph = sr.convert(torch.nn.Sequential(*layers), torch.rand(4, 1, 8, 8))
+    body = torch.nn.Conv2d(1, 8, 3), torch.nn.ReLU(), torch.nn.Flatten()
+    model = torch.nn.Sequential(*body, torch.nn.Linear(288, 3))
+    model[-1].bias.data += 1
+    graph = sr.convert(model, torch.rand(4, 1, 8, 8))
     fire = graph.of(Fire)[0]
     stream = sr.Stream(graph)
     step = stream.push(torch.rand(1, 1, 8, 8))

@@ -13,12 +13,14 @@ from spiking_resnet.cli.conversion import (
 )
 from spiking_resnet.cli.evaluate import set_threads, usual_batch
 from spiking_resnet.cli.groups import grouped
+from spiking_resnet.cli.kept import keeping, so_far
 from spiking_resnet.cli.outputs import say_wrote, standard, write_json
-from spiking_resnet.cli.provenance import command_line, file_facts, going_on, versions
-from spiking_resnet.cli.terminal import show, work_bar
+from spiking_resnet.cli.provenance import command_line, file_facts, versions
+from spiking_resnet.cli.terminal import show
 from spiking_resnet.conversion.presets import RECIPES, chosen, fitting, suits
 from spiking_resnet.evaluation.candidate import prepared
 from spiking_resnet.evaluation.compare import STEPS, compared
+from spiking_resnet.progress import shown
 from spiking_resnet.report import comparison as report
 from spiking_resnet.report.figure import check_path
 from spiking_resnet.report.write import write
@@ -34,7 +36,8 @@ Examples:
   --resume progress.json --json results.json --plot accuracy.png --table results.md
 
 Methods are calibrated on images of the train split and judged on images of the test split. Stopped
-at any moment, the same command with --resume goes on after the last conversion that was finished.
+at any moment, the command says what to type to go on: what is done is kept in the cache folder
+(SPIKING_RESNET_CACHE, XDG_CACHE_HOME or ~/.cache) without --resume, until all is done.
 
 Methods:
 
@@ -79,7 +82,10 @@ def compare(
         model, images, seed, outputs, "train", "test"
     )
     training, test = training.subset(calibration_images, seed), test.subset(limit, seed)
-    with going_on(ctx, resume), work_bar() as progress:
+    title = f"{source.spec} on {name} (test), calibrated on {len(training):,} training images"
+    partly = so_far(lambda found: report.blocks(found, f"{title}: the methods that are done"))
+    looking = shown(True, "looking through the images", unit="")
+    with keeping(ctx, resume) as kept, partly, looking as bar:
         loader = test.loader(usual_batch(test) if batch_size is None else batch_size)
         subject = prepared(source.model, training.loader(BATCH), loader)
         right = round(subject.ann_accuracy * subject.images)
@@ -87,8 +93,7 @@ def compare(
         fitted = [fitting(recipe, training.classes) for recipe in recipes]
         if methods == "all":
             fitted = [each for each in fitted if suits(each, subject.ann)]
-        found = compared(subject, fitted, wanted, engine, progress, resume)
-    title = f"{source.spec} on {name} (test), calibrated on {len(training):,} training images"
+        found = compared(subject, fitted, wanted, engine, bar, kept)
     show(report.blocks(found, title))
     facts = {
         "model": source.spec,

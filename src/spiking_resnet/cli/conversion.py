@@ -1,11 +1,8 @@
 """Conversion as the commands do it: from MODEL and training images to a noted spiking network."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from warnings import catch_warnings, simplefilter
-
-from torch import Tensor
 
 import spiking_resnet as sr
 from spiking_resnet.ann.data import load_dataset
@@ -15,10 +12,11 @@ from spiking_resnet.cli.networks import Network, channels_of
 from spiking_resnet.cli.options import ImageFlags, ModelFlags
 from spiking_resnet.cli.outputs import Outputs, check_data, check_outputs
 from spiking_resnet.cli.provenance import file_facts, fingerprint, versions
-from spiking_resnet.cli.terminal import err, say, warn
+from spiking_resnet.cli.terminal import say, warn
 from spiking_resnet.conversion.convert import ConversionWarning
 from spiking_resnet.conversion.methods import Method, Recipe
 from spiking_resnet.graph import Graph, interpret, remarks_of
+from spiking_resnet.progress import shown
 from spiking_resnet.records import InputError, decisions
 from spiking_resnet.shares import wilson
 from spiking_resnet.surroundings import undisturbed
@@ -127,22 +125,14 @@ def converted(
         chosen = data.subset(choice.images, choice.seed)
     else:
         chosen = data.per_class(choice.per_class, choice.seed)
-    with err.status("") as status:
-
-        def batches() -> Iterator[Tensor]:
-            done = 0
-            for images, _ in chosen.loader(BATCH):
-                status.update(f"calibrating: {done} of {len(chosen)} images")
-                yield images
-                done += len(images)
-            status.update("converting")
-
+    with shown(True, "converting", unit="") as bar:
         with catch_warnings():
             simplefilter("ignore", ConversionWarning)  # said below, in this command's own way
-            graph = sr.convert(source.model, batches(), method)
+            batches = (images for images, _ in chosen.loader(BATCH))
+            graph = sr.convert(source.model, batches, method)
         for remark in remarks_of(graph):
             warn(remark)
-        status.update("measuring the ANN on the calibration images")
+        bar.part("measuring the ANN on the calibration images", 0, 0)
         accuracy = calibration_accuracy(graph, chosen, source.accuracy)
     return graph.with_notes(
         {

@@ -12,7 +12,7 @@ from spiking_resnet.cli.groups import grouped
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
 from spiking_resnet.cli.provenance import command_line, file_facts, versions
 from spiking_resnet.cli.stored import stored
-from spiking_resnet.cli.terminal import evaluation_bar, show
+from spiking_resnet.cli.terminal import show
 from spiking_resnet.engines.simulate import choose
 from spiking_resnet.records import InputError
 from spiking_resnet.report import diagnosis as report
@@ -68,8 +68,7 @@ def diagnose(
     check_data(outputs, name, asked.data)
     images = images.subset(limit, seed)
     loader = images.loader(usual_batch(images) if batch_size is None else batch_size)
-    with evaluation_bar(len(images)) as progress:
-        found = sr.diagnose(graph, loader, steps, engine, progress)
+    found = sr.diagnose(graph, loader, steps, engine)
     title = f"{snn.name} on {name} ({split}), T = {steps}, n = {found.images:,}"
     show(report.blocks(found, title))
     warn_of_guesses_on(graph, images, round(found.ann_accuracy * found.images), found.images)

@@ -12,7 +12,7 @@ from spiking_resnet.cli.groups import grouped
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
 from spiking_resnet.cli.provenance import command_line, file_facts, versions
 from spiking_resnet.cli.stored import stored
-from spiking_resnet.cli.terminal import evaluation_bar, show, warn
+from spiking_resnet.cli.terminal import show, warn
 from spiking_resnet.costs import models as cost_models
 from spiking_resnet.engines.simulate import choose
 from spiking_resnet.records import InputError
@@ -84,8 +84,7 @@ def energy(
     check_data(outputs, name, asked.data)
     images = images.subset(limit, seed)
     loader = images.loader(usual_batch(images) if batch_size is None else batch_size)
-    with evaluation_bar(len(images)) as progress:
-        events = sr.count_events(graph, loader, steps, engine, progress)
+    events = sr.count_events(graph, loader, steps, engine)
     found = sr.energy(graph, events, wanted)
     show(report.blocks(found, f"{snn.name} on {name} ({split}), T = {steps}"))
     if sources:

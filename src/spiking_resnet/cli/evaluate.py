@@ -16,27 +16,28 @@ from spiking_resnet.cli.conversion import tell_normalisation, warn_of_guesses
 from spiking_resnet.cli.decided import DecidedFlags, told_of
 from spiking_resnet.cli.groups import grouped
 from spiking_resnet.cli.images import fitted, loaded, said_by
+from spiking_resnet.cli.kept import keeping, so_far
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
 from spiking_resnet.cli.provenance import (
     all_images,
     command_line,
     file_facts,
     fingerprint,
-    going_on,
     versions,
 )
 from spiking_resnet.cli.stopping import StopFlags
 from spiking_resnet.cli.stored import stored
-from spiking_resnet.cli.terminal import evaluation_bar, say, show, warn
+from spiking_resnet.cli.terminal import say, show, warn
 from spiking_resnet.engines.simulate import choose
 from spiking_resnet.evaluation.evaluate import usual_steps
+from spiking_resnet.evaluation.progress_file import own
 from spiking_resnet.graph import Graph
+from spiking_resnet.images import usual_batch as usual
 from spiking_resnet.processes.team import current
 from spiking_resnet.records import Curve, InputError, Stop
 from spiking_resnet.report import curve as report
 from spiking_resnet.report.figure import check_path
 
-SMALL, LARGE = 64, 8  # images a batch: measured best for 32 x 32, and what memory allows for 224
 EPILOG = """
 Examples:
 
@@ -54,7 +55,9 @@ Examples:
 
   torchrun --nproc-per-node 8 -m spiking_resnet.cli evaluate snn.safetensors --data DIR
 
-All T of --steps come from one simulation. Data set and normalisation are the file's own.
+All T of --steps come from one simulation. Data set and normalisation are the file's own. Stopped
+at any moment, the command says what to type to go on: counts are kept in the cache folder
+(SPIKING_RESNET_CACHE, XDG_CACHE_HOME or ~/.cache) without --resume, until all is done.
 """
 
 
@@ -125,18 +128,20 @@ def evaluate(
             f"{snn} is made for T = {graph.made_for}, and what it reaches at others says little of "
             "its method: convert again for each"
         )
-    test = Test(
-        images, wanted or usual_steps(graph), size, engine, device, resume,
-        by_class=decided.by_class, each=decided.each,
-    )  # fmt: skip
-    with going_on(ctx, resume):
+    told = f"{snn.name} on {name} ({split})"
+    partly = so_far(lambda found: report.blocks(found, f"{told}: {found.images:,} images so far"))
+    with keeping(ctx, resume) as kept, partly:
+        test = Test(
+            images, wanted or usual_steps(graph), size, engine, device, kept,
+            by_class=decided.by_class, each=decided.each,
+        )  # fmt: skip
         if training is not None:
             rules = stopping.rules(graph, training, max(test.steps), size, engine, device)
             test = replace(test, stop=rules)
         curve = measured(graph, test)
     names = graph.notes.get("classes") or images.class_names or class_names(name)
     curve = told_of(curve, names, indices)
-    show(report.blocks(curve, f"{snn.name} on {name} ({split})"))
+    show(report.blocks(curve, told))
     if curve.ann_accuracy is not None:
         right = round(curve.ann_accuracy * curve.images)
         warn_of_guesses_on(graph, images, right, curve.images)
@@ -170,7 +175,7 @@ def test_images(
 
 
 def measured(graph: Graph, test: Test) -> Curve:
-    """The curve of a spiking network on the test's images, with progress on the terminal."""
+    """The curve of a spiking network on the test's images."""
     classes = graph.output.shape[0]
     if classes < test.data.classes:
         raise InputError(
@@ -181,19 +186,21 @@ def measured(graph: Graph, test: Test) -> Curve:
         warn(f"the network knows {classes} classes, {test.data.name} has {test.data.classes}")
     first = current().first  # who reads and writes the file
     facts = _facts(test) if first and test.resume is not None else None
-    with evaluation_bar(len(test.data)) as progress:
-        loader = test.data.loader(test.batch_size)
-        return sr.evaluate(
-            graph, loader, test.steps, engine=test.engine, progress=progress, device=test.device,
-            resume=test.resume, facts=facts, stop=test.stop, per_class=test.by_class,
-            decisions=test.each,
-        )  # fmt: skip
+    loader = test.data.loader(test.batch_size)
+    return sr.evaluate(
+        graph, loader, test.steps, engine=test.engine, device=test.device, resume=test.resume,
+        facts=facts, stop=test.stop, per_class=test.by_class, decisions=test.each,
+    )  # fmt: skip
 
 
 def _facts(test: Test) -> dict[str, Any]:
-    """What must be the same for an evaluation to go on, beside network, steps and engine."""
+    """What must be the same for an evaluation to go on, beside network, steps and engine.
+
+    A file of our own, which nobody asked for, is not worth reading every image before.
+    """
+    known = fingerprint if own(test.resume) else all_images
     return {
-        "data": all_images(test.data),
+        "data": known(test.data),
         "images": len(test.data),
         "normalisation": test.data.normalisation.to_json(),
         "batch size": test.batch_size,
@@ -239,7 +246,7 @@ def refuse_training_images(graph: Graph, name: str, data: ImageData, split: str)
 
 def usual_batch(data: ImageData) -> int:
     """The default number of images in a batch."""
-    return SMALL if max(data.size) <= 64 else LARGE
+    return usual(data.size)
 
 
 def set_threads(threads: int | None) -> None:

@@ -1,10 +1,7 @@
 """The provenance that results record: command line, versions, digests of files."""
 
 import hashlib
-import os
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,38 +11,12 @@ from spiking_resnet import environment
 from spiking_resnet.ann.contents import content_hash
 from spiking_resnet.ann.images import ImageData
 from spiking_resnet.cli.context import arguments
-from spiking_resnet.cli.terminal import err
-from spiking_resnet.processes import started
+from spiking_resnet.progress import shown
 
 
 def command_line(ctx: typer.Context) -> str:
     """What the user typed, ready to be typed again."""
     return shlex.join(["spiking-resnet", *arguments(ctx)])
-
-
-@contextmanager
-def going_on(ctx: typer.Context, kept: Path | None) -> Iterator[None]:
-    """A context that adds to an interruption the command to type to go on.
-
-    kept: the file of the progress; without it there is nothing to go on from.
-    """
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        if kept is None:
-            stop.add_note("nothing is kept without --resume FILE")
-        else:
-            again = [part for part in arguments(ctx) if part != "--no-resume"]
-            stop.add_note(f"to go on: {shlex.join([*_program(), *again])}")
-        raise
-
-
-def _program() -> list[str]:
-    """What begins a command, by torchrun where that started it."""
-    if started() == 1:
-        return ["spiking-resnet"]
-    here = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    return ["torchrun", "--nproc-per-node", here, "-m", "spiking_resnet.cli"]
 
 
 def shared_command_line(ctx: typer.Context) -> str:
@@ -90,8 +61,6 @@ def fingerprint(data: ImageData) -> str:
 
 def all_images(data: ImageData) -> str:
     """A hash of every image and label of a set, with what it is: for what may go on later."""
-    with err.status("") as status:
-        hashed = content_hash(
-            data, lambda done, total: status.update(f"hashing images: {done:,} of {total:,}")
-        )
+    with shown(True, "hashing images", len(data)) as bar:
+        hashed = content_hash(data, lambda done, _: bar.images(done))
     return f"all {len(data)} images: {hashed}"

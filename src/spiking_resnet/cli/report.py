@@ -22,16 +22,16 @@ from spiking_resnet.cli.evaluate import (
     warn_of_guesses_on,
 )
 from spiking_resnet.cli.groups import grouped
+from spiking_resnet.cli.kept import keeping
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, standard, write_json
 from spiking_resnet.cli.provenance import (
     command_line,
     file_facts,
     fingerprint,
-    going_on,
     versions,
 )
 from spiking_resnet.cli.stored import stored
-from spiking_resnet.cli.terminal import err, evaluation_bar, show, warn
+from spiking_resnet.cli.terminal import show, warn
 from spiking_resnet.codec import RecordError
 from spiking_resnet.costs import models as cost_models
 from spiking_resnet.engines.simulate import choose
@@ -134,8 +134,8 @@ def report(
     check_data(outputs, name, asked.data)
     images = images.subset(limit, seed)
     size = usual_batch(images) if batch_size is None else batch_size
-    test = Test(images, wanted or usual_steps(graph), size, engine, device, resume)
-    with going_on(ctx, resume):
+    with keeping(ctx, resume) as kept:
+        test = Test(images, wanted or usual_steps(graph), size, engine, device, kept)
         curve = measured(graph, test)
     show(curve_report.blocks(curve, f"{snn.name} on {name} ({split})"))
     if curve.ann_accuracy is not None:
@@ -190,11 +190,7 @@ def _energy(
     loader = test.data.select(
         torch.arange(min(images, len(test.data)), dtype=torch.int64, device="cpu")
     ).loader(test.batch_size)
-    with err.status("") as status:
-        return energy_at(
-            graph, loader, test.steps, models, test.engine,
-            lambda done: status.update(f"counting spikes: {done} images"),
-        )  # fmt: skip
+    return energy_at(graph, loader, test.steps, models, test.engine)
 
 
 def _diagnosed(graph: Graph, test: Test, images: int, seed: int) -> tuple[Diagnosis | None, str]:
@@ -203,9 +199,8 @@ def _diagnosed(graph: Graph, test: Test, images: int, seed: int) -> tuple[Diagno
         return None, "--diagnosis 0 asks for none."
     chosen = test.data.subset(images, seed)
     try:
-        with evaluation_bar(len(chosen)) as progress:
-            loader = chosen.loader(test.batch_size)
-            return sr.diagnose(graph, loader, test.steps[-1], test.engine, progress), ""
+        loader = chosen.loader(test.batch_size)
+        return sr.diagnose(graph, loader, test.steps[-1], test.engine), ""
     except InputError as error:
         warn(f"where decisions are lost cannot be said: {error}")
         return None, str(error)

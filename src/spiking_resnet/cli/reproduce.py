@@ -9,9 +9,9 @@ import typer
 from spiking_resnet.ann.data import DATA_VARIABLE
 from spiking_resnet.cli import study as cli_study
 from spiking_resnet.cli.groups import grouped
+from spiking_resnet.cli.kept import going_on
 from spiking_resnet.cli.options import EngineOption
 from spiking_resnet.cli.outputs import check_outputs
-from spiking_resnet.cli.provenance import going_on
 from spiking_resnet.cli.study import StudyFlags
 from spiking_resnet.cli.terminal import err, say
 from spiking_resnet.evaluation.reproduce import NETWORKS, STUDIES, curves, run

@@ -11,7 +11,6 @@ from spiking_resnet.cli.groups import Group
 from spiking_resnet.cli.images import fitted, loaded
 from spiking_resnet.cli.options import PATH_OF_SET, ImageFlags
 from spiking_resnet.cli.provenance import fingerprint
-from spiking_resnet.cli.terminal import work_bar
 from spiking_resnet.graph import Graph
 from spiking_resnet.records import InputError, Stop
 
@@ -104,13 +103,11 @@ class StopFlags(Group):
     def rules(
         self, graph: Graph, training: "Training", steps: int, batch: int, engine: str, device: str
     ) -> tuple[Stop, ...]:
-        """The rules for a full run of `steps`, with progress on the terminal."""
-        count = len(training.data)
-        with work_bar() as tell:
-            return sr.calibrate_stop(
-                graph, training.data.loader(batch), steps, self.wanted, self.stop_every, engine,
-                lambda done: tell("finding when to stop", done, count), device, training.facts,
-            )  # fmt: skip
+        """The rules for a full run of `steps`."""
+        return sr.calibrate_stop(
+            graph, training.data.loader(batch), steps, self.wanted, self.stop_every, engine,
+            device=device, notes=training.facts,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from spiking_resnet.ann.pixels import Framing, MissingDataError
 from spiking_resnet.cli.conversion import BATCH, framed
 from spiking_resnet.cli.evaluate import usual_batch
 from spiking_resnet.cli.groups import Group
+from spiking_resnet.cli.kept import going_on
 from spiking_resnet.cli.networks import PUBLISHED, network
 from spiking_resnet.cli.options import (
     PATH_OF_SET,
@@ -22,8 +23,8 @@ from spiking_resnet.cli.options import (
     parse_normalisation,
 )
 from spiking_resnet.cli.outputs import check_outputs, say_wrote
-from spiking_resnet.cli.provenance import file_facts, fingerprint, going_on, shared_command_line
-from spiking_resnet.cli.terminal import say, show, warn, work_bar
+from spiking_resnet.cli.provenance import file_facts, fingerprint, shared_command_line
+from spiking_resnet.cli.terminal import say, show, warn
 from spiking_resnet.evaluation.progress_file import module_digest
 from spiking_resnet.evaluation.reproduce import NETWORKS, loaded
 from spiking_resnet.evaluation.study import (
@@ -120,7 +121,7 @@ def study(
     table = out / f"study{'' if dataset is None else f'_{dataset}'}.md"
     check_outputs({"--out": table})
     findings: list[Finding] = []
-    with going_on(ctx, out), work_bar() as progress:
+    with going_on(ctx, out):
         for each in (dataset,) if dataset else DATASETS:
             images = Images(each, data, limit, flags)
             try:
@@ -130,7 +131,7 @@ def study(
                     raise
                 warn(f"{each} is left out: {error}")
                 continue
-            findings += run(networks, out, chapters, engine, progress)
+            findings += run(networks, out, chapters, engine)
     if not findings:
         raise InputError("there are no images of any data set: see the warnings above")
     show(report.summary(findings))

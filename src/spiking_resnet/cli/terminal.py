@@ -1,4 +1,4 @@
-"""What commands print: results, warnings, progress bars, and expected errors in one message."""
+"""What commands print: results, warnings, and expected errors in one message."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -8,15 +8,6 @@ from typing import IO, Any, TextIO, cast
 import torch
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from spiking_resnet.ann.remarks import Remark
 from spiking_resnet.ann.train import TrainError
@@ -24,8 +15,8 @@ from spiking_resnet.cli.context import DEBUG, arguments
 from spiking_resnet.cli.sharing import sharing
 from spiking_resnet.cli.signals import exit_code, stoppable
 from spiking_resnet.cli.stream import Stream, take_numbers
-from spiking_resnet.printable import printable
 from spiking_resnet.processes.team import Team
+from spiking_resnet.progress import draw_on
 from spiking_resnet.report import terminal
 from spiking_resnet.report.block import Report, Text
 
@@ -55,9 +46,11 @@ def carry_out(ctx: typer.Context, run: Callable[[], Any]) -> Any:
         if team is None:  # another process does it alone
             return None
         err.quiet = not team.first
+        draw_on(lambda: err)
         try:
             return _carry_out(ctx, run, team)
         finally:
+            draw_on(None)
             err.quiet = False
 
 
@@ -66,7 +59,9 @@ def _carry_out(ctx: typer.Context, run: Callable[[], Any], team: Team) -> Any:
         with stoppable(), _remarks_shown():
             result = run()
     except KeyboardInterrupt as stop:
-        say_error("; ".join(["stopped", *getattr(stop, "__notes__", ())]))
+        notes = list(getattr(stop, "__notes__", ()))
+        said = [] if notes and notes[0].startswith("stopped") else ["stopped"]
+        say_error("; ".join([*said, *notes]))
         raise typer.Exit(exit_code(stop)) from stop
     except (typer.Exit, typer.Abort):
         raise
@@ -143,53 +138,3 @@ def _remarks_shown() -> Iterator[None]:
 def say_error(text: str) -> None:
     """Print an error to standard error."""
     terminal.say(err, f"error: {text}", "bold red")
-
-
-@contextmanager
-def evaluation_bar(images: int) -> Iterator[Callable[..., None]]:
-    """A function of (images done, images right) that draws progress, accuracy and time left.
-
-    Of images done alone it draws no accuracy.
-    """
-    columns = (
-        TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TextColumn("images"),
-        TextColumn("{task.fields[measured]}"), TimeElapsedColumn(), TextColumn("left:"),
-        TimeRemainingColumn(),
-    )  # fmt: skip
-    # A batch of large images takes longer than rich usually looks back.
-    with Progress(*columns, console=err, transient=True, speed_estimate_period=3600) as bar:
-        task = bar.add_task("", total=images, measured="")
-
-        def show(done: int, right: int | None = None) -> None:
-            measured = "" if right is None else f"accuracy {100 * right / done:.1f} %"
-            bar.update(task, completed=done, measured=measured)
-
-        with _telling(lambda: f"{bar.tasks[task].completed:,.0f} of {images:,} images are done"):
-            yield show
-
-
-@contextmanager
-def work_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A function of (what is being done, work done, all work) that draws it, with the time left."""
-    columns = (
-        TextColumn("{task.description}", markup=False), BarColumn(bar_width=20),
-        TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left:"), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=err, transient=True, speed_estimate_period=3600) as bar:
-        task = bar.add_task("looking through the images", total=None)
-
-        def show(what: str, done: int, total: int) -> None:
-            bar.update(task, description=printable(what), completed=done, total=total)
-
-        with _telling(lambda: f"{bar.tasks[task].percentage:.0f} % of the work is done"):
-            yield show
-
-
-@contextmanager
-def _telling(far: Callable[[], str]) -> Iterator[None]:
-    """A context that adds to an interruption how far the work was."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        stop.add_note(far())
-        raise

@@ -19,8 +19,9 @@ from spiking_resnet.ann.train import train as train_network
 from spiking_resnet.ann.training_state import state_path
 from spiking_resnet.cli import options
 from spiking_resnet.cli.groups import Group, grouped
+from spiking_resnet.cli.kept import going_on
 from spiking_resnet.cli.outputs import check_data, check_outputs
-from spiking_resnet.cli.provenance import going_on, shared_command_line
+from spiking_resnet.cli.provenance import shared_command_line
 from spiking_resnet.cli.signals import between_steps
 from spiking_resnet.cli.terminal import err, say
 from spiking_resnet.processes.training import Processes, joined

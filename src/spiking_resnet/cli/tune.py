@@ -17,10 +17,11 @@ from spiking_resnet.cli.conversion import (
 )
 from spiking_resnet.cli.evaluate import set_threads, usual_batch
 from spiking_resnet.cli.groups import Group, grouped
+from spiking_resnet.cli.kept import keeping
 from spiking_resnet.cli.method import OF_COMMAND
 from spiking_resnet.cli.outputs import say_wrote, write_json
-from spiking_resnet.cli.provenance import command_line, going_on, versions
-from spiking_resnet.cli.terminal import EXIT_SYSTEM, err, show, warn
+from spiking_resnet.cli.provenance import command_line, versions
+from spiking_resnet.cli.terminal import EXIT_SYSTEM, show, warn
 from spiking_resnet.conversion.methods import calls
 from spiking_resnet.conversion.presets import chosen, fitting
 from spiking_resnet.evaluation.trials import CONFIDENCE, Limits, Measure, Trial, least_images
@@ -122,7 +123,7 @@ def tune(
         validation_images = max(1, min(VALIDATION, len(found_images) - calibration_images))
     training, validation = found_images.parted(calibration_images, validation_images, seed)
     warn_of_few(len(validation), target.target_loss, target.confidence)
-    with going_on(ctx, resume), err.status("looking through the images") as status:
+    with keeping(ctx, resume) as kept:
         found = sr.tune(
             source.model,
             training.loader(BATCH),
@@ -133,9 +134,8 @@ def tune(
             Limits(target.levels, target.binary, target.allow_waiting),
             [fitting(recipe, training.classes) for recipe in recipes],
             engine,
-            lambda what: status.update(f"trying {what}"),
-            target.confidence,
-            resume,
+            confidence=target.confidence,
+            resume=kept,
         )
     right = round(found.ann_accuracy * found.images)
     warn_of_guesses(right, found.images, found_images.classes, "validation", source.accuracy)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from spiking_resnet.images import as_maps, given_images, image_digest, map_shape, parts_of
+from spiking_resnet.progress import note
 from spiking_resnet.records import InputError
 from spiking_resnet.surroundings import Modes
 
@@ -51,7 +52,7 @@ class Calibration:
         No batch is kept here once the next one is asked for.
         """
         waiting: list[Tensor] = []
-        count = 0
+        count = seen = 0
         for images in self._stream:
             if tuple(images.shape[1:]) != self.shape:
                 raise InputError(
@@ -63,6 +64,8 @@ class Calibration:
                 count += len(part)
                 if count == self.size:
                     yield torch.cat(waiting), count
+                    seen += count
+                    note(f"{seen:,} images")
                     waiting, count = [], 0
         if count:
             zeros = torch.zeros(self.size - count, *self.shape, dtype=torch.float32, device="cpu")

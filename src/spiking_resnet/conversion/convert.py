@@ -24,6 +24,7 @@ from spiking_resnet.conversion.methods.recipes import entitled
 from spiking_resnet.graph import Graph, interpret, remarks_of
 from spiking_resnet.images import as_maps
 from spiking_resnet.processes.team import current
+from spiking_resnet.progress import Asked, shown
 from spiking_resnet.records import InputError
 from spiking_resnet.store import packed, unpacked
 from spiking_resnet.surroundings import undisturbed
@@ -35,12 +36,13 @@ class ConversionWarning(UserWarning):
     """Something that a conversion decided for its user; the network's notes have it too."""
 
 
-@arguments.checked(calibration=arguments.batches)
+@arguments.checked(calibration=arguments.batches, progress=arguments.progress)
 def convert(
     model: Model,
     calibration: Tensor | Iterable[Any],
     method: str | Method | Recipe = "hu2021",
     normalisation: tuple[Sequence[float], Sequence[float]] | None = None,
+    progress: Asked = None,
     **options: Any,
 ) -> Graph:
     """Return the spiking network converted from a trained ANN.
@@ -59,6 +61,7 @@ def convert(
     normalisation: (means, stds) of the channels, of pixels in 0..1, by which these images were
         normalised. It changes nothing; the network's file keeps it, and the command line's
         `evaluate` and `diagnose` normalise their images by it.
+    progress: whether a bar is shown; see `evaluate`.
     options: of the method, in the place of its own: `convert(model, images, "burst", steps=100)`.
 
     Of a team (`processes.team.together`) the first process converts, and hands on the network.
@@ -75,7 +78,8 @@ def convert(
         made = recipe.method.apply(traced_alike(model, images.first), images)
         return made.with_notes({"recipe": recipe.name, **notes})
 
-    made = current().handed(make, packed, unpacked)
+    with shown(progress, "converting"):
+        made = current().handed(make, packed, unpacked)
     for remark in remarks_of(made):
         warnings.warn(remark, ConversionWarning, stacklevel=3)
     return made

@@ -19,6 +19,7 @@ from spiking_resnet.graph import Fire, Graph, MaxPool, Output
 from spiking_resnet.graph.exactness import exact_steps
 from spiking_resnet.graph.interpret import State
 from spiking_resnet.images import as_images, as_maps
+from spiking_resnet.progress import Asked, shown
 from spiking_resnet.records import UNRELIABLE, InputError, LayerCount, Run, Trains
 from spiking_resnet.surroundings import undisturbed
 
@@ -43,6 +44,7 @@ ENGINES: dict[str, Engine] = {  # the fastest first: "auto" takes the first that
     window=arguments.whole,
     neurons=arguments.names,
     state=arguments.state,
+    progress=arguments.progress,
 )
 def simulate(
     graph: Graph,
@@ -55,6 +57,7 @@ def simulate(
     neurons: Collection[str] = (),
     state: State | None = None,
     keep_state: bool = False,
+    progress: Asked = None,
 ) -> Run:
     """The run of a spiking network over `steps` time steps, read out at every step of `record`.
 
@@ -66,9 +69,9 @@ def simulate(
     in memory at once (None: as the engine likes). neurons: layers whose spikes are counted neuron
     by neuron. state: `Run.state` of the same images' run before, on any engine, which this one
     continues: its `steps` and `record` are further ones, its logits those after all steps.
-    keep_state: whether to return the state. Nothing else is carried from one call to the next, and
-    nothing that a program has set in torch (autocast, default dtype or device, gradients) changes a
-    spike.
+    keep_state: whether to return the state. progress: whether it is shown that it runs, once that
+    takes seconds, as for `evaluate`. Nothing else is carried from one call to the next, and nothing
+    that a program has set in torch (autocast, default dtype or device, gradients) changes a spike.
 
     The logits tend to the ANN's as steps grow where the read-out is "mean" or "sum".
     With "spikes+membrane" they are counts of the output neurons' spikes, scaled: the largest one is
@@ -76,7 +79,7 @@ def simulate(
     0.
     Raises InputError.
     """
-    with undisturbed():
+    with shown(progress, "simulating"), undisturbed():
         images = _maps(images)
         steps = _steps(graph, images, state) if steps is None else steps
         _check(graph, images, steps, record, {*trains, *neurons}, window)

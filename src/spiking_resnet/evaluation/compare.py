@@ -32,6 +32,8 @@ from spiking_resnet.evaluation.candidate import (
 )
 from spiking_resnet.evaluation.conditions import Facts
 from spiking_resnet.evaluation.progress_file import Ledger, Part, ResumeError, ledger
+from spiking_resnet.progress import Asked, partly, shown
+from spiking_resnet.progress import Work as Bar
 from spiking_resnet.records import InputError
 from spiking_resnet.shares import standard_error, wilson
 from spiking_resnet.store import digest
@@ -119,7 +121,7 @@ class Comparison(Record):
     loader=arguments.batches,
     steps=arguments.wholes,
     engine=arguments.text,
-    progress=arguments.function,
+    progress=arguments.progress,
     options=arguments.mapping,
 )
 def compare(
@@ -129,7 +131,7 @@ def compare(
     methods: MethodLike | Iterable[MethodLike] | Mapping[str, MethodLike] = "all",
     steps: Sequence[int] = STEPS,
     engine: str = "auto",
-    progress: Progress | None = None,
+    progress: Progress | Asked = None,
     resume: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Comparison:
@@ -140,20 +142,25 @@ def compare(
     among the calibration images. methods: names of `RECIPES` (all of them that suit the network
     unless some are named), methods, recipes, and networks that were converted already, mixed as you
     like; of a dictionary the keys are what they are called. A network made for one T is read out
-    there, if that is among `steps`. progress: called with (what is being done, work done, all
-    work), in images times steps. resume: a file that keeps every finished conversion: the same call
-    goes on where it was. options: JSON-able; what else must be the same to go on.
+    there, if that is among `steps`. progress: whether a bar is shown, as for `evaluate`;
+    or a function that is called with (what is being done, work done, all work), in images times
+    steps. resume: a file that keeps every finished conversion: the same call goes on where it was.
+    options: JSON-able; what else must be the same to go on.
 
+
+    A KeyboardInterrupt has the rows that were done as its `partial`, a Comparison.
     What a single method cannot do (an unsupported network, numbers that run away) becomes the
     `problem` of its row. Raises what `convert` raises for the network and the images, InputError
     for steps and images that cannot be used, ResumeError for a file of another comparison,
     BusyError for one that another process is going on with.
     """
     candidates = taken("methods", methods)
-    subject = prepared(model, calibration, loader)
-    if isinstance(methods, str) and methods == "all":
-        candidates = tuple(each for each in candidates if suits(each, subject.ann))
-    return compared(subject, candidates, steps, engine, progress, resume, options)
+    with shown(progress, "looking through the images", unit="") as bar:
+        subject = prepared(model, calibration, loader)
+        if isinstance(methods, str) and methods == "all":
+            candidates = tuple(each for each in candidates if suits(each, subject.ann))
+        told = progress if callable(progress) else bar
+        return compared(subject, candidates, steps, engine, told, resume, options)
 
 
 def compared(
@@ -161,7 +168,7 @@ def compared(
     recipes: Sequence[Candidate],
     steps: Sequence[int],
     engine: str = "auto",
-    progress: Progress | None = None,
+    progress: Progress | Bar | None = None,
     resume: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Comparison:
@@ -178,18 +185,26 @@ def compared(
         "engine": engine,
         **(options or {}),
     }
+    if isinstance(progress, Bar):
+        progress.planned(f"{len(recipes)} methods x {len(wanted)} T")
     work = _Work(progress, subject.images * sum(_work(recipe, wanted) for recipe in recipes))
-    with ledger(resume, facts_of_all) as kept:
-        rows = tuple(_row(subject, recipe, wanted, engine, work, kept) for recipe in recipes)
-    return Comparison(
-        images=subject.images,
-        steps=wanted,
-        ann_accuracy=subject.ann_accuracy,
-        ann_interval=wilson(round(subject.ann_accuracy * subject.images), subject.images),
-        ann_macs=sum(size.macs for size in sizes(subject.ann.nodes).values()),
-        rows=rows,
-        hardware=hardware(),
-    )
+    rows: list[Row] = []
+
+    def found() -> Comparison:
+        return Comparison(
+            images=subject.images,
+            steps=wanted,
+            ann_accuracy=subject.ann_accuracy,
+            ann_interval=wilson(round(subject.ann_accuracy * subject.images), subject.images),
+            ann_macs=sum(size.macs for size in sizes(subject.ann.nodes).values()),
+            rows=tuple(rows),
+            hardware=hardware(),
+        )
+
+    with ledger(resume, facts_of_all) as kept, partly(lambda: found() if rows else None):
+        for recipe in recipes:
+            rows.append(_row(subject, recipe, wanted, engine, work, kept))
+    return found()
 
 
 def _groups(recipe: Candidate, steps: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -206,13 +221,20 @@ def _work(recipe: Candidate, steps: tuple[int, ...]) -> int:
 class _Work:
     """Progress of a comparison, in images times steps."""
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self.progress, self.total, self.done = progress, total, 0
+    def __init__(self, progress: Progress | Bar | None, total: int) -> None:
+        self.bar = progress if isinstance(progress, Bar) else None
+        self.progress = progress.part if isinstance(progress, Bar) else progress
+        self.total, self.done = total, 0
 
     def tell(self, what: str, within: int = 0) -> None:
         """Report what is being done, and how much of it."""
         if self.progress is not None:
             self.progress(what, self.done + within, self.total)
+
+    def known(self, amount: int) -> None:
+        """Tell that `amount` was done before."""
+        if self.bar is not None:
+            self.bar.skip(amount)
 
     def finish(self, amount: int) -> None:
         """Count `amount` more as done."""
@@ -259,7 +281,9 @@ def _entry(
     key = json.dumps([recipe.name, described, group])
     if ledger is not None and key in ledger.parts:
         with suppress(RecordError):  # parts of other versions are made again
-            return Entry.from_json(ledger.parts[key])
+            entry = Entry.from_json(ledger.parts[key])
+            work.known(subject.images * group[-1])
+            return entry
     work.tell(f"{label}: converting")
     if isinstance(recipe, Recipe):
         made = make(subject, recipe.make(group[-1]))

@@ -39,7 +39,9 @@ from spiking_resnet.engines.simulate import simulate, usual
 from spiking_resnet.evaluation.evaluate import labelled
 from spiking_resnet.evaluation.rates import Counterpart, counterparts, summed_currents
 from spiking_resnet.graph import Graph, Node, ReLU, interpret
+from spiking_resnet.images import expected
 from spiking_resnet.neurons import per_channel
+from spiking_resnet.progress import Asked, shown
 from spiking_resnet.records import InputError, Run, decisions
 from spiking_resnet.surroundings import undisturbed
 
@@ -135,33 +137,34 @@ class Diagnosis(Record):
     loader=arguments.batches,
     steps=arguments.whole,
     engine=arguments.text,
-    progress=arguments.function,
+    progress=arguments.progress,
 )
 def diagnose(
     graph: Graph,
     loader: Iterable[Any],
     steps: int | None = None,
     engine: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | Asked = None,
 ) -> Diagnosis:
     """Find where the spiking network `graph` loses decisions within `steps` time steps.
 
     steps: None as in `simulate`.
     loader: batches (images [N, C, H, W], labels [N]), normalised as for the ANN.
-    progress: called with (images done, images right) after every batch.
+    progress: as of `evaluate`; a function is called with (images done, images right).
     Raises InputError for an empty loader, for a graph that does not know what it came from, and for
     max pools of each step's spikes (rule "instant").
     """
     steps = usual(graph) if steps is None else steps
     with undisturbed():
         running = _Running(graph, counterparts(graph), steps)
-    for batch in loader:
-        with undisturbed():
-            images, labels = labelled(batch)
-            run = simulate(graph, images, steps, engine=engine, neurons=graph.neurons)
-            running.add(images, labels, run)
-        if progress is not None:
-            progress(running.images, running.correct)
+    with shown(progress, "diagnosing", expected(loader)) as bar:
+        tell = progress if callable(progress) else bar.images
+        for batch in loader:
+            with undisturbed():
+                images, labels = labelled(batch)
+                run = simulate(graph, images, steps, engine=engine, neurons=graph.neurons)
+                running.add(images, labels, run)
+            tell(running.images, running.correct)
     if running.images == 0:
         raise InputError("the loader gave no images: check the data set, --limit and the split")
     return running.diagnosis()

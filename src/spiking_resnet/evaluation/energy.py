@@ -19,13 +19,14 @@ from spiking_resnet.costs.models import Model
 from spiking_resnet.engines.plan import windows
 from spiking_resnet.engines.simulate import simulate, usual
 from spiking_resnet.graph import Fire, Graph, Input, Node
-from spiking_resnet.images import as_maps, images_of, parts_of
+from spiking_resnet.images import as_maps, expected, images_of, parts_of
+from spiking_resnet.progress import Asked, shown
 from spiking_resnet.records import InputError, Run
 from spiking_resnet.surroundings import undisturbed
 
 BATCH = 32  # images of a tensor at once
 ENTRIES = 2**26  # spikes of a piece of time that are held at once
-Progress = Callable[[int], None]
+Progress = Callable[[int], None] | Asked
 
 
 @arguments.checked(graph=arguments.network)
@@ -56,19 +57,20 @@ def energy(
     loader=arguments.batches,
     steps=arguments.whole,
     engine=arguments.text,
-    progress=arguments.function,
+    progress=arguments.progress,
 )
 def count_events(
     graph: Graph,
     loader: Iterable[Any],
     steps: int | None = None,
     engine: str = "auto",
-    progress: Progress | None = None,
+    progress: Progress = None,
 ) -> Events:
     """The spikes of every neuron over a loader's images, counted exactly.
 
     loader: batches of images, with labels or without, or a tensor of images. steps: None for the T
-    that the network is made for, or 350. progress: called with the number of images done so far.
+    that the network is made for, or 350. progress: as of `evaluate`; a function is called with the
+    number of images done so far.
     Raises InputError.
     """
     steps = usual(graph) if steps is None else steps
@@ -94,17 +96,18 @@ def events_at(
     loader: Iterable[Any],
     steps: Sequence[int],
     engine: str = "auto",
-    progress: Progress | None = None,
+    progress: Progress = None,
 ) -> tuple[Events, ...]:
     """The spikes after each of the ascending `steps`, from one simulation; as `count_events`."""
     if not steps or steps[0] < 1:
         raise InputError(f"steps is {steps and steps[0]}: at least 1")
     found: tuple[Events, ...] = ()
-    for batch in parts_of(loader, BATCH):
-        own = _counted(graph, images_of(batch), steps, engine)
-        found = tuple(map(Events.plus, found, own)) if found else own
-        if progress is not None:
-            progress(found[0].images)
+    with shown(progress, "counting spikes", expected(loader)) as bar:
+        tell = progress if callable(progress) else bar.images
+        for batch in parts_of(loader, BATCH):
+            own = _counted(graph, images_of(batch), steps, engine)
+            found = tuple(map(Events.plus, found, own)) if found else own
+            tell(found[0].images)
     if not found:
         raise InputError("there are no images to count the spikes of")
     return found

@@ -33,9 +33,11 @@ from spiking_resnet.evaluation.spans import Span, uncounted
 from spiking_resnet.evaluation.stop_counts import StopCounts
 from spiking_resnet.files import held
 from spiking_resnet.graph import Graph, interpret
-from spiking_resnet.images import LABELS, as_maps, given_images, images_of
+from spiking_resnet.images import LABELS, as_maps, expected, given_images, images_of
 from spiking_resnet.labels import LabelError, class_labels
 from spiking_resnet.processes.team import Team, current
+from spiking_resnet.progress import Asked, partly, shown
+from spiking_resnet.progress import Work as Bar
 from spiking_resnet.records import Curve, InputError, Metric, Stop
 from spiking_resnet.store import digest
 from spiking_resnet.surroundings import undisturbed
@@ -48,7 +50,7 @@ STEPS = (8, 16, 32, 64, 128, 350)
     loader=arguments.batches,
     steps=arguments.wholes,
     engine=arguments.text,
-    progress=arguments.function,
+    progress=arguments.progress,
     device=arguments.device,
     facts=arguments.mapping,
     metric=arguments.text,
@@ -62,7 +64,7 @@ def evaluate(
     steps: Sequence[int] | None = None,
     ann: nn.Module | Graph | None = None,
     engine: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | Asked = None,
     device: torch.device | str = "cpu",
     resume: str | Path | Part | None = None,
     facts: Mapping[str, Any] | None = None,
@@ -77,12 +79,14 @@ def evaluate(
     the first one keeps the counts of all, and calls `progress`, from a second thread too.
 
     steps: by default STEPS, or the one T that the network is made for (`Graph.made_for`).
-    loader: batches (images [N, C, H, W], labels), normalised as for the ANN; labels
-        are whole numbers of any type, [N] or [N, 1], in a tensor, an array or a list. A batch may
-        be a dictionary: the labels are its label, labels, target or targets.
+    loader: batches (images [N, C, H, W], labels), or one pair of all images and labels as tensors;
+        normalised as for the ANN. Labels are whole numbers of any type, [N] or [N, 1], in a tensor,
+        an array or a list. A batch may be a dictionary: the labels are its label, labels, target or
+        targets.
     ann: the ANN to agree with (default: the one that `graph` came from).
-    progress: called with (images done, images right at the last step) after every batch, and at the
-        start where it goes on.
+    progress: whether a bar is shown in a terminal or a notebook (elsewhere a line now and then),
+        which it is unless False. Or a function that is called with (images done, images right at
+        the last step) after every batch, and at the start where it goes on.
     resume: a file that keeps what was counted: after an interruption of any kind the same call goes
         on where it was, with as many processes as you like, and its numbers are those of an
         uninterrupted one. Or the part of a comparison that it is. facts: JSON-able; what else must
@@ -94,6 +98,7 @@ def evaluate(
         results of each, from the same simulation. Their T is added to `steps`.
     per_class: `Curve.per_class` has accuracy, agreement and the confusion matrices of the classes.
     decisions: `Curve.decisions` has what was decided for every image, and which of them flipped.
+    A KeyboardInterrupt has what was counted as its `partial`, a Curve of fewer images.
     Raises InputError for an empty loader, batches without labels, labels that the network does not
     know, or steps below 1; ResumeError for a file of another network, other data or options;
     BusyError for a file that another process is going on with.
@@ -115,7 +120,8 @@ def evaluate(
         known, loader = first_known(loader)
     team.same("batches", str(known))
     with ExitStack() as stack:
-        counting = _Counting(tally, progress)
+        bar = stack.enter_context(shown(progress, "simulating", expected(loader)))
+        counting = _Counting(tally, progress if callable(progress) else bar.images, bar)
 
         def begin() -> Tally:
             kept: Progress | Part | None = resume if isinstance(resume, Part) else None
@@ -136,7 +142,8 @@ def evaluate(
 
         tally = team.handed(begin, packed, partial(unpacked, Tally))
         work = _Work(graph, tally, reference, engine, team.device(device))
-        counting.count(work, uncounted(loader, tally.counted, team), team)
+        with partly(lambda: counting.tally.curve(graph, hardware())):
+            counting.count(work, uncounted(loader, tally.counted, team), team)
         tally = team.handed(lambda: counting.tally, packed, partial(unpacked, Tally))
     if tally.images == 0:
         raise InputError("the loader gave no images: check the data set, --limit and the split")
@@ -171,8 +178,8 @@ class _Work:
 class _Counting:
     """The counts of a running evaluation, in its only process or the first: kept and told."""
 
-    def __init__(self, tally: Tally, progress: Callable[[int, int], None] | None) -> None:
-        self.tally, self.progress = tally, progress
+    def __init__(self, tally: Tally, progress: Callable[[int, int], None], bar: Bar) -> None:
+        self.tally, self.progress, self.bar = tally, progress, bar
         self.saved, self.kept = tally, cast(Progress | Part | None, None)
 
     def go_on(self, kept: Progress | Part | None) -> Tally:
@@ -180,6 +187,7 @@ class _Counting:
         self.kept = kept
         if kept is not None and kept.tally is not None:
             self.tally = self.saved = kept.tally
+            self.bar.skip(self.tally.images)
             self._tell()
         return self.tally
 
@@ -200,7 +208,7 @@ class _Counting:
         self._tell()
 
     def _tell(self) -> None:
-        if self.progress is not None and self.tally.images:
+        if self.tally.images:
             self.progress(self.tally.images, self.tally.right)
 
 

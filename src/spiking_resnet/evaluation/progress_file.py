@@ -6,8 +6,9 @@ are refused for another network, other data or other options.
 
 import itertools
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -66,6 +67,18 @@ class Parts(Record):
 
 C = TypeVar("C", Counted, Parts)
 R = TypeVar("R", bound=Record)
+
+
+def own_folder() -> Path:
+    """The folder of progress files that nobody asked for, in the user's cache folder."""
+    named = os.environ.get("SPIKING_RESNET_CACHE")
+    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spiking-resnet"
+    return (Path(named) if named else usual) / "progress"
+
+
+def own(path: str | Path | None) -> bool:
+    """Whether a progress file lies in our own folder, so that nobody asked for it."""
+    return path is not None and Path(path).parent == own_folder()
 
 
 class _Paced:
@@ -177,7 +190,9 @@ def _as_json_has_them(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write(path: Path, content: Record) -> None:
-    write_whole(path, (json.dumps(content.to_json(), indent=1) + "\n").encode())
+    """Write a progress file; one that nobody asked for need not be written where that fails."""
+    with suppress(OSError) if own(path) else nullcontext():
+        write_whole(path, (json.dumps(content.to_json(), indent=1) + "\n").encode())
 
 
 def _read(kind: type[C], path: Path, what: str, facts: Mapping[str, Any]) -> C | None:

@@ -22,6 +22,7 @@ from spiking_resnet.evaluation.evaluate import evaluate
 from spiking_resnet.evaluation.progress_file import ResumeError
 from spiking_resnet.files import write_whole
 from spiking_resnet.processes.team import current
+from spiking_resnet.progress import shown
 from spiking_resnet.records import Curve, InputError
 
 STEPS = (8, 16, 32, 64, 128, 256, 350)
@@ -171,7 +172,9 @@ def run(
             if result is None:
                 tell(f"{name}: {case.label}")
                 network = NETWORKS[name]
-                result = _run_case(network, name, case, Path(data), images, tell, engine, counted)
+                place = f"case {STUDIES[study].index(case) + 1} of {len(STUDIES[study])} of {name}"
+                made = network, name, case, Path(data), images, tell, engine, counted, place
+                result = _run_case(*made)
                 write_whole(path, json.dumps(result, indent=1, allow_nan=False).encode())
             if current().first:
                 counted.unlink(missing_ok=True)
@@ -227,10 +230,11 @@ def _run_case(
     tell: Callable[[str], None],
     engine: str,
     counted: Path,
+    place: str,
 ) -> dict[str, Any]:
     """Convert one network on training images and evaluate it on test images.
 
-    counted: its progress file.
+    counted: its progress file. place: which case of the study it is.
     The studies are about methods: their grid is fine unless the case says otherwise.
     """
     model, calibration, loader = materials(network, data, images)
@@ -238,18 +242,20 @@ def _run_case(
     total = len(loader.data)
 
     def progress(done: int, right: int) -> None:
+        bar.images(done, right)
         if done % 500 == 0 or done == total:
             tell(f"  {done} of {total} images, {100 * right / done:.2f} % right")
 
     def curve_of_all() -> Curve:
         return evaluate(graph, loader, case.steps, engine=engine, progress=progress, resume=counted)
 
-    try:
-        curve = curve_of_all()
-    except ResumeError:  # counted by another version, or on another engine
-        if current().first:
-            counted.unlink()
-        curve = curve_of_all()
+    with shown(None, case.label, total, plan=f"{total:,} images, {place}") as bar:
+        try:
+            curve = curve_of_all()
+        except ResumeError:  # counted by another version, or on another engine
+            if current().first:
+                counted.unlink()
+            curve = curve_of_all()
     return {
         "network": name,
         "label": case.label,

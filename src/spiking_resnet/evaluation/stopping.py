@@ -32,8 +32,9 @@ from spiking_resnet.engines.simulate import simulate
 from spiking_resnet.evaluation.progress_file import first_known, packed, unpacked
 from spiking_resnet.evaluation.spans import uncounted
 from spiking_resnet.graph import Graph
-from spiking_resnet.images import images_of, parts_of
+from spiking_resnet.images import expected, images_of, parts_of
 from spiking_resnet.processes.team import current
+from spiking_resnet.progress import Asked, shown
 from spiking_resnet.records import InputError, Stop, decisions
 from spiking_resnet.records import margins as margins_of
 from spiking_resnet.store import digest
@@ -50,7 +51,7 @@ BATCH = 50
     confidence=arguments.numbers,
     every=arguments.whole,
     engine=arguments.text,
-    progress=arguments.function,
+    progress=arguments.progress,
     device=arguments.device,
     notes=arguments.mapping,
 )
@@ -61,7 +62,7 @@ def calibrate_stop(
     confidence: float | Sequence[float] = 0.99,
     every: int | None = None,
     engine: str = "auto",
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | Asked = None,
     device: torch.device | str = "cpu",
     notes: dict[str, Any] | None = None,
 ) -> tuple[Stop, ...]:
@@ -77,21 +78,24 @@ def calibrate_stop(
     every: how many steps lie between two read-outs; by default as many as make at most 64. Each
         read-out costs time of simulation. None is before the steps that the network's own read-out
         leaves out.
-    progress: called with the images done. notes: JSON-able, kept in the rules.
+    progress: as of `evaluate`; a function is called with the images done. notes: JSON-able, kept
+        in the rules.
     Raises InputError for no images, a confidence outside (0, 1], and steps that cannot be.
     """
     wanted = (confidence,) if isinstance(confidence, float | int) else tuple(confidence)
     read = read_outs(graph, _steps(graph) if steps is None else steps, every)
     for each in wanted or (0,):
         Stop(each, read, (None,) * (len(read) - 1))  # refuses what is no confidence
-    team, found = current(), _Collected(progress)
+    team = current()
     batches = parts_of(loader, BATCH)
     if team.count > 1:
         known, batches = first_known(batches)
         team.same("training images", str(known))
-    with team.shared(found.add, packed, partial(unpacked, _Images)) as give:
-        for _, batch in uncounted(batches, (), team):
-            give(_looked_at(graph, batch, read, engine, team.device(device)))
+    with shown(progress, "finding when to stop", expected(loader)) as bar:
+        found = _Collected(progress if callable(progress) else bar.images)
+        with team.shared(found.add, packed, partial(unpacked, _Images)) as give:
+            for _, batch in uncounted(batches, (), team):
+                give(_looked_at(graph, batch, read, engine, team.device(device)))
 
     def rules() -> _Rules:
         margins, same = found.all()
@@ -136,13 +140,12 @@ class _Rules(Record):
 class _Collected:
     """The margins of all images, in the first process."""
 
-    progress: Callable[[int], None] | None
+    progress: Callable[[int], None]
     images: list[_Image] = field(default_factory=list)
 
     def add(self, more: _Images) -> None:
         self.images.extend(more.images)
-        if self.progress is not None:
-            self.progress(len(self.images))
+        self.progress(len(self.images))
 
     def all(self) -> tuple[Tensor, Tensor]:
         """(margins float64 [R, N], the decision is that of T bool [R, N])."""

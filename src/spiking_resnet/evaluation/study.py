@@ -26,11 +26,12 @@ from spiking_resnet.conversion.presets import (
     fitting,
 )
 from spiking_resnet.evaluation.candidate import Subject, prepared
-from spiking_resnet.evaluation.compare import Comparison, Progress, compared
+from spiking_resnet.evaluation.compare import Comparison, compared
 from spiking_resnet.evaluation.progress_file import ResumeError, packed, unpacked
 from spiking_resnet.files import write_whole
 from spiking_resnet.graph.structure import layers_deep
 from spiking_resnet.processes.team import current
+from spiking_resnet.progress import Asked, shown
 from spiking_resnet.records import InputError
 
 DATASETS = ("cifar10", "cifar100", "imagenet", "mnist")
@@ -181,7 +182,7 @@ def run(
     out: str | Path,
     names: Sequence[str] = CHAPTERS,
     engine: str = "auto",
-    progress: Progress | None = None,
+    progress: Asked = None,
 ) -> Iterator[Finding]:
     """Study networks one after another; yields what every chapter of every one finds.
 
@@ -195,9 +196,7 @@ def run(
         network.__dict__.pop("subject", None)  # its measured calibration is large
 
 
-def _found(
-    network: Studied, chapter: Chapter, out: Path, engine: str, progress: Progress | None
-) -> Finding:
+def _found(network: Studied, chapter: Chapter, out: Path, engine: str, progress: Asked) -> Finding:
     """What a chapter finds: read from its file if it is there."""
     count = f"{network.seen}-{network.judged}"
     path = out / f"study_{network.dataset}_{network.name}_{chapter.name}_{count}.json"
@@ -210,15 +209,16 @@ def _found(
         return known
     ledger = path.with_suffix(".progress")
     label = f"{network.name}, {chapter.name}"
-    tell = None if progress is None else _labelled(progress, label)
-    options = {"chapter": chapter.name}
-    arguments = network.subject, chapter.recipes, chapter.steps, engine, tell, ledger, options
-    try:
-        comparison = compared(*arguments)
-    except ResumeError:  # kept by another version or for other images
-        if current().first:
-            ledger.unlink()
-        comparison = compared(*arguments)
+    with shown(progress, label, unit="") as bar:
+        bar.prefix = f"{label}: "
+        options = {"chapter": chapter.name}
+        arguments = network.subject, chapter.recipes, chapter.steps, engine, bar, ledger, options
+        try:
+            comparison = compared(*arguments)
+        except ResumeError:  # kept by another version or for other images
+            if current().first:
+                ledger.unlink()
+            comparison = compared(*arguments)
     finding = Finding(
         network.name,
         network.dataset,
@@ -233,10 +233,6 @@ def _found(
     if current().first:
         ledger.unlink(missing_ok=True)
     return finding
-
-
-def _labelled(progress: Progress, label: str) -> Progress:
-    return lambda what, done, total: progress(f"{label}: {what}", done, total)
 
 
 def _known(path: Path) -> Finding | None:

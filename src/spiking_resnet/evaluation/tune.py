@@ -39,6 +39,7 @@ from spiking_resnet.evaluation.trials import (
     Tuning,
     Verdict,
 )
+from spiking_resnet.progress import Asked, Work, shown
 from spiking_resnet.records import InputError
 from spiking_resnet.store import digest
 
@@ -69,6 +70,7 @@ def _limits(name: str, value: Any) -> Limits:
     limits=_limits,
     engine=arguments.text,
     tell=arguments.function,
+    progress=arguments.progress,
 )
 def tune(
     model: nn.Module | str | Path,
@@ -83,6 +85,7 @@ def tune(
     tell: Callable[[str], None] | None = None,
     confidence: float = CONFIDENCE,
     resume: str | Path | None = None,
+    progress: Asked = None,
 ) -> Tuning:
     """Find the cheapest method and number of time steps whose loss is within `target_loss`.
 
@@ -95,7 +98,7 @@ def tune(
     `compare`. tell: called with a line before every trial.
     confidence: that the loss of a trial is within the target, for it to meet it; a target of 0.5
     points takes 540 images or more (`least_images`). resume: a file that keeps every trial: the
-    same call goes on where it was.
+    same call goes on where it was. progress: whether a bar is shown, as for `evaluate`.
 
     Where nothing is shown to meet the target the result has no `winner`. Losses are of images like
     these: where the network was trained on them, those on new images tend to be larger. Raises what
@@ -109,16 +112,18 @@ def tune(
     if not 0.5 <= confidence < 1:
         raise InputError(f"confidence is {confidence}: it must lie in [0.5, 1)")
     recipes = _recipes(methods)
-    subject = prepared(model, fitting, validation)
-    if isinstance(methods, str) and methods == "all":
-        recipes = [each for each in recipes if suits(each, subject.ann)]
-    facts = {
-        "network": digest(subject.traced), "training images": subject.seen,
-        "validation images": subject.judged, "engine": engine,
-    }  # fmt: skip
-    search = _Search(subject, target_loss, confidence, max_steps, measure, limits, engine, tell)
-    with ledger(resume, facts) as search.ledger:
-        search.run(recipes)
+    with shown(progress, "looking through the images", unit="", most=True) as bar:
+        subject = prepared(model, fitting, validation)
+        if isinstance(methods, str) and methods == "all":
+            recipes = [each for each in recipes if suits(each, subject.ann)]
+        facts = {
+            "network": digest(subject.traced), "training images": subject.seen,
+            "validation images": subject.judged, "engine": engine,
+        }  # fmt: skip
+        search = _Search(subject, target_loss, confidence, max_steps, measure, limits, engine)
+        search.tell, search.bar = tell, bar
+        with ledger(resume, facts) as search.ledger:
+            search.run(recipes)
     return Tuning(
         target=target_loss,
         measure=measure,
@@ -157,11 +162,12 @@ class _Search:
         measure: Measure,
         limits: Limits,
         engine: str,
-        tell: Callable[[str], None] | None,
     ) -> None:
         self.subject, self.measure = subject, measure
         self.target, self.confidence = target, confidence
-        self.limits, self.engine, self.tell = limits, engine, tell
+        self.limits, self.engine = limits, engine
+        self.tell: Callable[[str], None] | None = None
+        self.bar: Work | None = None
         self.steps = ladder(max_steps)
         self.trials: list[Trial] = []
         self.left_out: dict[str, str] = {}
@@ -174,6 +180,7 @@ class _Search:
         In the queue: the least a trial can cost, its rung of the ladder, its recipe's place.
         """
         listed = list(recipes)
+        self._begin(len(listed))
         queue = [(self._least(rung=0, before=0.0), 0, place) for place in range(len(listed))]
         heapq.heapify(queue)
         best: tuple[float, float] | None = None
@@ -196,6 +203,19 @@ class _Search:
             if going_on and rung + 1 < len(self.steps):
                 heapq.heappush(queue, (self._least(rung + 1, spent), rung + 1, place))
 
+    def _begin(self, recipes: int) -> None:
+        """Tell how much there is to do at most, in images times steps."""
+        if self.bar is not None:
+            self.bar.total = self.subject.images * sum(self.steps) * recipes
+            self.bar.planned(f"{recipes} methods x {len(self.steps)} T, until one is the cheapest")
+
+    def _tried(self, steps: int, known: bool) -> None:
+        """Tell that a trial is done; known: it was before."""
+        if self.bar is not None:
+            self.bar.done += self.subject.images * steps
+            if known:
+                self.bar.skip(self.subject.images * steps)
+
     def _least(self, rung: int, before: float) -> tuple[float, float]:
         """The lower bound of a trial's cost, if it took `before` SynOps at fewer steps."""
         steps = float(self.steps[rung])
@@ -203,11 +223,16 @@ class _Search:
 
     def _try(self, recipe: Recipe, steps: int) -> Trial | None:
         """One trial; None, with the reason noted, for what is not allowed."""
+        label = f"{recipe.name}, T = {steps}"
         if self.tell is not None:
-            self.tell(f"{recipe.name}, T = {steps}")
+            self.tell(label)
+        if self.bar is not None:
+            self.bar.what, self.bar.note = f"trial {len(self.trials) + 1}: {label}", ""
         method = recipe.make(steps if recipe.per_steps else self.steps[-1])
         key = json.dumps([recipe.name, method.describe(), steps])
-        facts, reading = self._known(key) or self._judged(recipe, steps, key)
+        known = self._known(key)
+        facts, reading = known or self._judged(recipe, steps, key)
+        self._tried(steps, known is not None)
         objection = self.limits.objection(facts)
         if objection or reading is None:
             self.left_out[recipe.name] = objection

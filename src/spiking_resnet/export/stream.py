@@ -119,7 +119,7 @@ class Stream:
             found = as_images(found.flatten(0, 1)).unflatten(0, (-1, self.batch))
         run = simulate(
             self.graph, found, len(found), engine=self.engine, trains=self.layers,
-            state=self._state, keep_state=True,
+            state=self._state, keep_state=True, progress=False,
         )  # fmt: skip
         self._state = run.state
         return Step(self.time, run.logits[-1], run.trains)

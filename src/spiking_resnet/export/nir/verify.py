@@ -31,6 +31,8 @@ from spiking_resnet.export.nir.file import Sheet, check_steps, sheet
 from spiking_resnet.export.nir.read import network
 from spiking_resnet.export.nir.verification import GOLDEN, OWN, Reading, Verification
 from spiking_resnet.graph import Fire, Graph
+from spiking_resnet.progress import Asked, shown
+from spiking_resnet.progress import Work as Bar
 from spiking_resnet.records import InputError, decisions
 from spiking_resnet.surroundings import undisturbed
 
@@ -41,6 +43,7 @@ Tell = Callable[[str], None]
 @arguments.checked(
     path=arguments.path, images=arguments.image_batch, steps=arguments.whole,
     labels=arguments.image_batch, client_pythons=arguments.names, tell=arguments.function,
+    progress=arguments.progress,
 )  # fmt: skip
 @undisturbed()
 def verify(
@@ -51,15 +54,30 @@ def verify(
     labels: Tensor | None = None,
     client_pythons: Sequence[str] = (),
     tell: Tell | None = None,
+    progress: Asked = None,
 ) -> Verification:
     """Who fires the same spikes for an NIR file: an executor of its own, and other simulators.
 
     images: [N, C, H, W], normalised; None for those of the file's golden spikes. steps: time steps;
     None for those that the file is for. labels: of the images, int64 [N]. client_pythons: Pythons
     (paths) of environments with Norse, SpikingJelly or sinabs; the running one is tried as well.
-    tell: called with the name of each reader before it runs.
+    tell: called with the name of each reader before it runs. progress: whether a bar is shown; see
+    `evaluate`.
     Raises NirError for a damaged file, InputError where images or steps are missing.
     """
+    with shown(progress, "verifying", unit="readers") as bar:
+        return _verified(path, images, steps, labels, client_pythons, tell, bar)
+
+
+def _verified(
+    path: str | Path,
+    images: Tensor | None,
+    steps: int | None,
+    labels: Tensor | None,
+    pythons: Sequence[str],
+    tell: Tell | None,
+    bar: Bar,
+) -> Verification:
     check_steps(steps)
     path = Path(path)
     found = sheet(path)
@@ -83,10 +101,12 @@ def verify(
     readings.append(work.executed("executor, NIR alone, reset to zero", by_nir_alone("zero")))
     other = "executor, NIR alone, reset by subtraction"
     readings.append(work.executed(other, by_nir_alone("subtract")))
-    for each, python in clients.installed(client_pythons):
+    for each, python in clients.installed(pythons):
+        bar.note = each.name
         if tell is not None:
             tell(each.name)
         readings.append(work.heard(each, python))
+        bar.done = len(readings)
     return work.verification(tuple(readings))
 
 
