@@ -52,7 +52,7 @@ def watched(monkeypatch, stream, asked=None, **options):
     """What is shown of a work that is done in halves."""
     monkeypatch.setattr(sys, "stderr", stream)
     with shown(asked, "working", 100, **options) as work:
-        for done, right in ((50, 40), (100, 90)):
+        for done, right in ((0, 0), (50, 40), (100, 90)):
             work.images(done, right)
             time.sleep(0.15)
     return stream.getvalue()

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from spiking_resnet.evaluation.evaluate import evaluate as evaluate
     from spiking_resnet.evaluation.progress_file import ResumeError as ResumeError
     from spiking_resnet.evaluation.stopping import calibrate_stop as calibrate_stop
+    from spiking_resnet.evaluation.summary import Summary as Summary
+    from spiking_resnet.evaluation.summary import summary as summary
     from spiking_resnet.evaluation.trials import Limits as Limits
     from spiking_resnet.evaluation.trials import Tuning as Tuning
     from spiking_resnet.evaluation.tune import tune as tune
@@ -88,6 +90,7 @@ _PUBLIC = {
     "Stopped": "records",
     "StoreError": "store",
     "Stream": "export.stream",
+    "Summary": "evaluation.summary",
     "TraceError": "capture.calls",
     "Tuning": "evaluation.trials",
     "Verification": "export.nir.verification",
@@ -105,6 +108,7 @@ _PUBLIC = {
     "methods": "conversion.methods",
     "save": "store",
     "simulate": "engines.simulate",
+    "summary": "evaluation.summary",
     "to_c": "export.c.source",
     "to_integers": "export.integer",
     "to_nir": "export.nir.write",

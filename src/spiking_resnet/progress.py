@@ -45,8 +45,9 @@ class Work:
         self.what, self.total, self.unit, self.plan = what, total, unit, plan
         self.most = "at most " if most else ""
         self.prefix = ""
-        self.done, self.before, self.note = 0.0, 0.0, ""
+        self.before, self.note = 0.0, ""
         self.began = time.monotonic()
+        self.done = 0.0
         self.estimated = not plan
 
     def images(self, done: int, right: int | None = None) -> None:
@@ -69,6 +70,15 @@ class Work:
         self.before += amount
 
     @property
+    def done(self) -> float:
+        """What is done."""
+        return self._done
+
+    @done.setter
+    def done(self, done: float) -> None:
+        self._done, self._told = done, time.monotonic()
+
+    @property
     def age(self) -> float:
         """The seconds since it began."""
         return time.monotonic() - self.began
@@ -79,7 +89,8 @@ class Work:
         now = self.done - self.before
         if self.total is None or now <= 0:
             return None
-        return self.age * max(0.0, self.total - self.done) / now
+        taken = self._told - self.began
+        return max(0.0, taken * (self.total - self.done) / now - (self.age - taken))
 
     @property
     def amount(self) -> str:
@@ -297,14 +308,16 @@ class _Terminal:
         for gone in self.tasks.keys() - now.keys():
             self.bar.remove_task(self.tasks.pop(gone))
         for key, work in now.items():
-            if key not in self.tasks:
-                self.tasks[key] = self.bar.add_task("", total=None, amount="", rest="")
             left = "" if work.left is None else f"left: {work.most}{_clock(work.left)}"
             rest = "  ".join(filter(None, (work.note, _clock(work.age), left)))
-            self.bar.update(
-                self.tasks[key], description=printable(work.what), completed=work.done,
-                total=work.total, amount=printable(work.amount), rest=printable(rest),
-            )  # fmt: skip
+            told: dict[str, Any] = {
+                "description": printable(work.what), "completed": work.done, "total": work.total,
+                "amount": printable(work.amount), "rest": printable(rest),
+            }  # fmt: skip
+            if key in self.tasks:
+                self.bar.update(self.tasks[key], **told)
+            else:
+                self.tasks[key] = self.bar.add_task(**told)
         self.bar.refresh()
 
     def say(self, text: str) -> None:

@@ -19,6 +19,7 @@ from spiking_resnet.evaluation.compare import Comparison, Entry
 from spiking_resnet.evaluation.compare import Row as Compared
 from spiking_resnet.evaluation.conditions import Facts
 from spiking_resnet.evaluation.inspect import Inspection, NodeFacts
+from spiking_resnet.evaluation.summary import LayerSummary, Summary
 from spiking_resnet.evaluation.trials import Trial, Tuning
 from spiking_resnet.export.nir.verification import Reading as Reader
 from spiking_resnet.export.nir.verification import Verification
@@ -89,6 +90,10 @@ DECIDED = Decisions(
     ("ant", "bee", "cow"),
 )  # fmt: skip
 BY_CLASS = per_class(DECIDED)
+SUMMARY = Summary(
+    "hu2021", (LayerSummary("stem", ("Conv2d",), (4, 8, 8), Size(112, 256, 9, 6000), (0.5, 2.0),
+               0.125),), 16, 100,
+)  # fmt: skip
 RECORDS = (
     ACCOUNT,
     CURVE,
@@ -101,8 +106,10 @@ RECORDS = (
     VERIFIED,
     DECIDED,
     BY_CLASS,
+    SUMMARY,
 )
 SEEN = {
+    "Summary": ("stem", "4x8x8", "6,000", "0.5 .. 2", "12.50 %", "rates: spikes per neuron and step"),
     "Account": ("small_chip", "25 %, never", "3-bit", "takes 20 times less", "spread evenly"),
     "Curve": ("80.00 %", "ANN", "n = 100"),
     "Stopped": ("0.99", "2.50", "87.50", "+1.00", "96.00", "50.00", "train of digits", "full"),

@@ -44,7 +44,7 @@ def layers(
     arriving: dict[str, dict[str, bool]] = {}  # at each node: from where, and if by shortcuts alone
     for node in graph.nodes:
         arriving[node.name] = _arriving(node, arriving, beside)
-        if not _stands_alone(graph, node):
+        if not stands_alone(graph, node):
             continue
         neurons = spent.neurons.get(node.name, 0)
         rate = point.layers.get(node.name, 0.0)
@@ -54,7 +54,7 @@ def layers(
             Layer(
                 name=node.name,
                 shape=node.shape,
-                by=_kinds(graph, node, beside),
+                by=kinds(graph, node, beside),
                 reads=reads,
                 shortcuts=past,
                 neurons=neurons,
@@ -68,7 +68,7 @@ def layers(
     return tuple(found)
 
 
-def _stands_alone(graph: Graph, node: Node) -> bool:
+def stands_alone(graph: Graph, node: Node) -> bool:
     """Whether a node is a layer: the image, a population, a read-out that reads no population."""
     if node is graph.output:
         return not graph[node.inputs[0]].is_population
@@ -98,14 +98,14 @@ def _ways(arriving: Mapping[str, bool], order: Sequence[str]) -> tuple[tuple[str
     return tuple(reads), tuple(name for name in arriving if name not in reads)
 
 
-def _kinds(graph: Graph, node: Node, beside: Mapping[str, list[int]]) -> tuple[str, ...]:
+def kinds(graph: Graph, node: Node, beside: Mapping[str, list[int]]) -> tuple[str, ...]:
     """The kinds of the nodes between a layer and what it reads, on the main way."""
     found: list[str] = []
     while node.inputs:
         passed = beside.get(node.name, ())
         main = [name for place, name in enumerate(node.inputs) if place not in passed]
         node = graph[next(iter(main or node.inputs))]
-        if _stands_alone(graph, node):
+        if stands_alone(graph, node):
             break
         found.append(type(node).__name__)
     return tuple(reversed(found))

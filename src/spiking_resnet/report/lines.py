@@ -8,9 +8,11 @@ from spiking_resnet.decided import Decisions, PerClass
 from spiking_resnet.evaluation.compare import Comparison
 from spiking_resnet.evaluation.diagnose import Diagnosis
 from spiking_resnet.evaluation.inspect import Inspection
+from spiking_resnet.evaluation.summary import Summary
 from spiking_resnet.evaluation.trials import Tuning
 from spiking_resnet.export.nir.verification import Verification
 from spiking_resnet.records import Curve, Point, Run, Stop, Stopped
+from spiking_resnet.report import summary
 from spiking_resnet.report.account import joules
 from spiking_resnet.report.numbers import count, number, percent
 from spiking_resnet.shown import Shown
@@ -155,6 +157,7 @@ LINES: Mapping[type[Shown], Callable[[Any], str]] = {
     Run: _run,
     Stop: _stop,
     Stopped: _stopped,
+    Summary: summary.line,
     Tuning: _tuning,
     Verification: _verification,
 }

@@ -8,6 +8,7 @@ from spiking_resnet.decided import Decisions, PerClass
 from spiking_resnet.evaluation.compare import Comparison
 from spiking_resnet.evaluation.diagnose import Diagnosis
 from spiking_resnet.evaluation.inspect import Inspection
+from spiking_resnet.evaluation.summary import Summary
 from spiking_resnet.evaluation.trials import Tuning
 from spiking_resnet.export.nir.verification import Verification
 from spiking_resnet.records import Curve, InputError, Run, Stopped
@@ -21,6 +22,7 @@ from spiking_resnet.report import (
     network,
     run,
     stopping,
+    summary,
     terminal,
     tuning,
     verification,
@@ -38,6 +40,7 @@ BLOCKS: Mapping[type[Shown], Callable[[Any], Report]] = {
     PerClass: classes.blocks,
     Run: run.blocks,
     Stopped: stopping.blocks,
+    Summary: summary.blocks,
     Tuning: tuning.blocks,
     Verification: verification.blocks,
 }
@@ -48,6 +51,7 @@ CHARTS: Mapping[type[Shown], Callable[[Any], Sequence[Chart]]] = {  # that are n
     Curve: lambda found: [curve.chart({"SNN": found})],
     Diagnosis: diagnosis.charts,
     PerClass: classes.charts,
+    Summary: summary.charts,
 }
 
 

@@ -9,6 +9,7 @@ from spiking_resnet.evaluation.compare import Comparison
 from spiking_resnet.evaluation.diagnose import CONTRIBUTIONS, Diagnosis
 from spiking_resnet.evaluation.findings import Findings
 from spiking_resnet.evaluation.inspect import Inspection
+from spiking_resnet.evaluation.summary import Summary
 from spiking_resnet.evaluation.trials import Tuning
 from spiking_resnet.export.nir.verification import Verification
 from spiking_resnet.records import Curve, InputError, Run, Stopped
@@ -127,6 +128,16 @@ def of_stopped(found: Stopped) -> Iterator[Numbers]:
     }  # fmt: skip
 
 
+def of_summary(found: Summary) -> Iterator[Numbers]:
+    """A row for each layer."""
+    for layer in found.layers:
+        content = layer.to_json()
+        low, high = content.pop("threshold") or (None, None)
+        size, rate = content.pop("size"), content.pop("rate")
+        ends = {"threshold_low": low, "threshold_high": high}
+        yield {**content, **size, **ends, "rate": rate}
+
+
 def of_tuning(found: Tuning) -> Iterator[Numbers]:
     """A row for each trial."""
     for trial in found.trials:
@@ -150,6 +161,7 @@ ROWS: Mapping[type[Shown], Callable[[Any], Iterator[Numbers]]] = {
     PerClass: of_per_class,
     Run: of_run,
     Stopped: of_stopped,
+    Summary: of_summary,
     Tuning: of_tuning,
     Verification: of_verification,
 }
