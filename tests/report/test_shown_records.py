@@ -109,7 +109,14 @@ RECORDS = (
     SUMMARY,
 )
 SEEN = {
-    "Summary": ("stem", "4x8x8", "6,000", "0.5 .. 2", "12.50 %", "rates: spikes per neuron and step"),
+    "Summary": (
+        "stem",
+        "4x8x8",
+        "6,000",
+        "0.5 .. 2",
+        "12.50 %",
+        "rates: spikes per neuron and step",
+    ),
     "Account": ("small_chip", "25 %, never", "3-bit", "takes 20 times less", "spread evenly"),
     "Curve": ("80.00 %", "ANN", "n = 100"),
     "Stopped": ("0.99", "2.50", "87.50", "+1.00", "96.00", "50.00", "train of digits", "full"),
