@@ -24,7 +24,7 @@ from spiking_resnet.conversion import methods
 from spiking_resnet.costs.models import BySize, Model, Price, known
 from spiking_resnet.evaluation.compare import Comparison, Entry
 from spiking_resnet.evaluation.counts import Tally
-from spiking_resnet.evaluation.diagnose import CONTRIBUTIONS, Diagnosis, LayerError, Part
+from spiking_resnet.evaluation.diagnosis import CONTRIBUTIONS, Diagnosis, LayerError, Part
 from spiking_resnet.evaluation.trials import Trial, Tuning
 from spiking_resnet.records import Curve, Point, Stop, Stopped
 
@@ -348,9 +348,11 @@ FILES = {
                     for name, rms, lost in zip(CONTRIBUTIONS, (0.5, 0.1, 0.4, 0.2, 0.3),
                                                (0.0, 0.1, 0.25, 0.0, -0.25), strict=True)
                 },
+                "alone": None,
             }
         ],
         "engine": "cpu", "exact": True, "notes": {"percentile": 99.9},
+        "arrival": "evenly over time", "remade": False,
         "lost": {"weights": 0.1, "clipping": 0.25, "quantisation": 0.0, "unevenness": -0.25},
         "costliest": ["relu", "clipping"], "largest": ["relu", "clipping"],
     },

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from spiking_resnet.engines.simulate import simulate as simulate
     from spiking_resnet.evaluation.compare import Comparison as Comparison
     from spiking_resnet.evaluation.compare import compare as compare
-    from spiking_resnet.evaluation.diagnose import Diagnosis as Diagnosis
     from spiking_resnet.evaluation.diagnose import diagnose as diagnose
+    from spiking_resnet.evaluation.diagnosis import Diagnosis as Diagnosis
     from spiking_resnet.evaluation.energy import count_events as count_events
     from spiking_resnet.evaluation.energy import energy as energy
     from spiking_resnet.evaluation.evaluate import evaluate as evaluate
@@ -70,7 +70,7 @@ _PUBLIC = {
     "Comparison": "evaluation.compare",
     "Curve": "records",
     "Decisions": "decided",
-    "Diagnosis": "evaluation.diagnose",
+    "Diagnosis": "evaluation.diagnosis",
     "Events": "costs.events",
     "ExportError": "export.format",
     "Graph": "graph",

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spiking_resnet import diagnose, simulate
-from spiking_resnet.evaluation.diagnose import CONTRIBUTIONS, OWN
+from spiking_resnet.evaluation.diagnosis import CONTRIBUTIONS, OWN
 from spiking_resnet.graph import Fire, ReLU, interpret
 from spiking_resnet.records import InputError
 from zoo import NAMES, ann, images, spiking

@@ -12,7 +12,7 @@ from spiking_resnet import neurons
 from spiking_resnet.engines.simulate import ENGINES, simulate
 from spiking_resnet.graph import Conv2d, Fire, Flatten, Graph, GraphError, Input, Output
 from spiking_resnet.graph.plain import arrays, build, describe
-from spiking_resnet.neurons import NEURONS, State
+from spiking_resnet.neurons import NEURONS, State, per_channel
 from spiking_resnet.records import InputError
 
 ROOT = Path(spiking_resnet.__file__).parent
@@ -210,6 +210,18 @@ def test_rate_coded_neurons_fire_the_even_count_of_an_even_input(neuron):
         if neuron.signed or neuron.levels > 1 or neuron.reset == "zero":
             expected = expected.clamp(max=STEPS * neuron.levels)
         assert torch.equal(neuron.count(spikes).double().sum(0), expected)
+
+
+@pytest.mark.parametrize("neuron", CASES)
+def test_what_arrives_at_its_best_is_sent_as_is_said(neuron):
+    total, steps = awkward((2, CHANNELS))[0], neuron.longest or STEPS
+    if neuron.arrival == NEURONS["IntegrateAndFire"].arrival:
+        return  # see the test before, of what arrives evenly
+    first = torch.cat([total[None], torch.zeros_like(total).expand(steps - 1, *total.shape)])
+    spikes, _ = neuron.run(neuron.initial_state(total), first, steps)
+    sent = spikes.double().sum(0) / per_channel(neuron.amplitude, total)
+    assert torch.allclose(neuron.best_sent(total, steps), sent, atol=1e-6)
+    assert bool((sent <= per_channel(neuron.most_sent(steps), sent) + 1e-6).all())
 
 
 @pytest.mark.parametrize("changed", [{"reset": "zero"}, {"levels": 2}, {"signed": True}], ids=str)

@@ -51,9 +51,9 @@ def diagnose(
 ) -> None:
     """Say where a spiking network loses accuracy, and what to do about it.
 
-    The difference between rates and the ANN's activations is cut into
-    clipping, quantisation, uneven arrival, and what earlier layers hand on;
-    and each is tried out in the ANN: how many decisions does it cost?
+    The difference between what neurons say and the ANN's activations is cut
+    into clipping, quantisation, uneven arrival, and what earlier layers hand
+    on; and each is tried out in the ANN: how many decisions does it cost?
     """
     if steps is not None and steps < 1:
         raise InputError(f"--steps is {steps}: at least 1")
@@ -62,7 +62,7 @@ def diagnose(
     outputs = {"--json": json_path, "--plot": plot}
     check_outputs(outputs, {"the network": snn})
     graph = stored(snn)
-    steps = steps or graph.made_for or FEW
+    steps = steps or graph.made_for or graph.pre_steps + FEW
     choose(graph, engine)
     name, images = test_images(graph, snn, split, asked)
     check_data(outputs, name, asked.data)

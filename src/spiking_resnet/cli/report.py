@@ -36,7 +36,7 @@ from spiking_resnet.codec import RecordError
 from spiking_resnet.costs import models as cost_models
 from spiking_resnet.engines.simulate import choose
 from spiking_resnet.evaluation.compare import Comparison
-from spiking_resnet.evaluation.diagnose import Diagnosis
+from spiking_resnet.evaluation.diagnosis import Diagnosis
 from spiking_resnet.evaluation.evaluate import usual_steps
 from spiking_resnet.evaluation.findings import Energy, Findings, energy_at, findings
 from spiking_resnet.evaluation.observe import Observation, known, observe

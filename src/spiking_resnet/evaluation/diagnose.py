@@ -17,6 +17,12 @@ whole error, exactly:
       unevenness    it does not: spikes come too early, or too late to be answered
     rate          what the neurons fired
 
+Where the image enters once and spikes add up to activations, sums are in the place of rates, and
+neurons say what they had best receive (`Neuron.arrival`, `best_sent`): layer-serial ones their
+whole input before they fire, which they do, so that nothing is uneven; differential ones everything
+at the first step, so that unevenness is what later corrections cost, and quantisation what the
+amplitudes of the steps leave. Of gated neurons all is counted after their pre-steps.
+
 All but the first are a population's own doing. To see what they cost, each value in turn is put
 into the ANN, with the spiking network's rates in all populations before it: the
 decisions that change are the price of that contribution at that population, and these prices add up
@@ -26,7 +32,7 @@ apart from the others, here on the way that the values really take.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -34,102 +40,17 @@ import torch
 from torch import Tensor
 
 from spiking_resnet import arguments
-from spiking_resnet.codec import FIELDS, Record, same
-from spiking_resnet.engines.simulate import simulate, usual
+from spiking_resnet.engines.simulate import usual
+from spiking_resnet.evaluation.diagnosis import CONTRIBUTIONS, OWN, Diagnosis, LayerError, Part
 from spiking_resnet.evaluation.evaluate import labelled
-from spiking_resnet.evaluation.rates import Counterpart, counterparts, summed_currents
-from spiking_resnet.graph import Graph, Node, ReLU, interpret
+from spiking_resnet.evaluation.rates import Counterpart, counterparts, divisor, summed_currents
+from spiking_resnet.evaluation.sent import Sent, sent
+from spiking_resnet.graph import Fire, Graph, Node, ReLU, interpret
 from spiking_resnet.images import expected
 from spiking_resnet.neurons import per_channel
 from spiking_resnet.progress import Asked, shown
-from spiking_resnet.records import InputError, Run, decisions
+from spiking_resnet.records import InputError, decisions
 from spiking_resnet.surroundings import undisturbed
-
-OWN = ("weights", "clipping", "quantisation", "unevenness")
-CONTRIBUTIONS = ("inherited", *OWN)
-
-
-@dataclass(frozen=True)
-class Part(Record):
-    """One contribution to the error of a population's rates.
-
-    mean: in the ANN's units. rms: root mean square, relative to the activations'.
-    share: of the mean squared error; shares add up to 1, and what works against the rest is
-    negative. lost: agreement with the ANN's decisions lost by it, as a fraction of
-    all images (inherited: 0, it is counted where it arose; negative where it was won).
-    """
-
-    mean: float
-    rms: float
-    share: float
-    lost: float
-
-
-@dataclass(frozen=True)
-class LayerError(Record):
-    """How far a population's rates are from the activations they represent.
-
-    activation: root mean square of the ANN's activations. mean: of the error, in the
-    same units. rms: of the error, relative to `activation` (absolute where that is 0).
-    agreement: with the ANN's decisions where it continues from the spiking network's
-    rates in this population and all before it. parts: by the names in CONTRIBUTIONS.
-    """
-
-    name: str
-    neurons: int
-    activation: float
-    mean: float
-    rms: float
-    agreement: float
-    parts: Mapping[str, Part]
-
-    @property
-    def lost(self) -> float:
-        """The agreement lost by this population's own contributions."""
-        return sum(part.lost for part in self.parts.values())
-
-
-@dataclass(frozen=True)
-class Diagnosis(Record):
-    """Where a spiking network loses decisions within `steps` time steps.
-
-    agreement, accuracy, ann_accuracy: fractions of `images`. layers: in order of computation, the
-    last is the read-out. notes: the spiking network's.
-    """
-
-    images: int
-    steps: int
-    agreement: float
-    accuracy: float
-    ann_accuracy: float
-    layers: tuple[LayerError, ...]
-    engine: str
-    exact: bool
-    notes: Mapping[str, Any] = field(default_factory=dict)
-
-    layout = (*FIELDS, ("lost", "losses"), *same("costliest", "largest"))
-
-    def lost(self, contribution: str) -> float:
-        """The agreement lost by one contribution in all populations."""
-        return sum(layer.parts[contribution].lost for layer in self.layers)
-
-    @property
-    def costliest(self) -> tuple[str, str]:
-        """(population, contribution): what costs most decisions in all, and where it does most."""
-        by = max(OWN, key=self.lost)
-        layer = max(self.layers, key=lambda one: (one.parts[by].lost, one.parts[by].rms))
-        return layer.name, by
-
-    @property
-    def largest(self) -> tuple[str, str]:
-        """(population, contribution): the largest error that is a population's own doing."""
-        own = [(layer.parts[by].rms, layer.name, by) for layer in self.layers for by in OWN]
-        return max(own)[1:]
-
-    @property
-    def losses(self) -> dict[str, float]:
-        """The agreement lost by each contribution, in all populations."""
-        return {by: self.lost(by) for by in OWN}
 
 
 @arguments.checked(
@@ -162,8 +83,7 @@ def diagnose(
         for batch in loader:
             with undisturbed():
                 images, labels = labelled(batch)
-                run = simulate(graph, images, steps, engine=engine, neurons=graph.neurons)
-                running.add(images, labels, run)
+                running.add(images, labels, sent(graph, images, steps, engine))
             tell(running.images, running.correct)
     if running.images == 0:
         raise InputError("the loader gave no images: check the data set, --limit and the split")
@@ -171,18 +91,20 @@ def diagnose(
 
 
 def _values(
-    counterpart: Counterpart, total: Tensor, counts: Tensor, steps: int
+    counterpart: Counterpart, total: Tensor, sums: Tensor, steps: int, over: int
 ) -> tuple[Tensor, ...]:
     """A population's own four values [N, ...]: h, clip(h), even, rate (see this file's head).
 
-    total: its summed current. counts: its neurons' spikes.
+    total: its summed current. sums: what its neurons sent. over: the divisor of sums.
     """
     assert counterpart.fire is not None
-    twin, drive = counterpart.twin, counterpart.drive(total, steps)
+    neuron, twin = counterpart.fire.neuron, counterpart.twin
+    drive = counterpart.drive(total, over)
     received = twin.value(drive) if isinstance(twin, ReLU) else drive.clamp(0)
-    clipped = torch.minimum(received, per_channel(counterpart.amplitude, received))
-    even = counterpart.activations(counterpart.fire.neuron.even_count(total, steps), steps)
-    return received, clipped, even, counterpart.activations(counts, steps)
+    most = counterpart.amplitude * neuron.most_sent(steps) / over
+    clipped = torch.minimum(received, per_channel(most, received))
+    even = counterpart.activations(neuron.best_sent(total, steps), over)
+    return received, clipped, even, counterpart.activations(sums, over)
 
 
 def _decision(counterpart: Counterpart, value: Tensor, total: Tensor, steps: int) -> Tensor:
@@ -230,6 +152,7 @@ class _Sums:
         self.squares = torch.zeros(2, dtype=torch.float64)  # of activations, of the error
         self.parts = torch.zeros(len(CONTRIBUTIONS), 3, dtype=torch.float64)
         self.agreed = torch.zeros(len(OWN), dtype=torch.int64)
+        self.alone = 0
 
     def add(self, values: list[Tensor]) -> None:
         """Add the six values [N, ...] of a batch, from activation to rate."""
@@ -263,6 +186,7 @@ class _Sums:
             rms=error / unit,
             agreement=agreed[-1],
             parts=parts,
+            alone=self.alone / images,
         )
 
 
@@ -271,42 +195,48 @@ class _Running:
 
     def __init__(self, graph: Graph, counterparts: tuple[Counterpart, ...], steps: int) -> None:
         assert graph.ann is not None  # or there would be no counterparts
-        self.graph, self.ann, self.counterparts, self.steps = graph, graph.ann, counterparts, steps
+        self.graph, self.ann, self.counterparts = graph, graph.ann, counterparts
+        self.steps = steps - graph.pre_steps
+        self.over = divisor(graph, self.steps)
         self.sums = [_Sums() for _ in counterparts]
         self.images = self.correct = self.ann_correct = 0
         self.engine, self.exact = "", True
 
-    def add(self, images: Tensor, labels: Tensor, run: Run) -> None:
+    def add(self, images: Tensor, labels: Tensor, run: Sent) -> None:
         """Add the counts and sums of one batch."""
         names = {counterpart.twin.name for counterpart in self.counterparts}
         activations = interpret.values(self.ann, images, names)
         expected = decisions(activations[self.ann.output.name])
-        chosen = decisions(run.logits[-1])
+        chosen = decisions(run.logits)
         self.images += len(labels)
         self.correct += int((chosen == labels).sum())
         self.ann_correct += int((expected == labels).sum())
         self.engine, self.exact = run.engine, self.exact and run.exact
         rates = {
-            counterpart.twin.name: counterpart.activations(
-                run.neuron_spikes[counterpart.name], self.steps
-            )
+            counterpart.twin.name: counterpart.activations(run.sums[counterpart.name], self.over)
             for counterpart in self.counterparts
             if counterpart.fire is not None
         }
         reading = _reading(self.ann, images, rates)
-        currents = summed_currents(self.graph, images, run.neuron_spikes, self.steps)
+        currents = summed_currents(self.graph, images, run.sums, self.steps)
         before: dict[str, Tensor] = {}
         for counterpart, sums in zip(self.counterparts, self.sums, strict=True):
             twin = counterpart.twin.name
             first = [activations[twin].double(), reading[twin].double()]
             if counterpart.fire is None:  # a read-out without neurons: its logits are all there is
-                sums.add([*first, *[run.logits[-1].double()] * len(OWN)])
+                logits = run.logits.double()
+                sums.add([*first, *[logits] * len(OWN)])
                 sums.agreed += (chosen == expected).sum()
+                sums.alone += int((decisions(first[0] + logits - first[1]) == expected).sum())
                 continue
             _, total = next(currents)
-            own = _values(counterpart, total, run.neuron_spikes[counterpart.name], self.steps)
-            sums.add([value.clamp(min=0) for value in first] + list(own))
+            own = _values(counterpart, total, run.sums[counterpart.name], self.steps, self.over)
+            first = [value.clamp(min=0) for value in first]
+            sums.add(first + list(own))
             last = counterpart.twin is self.ann.output
+            alone = (first[0] + own[-1] - first[1]).clamp(min=0)
+            put = decisions(alone) if last else _continued(self.ann, images, {twin: alone.float()})
+            sums.alone += int((put == expected).sum())
             for index, value in enumerate(own):
                 if not last:
                     found = _continued(self.ann, images, {**before, twin: value.float()})
@@ -325,7 +255,7 @@ class _Running:
             layers.append(sums.layer(counterpart, before, self.images))
         return Diagnosis(
             images=self.images,
-            steps=self.steps,
+            steps=self.steps + self.graph.pre_steps,
             agreement=layers[-1].agreement,
             accuracy=self.correct / self.images,
             ann_accuracy=self.ann_correct / self.images,
@@ -333,4 +263,6 @@ class _Running:
             engine=self.engine,
             exact=self.exact,
             notes=self.graph.notes,
+            arrival=", ".join(sorted({node.neuron.arrival for node in self.graph.of(Fire)})),
+            remade=self.graph.made_for is not None,
         )

@@ -10,7 +10,7 @@ from spiking_resnet.costs.models import Model
 from spiking_resnet.costs.operations import costs
 from spiking_resnet.costs.sizes import sizes
 from spiking_resnet.evaluation.compare import Comparison
-from spiking_resnet.evaluation.diagnose import Diagnosis
+from spiking_resnet.evaluation.diagnosis import Diagnosis
 from spiking_resnet.evaluation.energy import events_at
 from spiking_resnet.evaluation.layers import Layer, layers
 from spiking_resnet.evaluation.observe import Observation

@@ -1,7 +1,8 @@
-"""Spike counts of a run as mean input currents, and as rates in the units of the ANN."""
+"""What neurons sent in a run, as input currents of others, and in the units of the ANN."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,10 +23,12 @@ from spiking_resnet.records import InputError
 
 @dataclass(frozen=True, eq=False)
 class Counterpart:
-    """A spiking population and the ANN's node whose activations its rates approximate.
+    """A spiking population and the ANN's node whose activations it approximates.
 
     twin: that node. amplitude: of one of its spikes in the ANN's units, [] or [C], float64. A
     read-out without neurons is the last one of a graph: it has no `fire`.
+
+    An activation is what the spikes add up to, over so many steps as `divisor` says.
     """
 
     name: str
@@ -56,13 +59,7 @@ def counterparts(graph: Graph) -> tuple[Counterpart, ...]:
 
     Raises InputError for a graph that does not know what it came from.
     """
-    if not all(node.neuron.rate_coded for node in graph.of(Fire)):
-        raise InputError(
-            "counts of differential neurons (no one amplitude), of layer-serial ones (no one "
-            "window) and of gated ones (pre-steps) do not tell rates: diagnose a network of "
-            "another method"
-        )
-    thresholds, ann = graph.notes.get("thresholds"), graph.ann
+    thresholds, ann = _amplitudes(graph), graph.ann
     if ann is None or thresholds is None:
         raise InputError(
             "the graph does not know the ANN or the thresholds it came from: convert it again"
@@ -74,7 +71,7 @@ def counterparts(graph: Graph) -> tuple[Counterpart, ...]:
         if isinstance(node, Input):
             amplitudes[node.name] = torch.tensor(node.scale, dtype=torch.float64)
         elif isinstance(node, Fire):
-            last = output.readout != "mean" and node.name in output.inputs
+            last = output.readout == "spikes+membrane" and node.name in output.inputs
             twin = (
                 ann.output
                 if last
@@ -94,11 +91,29 @@ def counterparts(graph: Graph) -> tuple[Counterpart, ...]:
                 assert isinstance(pool, AvgPool)
                 node = replace(node, divisor=pool.divisor)
             amplitudes[node.name] = spike_scale(graph, node, amplitudes)
-    if output.readout == "mean":
+    if output.readout != "spikes+membrane":
         found.append(
             Counterpart(output.name, None, ann.output, torch.tensor(1.0, dtype=torch.float64))
         )
     return tuple(found)
+
+
+def _amplitudes(graph: Graph) -> Mapping[str, Any] | None:
+    """The amplitudes of spikes in the ANN's units, by population; None where they are not noted.
+
+    They are the thresholds, unless every population has found its own (`ratios`).
+    """
+    usual = None if graph.notes.get("ratios") else graph.notes.get("thresholds")
+    found: Mapping[str, Any] | None = graph.notes.get("amplitudes", usual)
+    return found
+
+
+def divisor(graph: Graph, steps: int) -> int:
+    """Over how many steps the sum of a neuron's spikes is an activation.
+
+    1 where the image enters once, so that sums are what stands for activations; else all.
+    """
+    return 1 if graph.input.encoding == "once" else steps
 
 
 def summed_currents(
@@ -106,10 +121,11 @@ def summed_currents(
 ) -> Iterator[tuple[Fire, Tensor]]:
     """Yield every population with its input current summed over `steps` steps, [N, ...].
 
-    counts: every neuron's spikes [N, ...] over these steps, by population. Currents are linear in
-    spikes, so the sums follow from the counts: in float64, and on the grid without rounding. Where
-    a signed stream is rounded to the grid at every step, that rounding is left out. Raises
-    InputError for max pools of each step's spikes, whose sum counts do not tell.
+    counts: what every neuron's spikes [N, ...] of these steps add up to, by population: their
+    number, where their amplitude is 1. Currents are linear in spikes, so the sums follow from them:
+    in float64, and on the grid without rounding. Where a signed stream is rounded to the grid at
+    every step, that rounding is left out. Raises InputError for max pools of each step's spikes,
+    whose sum counts do not tell.
     """
     fixed = interpret.constants(graph)
     for pool in graph.of(MaxPool):
@@ -122,7 +138,7 @@ def summed_currents(
     given |= {name: count.double() for name, count in counts.items()}
     last = {node.inputs[0]: node.name for node in graph.of(Fire)}  # reader of a current, by current
     held: dict[str, Tensor] = {}
-    summing = [node.summed(steps) for node in nodes]
+    summing = [node.summed(divisor(graph, steps)) for node in nodes]
     for node, value in interpret.walk(summing, images, {}, 0, given):
         if node.name in last:
             held[node.name] = value
@@ -137,10 +153,12 @@ def _beforehand(
     graph: Graph, images: Tensor, steps: int
 ) -> tuple[tuple[Node, ...], dict[str, Tensor]]:
     """(the nodes that depend on spikes, the summed values of all others over the steps)."""
-    if graph.input.encoding == "constant":
-        fixed = interpret.constant_values(graph, images)
-        given = {name: value.double() * steps for name, value in fixed.items()}
-        return interpret.varying(graph, given), given
+    if graph.input.encoding != "poisson":
+        fixed, times = interpret.unreached(graph), divisor(graph, steps)
+        walked = interpret.walk((n for n in graph.nodes if n.name in fixed), images, {})
+        read = {name for n in graph.nodes if n.name not in fixed for name in n.inputs}
+        given = {n.name: value.double() * times for n, value in walked if n.name in read}
+        return tuple(n for n in graph.nodes if n.name in given or n.name not in fixed), given
     total = torch.zeros_like(images, dtype=torch.float64)
     for time in range(steps):
         total += graph.input.present(images, time)

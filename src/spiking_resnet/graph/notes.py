@@ -51,6 +51,7 @@ def _entries(needed: bool, **rules: Rule) -> Rule:
 
 KNOWN: dict[str, Rule] = {
     "thresholds": _by_name(_either(number(), _listed(number()))),
+    "amplitudes": _by_name(_either(number(), _listed(number()))),
     "options": _entries(False, percentile=number(), pre_steps=whole()),
     "calibration": _entries(False),
     "calibration_images": whole(),

@@ -76,6 +76,7 @@ class Neuron(Short, ABC):
     free_start: ClassVar[bool] = True  # whether its initial potential may be chosen
     unit_varies: ClassVar[bool] = False  # whether a spike's value depends on its step
     counts_spikes: ClassVar[bool] = True  # whether its threshold may be a number of whole spikes
+    arrival: ClassVar[str] = "evenly over time"  # how its input had best arrive
     RULES: ClassVar[Mapping[str, Rule]] = {
         "reset": one_of(get_args(Reset)),
         "levels": whole(1, MOST_LEVELS),
@@ -247,6 +248,20 @@ class Neuron(Short, ABC):
         if not self.binary:
             return self.sizes(spikes)
         return spikes if bool((self.amplitude == 1).all()) else spikes != 0
+
+    def most_sent(self, steps: int) -> Tensor:
+        """Return the most that a neuron's spikes of `steps` steps add up to, in amplitudes.
+
+        [] or [C], float64.
+        """
+        return torch.tensor(float(steps * self.largest_size), dtype=torch.float64)
+
+    def best_sent(self, total: Tensor, steps: int) -> Tensor:
+        """Return what a neuron's spikes add up to if `total` arrives as it had best (`arrival`).
+
+        total: the sum of the input current over `steps` steps, [N, C, ...]. In amplitudes, float64.
+        """
+        return self.even_count(total, steps)
 
     def even_count(self, total: Tensor, steps: int) -> Tensor:
         """Return the spike counts [N, C, ...] of `steps` steps if `total` arrived in equal parts.

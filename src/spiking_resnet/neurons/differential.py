@@ -50,6 +50,7 @@ class Differential(Neuron):
     free_start: ClassVar[bool] = False
     unit_varies: ClassVar[bool] = True
     counts_spikes: ClassVar[bool] = False
+    arrival: ClassVar[str] = "at the first step"
     RULES: ClassVar[Mapping[str, Rule]] = {
         "reset": one_of(("subtract",)),
         "levels": whole(1, MOST_SIZES),
@@ -174,6 +175,19 @@ class Differential(Neuron):
         """Return the value of a size-1 spike from step `time` on, to multiply [T, N, C, ...] by."""
         heights = self.heights[time : time + len(like)]
         return per_channel(self.amplitude, like[0]) * heights.view(-1, *([1] * (like.ndim - 1)))
+
+    def most_sent(self, steps: int) -> Tensor:
+        """Return the ceiling, or what the largest spikes of all steps add up to."""
+        reach = self.largest_size * self.heights[:steps].double().sum()
+        return reach if self.ceiling is None else torch.minimum(reach, self.ceiling.double())
+
+    def best_sent(self, total: Tensor, steps: int) -> Tensor:
+        """Return e after `steps` steps if `total` arrives at the first of them, float64."""
+        total = total.double()
+        _, state = self.step(self.initial_state(total), total)
+        for _, after in self.steps(state, torch.zeros_like(total)[None], steps - 1, 1):
+            state = after
+        return torch.zeros_like(total) if state.memory is None else state.memory.clone()
 
     def count(self, spikes: Tensor) -> Tensor:
         """Return the signed number of spikes [T, N, C, ...] that every neuron fired."""

@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from spiking_resnet.neurons.base import per_channel
 from spiking_resnet.neurons.integrate_and_fire import IntegrateAndFire
 from spiking_resnet.rules import Rule, whole
 
@@ -30,6 +31,7 @@ class Serial(IntegrateAndFire):
     trait: ClassVar[str] = "waits for its whole input"
     layer_serial: ClassVar[bool] = True
     rate_coded: ClassVar[bool] = False
+    arrival: ClassVar[str] = "before it fires"
     RULES: ClassVar[Mapping[str, Rule]] = {
         **IntegrateAndFire.RULES,
         "start": whole(),
@@ -56,6 +58,18 @@ class Serial(IntegrateAndFire):
     def turns(self) -> tuple[int, ...]:
         """The steps before which neurons begin and cease to fire."""
         return self.start, self.latency
+
+    def most_sent(self, steps: int) -> Tensor:
+        """Return how many of its steps lie among the first `steps`: a spike in each."""
+        fired = min(max(steps - self.start, 0), self.window)
+        return torch.tensor(float(fired), dtype=torch.float64)
+
+    def best_sent(self, total: Tensor, steps: int) -> Tensor:
+        """Return clip(floor((v0 + total) / threshold), 0, most_sent), float64."""
+        total = total.double()
+        charged = total + per_channel(self.initial_potential.double(), total)
+        spikes = torch.floor(charged / per_channel(self.threshold.double(), total))
+        return spikes.clamp(0, float(self.most_sent(steps)))
 
     def may_fire(self, time: int) -> bool:
         """Return whether the step lies in the window."""

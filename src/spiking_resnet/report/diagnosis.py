@@ -1,7 +1,10 @@
 """The blocks of a diagnosis: its table, its charts, and advice in words."""
 
-from spiking_resnet.evaluation.diagnose import CONTRIBUTIONS, OWN, Diagnosis, LayerError
+from dataclasses import replace
+
+from spiking_resnet.evaluation.diagnosis import CONTRIBUTIONS, OWN, Diagnosis, LayerError
 from spiking_resnet.report.block import (
+    Alternatives,
     Axis,
     Block,
     Chart,
@@ -12,14 +15,18 @@ from spiking_resnet.report.block import (
     Table,
     Text,
 )
+from spiking_resnet.report.numbers import decimals, told
 
 EXPLANATION = (
-    "error: root mean square of rate - activation, in % of the activations'; mean: of the error. "
-    "The four after them are a population's own doing, likewise in %. agreed: % of decisions, if "
-    "the ANN goes on from the spiking network's rates in this population and all before; lost: "
-    "what this one takes from it, in points."
+    "error: root mean square of what the neurons say - activation, in % of the activations'; mean: "
+    "of the error. The four after them are a population's own doing, likewise in %. agreed: % of "
+    "decisions, if the ANN goes on from the spiking network's values in this population and all "
+    "before; lost: what this one takes from it, in points. alone: % of decisions, if the ANN gets "
+    "nothing but this population's own error."
 )
-_HEADINGS = ("error", "mean", "clipped", "quant.", "uneven", "weights", "agreed", "lost")
+_HEADINGS = ("error", "mean", "clipped", "quant.", "uneven", "weights", "agreed", "lost", "alone")
+_LEFT_OUT = ("mean", "weights", "alone")  # of a narrow table
+_WIDE = 100  # characters of a terminal that has room for all columns
 _COLUMNS = (
     Column("population", align="left", folds=True),
     *(Column(heading) for heading in _HEADINGS),
@@ -39,7 +46,16 @@ _CAUSES = {
 
 def blocks(diagnosis: Diagnosis, title: str = "") -> list[Block]:
     """The table of a diagnosis' populations, the totals, and advice."""
-    return [table(diagnosis, title), Text(summary(diagnosis)), Text(advice(diagnosis))]
+    full = table(diagnosis, title)
+    tables = Alternatives(((replace(full, room=_WIDE),), (_narrow(full),)))
+    return [tables, Text(summary(diagnosis)), Text(advice(diagnosis))]
+
+
+def _narrow(full: Table) -> Table:
+    """The table without columns that a narrow terminal has no room for."""
+    places = [place for place, each in enumerate(full.columns) if each.name not in _LEFT_OUT]
+    rows = (replace(row, cells=tuple(row.cells[place] for place in places)) for row in full.rows)
+    return replace(full, columns=tuple(full.columns[place] for place in places), rows=tuple(rows))
 
 
 def table(diagnosis: Diagnosis, title: str = "") -> Table:
@@ -47,9 +63,11 @@ def table(diagnosis: Diagnosis, title: str = "") -> Table:
     marked = _worst_rows(diagnosis)
     return Table(
         columns=_COLUMNS,
-        rows=tuple(_row(layer, layer.name in marked) for layer in diagnosis.layers),
+        rows=tuple(
+            _row(layer, diagnosis.images, layer.name in marked) for layer in diagnosis.layers
+        ),
         title=title,
-        footnotes=(EXPLANATION,),
+        footnotes=(EXPLANATION, _uneven(diagnosis)),
         shape="long",
     )
 
@@ -125,19 +143,31 @@ def _worst_rows(diagnosis: Diagnosis) -> set[str]:
     return {layer.name for layer in ranked if layer.lost > 0}
 
 
-def _row(layer: LayerError, marked: bool) -> Row:
+def _uneven(diagnosis: Diagnosis) -> str:
+    """What unevenness is of these neurons."""
+    if not any(layer.parts["unevenness"].rms for layer in diagnosis.layers):
+        return f"Nothing is uneven: the input of all neurons arrives {diagnosis.arrival}."
+    return f"uneven: of input that does not arrive {diagnosis.arrival}."
+
+
+def _row(layer: LayerError, images: int, marked: bool) -> Row:
     parts = [_share(layer.parts[name].rms) for name in _SHOWN]
-    mean = 100 * layer.mean / (layer.activation or 1.0)
-    lost = f"{100 * layer.lost:+.1f}" if layer.lost else "0.0"
     cells = (
         f"{layer.name} <" if marked else layer.name,
         _share(layer.rms),
-        f"{mean:+.1f}",
+        f"{100 * layer.mean / (layer.activation or 1.0):+.1f}",
         *parts,
-        f"{100 * layer.agreement:.1f}",
-        lost.replace("+", ""),
+        told(layer.agreement, images),
+        _points(layer.lost, images),
+        told(layer.alone, images),
     )
     return Row(cells, "alarming" if marked else "plain")
+
+
+def _points(share: float, images: int) -> str:
+    """A difference of shares in points, in the digits that so many images can tell apart."""
+    found = f"{100 * share:.{decimals(images)}f}"
+    return found.removeprefix("-") if float(found) == 0 else found
 
 
 def _share(fraction: float) -> str:
@@ -147,14 +177,15 @@ def _share(fraction: float) -> str:
 
 def summary(diagnosis: Diagnosis) -> str:
     """The totals in words: how much agreement is lost, and how much of it by each cause."""
-    lost = 1 - diagnosis.agreement
+    lost, images = 1 - diagnosis.agreement, diagnosis.images
     causes = sorted(OWN, key=lambda name: -diagnosis.lost(name))
-    taken = ", ".join(f"{_CAUSES[name]} {100 * diagnosis.lost(name):.1f}" for name in causes)
+    taken = ", ".join(f"{_CAUSES[name]} {_points(diagnosis.lost(name), images)}" for name in causes)
     return (
-        f"T = {diagnosis.steps}, {diagnosis.images:,} images: "
-        f"accuracy {100 * diagnosis.accuracy:.2f} % (ANN {100 * diagnosis.ann_accuracy:.2f} %), "
-        f"agreement {100 * diagnosis.agreement:.2f} %.\n"
-        f"{100 * lost:.1f} points of agreement are lost: {taken}."
+        f"T = {diagnosis.steps}, {images:,} images: "
+        f"accuracy {told(diagnosis.accuracy, images)} % "
+        f"(ANN {told(diagnosis.ann_accuracy, images)} %), "
+        f"agreement {told(diagnosis.agreement, images)} %.\n"
+        f"{_points(lost, images)} points of agreement are lost: {taken}."
     )
 
 
@@ -172,15 +203,17 @@ def advice(diagnosis: Diagnosis) -> str:
             f"({_share(part.rms)} %). To reduce it: {remedies}."
         )
     return (
-        f"Most is lost by {_CAUSES[by]} ({100 * diagnosis.lost(by):.1f} of "
-        f"{100 * (1 - diagnosis.agreement):.1f} points), most of that at {name} "
-        f"({100 * part.lost:.1f}). To reduce it: {remedies}."
+        f"Most is lost by {_CAUSES[by]} ({_points(diagnosis.lost(by), diagnosis.images)} of "
+        f"{_points(1 - diagnosis.agreement, diagnosis.images)} points), most of that at {name} "
+        f"({_points(part.lost, diagnosis.images)}). To reduce it: {remedies}."
     )
 
 
 def _remedies(diagnosis: Diagnosis, by: str) -> list[str]:
     """What can be done about one cause that was not done already, best first."""
     options = diagnosis.notes.get("options", {})
+    if diagnosis.remade:
+        return _remade(diagnosis, by)
     percentile = float(options.get("percentile", 100.0))
     longer = f"simulate longer (T = {2 * diagnosis.steps})"
     finer = [] if options.get("per_channel") else ["a threshold per channel (--per-channel)"]
@@ -193,6 +226,15 @@ def _remedies(diagnosis: Diagnosis, by: str) -> list[str]:
     start = [] if centred else ["half a threshold to start from (--initial-potential 0.5)"]
     kept = ["keep what exceeds the threshold (--reset subtract)"]
     return (kept if options.get("reset") == "zero" else []) + start + [longer, *finer]
+
+
+def _remade(diagnosis: Diagnosis, by: str) -> list[str]:
+    """The same for a network that is made for one T: it is converted again."""
+    steps = diagnosis.notes.get("options", {}).get("steps", diagnosis.steps)
+    longer = f"convert for more time steps (--steps {2 * steps})"
+    if by == "clipping":
+        return ["a higher percentile (--percentile), where thresholds go by one", longer]
+    return ["a finer grid (--grid)"] if by == "weights" else [longer, "more sizes of spikes"]
 
 
 def _undone(options: dict[str, object]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 from spiking_resnet.costs.energy import Account
 from spiking_resnet.decided import Decisions, PerClass
 from spiking_resnet.evaluation.compare import Comparison
-from spiking_resnet.evaluation.diagnose import Diagnosis
+from spiking_resnet.evaluation.diagnosis import Diagnosis
 from spiking_resnet.evaluation.inspect import Inspection
 from spiking_resnet.evaluation.summary import Summary
 from spiking_resnet.evaluation.trials import Tuning

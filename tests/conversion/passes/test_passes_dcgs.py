@@ -11,7 +11,6 @@ from spiking_resnet.conversion.passes.differential import of_a_mean
 from spiking_resnet.conversion.presets import chosen
 from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.evaluation.conditions import facts
-from spiking_resnet.evaluation.rates import counterparts
 from spiking_resnet.graph import Fire, interpret
 from spiking_resnet.neurons import Dcgs, State
 from spiking_resnet.records import InputError
@@ -125,8 +124,6 @@ def test_its_facts_engines_and_files(tmp_path):
     found = facts(graph)
     assert (found.levels, found.signed, found.waits, found.values) == (4, True, False, 8)
     assert not ENGINES["cpu"].unsupported(graph)
-    with pytest.raises(InputError, match="no one amplitude"):
-        counterparts(graph)
     with pytest.raises(InputError, match="convert with more steps"):
         simulate(graph, images("identity", 2), 7)
     save(graph, tmp_path / "snn.safetensors")

@@ -20,7 +20,6 @@ from spiking_resnet.conversion.passes.differential import (
 from spiking_resnet.conversion.passes.fold_bn import fold_bn
 from spiking_resnet.conversion.passes.pools import relu_first
 from spiking_resnet.engines.simulate import ENGINES
-from spiking_resnet.evaluation.rates import counterparts
 from spiking_resnet.graph import AvgPool, Fire, ReLU, interpret
 from spiking_resnet.graph.nodes.base import emitted_by
 from spiking_resnet.neurons import Differential, Neuron, State, per_channel
@@ -315,11 +314,6 @@ def test_the_file_keeps_it(tmp_path):
     assert all(isinstance(node.neuron, Differential) for node in back.of(Fire))
     batch = images("identity", 2)
     assert torch.equal(simulate(back, batch, STEPS).logits, simulate(graph, batch, STEPS).logits)
-
-
-def test_rates_are_refused():
-    with pytest.raises(InputError, match="no one amplitude"):
-        counterparts(spiking("identity"))
 
 
 @pytest.mark.parametrize(

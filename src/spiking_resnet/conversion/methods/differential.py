@@ -26,7 +26,7 @@ from spiking_resnet.conversion.passes.thresholds import (
     percentile_thresholds,
 )
 from spiking_resnet.conversion.statistics import Measured, Statistics, measure
-from spiking_resnet.graph import Graph
+from spiking_resnet.graph import Fire, Graph
 from spiking_resnet.neurons import Dcgs
 from spiking_resnet.surroundings import undisturbed
 
@@ -100,6 +100,7 @@ class differential(Method):
         facts = {
             "calibration_images": statistics.images,
             "ratios": ratios,
+            "amplitudes": {n.name: n.neuron.amplitude.tolist() for n in graph.of(Fire)},
             "thresholds": {name: value.tolist() for name, value in thresholds.items()},
         }
         graph = snapped(normalise(graph), self.steps, self.grid)
