@@ -299,7 +299,7 @@ READING = {
     "steps": 4, "accuracy": 0.5, "interval": [0.4, 0.6], "standard_error": 0.1, "loss": 2.5,
     "loss_error": 1.0, "agreement": 0.9, "lost": 2, "gained": 1, "operations": 12.0,
     "spikes_per_image": 3.0, "firing_rate": 0.1, "engine": "cpu", "exact": True,
-    "top5": None, "seconds": 0.5,
+    "top5": None, "seconds": 0.5, "latency": 4,
 }  # fmt: skip
 METHOD = copied(methods.hu2021().describe())
 ENTRY = {
@@ -330,7 +330,7 @@ FILES = {
                 "problem": "",
             }
         ],
-        "hardware": "one",
+        "hardware": "one", "convert": "spiking-resnet convert digits_resnet8",
     },
     Tuning: {
         "target_loss": 3.0, "cost": "operations", "confidence": 0.95, "validation_images": 40,
@@ -386,9 +386,10 @@ def test_older_counts_and_readings_lack_what_came_later():
     assert Tally.from_json(tally).squared == (Fraction(1, 2),)
     assert Tally.from_json(tally).counted == ((0, 60),)
     (reading,) = comparison["rows"][0]["entries"][0]["readings"]
-    del reading["top5"], reading["seconds"]
+    del reading["top5"], reading["seconds"], reading["latency"], comparison["convert"]
     found = Comparison.from_json(comparison).rows[0].readings[4]
-    assert (found.top5, found.seconds) == (None, None)
+    assert (found.top5, found.seconds, found.latency) == (None, None, None)
+    assert Comparison.from_json(comparison).command == ""
 
 
 def test_numbers_that_are_not_finite_stay_so():

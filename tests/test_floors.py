@@ -16,6 +16,7 @@ FLOORS = [
     ("shown",),
     (
         *("codec", "environment", "files", "labels", "moved", "printable", "rules", "shares"),
+        "signatures",
         "surroundings",
     ),
     ("processes", "progress"),

@@ -22,6 +22,7 @@ from spiking_resnet.graph import Graph
 from spiking_resnet.graph.interpret import State
 from spiking_resnet.images import paired
 from spiking_resnet.records import InputError, Stop
+from spiking_resnet.signatures import shortened
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,6 +46,7 @@ def checked(**rules: Rule) -> Callable[[Callable[P, R]], Callable[P, R]]:
                     bound.arguments[name] = rules[name](name, value)
             return function(*bound.args, **bound.kwargs)
 
+        wrapper.__signature__ = shortened(signature)  # type: ignore[attr-defined]
         return wrapper
 
     return decorate

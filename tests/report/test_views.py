@@ -112,7 +112,7 @@ def test_bars_are_those_of_the_record():
 
 
 def test_dark_and_transparent_pages():
-    axes = COMPARED.plot(dark=True)
+    axes, _ = COMPARED.plot(dark=True)
     assert same_color(axes.get_facecolor(), ON_DARK.paper)
     assert same_color(axes.get_figure().get_facecolor(), ON_DARK.paper)
     assert same_color(axes.xaxis.label.get_color(), ON_DARK.text)

@@ -11,9 +11,11 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from spiking_resnet import signatures
 from spiking_resnet.capture.calls import TraceError
 
 Model = nn.Module | torch.export.ExportedProgram | str | Path
+signatures.alias("Model", Model)
 
 _LIBRARIES = ("torch", "torchao")  # whose modules of these names quantise
 _QUANTISING = {"quantized", "qat", "fake_quantize", "observer", "quantization"}

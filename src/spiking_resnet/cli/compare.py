@@ -1,11 +1,13 @@
 """The command `compare`: methods side by side on the same network and images."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from spiking_resnet.cli import options
+from spiking_resnet.cli.again import commands, typed_again
 from spiking_resnet.cli.conversion import (
     BATCH,
     source_and_images,
@@ -17,9 +19,10 @@ from spiking_resnet.cli.kept import keeping, so_far
 from spiking_resnet.cli.outputs import say_wrote, standard, write_json
 from spiking_resnet.cli.provenance import command_line, file_facts, versions
 from spiking_resnet.cli.terminal import show
+from spiking_resnet.conversion.methods import described
 from spiking_resnet.conversion.presets import RECIPES, chosen, fitting, suits
 from spiking_resnet.evaluation.candidate import prepared
-from spiking_resnet.evaluation.compare import STEPS, compared
+from spiking_resnet.evaluation.compare import STEPS, Comparison, compared
 from spiking_resnet.progress import shown
 from spiking_resnet.report import comparison as report
 from spiking_resnet.report.figure import check_path
@@ -94,6 +97,7 @@ def compare(
         if methods == "all":
             fitted = [each for each in fitted if suits(each, subject.ann)]
         found = compared(subject, fitted, wanted, engine, bar, kept)
+    found = replace(found, command=_winners(found, model, images, len(training), limit, seed))
     show(report.blocks(found, title))
     facts = {
         "model": source.spec,
@@ -109,7 +113,21 @@ def compare(
     if table is not None:
         write(report.document(found, command_line(ctx)), standard(table), usual=".md")
         say_wrote(table)
-    chart = report.chart(found, f"{source.spec}, {name}, n = {found.images:,}")
-    if plot is not None and chart is not None:
-        write((chart,), plot)
+    charts = report.charts(found, f"{source.spec}, {name}, n = {found.images:,}")
+    if plot is not None and charts:
+        write(charts, plot)
         say_wrote(plot)
+
+
+def _winners(
+    found: Comparison, model: options.ModelFlags, images: options.ImageFlags,
+    calibrated: int, limit: int | None, seed: int,
+) -> str:  # fmt: skip
+    """The commands that make the winner and evaluate it on the same images; nothing without one."""
+    place = found.winner
+    if place is None:
+        return ""
+    typed = typed_again(model, images, calibrated, seed)
+    judged = (*(() if limit is None else ("--limit", limit)), "--seed", seed)
+    method, steps = described(place.entry.method), round(place.latency)
+    return commands(typed, method, place.row.recipe, images, steps, *judged)

@@ -1,14 +1,13 @@
 """The command `tune`: the cheapest method that keeps the accuracy, and how to convert with it."""
 
-import shlex
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, cast, get_args
 
 import typer
 
 import spiking_resnet as sr
 from spiking_resnet.cli import options
+from spiking_resnet.cli.again import commands, typed_again
 from spiking_resnet.cli.compare import LISTED
 from spiking_resnet.cli.conversion import (
     BATCH,
@@ -18,13 +17,11 @@ from spiking_resnet.cli.conversion import (
 from spiking_resnet.cli.evaluate import set_threads, usual_batch
 from spiking_resnet.cli.groups import Group, grouped
 from spiking_resnet.cli.kept import keeping
-from spiking_resnet.cli.method import OF_COMMAND
 from spiking_resnet.cli.outputs import say_wrote, write_json
 from spiking_resnet.cli.provenance import command_line, versions
 from spiking_resnet.cli.terminal import EXIT_SYSTEM, show, warn
-from spiking_resnet.conversion.methods import calls
 from spiking_resnet.conversion.presets import chosen, fitting
-from spiking_resnet.evaluation.trials import CONFIDENCE, Limits, Measure, Trial, least_images
+from spiking_resnet.evaluation.trials import CONFIDENCE, Limits, Measure, least_images
 from spiking_resnet.records import InputError
 from spiking_resnet.report import tuning
 
@@ -140,8 +137,11 @@ def tune(
     right = round(found.ann_accuracy * found.images)
     warn_of_guesses(right, found.images, found_images.classes, "validation", source.accuracy)
     trial = found.winner or found.likely or found.nearest
-    typed = typed_again(model, images, calibration_images, seed)
-    call = None if trial is None else conversion(trial, typed, images.data)
+    call = None
+    if trial is not None:
+        typed = typed_again(model, images, calibration_images, seed)
+        steps = trial.reading.latency or trial.steps
+        call = commands(typed, trial.method, trial.recipe, images, steps)
     show(tuning.blocks(found, call))
     if json_path is not None:
         facts = {
@@ -155,20 +155,6 @@ def tune(
         raise typer.Exit(EXIT_SYSTEM)
 
 
-def typed_again(
-    model: options.ModelFlags, images: options.ImageFlags, calibration_images: int, seed: int
-) -> list[str]:
-    """What to type after `convert` for the same network and images."""
-    given = {
-        "--weights": model.weights, "--weights-key": model.weights_key,
-        "--dataset": images.dataset, "--data": images.data, "--crop": images.crop,
-        "--normalisation": images.normalisation, "--calibration-images": calibration_images,
-        "--seed": seed,
-    }  # fmt: skip
-    typed = [str(part) for pair in given.items() if pair[1] is not None for part in pair]
-    return [model.model, *typed]
-
-
 def warn_of_few(images: int, target: float, confidence: float) -> None:
     """Warn where so few images cannot show a loss within the target, whatever they say."""
     least = least_images(target, confidence)
@@ -177,12 +163,3 @@ def warn_of_few(images: int, target: float, confidence: float) -> None:
             f"{images:,} validation images cannot show a loss of at most {target:g} points with "
             f"{100 * confidence:g} % confidence: take {least:,} or more --validation-images"
         )
-
-
-def conversion(trial: Trial, typed: list[str], data: Path | None) -> str:
-    """The commands that convert with a trial's method and evaluate it."""
-    more = [] if data is None else ["--data", str(data)]
-    evaluate = ["spiking-resnet", "evaluate", "snn.safetensors", *more, "--steps", str(trial.steps)]
-    method = calls.typed(trial.method, trial.recipe, OF_COMMAND)
-    convert = ["spiking-resnet", "convert", *typed, *method]
-    return f"{shlex.join(convert)}\n{shlex.join(evaluate)}"

@@ -5,7 +5,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from spiking_resnet import arguments
+from spiking_resnet import arguments, signatures
 from spiking_resnet.conversion.methods import RECIPES, Method, Recipe
 from spiking_resnet.conversion.methods.option import options_of
 from spiking_resnet.conversion.methods.recipes import ALSO, entitled, recipe_named
@@ -45,6 +45,7 @@ class Ready:
 
 Candidate = Recipe | Ready
 MethodLike = str | Method | Recipe | Graph | Candidate  # what comparisons take
+signatures.alias("MethodLike", MethodLike)
 
 
 def chosen(names: str | Iterable[str]) -> tuple[Recipe, ...]:

@@ -51,7 +51,8 @@ class Reading(Record):
     its standard error, in points. lost, gained: images that the ANN alone, or the spiking network
     alone, classifies correctly. operations: SynOps of an image (`costs.operations`);
     spikes_per_image, firing_rate: as in Point. top5: a fraction; None for networks of up to 5
-    classes. seconds: of simulation, of an image, up to the last T that was read out.
+    classes. seconds: of simulation, of an image, up to the last T that was read out. latency: the
+    time steps until the answer is there, those before the counted ones included.
     """
 
     steps: int
@@ -70,8 +71,9 @@ class Reading(Record):
     exact: bool
     top5: float | None = None
     seconds: float | None = field(default=None, compare=False)
+    latency: int | None = None
 
-    later = ("top5", "seconds")
+    later = ("top5", "seconds", "latency")
 
     def paired(self, images: int) -> Paired:
         """The lost and gained images behind the loss, of `images` in all."""
@@ -263,4 +265,5 @@ def _reading(curve: Curve, point: Point, costs: Costs, steps: int) -> Reading:
         exact=curve.exact,
         top5=point.top5,
         seconds=curve.seconds / curve.images,
+        latency=point.steps,
     )

@@ -3,14 +3,13 @@
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from spiking_resnet import arguments
-from spiking_resnet.codec import Record, RecordError, same
+from spiking_resnet.codec import RecordError
 from spiking_resnet.conversion.presets import (
     Candidate,
     MethodLike,
@@ -23,96 +22,25 @@ from spiking_resnet.costs.sizes import sizes
 from spiking_resnet.environment import hardware
 from spiking_resnet.evaluation.candidate import (
     Images,
-    Reading,
     Subject,
     given,
     judge,
     make,
     prepared,
 )
-from spiking_resnet.evaluation.conditions import Facts
+from spiking_resnet.evaluation.comparison import Comparison, Entry, Row
 from spiking_resnet.evaluation.progress_file import Ledger, Part, ResumeError, ledger
 from spiking_resnet.progress import Asked, partly, shown
 from spiking_resnet.progress import Work as Bar
 from spiking_resnet.records import InputError
-from spiking_resnet.shares import standard_error, wilson
+from spiking_resnet.shares import wilson
 from spiking_resnet.store import digest
+
+__all__ = ["Comparison", "Entry", "Row", "compare", "compared"]
 
 STEPS = (2, 4, 8, 16, 32, 64, 128, 350)
 Progress = Callable[[str, int, int], None]
 FAILURES = (ValueError, RuntimeError, ArithmeticError, MemoryError)  # of one method, not of all
-
-
-@dataclass(frozen=True)
-class Entry(Record):
-    """One conversion and its results.
-
-    method: its name and options. seconds: of its making; what several conversions need of the
-    calibration images is measured for the first of them. image_macs: multiply-accumulates of the
-    layers that read the image, once an image; the SynOps of readings are without them.
-    """
-
-    method: Mapping[str, Any]
-    facts: Facts
-    seconds: float
-    image_macs: int
-    readings: tuple[Reading, ...]
-
-
-@dataclass(frozen=True)
-class Row(Record):
-    """One recipe's results, converted once or for each T. problem: why some are missing, or ""."""
-
-    recipe: str
-    description: str
-    per_steps: bool
-    entries: tuple[Entry, ...]
-    problem: str = ""
-
-    @property
-    def facts(self) -> Facts | None:
-        """The firing conditions of the first conversion; None where nothing could be converted."""
-        return self.entries[0].facts if self.entries else None
-
-    @property
-    def seconds(self) -> float:
-        """The time of all its conversions."""
-        return sum(entry.seconds for entry in self.entries)
-
-    @property
-    def readings(self) -> dict[int, Reading]:
-        """The readings of all conversions, by T."""
-        return {each.steps: each for entry in self.entries for each in entry.readings}
-
-
-@dataclass(frozen=True)
-class Comparison(Record):
-    """The result of `compare`: a row for each recipe, on the same network and images.
-
-    ann_accuracy, ann_macs: the ANN's accuracy on the same images, and its multiply-accumulates.
-    """
-
-    images: int
-    steps: tuple[int, ...]
-    ann_accuracy: float
-    ann_interval: tuple[float, float]
-    ann_macs: int
-    rows: tuple[Row, ...]
-    hardware: str = ""
-
-    layout = (
-        *same("images", "steps"),
-        ("ann.accuracy", "ann_accuracy"),
-        ("ann.interval", "ann_interval"),
-        ("ann.standard_error", "ann_standard_error"),
-        ("ann.multiply_accumulates", "ann_macs"),
-        *same("rows", "hardware"),
-    )
-
-    @property
-    def ann_standard_error(self) -> float:
-        """The standard error of the ANN's accuracy."""
-        return standard_error(self.ann_accuracy, self.images)
 
 
 @arguments.renamed(recipes="methods")

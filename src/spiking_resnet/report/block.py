@@ -37,6 +37,8 @@ class Column:
     """A column of a table.
 
     note: what it holds, where its name does not say. folds: its cells may go over several lines.
+    rank: where a terminal's line has no room, columns of the highest rank are left out first; those
+    of rank 0 never.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Column:
     align: Literal["left", "right"] = "right"
     note: str = ""
     folds: bool = False
+    rank: int = 0
 
     @property
     def heading(self) -> str:
@@ -60,7 +63,7 @@ class Row:
     """
 
     cells: tuple[str, ...]
-    style: Literal["plain", "strong", "alarming"] = "plain"
+    style: Literal["plain", "strong", "alarming", "faint"] = "plain"
     ruled: bool = False
     bars: Mapping[int, float] = field(default_factory=dict)
 
@@ -171,9 +174,9 @@ class Chart:
     and every series is a column. x: None for bars; of cells what the columns are, and side what the
     rows are; contrast: whether cells on the diagonal have the colour of negative ones. intervals:
     what the series' intervals are. rows: the names of the bars' rows; every series has a number for
-    each. line: one more series, drawn as a line through the rows. moments: levels of the x axis,
-    where something happens. low: whether it is drawn less high. width: in comparison with the
-    charts beside it.
+    each. line: one more series, drawn as a line through the rows; of lines, as steps behind them.
+    moments: levels of the x axis, where something happens. low: whether it is drawn less high.
+    width: in comparison with the charts beside it.
     """
 
     kind: Literal["lines", "bars", "cells"]

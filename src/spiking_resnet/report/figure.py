@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Sequence
+from math import ceil, floor, log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,10 +140,21 @@ def _lines(chart: Chart, axes: "Axes", inks: Inks) -> None:
     """The lines of one chart."""
     named, others = chart.named_series
     for place, series in enumerate(others):
-        label = f"{len(others)} others" if place == 0 else "_"
+        label = safe(_called(others)) if place == 0 else "_"
         axes.plot(series.at, series.values, color=inks.faint, linewidth=0.8, label=label, zorder=2)
     for index, series in named:
         _line(axes, series, index, inks)
+    if chart.line is not None:
+        axes.plot(
+            chart.line.at,
+            chart.line.values,
+            color=inks.strong,
+            linewidth=3.0,
+            alpha=0.25,
+            drawstyle="steps-post",
+            label=safe(chart.line.label),
+            zorder=1.5,
+        )
     for level in chart.levels:
         axes.axhline(
             level.value,
@@ -154,6 +166,11 @@ def _lines(chart: Chart, axes: "Axes", inks: Inks) -> None:
     for moment in chart.moments:
         axes.axvline(moment.value, color=inks.strong, linewidth=0.7, linestyle=(0, (1, 2)))
     _dress_lines(axes, chart, inks)
+
+
+def _called(others: Sequence[Series]) -> str:
+    """What a legend calls the grey lines."""
+    return others[0].label if len(others) == 1 else f"{len(others)} others"
 
 
 def _line(axes: "Axes", series: Series, index: int, inks: Inks) -> None:
@@ -184,8 +201,9 @@ def _dress_lines(axes: "Axes", chart: Chart, inks: Inks) -> None:
         if chart.x.scale == "log2" and places:
             axes.set_xscale("log", base=2)
             axes.minorticks_off()
-            ticks = _apart([place for place in places if place == int(place)] or places)
-            axes.set_xticks(ticks, [chart.x.place(place) for place in ticks])
+            ticks = _rounded(places) if chart.x.counts else places
+            ticks = _apart([place for place in ticks if place == int(place)] or ticks)
+            axes.set_xticks(ticks, [_tick(chart.x, place) for place in ticks])
             axes.set_xlim(places[0] / 1.15, places[-1] * 1.15)
         axes.set_xlabel(safe(chart.x.heading))
     bottom, top = axes.get_ylim()
@@ -279,6 +297,21 @@ def _panel(axes: "Axes", chart: Chart, inks: Inks) -> None:
 def _level(label: str, value: float, axis: Axis) -> str:
     """What a level is called in a legend."""
     return f"{label} ({value:.1f} %)" if axis.unit == "%" else f"{label} ({value:.3g})"
+
+
+def _rounded(places: Sequence[float]) -> Sequence[float]:
+    """Round numbers between the least and the most of some places; these where there are few."""
+    low, high = places[0] / 1.1, places[-1] * 1.1
+    powers = range(floor(log10(low)), ceil(log10(high)) + 1) if low > 0 else ()
+    found = [part * 10.0**power for power in powers for part in (1, 2, 5)]
+    kept = [place for place in found if low <= place <= high]
+    return kept if len(kept) > 1 else places
+
+
+def _tick(axis: Axis, place: float) -> str:
+    """A place on an axis without the zeros that say nothing."""
+    number, space, unit = axis.place(place).partition(" ")
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number}{space}{unit}"
 
 
 def _apart(places: Sequence[float]) -> list[float]:

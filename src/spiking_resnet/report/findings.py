@@ -11,23 +11,17 @@ from spiking_resnet.records import Curve, Point
 from spiking_resnet.report import comparison, diagnosis, energy, layers, observation
 from spiking_resnet.report.accuracy import against, over_time
 from spiking_resnet.report.block import (
-    Axis,
     Block,
-    Chart,
     Choice,
     Column,
-    Level,
     Row,
-    Series,
     Table,
     Terms,
     Text,
 )
-from spiking_resnet.report.curve import ACCURACY
 from spiking_resnet.report.numbers import count, number, percent
 from spiking_resnet.report.page import Number, Page, Section
 
-OPERATIONS = Axis("Synaptic operations of an image", scale="log2", counts=True)
 Pictures = Callable[[int], bytes]  # the PNG of an observed image, by its place
 
 
@@ -179,29 +173,18 @@ def _operations(found: Findings) -> list[Block]:
             "the layers that read the image, once an image.",
         ),
     )
-    return [against(found.curve, found.operations, OPERATIONS), table]
+    return [against(found.curve, found.operations, comparison.OPERATIONS), table]
 
 
 def _methods(found: Comparison) -> list[Block]:
     """What each method reaches, and at what cost."""
-    tones = comparison.leaders(found)
-    series = tuple(
-        Series(
-            row.recipe,
-            tuple(100 * each.accuracy for _, each in sorted(row.readings.items())),
-            tuple(each.operations for _, each in sorted(row.readings.items())),
-            tone=tones.get(row.recipe),
-        )
-        for row in found.rows
-        if row.readings
-    )
-    level = Level(100 * found.ann_accuracy, f"ANN {percent(found.ann_accuracy)}")
-    trade = Chart("lines", ACCURACY, series, OPERATIONS, "Accuracy against cost", (level,))
-    over = comparison.chart(found, "Accuracy over time steps")
-    recipes = Terms(tuple((row.recipe, row.description) for row in found.rows))
-    views = [("cost", (trade,)), *([("time steps", (over,))] if over is not None else [])]
+    trade = comparison.trade(found, "Accuracy against cost")
+    over = comparison.chart(found, "Accuracy over latency")
+    recipes = Terms(tuple((row.recipe, row.description) for row in found.ranked))
+    named = {"cost": trade, "latency": over}
+    views = tuple((name, (view,)) for name, view in named.items() if view is not None)
     return [
-        *([Choice("Accuracy against", tuple(views))] if series else []),
+        *([Choice("Accuracy against", views)] if views else []),
         recipes,
         *comparison.blocks(found),
     ]

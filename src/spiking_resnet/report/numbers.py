@@ -22,9 +22,10 @@ def whole(number: int) -> str:
     return f"{number:,}" if number < 10_000 else count(number)
 
 
-def percent(share: float | None) -> str:
-    """A share with two decimals, or a dash."""
-    return "-" if share is None else f"{100 * share:.2f} %"
+def percent(share: float | None, images: int | None = None) -> str:
+    """A share, of so many images with the decimals it has, else with two; or a dash."""
+    digits = 2 if images is None else decimals(images)
+    return "-" if share is None else f"{100 * share:.{digits}f} %"
 
 
 def told(share: float | None, images: int) -> str:

@@ -47,7 +47,7 @@ BLOCKS: Mapping[type[Shown], Callable[[Any], Report]] = {
 
 CHARTS: Mapping[type[Shown], Callable[[Any], Sequence[Chart]]] = {  # that are not among its blocks
     Account: lambda found: [account.chart(found)],
-    Comparison: lambda found: [each for each in (comparison.chart(found),) if each is not None],
+    Comparison: comparison.charts,
     Curve: lambda found: [curve.chart({"SNN": found})],
     Diagnosis: diagnosis.charts,
     PerClass: classes.charts,

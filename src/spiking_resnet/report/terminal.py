@@ -29,7 +29,7 @@ BARS = 40  # characters of a chart's longest bar
 _PLAIN = str.maketrans(
     {"█": "#", "░": "-", "┃": "|", "…": "."}
 )  # for terminals that have other characters only
-_STYLES = {"plain": None, "strong": "bold", "alarming": "bold red"}
+_STYLES = {"plain": None, "strong": "bold", "alarming": "bold red", "faint": "dim"}
 
 
 def show(blocks: Report, out: "Console", err: "Console | None" = None) -> None:
@@ -105,8 +105,9 @@ def _chosen(blocks: Iterable[Block], width: int) -> Iterator[Block]:
             for name, view in block.views:
                 yield Text(printable(f"{block.label}: {name}"), "heading", apart=True)
                 yield from _chosen(view, width)
-        elif isinstance(block, Table) and block.shape == "wide":
-            yield from cut(block, width)
+        elif isinstance(block, Table):
+            kept = keyed(block, width)
+            yield from cut(kept, width) if kept.shape == "wide" else (kept,)
         else:
             yield block
 
@@ -127,6 +128,46 @@ def fits(table: Table, width: int, gap: int = 1) -> bool:
     if table.room is not None:
         return table.room <= width
     return sum(widths(table)) + gap * len(table.columns) <= width
+
+
+def keyed(table: Table, width: int) -> Table:
+    """A table without the columns, those of the highest rank first, that find no room.
+
+    A footnote says which are left out.
+    """
+    made, ranks = table, sorted({each.rank for each in table.columns if each.rank}, reverse=True)
+    for most in ranks:
+        if _framed(made) <= width:
+            break
+        kept = [place for place, each in enumerate(table.columns) if each.rank < most]
+        left = ", ".join(each.name for each in table.columns if each.rank >= most)
+        made = _of_columns(table, kept, f"No room here for: {left}.")
+    return made
+
+
+def _of_columns(table: Table, kept: list[int], told: str) -> Table:
+    return replace(
+        table,
+        columns=tuple(table.columns[place] for place in kept),
+        rows=tuple(
+            replace(
+                row,
+                cells=tuple(row.cells[place] for place in kept),
+                bars={at: row.bars[place] for at, place in enumerate(kept) if place in row.bars},
+            )
+            for row in table.rows
+        ),
+        footnotes=(*table.footnotes, told),
+        room=None,
+    )
+
+
+def _framed(table: Table) -> int:
+    """The characters that a table takes, with its frame."""
+    if table.room is not None:
+        return table.room
+    gap, ends = {"wide": (1, 0), "long": (1, 2), "small": (3, 1)}[table.shape]
+    return sum(widths(table)) + gap * len(table.columns) + ends
 
 
 def cut(table: Table, width: int) -> list[Table]:

@@ -7,12 +7,14 @@ docs/methods.md.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from inspect import signature
 from textwrap import wrap
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from spiking_resnet import arguments
 from spiking_resnet.records import InputError
+from spiking_resnet.signatures import shortened
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
@@ -196,8 +198,9 @@ def options_of(method: type[Any]) -> dict[str, Option]:
 
 
 def documented(method: C) -> C:
-    """Return the method's class, with its options listed in its docstring."""
+    """Return the method's class, with its options in its docstring, and a short signature."""
     method.__doc__ = "\n".join([(method.__doc__ or "").rstrip(), "", *_listed(method)])
+    method.__signature__ = shortened(signature(method))  # type: ignore[attr-defined]
     return method
 
 

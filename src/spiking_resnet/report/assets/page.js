@@ -62,6 +62,7 @@
     const dense = d3.max(places, ([, own]) => own.length) > 40;
     const single = places.length > 0 && new Set(points.map((point) => point.x)).size === 1;
     const banded = points.filter((point) => point.ends);
+    const behind = chart.line ? chart.line.values.map((y, i) => ({ x: chart.line.at[i], y })) : [];
     const beside = (index) => (single ? 10 * (index - (places.length - 1) / 2) : 0); // pixels
     const x = chart.x.counts
       ? { ticks: width < 500 ? 2 : 6, tickFormat: counted(chart.x) }
@@ -79,6 +80,8 @@
                              fill: "tone", fillOpacity: 0.14 }),
         ...chart.levels.flatMap((level) => levelY(level)),
         ...chart.moments.flatMap((moment) => ruleX(moment, d3.max(points, (point) => point.x))),
+        Plot.line(behind, { x: "x", y: "y", stroke: "var(--rule)", strokeWidth: 5,
+                            curve: "step-after" }),
         ...places.map(([index, own]) => Plot.line(own, {
           x: "x", y: "y", stroke: own[0].tone, strokeWidth: own[0].grey ? 1 : 2,
           strokeDasharray: ["none", "2 3", "7 3 2 3"][Math.floor(index / SYMBOLS.length) % 3] })),
