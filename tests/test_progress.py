@@ -5,6 +5,7 @@ import re
 import sys
 import threading
 import time
+from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -250,3 +251,44 @@ def test_loaders_say_how_many_images_they_have():
     batches = [(IMAGES[:20], labels[:20]), {"image": IMAGES[20:], "label": labels[20:]}]
     assert [expected(each) for each in (IMAGES, loader, batches)] == [30, 30, 30]
     assert expected(iter(loader)) is None
+
+
+def stopping_after(monkeypatch, calls):
+    """From now on Ctrl-C comes after so many simulations of an evaluation."""
+    module = import_module("spiking_resnet.evaluation.evaluate")
+    whole, left = module.simulate, [calls]
+
+    def simulate(*arguments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    monkeypatch.setattr(module, "simulate", simulate)
+
+
+def test_an_interrupted_evaluation_has_what_it_counted(monkeypatch):
+    graph, labels = sr.convert(network(), IMAGES), torch.arange(30) % 5
+    batches = [(IMAGES[start : start + 10], labels[start : start + 10]) for start in (0, 10, 20)]
+    stopping_after(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt) as stop:
+        sr.evaluate(graph, batches, 8, progress=False)
+    monkeypatch.undo()
+    assert stop.value.__notes__ == ["stopped at 20 of 30 images"]
+    assert stop.value.partial.points == sr.evaluate(graph, batches[:2], 8).points
+
+
+def test_an_interrupted_comparison_has_the_rows_that_were_done(monkeypatch):
+    pair = IMAGES[10:], torch.arange(20) % 5
+    methods = ("hu2021", "signed")
+    whole = sr.compare(network(), IMAGES[:10], pair, methods, (2, 4), progress=False)
+    stopping_after(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt) as stop:
+        sr.compare(network(), IMAGES[:10], pair, methods, (2, 4), progress=False)
+    assert stop.value.__notes__ == ["stopped after 50 % of the work"]
+    found = stop.value.partial.rows
+    assert [row.readings for row in found] == [whole.rows[0].readings]
+    stopping_after(monkeypatch, 0)
+    with pytest.raises(KeyboardInterrupt) as stop:
+        sr.compare(network(), IMAGES[:10], pair, methods, (2, 4), progress=False)
+    assert stop.value.partial is None

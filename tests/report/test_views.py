@@ -9,7 +9,7 @@ from matplotlib import pyplot
 from matplotlib.colors import same_color
 from test_curve import CURVE
 from test_diagnosis import FOUND
-from test_shown_records import ACCOUNT, COMPARED, FACTS, RAN, RECORDS, STOPPED
+from test_shown_records import ACCOUNT, COMPARED, FACTS, RAN, RECORDS, STOPPED, TUNED
 
 import spiking_resnet as sr
 from spiking_resnet.costs.events import Events
@@ -111,6 +111,18 @@ def test_bars_are_those_of_the_record():
     assert len(ACCOUNT.plot().patches) == sum(len(bars) for bars in ACCOUNT.plot().containers)
 
 
+def test_a_run_is_drawn_as_the_rates_of_its_layers():
+    assert [bar.get_width() for bar in RAN.plot().patches] == [25.0]
+
+
+def test_tables_are_text_in_notebooks_too(monkeypatch):
+    plain = CURVE.table()
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert CURVE.table() == plain
+    assert str(CURVE).startswith(plain)
+
+
 def test_dark_and_transparent_pages():
     axes, _ = COMPARED.plot(dark=True)
     assert same_color(axes.get_facecolor(), ON_DARK.paper)
@@ -121,8 +133,8 @@ def test_dark_and_transparent_pages():
 
 
 def test_what_has_no_chart_says_what_has(monkeypatch):
-    with pytest.raises(InputError, match=r"no chart of a Run: take table\(\), or one of Account"):
-        RAN.plot()
+    with pytest.raises(InputError, match=r"no chart of a Tuning: take table\(\), or one of Acc"):
+        TUNED.plot()
     with pytest.raises(InputError, match="no chart of a Stopped"):
         STOPPED.plot()
     monkeypatch.setitem(sys.modules, "matplotlib", None)

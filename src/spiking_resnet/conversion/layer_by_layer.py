@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from spiking_resnet.graph import Conv2d, Fire, Graph, Input, Linear, Node
+from spiking_resnet.progress import note
 from spiking_resnet.surroundings import undisturbed
 
 Weighted = Conv2d | Linear
@@ -30,6 +31,7 @@ class LayerByLayer:
         self.ann, self.graph, self.images, self.steps = ann, graph, images, steps
         self.nodes: dict[str, Node] = dict(graph.by_name)
         self.ann_values: dict[str, Tensor] = {}
+        self.settled: set[str] = set()
         self.streams = _streams(graph) & ann.by_name.keys()
         self.stations = {node.name for node in graph.of(Fire)} | self.streams
         self.behind = behind(graph, self.stations)
@@ -50,6 +52,8 @@ class LayerByLayer:
         if isinstance(node, Weighted) and self._hears_spikes(node):
             self.weigh(node)
         if node.name in self.stations:
+            note(f"layer {len(self.settled) + 1} of {len(self.stations)}")
+            self.settled.add(node.name)
             parts = (self.activation(node, part) for part in self._parts(node))
             self.ann_values[node.name] = torch.cat(list(parts))
             if isinstance(node, Fire):

@@ -51,6 +51,7 @@ CHARTS: Mapping[type[Shown], Callable[[Any], Sequence[Chart]]] = {  # that are n
     Curve: lambda found: [curve.chart({"SNN": found})],
     Diagnosis: diagnosis.charts,
     PerClass: classes.charts,
+    Run: run.charts,
     Summary: summary.charts,
 }
 

@@ -1,7 +1,9 @@
 """The blocks of a run: what was simulated, and how much every population fired."""
 
+from collections.abc import Mapping
+
 from spiking_resnet.records import Run
-from spiking_resnet.report.block import Block, Column, Row, Table, Terms, Text
+from spiking_resnet.report.block import Axis, Block, Chart, Column, Row, Series, Table, Terms, Text
 from spiking_resnet.report.numbers import count, percent, whole
 
 _COLUMNS = (
@@ -23,6 +25,22 @@ def blocks(run: Run) -> list[Block]:
     )
     remark = [Text(run.remark, "remark")] if run.remark else []
     return [Terms(facts), layers(run), *remark]
+
+
+def charts(run: Run) -> list[Chart]:
+    """The rates of all populations over the run, as bars."""
+    rates = {name: float(layer.rate(run.record)[-1]) for name, layer in run.spikes.items()}
+    return [of_rates(rates)]
+
+
+def of_rates(rates: Mapping[str, float]) -> Chart:
+    """The rates of populations, by name, as bars."""
+    return Chart(
+        kind="bars",
+        y=Axis("spikes per neuron and step", "%"),
+        series=(Series("rate", tuple(100 * rate for rate in rates.values())),),
+        rows=tuple(rates),
+    )
 
 
 def layers(run: Run) -> Table:

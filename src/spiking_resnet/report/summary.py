@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from spiking_resnet.evaluation.summary import LayerSummary, Summary
-from spiking_resnet.report.block import Axis, Block, Chart, Column, Row, Series, Table
+from spiking_resnet.report.block import Block, Chart, Column, Row, Table
 from spiking_resnet.report.numbers import count, percent, whole
+from spiking_resnet.report.run import of_rates
 
 _COLUMNS = {
     "layer": Column("layer", align="left", folds=True),
@@ -45,17 +46,8 @@ def blocks(found: Summary) -> list[Block]:
 
 def charts(found: Summary) -> list[Chart]:
     """The rates of the populations as bars; none where they are not known."""
-    known = [layer for layer in found.layers if layer.rate is not None]
-    if not known:
-        return []
-    return [
-        Chart(
-            kind="bars",
-            y=Axis("spikes per neuron and step", "%"),
-            series=(Series("rate", tuple(100 * (layer.rate or 0.0) for layer in known)),),
-            rows=tuple(layer.name for layer in known),
-        )
-    ]
+    rates = {layer.name: layer.rate for layer in found.layers if layer.rate is not None}
+    return [of_rates(rates)] if rates else []
 
 
 def line(found: Summary) -> str:

@@ -65,7 +65,9 @@ def text(blocks: Report, width: int = 100) -> str:
     from rich.console import Console
 
     file = io.StringIO()
-    show(blocks, Console(file=file, width=width, highlight=False, markup=False, emoji=False))
+    plain: Any = {"highlight": False, "markup": False, "emoji": False, "color_system": None}
+    console = Console(file=file, width=width, force_terminal=False, force_jupyter=False, **plain)
+    show(blocks, console)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 

@@ -25,6 +25,7 @@ from spiking_resnet.graph import (
     interpret,
 )
 from spiking_resnet.graph.structure import scale_input, weighted
+from spiking_resnet.progress import note
 from spiking_resnet.records import decisions
 from spiking_resnet.surroundings import undisturbed
 
@@ -93,7 +94,8 @@ def search(
     with undisturbed():
         wanted = torch.cat([interpret.logits(ann, part) for part in images.split(batch)])
     trials = []
-    for factor in candidates:
+    for number, factor in enumerate(candidates, 1):
+        note(f"factor {number} of {len(candidates)}")
         decide = build(factor)
         got = torch.cat([decide(part) for part in images.split(batch)])
         agreement = (decisions(got) == decisions(wanted)).double().mean()
