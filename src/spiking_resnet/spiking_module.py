@@ -33,6 +33,9 @@ def as_module(graph: Graph, steps: int | None = None, engine: str = "auto") -> n
     It can be copied, pickled and compiled around (torch.compile runs it eagerly); torch.jit.trace
     and torch.export cannot record it. forward raises what `simulate` raises, and GraphError for
     changed tensors that no such network has: off its grid, not finite.
+
+    >>> sr.as_module(snn, steps=16)(images).shape
+    torch.Size([10, 10])
     """
     return SpikingModule(graph, steps, engine)
 

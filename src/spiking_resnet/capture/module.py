@@ -64,6 +64,9 @@ def trace(model: nn.Module | torch.export.ExportedProgram, shape: Sequence[int])
     compiled, or an exported program; it is left as it was. A softmax or sigmoid
     at its end is left out, which the notes say. BatchNorms become Affine nodes in float64.
     Raises TraceError, or InputError for a shape that is none.
+
+    >>> sr.trace(network, (1, 8, 8))
+    <Graph: artificial, (1, 8, 8) -> (10,), ...>
     """
     network, image = single_precision(module_of(rebatched(model))), tuple(shape)
     with evaluating(network):

@@ -23,6 +23,9 @@ class Calibration:
     LARGE_BATCH of more than LARGE pixels.
     Features [N, F] and signals [N, C, L] are taken as maps with axes of size 1 (`as_maps`).
     first: the source's first batch as it was given. shape: (C, H, W) of every image.
+
+    >>> sr.Calibration(calibration).shape
+    (1, 8, 8)
     """
 
     BATCH = 50

@@ -69,6 +69,9 @@ def convert(
     What was decided for the user, and may not be what is wanted, is a ConversionWarning.
     Raises TraceError for operations that cannot be converted, InputError for images that cannot be
     used, GraphError for weights that are not finite, OnnxError for files that cannot be read.
+
+    >>> sr.convert(network, calibration, method="calibrated", steps=16)
+    <Graph: calibrated, (1, 8, 8) -> (10,), ...>
     """
     recipe = entitled(method, **options)
 

@@ -78,6 +78,10 @@ def simulate(
     meant to be the same, but neurons cannot count below zero, so negative logits come out as about
     0.
     Raises InputError.
+
+    >>> run = sr.simulate(snn, images, steps=32, record=(8, 32))
+    >>> run.logits.shape
+    torch.Size([2, 10, 10])
     """
     with shown(progress, "simulating"), undisturbed():
         images = _maps(images)

@@ -81,6 +81,10 @@ def compare(
     `problem` of its row. Raises what `convert` raises for the network and the images, InputError
     for steps and images that cannot be used, ResumeError for a file of another comparison,
     BusyError for one that another process is going on with.
+
+    >>> comparison = sr.compare(network, calibration, loader, ("hu2021", "dcgs-4"), steps=(4, 8))
+    >>> [row.recipe for row in comparison.rows]
+    ['hu2021', 'dcgs-4']
     """
     candidates = taken("methods", methods)
     with shown(progress, "looking through the images", unit="") as bar:

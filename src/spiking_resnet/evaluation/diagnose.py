@@ -74,6 +74,10 @@ def diagnose(
     progress: as of `evaluate`; a function is called with (images done, images right).
     Raises InputError for an empty loader, for a graph that does not know what it came from, and for
     max pools of each step's spikes (rule "instant").
+
+    >>> diagnosis = sr.diagnose(snn, loader, steps=8)
+    >>> [layer.name for layer in diagnosis.layers][:2]
+    ['relu', 'layer1.0.relu1']
     """
     steps = usual(graph) if steps is None else steps
     with undisturbed():

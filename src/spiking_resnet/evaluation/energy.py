@@ -42,6 +42,10 @@ def energy(
     images. Where a Run lacks these, a population's spikes are spread evenly over its neurons, and
     the account says that it is not exact. models: names, or paths of a TOML or JSON file; None for
     all that come with the package. Raises InputError.
+
+    >>> account = sr.energy(snn, sr.count_events(snn, loader, steps=8), models=("horowitz-int8",))
+    >>> account.exact
+    True
     """
     found = _models(models)
     if not isinstance(run, Run | Events):
@@ -72,6 +76,9 @@ def count_events(
     that the network is made for, or 350. progress: as of `evaluate`; a function is called with the
     number of images done so far.
     Raises InputError.
+
+    >>> sr.count_events(snn, loader, steps=8).images
+    50
     """
     steps = usual(graph) if steps is None else steps
     (found,) = events_at(graph, loader, (steps,), engine, progress)

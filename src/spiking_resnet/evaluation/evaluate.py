@@ -102,6 +102,10 @@ def evaluate(
     Raises InputError for an empty loader, batches without labels, labels that the network does not
     know, or steps below 1; ResumeError for a file of another network, other data or options;
     BusyError for a file that another process is going on with.
+
+    >>> curve = sr.evaluate(snn, loader, steps=(8, 32))
+    >>> [point.steps for point in curve.points]
+    [8, 32]
     """
     rules = (stop,) if isinstance(stop, Stop) else tuple(stop)
     steps = usual_steps(graph) if steps is None else steps

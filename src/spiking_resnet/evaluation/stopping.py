@@ -81,6 +81,10 @@ def calibrate_stop(
     progress: as of `evaluate`; a function is called with the images done. notes: JSON-able, kept
         in the rules.
     Raises InputError for no images, a confidence outside (0, 1], and steps that cannot be.
+
+    >>> (rule,) = sr.calibrate_stop(snn, calibration, steps=16, confidence=0.95)
+    >>> rule.confidence
+    0.95
     """
     wanted = (confidence,) if isinstance(confidence, float | int) else tuple(confidence)
     read = read_outs(graph, _steps(graph) if steps is None else steps, every)

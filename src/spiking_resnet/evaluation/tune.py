@@ -103,6 +103,10 @@ def tune(
     Where nothing is shown to meet the target the result has no `winner`. Losses are of images like
     these: where the network was trained on them, those on new images tend to be larger. Raises what
     `compare` raises.
+
+    >>> tuning = sr.tune(network, calibration, loader, target_loss=20, methods="dcgs-4")
+    >>> tuning.winner.steps
+    1
     """
     if max_steps < 1 or not target_loss >= 0:
         raise InputError(

@@ -58,6 +58,10 @@ def to_integers(
 
     Notes of the graph: "integer_form". Raises ExportError, with the node's name, for what has no
     integer form (signed streams, neurons other than integrate-and-fire ones), and InputError.
+
+    >>> whole = sr.to_integers(snn, bits=8, images=calibration)
+    >>> whole["layer1.0.conv1"].weight.abs().max() < 2**15
+    tensor(True)
     """
     widths = _widths(bits, end_bits, threshold_bits, potential_bits)
     _check(graph)

@@ -47,6 +47,11 @@ class Stream:
     graph: the network. batch: how many streams run side by side, N. layers: those whose spikes are
     handed out. engine: as of `simulate`. The spikes are those of `simulate` on all frames at once.
     Raises InputError for networks whose image enters at the first step only.
+
+    >>> stream = sr.Stream(snn)
+    >>> step = stream.push(images[0])
+    >>> stream.time
+    1
     """
 
     @arguments.checked(graph=arguments.network, batch=arguments.whole, layers=arguments.names,

@@ -43,6 +43,10 @@ def to_torch(
     Both forms can be compiled (torch.compile) and recorded (torch.export), but for random input
     spikes, which are drawn anew, and for single steps that depend on their number
     (`TorchNetwork.timed`).
+
+    >>> module = sr.to_torch(snn, steps=8)
+    >>> module(images).shape
+    torch.Size([10, 10])
     """
     if not graph.of(Fire):
         raise InputError("the network has no spiking neurons: convert it first")

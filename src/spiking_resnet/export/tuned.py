@@ -42,6 +42,10 @@ def from_torch(
     The notes say what moved: "tuned" the largest change of every tensor by training, in thresholds,
     and by the way back to the grid. A module that has not changed gives the network it was made of.
     Raises InputError for other modules, and for tensors that are not finite or have other shapes.
+
+    >>> module = sr.to_torch(snn)
+    >>> sr.from_torch(module).neurons == snn.neurons
+    True
     """
     own = getattr(module, "_orig_mod", module)  # of torch.compile
     if not isinstance(own, TorchNetwork):

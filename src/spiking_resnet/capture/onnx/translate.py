@@ -33,6 +33,9 @@ def trace_onnx(path: str | Path, shape: Sequence[int] | None = None) -> Graph:
     shape: (C, H, W) of the images; needed where the file leaves height or width open. The notes
     say which layout the file's images have and what was left out. Raises TraceError for operations
     that cannot be converted, OnnxError or FileNotFoundError for files that cannot be read.
+
+    >>> sr.trace_onnx("digits.onnx", (1, 8, 8))
+    <Graph: artificial, (1, 8, 8) -> (10,), ...>
     """
     return graph_of(read(path, shape))
 

@@ -82,6 +82,8 @@ def to_c(graph: Graph, path: str | Path, name: str = "network") -> CSource:
     Raises ExportError, with the node's name, for what it has no code for (currents that are pooled
     or moved, random input spikes), and InputError for a name that is none, and where a file that
     `path` does not name would be replaced, unless it was written here.
+
+    >>> written = sr.to_c(sr.to_integers(snn, bits=8), "firmware", name="digits")
     """
     if not name.isidentifier() or not name.isascii():
         raise InputError(f"name is {name!r}: give letters, digits and _, no digit first")

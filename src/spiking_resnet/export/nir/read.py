@@ -49,6 +49,10 @@ def from_nir(source: Any) -> Graph:
     pools that sum or average, Scale, Flatten; several edges into one node are a sum.
     Raises NirError for a file that is damaged or holds anything else, with the node's name,
     FileNotFoundError, and InputError where the package nir is missing.
+
+    >>> written = sr.to_nir(snn, "snn.nir")
+    >>> sr.from_nir("snn.nir").neurons == snn.neurons
+    True
     """
     needed("nir", "nir")
     return network(sheet(Path(source) if isinstance(source, str) else source))[0]

@@ -64,6 +64,9 @@ def verify(
     tell: called with the name of each reader before it runs. progress: whether a bar is shown; see
     `evaluate`.
     Raises NirError for a damaged file, InputError where images or steps are missing.
+
+    >>> written = sr.to_nir(snn, "snn.nir", steps=4)
+    >>> verification = sr.verify("snn.nir", images[:1], steps=4)
     """
     with shown(progress, "verifying", unit="readers") as bar:
         return _verified(path, images, steps, labels, client_pythons, tell, bar)

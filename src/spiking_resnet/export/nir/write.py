@@ -68,6 +68,8 @@ def to_nir(
     Raises ExportError for what NIR cannot express, with the node's name; InputError where the
     package nir is missing, or nobody says how many steps, or fewer than 1; OSError, leaving no file
     behind.
+
+    >>> written = sr.to_nir(snn, "snn.nir", profile="spikingjelly", steps=64)
     """
     if images is not None and path is None:
         raise InputError("images are given and no path: golden spikes stand in a file")

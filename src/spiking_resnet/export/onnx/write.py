@@ -38,6 +38,8 @@ def to_onnx(graph: Graph, path: str | Path, steps: int | None = None) -> None:
     `simulate`; the softmax of a read-out "spikes+membrane" may round otherwise. Raises ExportError
     for random input spikes, and for one step of what depends on the number of the step; InputError
     where onnx is not installed.
+
+    >>> sr.to_onnx(snn, "snn.onnx", steps=16)
     """
     write(graph, Path(path), Asked(steps=steps))
 
