@@ -267,3 +267,22 @@ def test_shares_have_the_digits_that_their_images_can_tell():
     assert [told(1 / 3, images) for images in (3, 300, 30_000)] == ["33", "33.3", "33.33"]
     assert (told(None, 3), told_ends(None, 3)) == ("-", "-")
     assert told_ends((0.25, 0.5), 40) == "25 - 50"
+
+
+@pytest.mark.parametrize("width", [60, 80])
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+def test_no_table_is_wider_than_the_terminal_or_has_cells_cut_off(record, width):
+    shown = terminal.text(tuple(tables(blocks(record))), width)
+    assert max(map(len, shown.splitlines())) <= width
+    cells = "".join(shown.split()).replace("+0.50…+4.00", "").replace("+0.5…+4.0", "")
+    assert "…" not in cells  # but for a tuning's bounds
+
+
+def tables(found):
+    """The tables among blocks."""
+    for block in found:
+        if hasattr(block, "views"):
+            for _, view in block.views:
+                yield from tables(view)
+        elif hasattr(block, "choices") or hasattr(block, "columns"):
+            yield block

@@ -27,11 +27,11 @@ _OPERATIONS = (
 )
 _LAYERS = (
     Column("node", align="left", folds=True),
-    Column("kind", align="left"),
+    Column("kind", align="left", rank=1),
     Column("spikes"),
     Column("rate", "%"),
     Column("additions"),
-    Column("multiply-adds"),
+    Column("multiply-adds", rank=2),
     Column("share", "%"),
 )
 
@@ -54,9 +54,13 @@ def prices(account: Account, title: str = "") -> Table:
     columns = (
         Column("cost model", align="left", folds=True),
         Column("SNN"),
-        Column("silent", note="what is left of it if no neuron fires"),
+        Column("silent", rank=1, note="what is left of it if no neuron fires"),
         *(Column(f"ANN {_name(name, bits[name])}") for name in twins),
-        Column("even at", note="the firing rate below which it takes less, for each ANN in turn"),
+        Column(
+            "even at",
+            rank=2,
+            note="the firing rate below which it takes less, for each ANN in turn",
+        ),
     )
     return Table(
         columns=columns,

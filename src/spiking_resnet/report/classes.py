@@ -16,10 +16,10 @@ _COLUMNS = (
     Column("images"),
     Column("ANN", "%"),
     Column("SNN", "%"),
-    Column("95 % interval", note="of the SNN's accuracy"),
+    Column("95 % interval", rank=1, note="of the SNN's accuracy"),
     Column("lost", note="images that the ANN alone classifies correctly"),
     Column("gained", note="images that the SNN alone classifies correctly"),
-    Column("agree", "%", note="images that both decide alike"),
+    Column("agree", "%", rank=2, note="images that both decide alike"),
 )
 
 

@@ -116,9 +116,10 @@ def _of(found: Comparison, series: tuple[Series, ...], axis: Axis, title: str) -
 
 
 def _series(found: Comparison, at: Callable[[Place], float]) -> tuple[Series, ...]:
-    """A line for each recipe; with intervals only where it is the only one."""
+    """A line for each recipe, coloured ones first; with intervals only where it is the only one."""
     tones = leaders(found)
-    drawn = [(row, [p for p in row.places if not isinf(at(p))]) for row in found.ranked]
+    rows = sorted(found.ranked, key=lambda row: row.recipe not in tones)
+    drawn = [(row, [place for place in row.places if not isinf(at(place))]) for row in rows]
     drawn = [(row, places) for row, places in drawn if places]
     return tuple(
         Series(

@@ -15,21 +15,21 @@ _T = Column("T", note="time steps")
 _COLUMNS = (
     _T,
     Column("accuracy"),
-    Column("95 % interval"),
+    Column("95 % interval", rank=1),
     Column("loss", note="points below the ANN"),
-    Column("agreement", note="same class as the ANN"),
-    Column("spikes/image"),
-    Column("rate", note="spikes per neuron and step"),
+    Column("agreement", rank=2, note="same class as the ANN"),
+    Column("spikes/image", rank=3),
+    Column("rate", rank=4, note="spikes per neuron and step"),
 )
 _WITH_TOP5 = (
     _T,
     Column("top-1", "%"),
-    Column("95 % range"),
-    Column("top-5", "%"),
+    Column("95 % range", rank=1),
+    Column("top-5", "%", rank=2),
     Column("loss", note="top-1, points below the ANN"),
-    Column("agree", "%", note="same class as the ANN"),
-    Column("spikes", note="per image"),
-    Column("rate", "%", note="spikes per neuron and step"),
+    Column("agree", "%", rank=1, note="same class as the ANN"),
+    Column("spikes", rank=3, note="per image"),
+    Column("rate", "%", rank=4, note="spikes per neuron and step"),
 )
 _OF_ERRORS = (
     _T,

@@ -9,11 +9,11 @@ from spiking_resnet.report.block import Block, Column, Row, Table, Text
 
 _COLUMNS = (
     Column("network", align="left"),
-    Column("data set", align="left"),
+    Column("data set", align="left", rank=1),
     Column("accuracy", note="percent of the test images"),
-    Column("parameters"),
-    Column("activation"),
-    Column("seconds", note="of training"),
+    Column("parameters", rank=2),
+    Column("activation", rank=3),
+    Column("seconds", rank=4, note="of training"),
 )
 _AGAIN = (
     *_COLUMNS[:2],

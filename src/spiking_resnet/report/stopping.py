@@ -9,14 +9,14 @@ from spiking_resnet.report.numbers import count, interval, percent
 _COLUMNS = (
     Column("P", note="confidence"),
     Column("steps", note="in the mean"),
-    Column("90 %", note="of the images have stopped by this step"),
+    Column("90 %", rank=1, note="of the images have stopped by this step"),
     Column("top-1", "%"),
-    Column("95 % range"),
+    Column("95 % range", rank=1),
     Column("loss", note="points of top-1 below the full run"),
     Column("kept", "%", note="decide as the full run"),
-    Column("agree", "%", note="same class as the ANN"),
-    Column("spikes", note="per image"),
-    Column("SynOps", note="synaptic operations per image"),
+    Column("agree", "%", rank=2, note="same class as the ANN"),
+    Column("spikes", rank=2, note="per image"),
+    Column("SynOps", rank=1, note="synaptic operations per image"),
     Column("ops", "%", note="SynOps as a share of the full run's"),
 )
 

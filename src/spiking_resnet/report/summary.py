@@ -9,11 +9,11 @@ from spiking_resnet.report.run import of_rates
 
 _COLUMNS = {
     "layer": Column("layer", align="left", folds=True),
-    "by": Column("by", align="left", folds=True),
-    "shape": Column("shape", note="of its values for one image"),
+    "by": Column("by", align="left", folds=True, rank=3),
+    "shape": Column("shape", rank=2, note="of its values for one image"),
     "neurons": Column("neurons"),
     "synapses": Column("synapses"),
-    "params": Column("params", note="weights, gains and biases"),
+    "params": Column("params", rank=1, note="weights, gains and biases"),
     "threshold": Column("threshold", note="firing threshold, in the ANN's units"),
     "rate": Column("rate"),
 }

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as RichTable
 
+FOLDED = 16  # characters of a column that goes over several lines
 BARS = 40  # characters of a chart's longest bar
 _PLAIN = str.maketrans(
     {"█": "#", "░": "-", "┃": "|", "…": "."}
@@ -168,8 +169,10 @@ def _framed(table: Table) -> int:
     """The characters that a table takes, with its frame."""
     if table.room is not None:
         return table.room
-    gap, ends = {"wide": (1, 0), "long": (1, 2), "small": (3, 1)}[table.shape]
-    return sum(widths(table)) + gap * len(table.columns) + ends
+    gap, ends = {"wide": (1, 0), "long": (2, 2), "small": (3, 1)}[table.shape]
+    columns = zip(table.columns, widths(table), strict=True)
+    taken = sum(min(width, FOLDED) if column.folds else width for column, width in columns)
+    return taken + gap * len(table.columns) + ends
 
 
 def cut(table: Table, width: int) -> list[Table]:
