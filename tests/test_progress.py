@@ -5,6 +5,7 @@ import re
 import sys
 import threading
 import time
+from contextlib import redirect_stderr
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -46,7 +47,7 @@ def quick(monkeypatch):
 @pytest.fixture(autouse=True, scope="module")
 def _loaded():
     """What draws is loaded: that takes longer than the works here."""
-    progress._Terminal(lambda: Console(file=io.StringIO())).close()
+    progress._Terminal(lambda: Console(file=io.StringIO()), None, None).close()
 
 
 def watched(monkeypatch, stream, asked=None, **options):
@@ -136,6 +137,16 @@ def test_works_of_two_threads_are_shown_side_by_side(monkeypatch, quick):
     assert "thread 2" in stream.getvalue()
     assert progress._board.works == []
     assert progress._board.display is None
+
+
+def test_a_stream_that_is_redirected_meanwhile_stays_clean(monkeypatch, quick):
+    stream, other = Screen(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with shown(None, "working", 10), redirect_stderr(other):
+        time.sleep(0.15)
+    assert "working" in stream.getvalue()
+    assert other.getvalue() == ""
+    assert sys.stderr is stream
 
 
 def test_a_closed_stream_ends_nothing(monkeypatch, quick):

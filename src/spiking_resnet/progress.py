@@ -199,6 +199,7 @@ class _Board:
         self.display: _Display | None = None
         self.ended = threading.Event()
         self.console: Callable[[], Console] | None = None
+        self.streams: tuple[Any, Any] = None, None
 
     def enter(self, work: Work) -> None:
         """Show a work from now on."""
@@ -207,6 +208,7 @@ class _Board:
             if len(self.works) > 1:
                 return
             self.ended = threading.Event()
+            self.streams = sys.stdout, sys.stderr  # as they are now: works may redirect them
             own = copy_context()  # by which a notebook knows the cell
             drawing = threading.Thread(
                 target=own.run, args=(self._draw, self.ended), daemon=True, name="progress"
@@ -234,7 +236,7 @@ class _Board:
     def _look(self) -> None:
         if all(work.age < PATIENCE for work in self.works):
             return
-        self.display = self.display or _display(self.console)
+        self.display = self.display or _display(self.console, *self.streams)
         for work in self.works:
             if not work.estimated and work.left is not None and work.age > SILENCE:
                 work.estimated = True
@@ -243,15 +245,19 @@ class _Board:
         self.display.draw(self.works)
 
 
-def _display(console: "Callable[[], Console] | None") -> _Display:
-    """What shows works here."""
+def _display(console: "Callable[[], Console] | None", out: Any, err: Any) -> _Display:
+    """What shows works here: on a console, or else in a notebook or on standard error."""
     if console is None and _in_notebook():
         return _Notebook()
-    if console is not None:
-        there = console().is_terminal
-    else:
-        there = sys.stderr is not None and sys.stderr.isatty()
-    return _Terminal(console) if there and os.environ.get("TERM") != "dumb" else _Lines()
+    there = _terminal(err) if console is None else console().is_terminal
+    if there and os.environ.get("TERM") != "dumb":
+        return _Terminal(console, out, err)
+    return _Lines(err)
+
+
+def _terminal(stream: Any) -> bool:
+    """Whether a stream is a terminal; None is none."""
+    return stream is not None and bool(stream.isatty())
 
 
 def _in_notebook() -> bool:
@@ -264,7 +270,8 @@ def _in_notebook() -> bool:
 class _Lines:
     """A line for a work that lasts, and another one now and then."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
         self.told: dict[int, float] = {}
 
     def draw(self, works: list[Work]) -> None:
@@ -277,8 +284,8 @@ class _Lines:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        if sys.stderr is not None:
-            print(printable(text), file=sys.stderr, flush=True)
+        if self.stream is not None:
+            print(printable(text), file=self.stream, flush=True)
 
     def close(self) -> None:
         """Do nothing: what was printed stays."""
@@ -287,17 +294,19 @@ class _Lines:
 class _Terminal:
     """A bar for each work in a terminal, below what is printed meanwhile."""
 
-    def __init__(self, console: "Callable[[], Console] | None") -> None:
+    def __init__(self, console: "Callable[[], Console] | None", out: Any, err: Any) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
         texts = ("{task.description}", "{task.fields[amount]}", "{task.fields[rest]}")
         first, *others = (TextColumn(text, markup=False) for text in texts)
-        self.console = Console(stderr=True) if console is None else console()
+        self.console = Console(file=err) if console is None else console()
         self.bar = Progress(
             SpinnerColumn(), first, BarColumn(bar_width=20), *others, console=self.console,
             transient=True, auto_refresh=False,
-            redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
+            # What is printed meanwhile comes above, unless it goes elsewhere just now.
+            redirect_stdout=sys.stdout is out and _terminal(out),
+            redirect_stderr=sys.stderr is err and _terminal(err),
         )  # fmt: skip
         self.tasks: dict[int, Any] = {}
         self.bar.start()
