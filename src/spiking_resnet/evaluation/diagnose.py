@@ -48,7 +48,7 @@ from spiking_resnet.evaluation.sent import Sent, sent
 from spiking_resnet.graph import Fire, Graph, Node, ReLU, interpret
 from spiking_resnet.images import expected
 from spiking_resnet.neurons import per_channel
-from spiking_resnet.progress import Asked, shown
+from spiking_resnet.progress import Asked, note, shown
 from spiking_resnet.records import InputError, decisions
 from spiking_resnet.surroundings import undisturbed
 
@@ -224,7 +224,9 @@ class _Running:
         reading = _reading(self.ann, images, rates)
         currents = summed_currents(self.graph, images, run.sums, self.steps)
         before: dict[str, Tensor] = {}
-        for counterpart, sums in zip(self.counterparts, self.sums, strict=True):
+        pairs = zip(self.counterparts, self.sums, strict=True)
+        for number, (counterpart, sums) in enumerate(pairs, 1):
+            note(f"layer {number} of {len(self.sums)}")
             twin = counterpart.twin.name
             first = [activations[twin].double(), reading[twin].double()]
             if counterpart.fire is None:  # a read-out without neurons: its logits are all there is
