@@ -38,13 +38,13 @@ $(RUN)/python:
 install: $(STAMP)
 
 $(STAMP): $(SOURCES) | $(RUN)/python
-	@echo "installing the package and its development tools into $(VENV): 7 GB, several minutes"
+	@echo "installing the package and its development tools into $(VENV): 6.3 GB, several minutes"
 	$(PIP) --quiet -e '.[dev]'
 	@touch $@
 
 $(RUNTIME): $(SOURCES) | $(RUN)/python
-	@echo "installing the package into $(VENV), without development tools: some 1.5 GB where torch's"
-	@echo "wheels without CUDA can be had, 6 GB with those of PyPI; then a minute or two to compile"
+	@echo "installing the package into $(VENV), without development tools: 5.4 GB with torch's"
+	@echo "wheels of PyPI, far less where those without CUDA can be had; then a minute or two to compile"
 	@$(RUN)/python -c 'import torch' 2> /dev/null || [ "$$(uname)" != Linux ] || [ -z "$(TORCH_INDEX)" ] \
 	  || $(PIP) --index-url $(TORCH_INDEX) --retries 0 --timeout 5 torch \
 	  || echo "no wheels at $(TORCH_INDEX): taking those of PyPI"
