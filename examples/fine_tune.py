@@ -19,7 +19,7 @@ def main(data: str | None = None, method: str = "mmse", steps: int = 4, images: 
     training = ann.load_dataset("cifar10", "train", data)
     held_out = ann.load_dataset("cifar10", "test", data).loader(50, tested, seed=seed)
     network, calibration = ann.pretrained("cifar10_resnet20").model, training.loader(50, limit=256)
-    snn = sr.convert(network, calibration, sr.methods.named(method, steps=steps))
+    snn = sr.convert(network, calibration, method, steps=steps)
     module, accuracy = sr.to_torch(snn), [sr.evaluate(snn, held_out, (steps,)).points[0].accuracy]
     optimizer = torch.optim.Adam(module.parameters(), rate)
     for epoch in range(epochs):  # each with other images

@@ -691,7 +691,7 @@ def test_networks_that_guess_are_told(tmp_path, snn, digits_npz):
         (("missing.py:build", "--dataset", "digits"), "missing.py: no such file"),
         (("networks.py", "--dataset", "digits"), "file.py:function"),
         (("digits_resnet8", "--weights", "x.pt"), "leave out --weights"),
-        (("digits_resnet8", "--dataset", "digitz"), "digitz.*digits, mnist"),
+        (("digits_resnet8", "--dataset", "digitz"), "digitz.*digits, photographs"),
         (("digits_resnet8", "--dataset", "digits", "--split", "all"), "train and test"),
         (("digits_resnet8", "--method", "hu2020"), "hu2020.*hu2021"),
         (("digits_resnet8", "--percentile", "0"), "percentile"),

@@ -118,7 +118,7 @@ SEEN = {
         "rates: spikes per neuron and step",
     ),
     "Account": ("small_chip", "25 %, never", "3-bit", "takes 20 times less", "spread evenly"),
-    "Curve": ("80.00 %", "ANN", "n = 100"),
+    "Curve": ("80 %", "ANN", "n = 100"),
     "Stopped": ("0.99", "2.50", "87.50", "+1.00", "96.00", "50.00", "train of digits", "full"),
     "Diagnosis": ("stem", "block <", "points of agreement are lost", "--per-channel"),
     "Comparison": ("87.5", "±2", "2.5 ± 0.2", "3.00 M", "warning: odd failed: it ran away"),

@@ -19,6 +19,7 @@ from spiking_resnet.report.block import (
 )
 from spiking_resnet.report.numbers import count
 
+_USUAL = ("fp32", "int8")  # twins that narrow terminals show, too
 _TWINS = {"fp32": "fp32", "int32": "int32", "int8": "int8", "quantised": "few bits"}
 _OPERATIONS = (
     Column("per image", align="left"),
@@ -55,7 +56,7 @@ def prices(account: Account, title: str = "") -> Table:
         Column("cost model", align="left", folds=True),
         Column("SNN"),
         Column("silent", rank=1, note="what is left of it if no neuron fires"),
-        *(Column(f"ANN {_name(name, bits[name])}") for name in twins),
+        *(Column(f"ANN {_name(name, bits[name])}", rank=int(name not in _USUAL)) for name in twins),
         Column(
             "even at",
             rank=2,

@@ -8,7 +8,7 @@ from spiking_resnet.records import Curve, InputError, Point
 from spiking_resnet.report import classes, flips, stopping
 from spiking_resnet.report.block import Axis, Block, Chart, Column, Level, Row, Series, Table, Text
 from spiking_resnet.report.figure import check_path
-from spiking_resnet.report.numbers import count, interval, number, percent
+from spiking_resnet.report.numbers import count, decimals, number, percent, told_ends
 from spiking_resnet.report.write import write
 
 _T = Column("T", note="time steps")
@@ -156,13 +156,14 @@ def _row(point: Point, curve: Curve) -> list[str]:
     if curve.metric == "mse":
         return [str(point.steps), number(point.error), number(point.distance), *spent]
     known = ann is not None and point.accuracy is not None
+    lost = 100 * ((ann or 0.0) - (point.accuracy or 0.0))
     row = [
         str(point.steps),
-        percent(point.accuracy),
-        interval(point.interval),
-        *([percent(point.top5)] if wide else []),
-        f"{100 * ((ann or 0.0) - (point.accuracy or 0.0)):+.2f}" if known else "-",
-        percent(point.agreement),
+        percent(point.accuracy, curve.images),
+        told_ends(point.interval, curve.images),
+        *([percent(point.top5, curve.images)] if wide else []),
+        f"{lost:+.{decimals(curve.images)}f}" if known else "-",
+        percent(point.agreement, curve.images),
         *spent,
     ]
     return _bare(row) if wide else row
@@ -171,10 +172,11 @@ def _row(point: Point, curve: Curve) -> list[str]:
 def _ann_row(curve: Curve) -> list[str]:
     if curve.metric == "mse":
         return ["ANN", number(curve.ann_error), "", "", ""]
-    row = ["ANN", percent(curve.ann_accuracy), interval(curve.ann_interval)]
+    images = curve.images
+    row = ["ANN", percent(curve.ann_accuracy, images), told_ends(curve.ann_interval, images)]
     if not _has_top5(curve):
         return [*row, "", "", "", ""]
-    return _bare([*row, percent(curve.ann_top5), "", "", "", ""])
+    return _bare([*row, percent(curve.ann_top5, images), "", "", "", ""])
 
 
 def _bare(row: list[str]) -> list[str]:
@@ -196,4 +198,4 @@ def _conditions(curve: Curve) -> str:
 def _largest_error(curve: Curve) -> str:
     """The largest standard error of the curve's accuracies, in points."""
     shares = [curve.ann_accuracy, *(point.accuracy for point in curve.points)]
-    return f"{100 * max(curve.standard_error(share) or 0.0 for share in shares):.2f}"
+    return f"{100 * max(curve.standard_error(share) or 0.0 for share in shares):.1f}"

@@ -39,8 +39,8 @@ def told_ends(ends: tuple[float, float] | None, images: int) -> str:
 
 
 def decimals(images: int) -> int:
-    """The decimals of a share in percent: none below 200 images, one below 20,000, else two."""
-    return 0 if images < 200 else 1 if images < 20_000 else 2
+    """The decimals of a share in percent: none below 200 images, one below 10,000, else two."""
+    return 0 if images < 200 else 1 if images < 10_000 else 2
 
 
 def number(value: float | None) -> str:

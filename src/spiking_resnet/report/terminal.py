@@ -219,10 +219,11 @@ def rich_table(table: Table, width: int = 120) -> "RichTable":
 
     title = RichText(printable(table.title), style="table.title") if table.title else None
     made = RichTable(title=title, caption_justify="left", **_looks(table, width))
-    for column in table.columns:
+    for column, taken in zip(table.columns, widths(table), strict=True):
         made.add_column(
             RichText(printable(column.heading)),
             justify=column.align,
+            min_width=min(taken, FOLDED) if column.folds else None,
             no_wrap=not column.folds,
             overflow="fold" if column.folds else "ellipsis",
         )
