@@ -4,6 +4,7 @@ import json
 import pytest
 from test_cli import convert_digits, ok, refused, run
 
+import spiking_resnet as sr
 from spiking_resnet.cli.report import _table
 from spiking_resnet.report.rows import LONG
 
@@ -47,7 +48,11 @@ def test_a_report_is_one_page_and_its_numbers_as_json_and_csv(snn, tmp_path):
     assert {point["accuracy"] for point in told["curve"]["snn"]} <= found
 
 
-def test_what_cannot_be_diagnosed_is_said(tmp_path):
+def test_what_cannot_be_diagnosed_is_said(tmp_path, monkeypatch):
+    def refused(*_):
+        raise sr.InputError("max pools of differential steps")
+
+    monkeypatch.setattr(sr, "diagnose", refused)
     path, out, numbers = (tmp_path / name for name in ("snn.safetensors", "r.html", "r.json"))
     convert_digits(path, "--method", "differential", "--steps", 4)
     text = ok(
@@ -67,7 +72,7 @@ def test_what_cannot_be_diagnosed_is_said(tmp_path):
     assert "warning: where decisions are lost cannot be said" in text
     told = json.loads(numbers.read_text())
     assert told["diagnosis"] is None
-    assert "differential" in told["undiagnosed"]
+    assert "max pools" in told["undiagnosed"]
     assert told["observation"]["samples"] == []
 
 

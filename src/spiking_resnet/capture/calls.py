@@ -22,8 +22,11 @@ BATCH = 2  # images in the example batch that a network is captured with
 class TraceError(ValueError):
     """A network that cannot be converted; the message lists node, source line and remedy.
 
-    problems: the same one by one. nodes: what could be traced, in order (both may be empty).
+    problems: all places one by one. causes: the same by cause (`problems.Cause`). nodes: what could
+    be traced, in order. All may be empty.
     """
+
+    causes: tuple[Any, ...] = ()
 
     def __init__(
         self, message: str, problems: Iterable[str] = (), nodes: Iterable[Node] = ()

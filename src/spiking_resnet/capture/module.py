@@ -39,6 +39,7 @@ from spiking_resnet.capture.heads import FUNCTIONS as HEADS
 from spiking_resnet.capture.heads import heads, notes, refuse
 from spiking_resnet.capture.logits import evaluating
 from spiking_resnet.capture.pools import REDUCTIONS
+from spiking_resnet.capture.problems import Problem, refusal
 from spiking_resnet.capture.program import Captured, captured
 from spiking_resnet.capture.rectifiers import recognised
 from spiking_resnet.capture.reindex import lacking, settled
@@ -81,7 +82,7 @@ class _Translation:
     nodes: dict[str, Node] = field(default_factory=dict)
     # By fx name: the name of a node, a Moved, a constant, or a list of these.
     values: dict[str, Any] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
 
     def graph(self, shape: tuple[int, ...]) -> Graph:
         constants = self.captured.constants
@@ -130,9 +131,7 @@ class _Translation:
 
     def _raise_problems(self) -> None:
         if self.problems:
-            listed = "\n".join(f"  {number}. {p}" for number, p in enumerate(self.problems, 1))
-            message = f"{len(self.problems)} operation(s) cannot be converted:\n{listed}"
-            raise TraceError(message, self.problems, self.nodes.values())
+            raise refusal(self.problems, self.nodes.values())
 
     def put(self, node: Node) -> str:
         """Adds a node, under a name of its own; returns the name."""
@@ -187,12 +186,14 @@ class _Translation:
 
     def _refuse(self, call: Call, reason: Unsupported) -> None:
         """Notes why a call cannot be converted."""
-        source = f" ({call.source})" if call.source else ""
         layer = f"{call.layer}: " if call.layer else ""
-        culprit = f"{call.name!r}{source}: {layer}"
-        if not (layer and any(found.startswith(culprit) for found in self.problems)):
-            told = _LAYERS.get(call.layer, reason)
-            self.problems.append(f"{culprit}{told}")  # once for all that a layer consists of
+        told = _LAYERS.get(call.layer, reason)
+        found = Problem(call.name, call.source, f"{layer}{told}")
+        known = any(
+            each.culprit == found.culprit and each.cause.startswith(layer) for each in self.problems
+        )
+        if not (layer and known):  # once for all that a layer consists of
+            self.problems.append(found)
 
     def _stand_in(self, produced: Any) -> Any:
         """A value to go on with in the place of a refused one, so that all problems are found."""

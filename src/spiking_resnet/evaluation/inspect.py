@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from spiking_resnet.capture.calls import TraceError
 from spiking_resnet.capture.module import trace
 from spiking_resnet.capture.onnx.translate import trace_onnx
+from spiking_resnet.capture.problems import Cause
 from spiking_resnet.codec import FIELDS, Record, same
 from spiking_resnet.conversion.passes.fire import Kind, fire
 from spiking_resnet.conversion.passes.fold_bn import fold_bn
@@ -79,8 +80,9 @@ class Inspection(Record):
     """The result of an inspection: a network's nodes in order, and why it cannot be converted.
 
     problems: each names node, source line and remedy; what follows a problem may be missing from
-    `nodes`. populations: of a spiking network; empty for an ANN. remarks: what a user
-    should know of its conversion, in sentences.
+    `nodes`. causes: the same problems by cause, those of most places first. populations: of a
+    spiking network; empty for an ANN. remarks: what a user should know of its conversion, in
+    sentences.
     """
 
     nodes: tuple[NodeFacts, ...]
@@ -89,6 +91,7 @@ class Inspection(Record):
     exact_steps: int = 0
     notes: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    causes: tuple[Cause, ...] = ()
 
     layout = (*same("converts", "total"), *FIELDS)
 
@@ -116,7 +119,8 @@ def inspect_model(model: nn.Module | Path, shape: Sequence[int] | None = None) -
     try:
         graph = _traced(model, shape)
     except TraceError as error:
-        return Inspection(_facts(error.nodes, {}), error.problems or (str(error),))
+        problems = error.problems or (str(error),)
+        return Inspection(_facts(error.nodes, {}), problems, causes=error.causes)
     return Inspection(_facts(graph.nodes, _remarks(graph)), remarks=remarks_of(graph))
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+from spiking_resnet.capture.problems import told
 from spiking_resnet.evaluation.inspect import (
     FOLDED,
     SIGNED,
@@ -161,8 +162,10 @@ def summary(found: Inspection) -> str:
 def verdict(found: Inspection) -> str:
     """Whether an ANN can be converted; if not, every problem with its remedy."""
     if found.problems:
-        listed = "\n".join(f"  {number}. {text}" for number, text in enumerate(found.problems, 1))
-        return f"It cannot be converted as it is; {len(found.problems)} problem(s):\n{listed}"
+        several = f", of {len(found.causes)} causes" if len(found.causes) > 1 else ""
+        listed = told(found.causes or found.problems)
+        number = len(found.problems)
+        return f"It cannot be converted as it is; {number} problem(s){several}:\n{listed}"
     layers = sum(node.kind == "ReLU" for node in found.nodes)
     text = f"It can be converted: {layers} ReLUs become populations of spiking neurons"
     folded = sum(node.remark == FOLDED for node in found.nodes)

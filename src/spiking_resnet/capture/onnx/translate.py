@@ -19,6 +19,7 @@ from spiking_resnet.capture.onnx.file import Layout, OnnxFile, Operation, read
 from spiking_resnet.capture.onnx.operation import Activation, Step
 from spiking_resnet.capture.onnx.operators import BUILDERS, PER_VALUE, remedy
 from spiking_resnet.capture.onnx.package import OnnxError, first_line
+from spiking_resnet.capture.problems import Problem, refusal
 from spiking_resnet.graph import Flatten, Graph, Input, Node, Output
 from spiking_resnet.surroundings import undisturbed
 
@@ -81,7 +82,7 @@ class _Translation:
     layout: Layout
     nodes: dict[str, Node] = field(default_factory=dict)
     values: dict[str, Activation | Tensor | None] = field(default_factory=dict)  # None: failed
-    problems: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     readers: dict[str, list[Operation]] = field(default_factory=dict)  # by what they read
 
     def graph(self) -> Graph:
@@ -93,10 +94,7 @@ class _Translation:
         for operation in self.file.operations:
             self._translate(operation)
         if self.problems:
-            lines = (f"  {number}. {text}" for number, text in enumerate(self.problems, 1))
-            raise TraceError(
-                "\n".join([f"{len(self.problems)} operation(s) cannot be converted:", *lines])
-            )
+            raise refusal(self.problems)
         final = self._logits()
         shape = self.nodes[final].shape
         end = self.put(Output(name="output", inputs=(final,), shape=shape))
@@ -162,7 +160,9 @@ class _Translation:
         try:
             made = self._build(operation, given)
         except Unsupported as reason:
-            self.problems.append(f"{operation.name!r} ({operation.kind}): {reason}")
+            self.problems.append(
+                Problem(operation.name, operation.kind, str(reason), operation.kind)
+            )
             # Go on as if it were not there, so that all problems are found at once.
             shapes = [
                 self.file.shapes.get(name) for name in (operation.inputs[:1] + operation.outputs)
