@@ -59,6 +59,16 @@ def without_links_outside(app, page, source):
     source[0] = OUTSIDE.sub(link, source[0])
 
 
+def with_notebooks(app, config):
+    """Copy the notebooks to where Sphinx finds them."""
+    (HERE / "notebooks").mkdir(exist_ok=True)
+    for path in sorted((HERE.parent / "notebooks").glob("*.ipynb")):
+        target = HERE / "notebooks" / path.name
+        if not target.exists() or target.read_bytes() != path.read_bytes():
+            target.write_bytes(path.read_bytes())
+
+
 def setup(app):
     """Register what is done to each page."""
+    app.connect("config-inited", with_notebooks)
     app.connect("source-read", without_links_outside)

@@ -69,21 +69,22 @@ def blocks(part):
 
 
 def plain(lines, known):
-    """Return a docstring's lines as reStructuredText."""
-    made, errors = [], ""
+    """Return a docstring's lines as reStructuredText: text, parameters, errors, examples."""
+    made, errors, examples = [], "", []
     for part in paragraphs(lines):
         if part[0].lstrip().startswith(">>>"):
-            made += ["", ".. code-block:: pycon", "", *(f"   {line}" for line in part), ""]
+            examples += ["", ".. code-block:: pycon", "", *(f"   {line}" for line in part), ""]
             continue
         for literal, block in blocks(part):
             if literal:
                 made += ["", "::", "", *(f"   {line}" for line in block), ""]
                 continue
-            text, errors = without_errors(block[0]) if not errors else (block[0], errors)
+            text, errors = (block[0], errors) if errors else without_errors(block[0])
             before, told = said(text, known)
             made += ["", escaped(before), ""] if before else []
-            made += ["", *(f":param {name}: {escaped(text)}" for name, text in told), ""]
-    return [*made, f":raises: {escaped(errors)}"] if errors else made
+            made += ["", *(f"- **{name}**: {escaped(text)}" for name, text in told), ""]
+    made += ["", f"**Raises** {escaped(errors)}", ""] if errors else []
+    return [*made, *examples]
 
 
 def without_errors(text):
