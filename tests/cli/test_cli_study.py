@@ -101,7 +101,7 @@ def test_weights_that_cannot_be_downloaded_are_named(tmp_path, images, monkeypat
         (("study", "mnist", "--networks", "vgg"), "no network 'vgg'"),
         (("grid", "cifar10"), "of `reproduce study`, not of grid"),
         (("grid", "--chapters", "few"), "of `reproduce study`, not of grid"),
-        (("study", "mnist", "--chapters", "last"), "no chapter 'last'"),
+        (("study", "mnist", "--chapters", "last"), "no chapter or method 'last'"),
     ],
 )
 def test_what_is_no_study_is_refused(tmp_path, arguments, told):
