@@ -42,7 +42,7 @@ def renewed(page):
 
 
 if __name__ == "__main__":
-    os.environ.update(COLUMNS="100", MPLBACKEND="agg")
+    os.environ.update(COLUMNS="92", MPLBACKEND="agg")
     for name in sys.argv[1:]:
         page = Path(name).resolve()
         with tempfile.TemporaryDirectory() as folder, chdir(folder):

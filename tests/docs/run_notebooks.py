@@ -1,9 +1,10 @@
 """Run the notebooks, and keep their outputs.
 
-Run: python tests/docs/run_notebooks.py        (two minutes; without SPIKING_RESNET_DATA)
+Run: python tests/docs/run_notebooks.py [notebooks/NAME.ipynb …]
 """
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def executed(path, folder):
 
 if __name__ == "__main__":
     os.environ.pop("SPIKING_RESNET_DATA", None)
-    for path in NOTEBOOKS:
+    os.environ["COLUMNS"] = "88"  # of tables
+    for path in NOTEBOOKS if len(sys.argv) == 1 else map(Path, sys.argv[1:]):
         with tempfile.TemporaryDirectory() as folder:
             nbformat.write(executed(path, folder), path)
