@@ -15,7 +15,6 @@ ROOT = Path(__file__).parents[2]
 SHOWN = re.compile(r"^\.\. auto(?:function|class|exception|data|module):: (\S+)$", re.MULTILINE)
 
 
-@pytest.mark.sweep
 def test_the_site_builds_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "--keep-going", "-q"]
     built = subprocess.run([*command, ROOT / "docs", tmp_path], capture_output=True, text=True)
