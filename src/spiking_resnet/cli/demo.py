@@ -174,15 +174,15 @@ def _table(curves: Mapping[str, Curve]) -> Table:
     )
     rows = [
         Row(
-            (way if first else "", str(point.steps), percent(point.accuracy),
-             percent(point.agreement), count(point.spikes_per_image)),
+            (way if first else "", str(point.steps), percent(point.accuracy, curve.images),
+             percent(point.agreement, curve.images), count(point.spikes_per_image)),
             ruled=first and way != PAPER,
         )
         for way, curve in curves.items()
         for first, point in ((point is curve.points[0], point) for point in curve.points)
     ]  # fmt: skip
     curve = curves[PAPER]
-    ann = Row(("the ANN", "", percent(curve.ann_accuracy), "", ""), "strong", ruled=True)
+    ann = Row(("the ANN", "", percent(curve.ann_accuracy, curve.images), "", ""), "strong", ruled=True)
     return Table(columns, (*rows, ann), footnotes=(f"n = {curve.images:,} images.",))
 
 
