@@ -182,7 +182,8 @@ def _table(curves: Mapping[str, Curve]) -> Table:
         for first, point in ((point is curve.points[0], point) for point in curve.points)
     ]  # fmt: skip
     curve = curves[PAPER]
-    ann = Row(("the ANN", "", percent(curve.ann_accuracy, curve.images), "", ""), "strong", ruled=True)
+    known = percent(curve.ann_accuracy, curve.images)
+    ann = Row(("the ANN", "", known, "", ""), "strong", ruled=True)
     return Table(columns, (*rows, ann), footnotes=(f"n = {curve.images:,} images.",))
 
 
