@@ -8,7 +8,14 @@ from test_cli import convert_digits, ok, refused
 
 import spiking_resnet as sr
 from spiking_resnet import ann, methods
-from spiking_resnet.conversion.methods.recipes import ALSO, RECIPES, recipe_named, recipe_of
+from spiking_resnet.conversion.methods.recipes import (
+    ALSO,
+    RECIPES,
+    entitled,
+    recipe_named,
+    recipe_of,
+)
+from spiking_resnet.conversion.presets import taken
 from zoo import images, network
 
 QUICK = ("burst", "differential-4", "optimal-potential")  # the others take a minute
@@ -95,6 +102,26 @@ def test_a_comparison_takes_names_methods_recipes_and_networks():
     assert "made for T = 4" in named.rows[0].problem
     with pytest.warns(DeprecationWarning, match="recipes= is now methods="):
         sr.compare(network("identity"), frames, judged, recipes="hu2021", steps=(2,))
+
+
+def test_numbers_tell_apart_what_has_one_name_already():
+    numbered = sr.Recipe("hu2021 (2)", "named so", methods.hu2021(percentile=99.0))
+    two = ("hu2021", methods.hu2021(levels=3), numbered, methods.hu2021(levels=2))
+    names = [each.name for each in taken("methods", two)]
+    assert names == ["hu2021", "hu2021 (2)", "hu2021 (2) (2)", "hu2021 (3)"]
+
+
+@pytest.mark.parametrize("nothing", [{}, [], {"": "hu2021"}, {" ": "hu2021"}])
+def test_methods_without_entries_or_names_are_refused(nothing):
+    with pytest.raises(sr.InputError, match="methods"):
+        taken("methods", nothing)
+
+
+def test_overridden_to_another_method_it_has_that_ones_name():
+    name = "differential-4"
+    assert entitled(name, levels=1).name == entitled(name, levels=1, steps=9).name
+    assert entitled(name, levels=1).name == "differential-1"
+    assert entitled(name, levels=3).name == entitled(name, steps=9).name == name
 
 
 def test_a_network_for_other_images_is_a_problem_of_its_row():

@@ -68,6 +68,15 @@ def test_networks_and_what_is_made_of_them_have_short_reprs():
     assert repr(sr.methods.hu2021(percentile=99.5)) == "hu2021(percentile=99.5)"
 
 
+def test_no_repr_moves_the_cursor():
+    made = sr.convert(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)), torch.rand(2, 1, 2, 2)
+    )
+    named = made.with_notes({"recipe": "\x1b[2J\u202eburst\n"})
+    assert all(repr(each).isprintable() for each in (named, sr.summary(named)))
+    assert "\\x1b[2J" in repr(named)
+
+
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
 def test_a_record_has_its_tables_alone(record):
     shown = record.table()

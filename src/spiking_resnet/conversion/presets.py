@@ -1,8 +1,8 @@
 """What comparisons take as methods: names, methods, recipes and networks, and which suit."""
 
-from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from typing import Any
 
 from spiking_resnet import arguments, signatures
@@ -68,11 +68,11 @@ def taken(name: str, value: Any) -> tuple[Candidate, ...]:
     """
     if isinstance(value, str):
         return chosen(value)
-    if isinstance(value, Mapping):
-        return tuple(replace(_one(name, each), name=str(key)) for key, each in value.items())
     entries = list(value) if isinstance(value, Iterable) else [value]
     if not entries:
         raise arguments.expected(name, value, "give one or more, such as ('hu2021', 'burst')")
+    if isinstance(value, Mapping):
+        return tuple(_called(str(key), _one(name, each)) for key, each in value.items())
     parts = (chosen(e) if isinstance(e, str) else (_one(name, e),) for e in entries)
     return _apart([candidate for part in parts for candidate in part])
 
@@ -88,6 +88,12 @@ def _one(name: str, entry: Any) -> Candidate:
     return entitled(entry)
 
 
+def _called(name: str, candidate: Candidate) -> Candidate:
+    if not name.strip():
+        raise InputError("a method has an empty name: give every key of methods some letters")
+    return replace(candidate, name=name)
+
+
 def _ready(graph: Graph) -> Ready:
     """Return a network as a candidate, called by what its notes say."""
     if not graph.of(Fire):
@@ -98,15 +104,16 @@ def _ready(graph: Graph) -> Ready:
 
 def _apart(candidates: list[Candidate]) -> tuple[Candidate, ...]:
     """Return the candidates, those of one name told apart by numbers; the same one but once."""
-    found, count = list[Candidate](), Counter[str]()
+    found, seen = dict[str, Candidate](), list[Candidate]()
     for candidate in candidates:
-        if candidate in found:
+        if candidate in seen:
             continue
-        count[candidate.name] += 1
-        number = count[candidate.name]
-        name = candidate.name if number == 1 else f"{candidate.name} ({number})"
-        found.append(replace(candidate, name=name))
-    return tuple(found)
+        seen.append(candidate)
+        numbered = (f"{candidate.name} ({number})" for number in count(2))
+        free = (name for name in chain([candidate.name], numbered) if name not in found)
+        name = next(free)
+        found[name] = replace(candidate, name=name)
+    return tuple(found.values())
 
 
 def suits(candidate: Candidate, ann: Graph) -> bool:

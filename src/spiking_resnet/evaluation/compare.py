@@ -109,7 +109,7 @@ def compared(
     if not wanted or wanted[0] < 1:
         raise InputError(f"steps is {tuple(steps)}: name numbers of time steps, each at least 1")
     if not recipes or len({recipe.name for recipe in recipes}) < len(recipes):
-        raise InputError("name at least one recipe, and none twice")
+        raise InputError("methods are empty or of one name: give one or more, each its own name")
     facts_of_all = {
         "network": digest(subject.traced),
         "calibration images": subject.seen,

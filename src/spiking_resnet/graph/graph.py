@@ -14,6 +14,7 @@ import torch
 
 from spiking_resnet.graph.checks import check, check_facts
 from spiking_resnet.graph.nodes import Fire, Input, MaxPool, N, Node, Output, tensors, with_tensors
+from spiking_resnet.printable import printable
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,7 @@ class Graph:
 
     def __repr__(self) -> str:
         made = self.notes.get("recipe", self.notes.get("method", "spiking"))
-        kind = made if self.of(Fire) else "artificial"
+        kind = printable(str(made)) if self.of(Fire) else "artificial"
         if form := self.notes.get("integer_form"):
             kind = f"{kind} in integers of {form['bits']} bits"
         shapes = f"{self.input.shape} -> {self.output.shape}"

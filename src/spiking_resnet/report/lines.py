@@ -11,6 +11,7 @@ from spiking_resnet.evaluation.inspect import Inspection
 from spiking_resnet.evaluation.summary import Summary
 from spiking_resnet.evaluation.trials import Tuning
 from spiking_resnet.export.nir.verification import Verification
+from spiking_resnet.printable import printable
 from spiking_resnet.records import Curve, Point, Run, Stop, Stopped
 from spiking_resnet.report import summary
 from spiking_resnet.report.account import joules
@@ -23,7 +24,7 @@ _FEW = 3  # cost models that are named
 def line(record: Shown) -> str | None:
     """A result in a line; None for a kind that has none of its own."""
     make = LINES.get(type(record))
-    return None if make is None else f"<{type(record).__name__}: {make(record)}>"
+    return None if make is None else f"<{type(record).__name__}: {printable(make(record))}>"
 
 
 def _run(run: Run) -> str:

@@ -1,6 +1,6 @@
 """The names of conversion methods: one table for `convert`, `compare`, `tune` and the rest."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,18 +57,32 @@ class Recipe(Short):
         return replace(self.method, **changed)
 
     def having(self, **options: Any) -> "Recipe":
-        """Return the recipe with other options; InputError for such as its method has not."""
+        """Return the recipe with other options; InputError for such as its method has not.
+
+        With the options of another recipe of ours it is that one.
+        """
         known = _options(self.method)
         for name in options:
             if name not in known:
                 raise arguments.unknown(f"option of {self.name}", name, known)
-        return replace(self, method=replace(self.method, **options)) if options else self
+        if not options:
+            return self
+        method = replace(self.method, **options)
+        near = recipe_of(method)
+        other = self.name in RECIPES and not _apart_from_steps(near, method)
+        named = near if other and _apart_from_steps(self, method) else self
+        return replace(named, method=method)
 
     def differing(self, method: Method) -> dict[str, Any]:
         """Return the options by which a method of the same class differs from the recipe's."""
         own = {name: getattr(self.method, name) for name in options_of(type(self.method))}
         found = {name: getattr(method, name) for name in own}
         return {name: value for name, value in found.items() if value != own[name]}
+
+
+def _apart_from_steps(recipe: Recipe, method: Method) -> Set[str]:
+    """Return the options, but for the steps, by which a method differs from a recipe."""
+    return recipe.differing(method).keys() - {"steps"}
 
 
 def _options(method: Method) -> Mapping[str, Any]:
@@ -226,7 +240,7 @@ def entitled(entry: "str | Method | Recipe", **options: Any) -> Recipe:
     if not isinstance(entry, Method):  # one's own, of `apply` alone
         return Recipe(type(entry).__name__, "a method of one's own", entry).having(**options)
     near = recipe_of(entry)
-    same = not near.differing(entry).keys() - {"steps"}
+    same = not _apart_from_steps(near, entry)
     name, text = (near.name, near.description) if same else (entry.name, told(near, entry))
     return Recipe(name, text, entry).having(**options)
 
