@@ -35,7 +35,7 @@ def snn(tmp_path_factory):
 
 def command(*arguments):
     """The command line of a shell."""
-    return " ".join([sys.executable, "-m", "spiking_resnet.cli", *map(str, arguments)])
+    return " ".join([sys.executable, "-m", "spiking_resnet", *map(str, arguments)])
 
 
 def shell(line):

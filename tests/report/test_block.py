@@ -1,5 +1,6 @@
 """Every kind of block in every renderer: nothing is lost, and nothing in a name does anything."""
 
+import io
 import re
 from dataclasses import replace
 from math import nan
@@ -227,3 +228,26 @@ def test_cells_are_shaded_by_their_numbers():
     chart = cells()
     assert [chart.shades(0), chart.shades(1)] == [(-1.0, 0.0), (-0.375, -0.8125)]
     assert replace(chart, contrast=False).shades(0) == (1.0, 0.0)
+
+
+def test_terminals_break_sentences_between_words_and_commands_not_at_all():
+    sentence, command = (
+        "every word stays whole " * 9,
+        f"go on with: spiking-resnet {'--option ' * 9}",
+    )
+    console = Console(file=io.StringIO(), width=50, force_terminal=True, color_system=None)
+    terminal.say(console, f"{sentence}\n{command}\n  1. {sentence}")
+    told = console.file.getvalue()
+    before, after = told.split(f"{command}\n")
+    for prose, indent in ((before, ""), (after, " " * 5)):
+        first, *rest = prose.splitlines()
+        assert max(map(len, (first, *rest))) <= 50
+        assert all(line[: len(indent)] == indent and line[len(indent)] != " " for line in rest)
+    assert " ".join(before.split()) == sentence.strip()
+    assert " ".join(after.split()) == f"1. {sentence.strip()}"
+
+
+def test_files_get_sentences_in_one_line():
+    console = Console(file=io.StringIO(), width=50)
+    terminal.say(console, "word " * 30)
+    assert console.file.getvalue() == "word " * 30 + "\n"

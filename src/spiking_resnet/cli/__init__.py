@@ -29,14 +29,13 @@ COMMANDS = {
 EPILOG = """
 Start with:  spiking-resnet demo
 
-Then:
+Then, with CIFAR-10 in the folder DIR:
 
-  spiking-resnet train --model resnet20 --dataset cifar10 --download --data DIR
-  --out resnet20.safetensors
+  spiking-resnet convert cifar10_resnet20 --data DIR --out snn.safetensors
 
-  spiking-resnet convert resnet20 --weights resnet20.safetensors --data DIR --out snn.safetensors
+  spiking-resnet evaluate snn.safetensors --data DIR --limit 200
 
-  spiking-resnet evaluate snn.safetensors --data DIR --json results.json --plot accuracy.png
+  spiking-resnet compare cifar10_resnet20 --data DIR --limit 200
 """
 
 app = typer.Typer(

@@ -1,6 +1,8 @@
 """Render the blocks of a report in a terminal: tables by rich, charts as bars of text."""
 
 import io
+import re
+import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from math import isnan
@@ -30,6 +32,8 @@ BARS = 40  # characters of a chart's longest bar
 _PLAIN = str.maketrans(
     {"█": "#", "░": "-", "┃": "|", "…": "."}
 )  # for terminals that have other characters only
+_COMMAND = "spiking-resnet "  # how a command to copy begins
+_BEGIN = re.compile(r" *(\d+\. )?")  # of a line: what the lines below it leave free
 _STYLES = {"plain": None, "strong": "bold", "alarming": "bold red", "faint": "dim"}
 
 
@@ -39,6 +43,8 @@ def show(blocks: Report, out: "Console", err: "Console | None" = None) -> None:
         match block:
             case Text(kind="remark"):
                 say(err or out, f"warning: {block.text}", "yellow")
+            case Text(kind="code" | "command"):
+                _lines(out, f"\n{block.text}" if block.apart else block.text)
             case Text():
                 say(out, f"\n{block.text}" if block.apart else block.text, _style(block))
             case Terms():
@@ -46,7 +52,7 @@ def show(blocks: Report, out: "Console", err: "Console | None" = None) -> None:
             case Chart(kind="cells"):
                 show(_cells(block, out.width), out, err)
             case Chart():
-                say(out, bars(block))
+                _lines(out, bars(block))
             case Table():
                 _print(block, out)
             case Picture():
@@ -73,11 +79,34 @@ def text(blocks: Report, width: int = 100) -> str:
 
 
 def say(console: "Console", text: str, style: str = "") -> None:
+    """Print lines in what characters the terminal has, wrapped at words where it is one."""
+    text = printable(text, keep="\n")
+    _lines(console, wrapped(text, console.width) if console.is_terminal else text, style)
+
+
+def wrapped(text: str, width: int) -> str:
+    """Lines of at most so many characters, broken between words; indented ones stay indented.
+
+    Lines that hold a command to copy stay as they are, and so do long words.
+    """
+    lines = text.split("\n")
+    return "\n".join(line if _COMMAND in line else _broken(line, width) for line in lines)
+
+
+def _broken(line: str, width: int) -> str:
+    begin = _BEGIN.match(line)
+    indent = " " * begin.end() if begin else ""
+    return textwrap.fill(
+        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _lines(console: "Console", text: str, style: str = "") -> None:
     """Print lines as they are, in what characters the terminal has."""
     from rich.text import Text as RichText
 
-    text = in_characters_of(console, printable(text, keep="\n"))
-    console.print(RichText(text, style=style), soft_wrap=True)
+    shown = RichText(in_characters_of(console, printable(text, keep="\n")), style=style)
+    console.print(shown, soft_wrap=True)
 
 
 def in_characters_of(console: "Console", text: str) -> str:
