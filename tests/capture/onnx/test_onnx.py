@@ -574,7 +574,7 @@ REFUSED = {
     "reshaped": (built(one("Reshape", np.array([-1, 8, 4, 8])), features=8), "only flattening"),
     "mixed_images": (
         built(one("Reshape", np.array([4, 2, 8, 8])), shape=(2, 3, 8, 8), features=2),
-        "batch",
+        "batch.*channels last: export with plain",
     ),
     "mean_of_rows": (built(one("ReduceMean", axes=[2], keepdims=1)), "height and width"),
     "dropout": (built(one("Dropout", np.float32(0.5), np.array(True))), "training mode"),

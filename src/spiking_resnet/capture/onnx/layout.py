@@ -56,7 +56,11 @@ def reshape(step: Step) -> Activation:
     batch, *rest = step.sizes or (0,)
     sizes = tuple(rest)
     if batch != step.batch:
-        raise Unsupported("it mixes the images of a batch; every image must be treated alike")
+        raise Unsupported(
+            "it mixes the images of a batch; every image must be treated alike. PyTorch also "
+            "writes this where the example images lie in memory with channels last: export with "
+            "plain ones, such as torch.zeros(1, C, H, W)"
+        )
     if sizes == x.sizes:
         return x
     if len(sizes) == 1:
