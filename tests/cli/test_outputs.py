@@ -19,6 +19,7 @@ import spiking_resnet as sr
 from spiking_resnet.cli import stream
 from spiking_resnet.cli.outputs import check_data, write_json
 from spiking_resnet.cli.signals import Stopped
+from spiking_resnet.evaluation.progress_file import own, own_folder
 from spiking_resnet.files import held
 from spiking_resnet.records import InputError
 
@@ -327,3 +328,34 @@ def test_a_file_of_progress_serves_one_process_at_a_time(tmp_path, snn):
 def test_a_signal_has_a_number():
     assert Stopped(signal.SIGTERM).number == 15
     assert run("models", "nothing").exit_code == 2
+
+
+def test_what_others_keep_in_the_cache_folder_stays(tmp_path, monkeypatch, snn):
+    monkeypatch.setenv("SPIKING_RESNET_CACHE", str(tmp_path))
+    folder = tmp_path / "progress"
+    (folder / "notes").mkdir(parents=True)
+    old = ["evaluate-20200101-101010-12.json", ".evaluate-20200101-101010-12.json.lock"]
+    for name in ("thesis.json", *old):
+        (folder / name).write_text("{}")
+    for path in folder.iterdir():
+        os.utime(path, (0, 0))
+    ok("evaluate", snn, "--limit", 4, "--steps", 2)
+    assert sorted(os.listdir(folder)) == ["notes", "thesis.json"]
+
+
+def test_users_without_a_home_evaluate_too(monkeypatch, snn):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nowhere)
+    for name in ("SPIKING_RESNET_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    ok("evaluate", snn, "--limit", 4, "--steps", 2)
+
+
+def test_progress_is_found_from_every_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPIKING_RESNET_CACHE", "cache")
+    assert own_folder() == tmp_path / "cache" / "progress"
+    monkeypatch.setenv("SPIKING_RESNET_CACHE", str(tmp_path))
+    assert own("progress/evaluate-1.json")

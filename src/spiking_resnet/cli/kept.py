@@ -1,6 +1,7 @@
 """What a command keeps of its work, so that it can be stopped and go on."""
 
 import os
+import re
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from spiking_resnet.processes import started
 from spiking_resnet.report.block import Report
 
 OLD = 30 * 24 * 3600  # seconds after which what was kept and never gone on with is removed
+
+_NAME = re.compile(r"\.?[a-z]+-\d{8}-\d{6}-\d+\.json(\.lock|\.[0-9a-f]{8}\.part)?")
 
 
 @contextmanager
@@ -71,11 +74,13 @@ def so_far(blocks: Callable[[Any], Report]) -> Iterator[None]:
 def _own_file(ctx: typer.Context) -> Path | None:
     """A new file's path in our own folder; None where nothing can be written there."""
     folder = own_folder()
+    if folder is None:
+        return None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             return None
-        for old in folder.iterdir():
+        for old in filter(_made_here, folder.iterdir()):
             if time.time() - old.stat().st_mtime > OLD:
                 old.unlink(missing_ok=True)
     except OSError:
@@ -83,6 +88,11 @@ def _own_file(ctx: typer.Context) -> Path | None:
     command = next((one for one in arguments(ctx) if not one.startswith("-")), "work")
     when = time.strftime("%Y%m%d-%H%M%S")
     return folder / f"{command}-{when}-{os.getpid()}.json"
+
+
+def _made_here(path: Path) -> bool:
+    """Whether a file has a name that `_own_file` gives, or stands beside such a one."""
+    return _NAME.fullmatch(path.name) is not None and path.is_file()
 
 
 def _again(ctx: typer.Context, kept: Path | None = None) -> str:

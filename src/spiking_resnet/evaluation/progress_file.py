@@ -69,16 +69,23 @@ C = TypeVar("C", Counted, Parts)
 R = TypeVar("R", bound=Record)
 
 
-def own_folder() -> Path:
-    """The folder of progress files that nobody asked for, in the user's cache folder."""
+def own_folder() -> Path | None:
+    """The folder of progress files that nobody asked for, in the user's cache folder.
+
+    None for a user without a home.
+    """
     named = os.environ.get("SPIKING_RESNET_CACHE")
-    usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spiking-resnet"
-    return (Path(named) if named else usual) / "progress"
+    try:
+        usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spiking-resnet"
+    except RuntimeError:
+        if not named:
+            return None
+    return (Path(named) if named else usual).absolute() / "progress"
 
 
 def own(path: str | Path | None) -> bool:
     """Whether a progress file lies in our own folder, so that nobody asked for it."""
-    return path is not None and Path(path).parent == own_folder()
+    return path is not None and Path(path).absolute().parent == own_folder()
 
 
 class _Paced:
