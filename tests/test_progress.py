@@ -177,8 +177,10 @@ def test_an_interruption_is_told_how_far_it_was():
 def test_what_was_done_before_took_no_time(monkeypatch):
     work = Work("working", 100)
     monkeypatch.setattr(time, "monotonic", lambda: work.began + 30)
+    assert not work.known
     work.images(50)
     assert work.left == 30
+    assert work.known
     work.skip(40)
     assert work.left == 150
     assert work.line == "working: 50 of 100 images, 30 s, about 2 min left"

@@ -26,6 +26,7 @@ PATIENCE = 1.0  # seconds before a bar appears
 SILENCE = 5.0  # seconds without a line where there is no terminal
 PAUSE = 30.0  # seconds between two lines
 LONG = 20.0  # seconds of work that are worth an estimate
+ENOUGH = 0.03  # of the work, from which the rest is estimated
 
 _working: "ContextVar[Work | None]" = ContextVar("working", default=None)
 
@@ -46,7 +47,7 @@ class Work:
         self.most = "at most " if most else ""
         self.prefix = ""
         self.before, self.note = 0.0, ""
-        self.began = time.monotonic()
+        self.began = self.started = time.monotonic()
         self.done = 0.0
         self.estimated = not plan
 
@@ -62,8 +63,9 @@ class Work:
         self.done, self.total = done, total
 
     def planned(self, plan: str) -> None:
-        """Tell what all of the work is, for an estimate that is said once."""
+        """Tell what all of the work is, which begins now, for an estimate that is said once."""
         self.plan, self.estimated = f"{self.prefix}{plan}", False
+        self.started = time.monotonic()
 
     def skip(self, amount: float) -> None:
         """Tell of work that was done before, and took none of this time."""
@@ -89,8 +91,17 @@ class Work:
         now = self.done - self.before
         if self.total is None or now <= 0:
             return None
-        taken = self._told - self.began
-        return max(0.0, taken * (self.total - self.done) / now - (self.age - taken))
+        taken = self._told - self.started
+        since = time.monotonic() - self._told
+        return max(0.0, taken * (self.total - self.done) / now - since)
+
+    @property
+    def known(self) -> bool:
+        """Whether enough is done to say how long it will take."""
+        if not self.total or self.left is None:
+            return False
+        enough = (self.done - self.before) / self.total >= ENOUGH
+        return self.age > (SILENCE if enough else PAUSE)
 
     @property
     def amount(self) -> str:
@@ -238,9 +249,9 @@ class _Board:
             return
         self.display = self.display or _display(self.console, *self.streams)
         for work in self.works:
-            if not work.estimated and work.left is not None and work.age > SILENCE:
+            if not work.estimated and work.known:
                 work.estimated = True
-                if work.age + work.left > LONG:
+                if work.age + (work.left or 0.0) > LONG:
                     self.display.say(work.estimate)
         self.display.draw(self.works)
 

@@ -422,7 +422,8 @@ def test_bad_calibration_sets_are_refused(case):
 @pytest.mark.parametrize("case", ["nan", "integers", "not_images"])
 def test_a_bad_batch_is_found_wherever_it_is(case):
     source, message = BAD[case]
-    calibration = Calibration([BATCH, *([source] if isinstance(source, torch.Tensor) else source)])
+    bad = [source] if isinstance(source, torch.Tensor) else source
+    calibration = Calibration([BATCH, BATCH, *bad])
     with pytest.raises(InputError, match=message):
         list(calibration.batches())
 

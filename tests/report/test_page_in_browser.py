@@ -52,9 +52,9 @@ def test_numbers_in_the_page_are_those_of_the_json(chromium, path):
     values = chromium.run(TEXTS.format(".verdict .value"))
     ann = told["curve"]["ann"]["accuracy"]
     assert values[:3] == [
-        f"{100 * last['accuracy']:.2f} %",
-        f"{100 * (ann - last['accuracy']):.2f} points",
-        f"{100 * last['agreement']:.2f} %",
+        f"{100 * last['accuracy']:.0f} %",
+        f"{100 * (ann - last['accuracy']):z.0f} points",
+        f"{100 * last['agreement']:.0f} %",
     ]
     names = chromium.run(TEXTS.format("#network tbody th"))
     assert names == [*(layer["name"] for layer in told["layers"]), "all"]
@@ -74,7 +74,7 @@ def test_a_reader_chooses_views_and_colours(chromium, path):
     )
     chromium.frame()
     assert chromium.run(shown) == [False, True]
-    assert chromium.run(TEXTS.format("#methods [aria-live]")) == ["Shown: time steps"]
+    assert chromium.run(TEXTS.format("#methods [aria-live]")) == ["Shown: latency"]
     assert min(chromium.run(DRAWN)) > 0
     paper = "getComputedStyle(document.body).backgroundColor"
     before = chromium.run(paper)

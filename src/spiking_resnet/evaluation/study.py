@@ -26,7 +26,7 @@ from spiking_resnet.conversion.presets import (
     fitting,
 )
 from spiking_resnet.evaluation.candidate import Subject, prepared
-from spiking_resnet.evaluation.compare import Comparison, compared
+from spiking_resnet.evaluation.compare import Comparison, Progress, compared
 from spiking_resnet.evaluation.progress_file import ResumeError, packed, unpacked
 from spiking_resnet.files import write_whole
 from spiking_resnet.graph.structure import layers_deep
@@ -182,7 +182,7 @@ def run(
     out: str | Path,
     names: Sequence[str] = CHAPTERS,
     engine: str = "auto",
-    progress: Asked = None,
+    progress: Progress | Asked = None,
 ) -> Iterator[Finding]:
     """Study networks one after another; yields what every chapter of every one finds.
 
@@ -196,7 +196,9 @@ def run(
         network.__dict__.pop("subject", None)  # its measured calibration is large
 
 
-def _found(network: Studied, chapter: Chapter, out: Path, engine: str, progress: Asked) -> Finding:
+def _found(
+    network: Studied, chapter: Chapter, out: Path, engine: str, progress: Progress | Asked
+) -> Finding:
     """What a chapter finds: read from its file if it is there."""
     count = f"{network.seen}-{network.judged}"
     path = out / f"study_{network.dataset}_{network.name}_{chapter.name}_{count}.json"
@@ -211,8 +213,9 @@ def _found(network: Studied, chapter: Chapter, out: Path, engine: str, progress:
     label = f"{network.name}, {chapter.name}"
     with shown(progress, label, unit="") as bar:
         bar.prefix = f"{label}: "
+        told = _labelled(progress, label) if callable(progress) else bar
         options = {"chapter": chapter.name}
-        arguments = network.subject, chapter.recipes, chapter.steps, engine, bar, ledger, options
+        arguments = network.subject, chapter.recipes, chapter.steps, engine, told, ledger, options
         try:
             comparison = compared(*arguments)
         except ResumeError:  # kept by another version or for other images
@@ -233,6 +236,10 @@ def _found(network: Studied, chapter: Chapter, out: Path, engine: str, progress:
     if current().first:
         ledger.unlink(missing_ok=True)
     return finding
+
+
+def _labelled(progress: Progress, label: str) -> Progress:
+    return lambda what, done, total: progress(f"{label}: {what}", done, total)
 
 
 def _known(path: Path) -> Finding | None:

@@ -249,7 +249,7 @@ def _plain_loss(found: Comparison) -> Table:
     return _by_steps(
         found,
         "Loss, points below the ANN",
-        lambda each: f"{each.loss + 0.0:.{digits}f}",
+        lambda each: f"{each.loss:z.{digits}f}",
         "0",
         "Standard errors of these differences on the same images: up to "
         f"{max(errors, default=0.0):.1f} points.",

@@ -1,10 +1,7 @@
 """The blocks of a diagnosis: its table, its charts, and advice in words."""
 
-from dataclasses import replace
-
 from spiking_resnet.evaluation.diagnosis import CONTRIBUTIONS, OWN, Diagnosis, LayerError
 from spiking_resnet.report.block import (
-    Alternatives,
     Axis,
     Block,
     Chart,
@@ -24,12 +21,15 @@ EXPLANATION = (
     "before; lost: what this one takes from it, in points. alone: % of decisions, if the ANN gets "
     "nothing but this population's own error."
 )
-_HEADINGS = ("error", "mean", "clipped", "quant.", "uneven", "weights", "agreed", "lost", "alone")
-_LEFT_OUT = ("mean", "weights", "alone")  # of a narrow table
-_WIDE = 100  # characters of a terminal that has room for all columns
 _COLUMNS = (
     Column("population", align="left", folds=True),
-    *(Column(heading) for heading in _HEADINGS),
+    Column("error"),
+    Column("mean", rank=2),
+    Column("clipped", rank=1),
+    *(Column(name) for name in ("quant.", "uneven")),
+    Column("weights", rank=2),
+    *(Column(name) for name in ("agreed", "lost")),
+    Column("alone", rank=1),
 )
 _TONES = dict(zip(CONTRIBUTIONS, (None, 3, 0, 1, 2), strict=True))
 _SHOWN = ("clipping", "quantisation", "unevenness", "weights")
@@ -46,16 +46,7 @@ _CAUSES = {
 
 def blocks(diagnosis: Diagnosis, title: str = "") -> list[Block]:
     """The table of a diagnosis' populations, the totals, and advice."""
-    full = table(diagnosis, title)
-    tables = Alternatives(((replace(full, room=_WIDE),), (_narrow(full),)))
-    return [tables, Text(summary(diagnosis)), Text(advice(diagnosis))]
-
-
-def _narrow(full: Table) -> Table:
-    """The table without columns that a narrow terminal has no room for."""
-    places = [place for place, each in enumerate(full.columns) if each.name not in _LEFT_OUT]
-    rows = (replace(row, cells=tuple(row.cells[place] for place in places)) for row in full.rows)
-    return replace(full, columns=tuple(full.columns[place] for place in places), rows=tuple(rows))
+    return [table(diagnosis, title), Text(summary(diagnosis)), Text(advice(diagnosis))]
 
 
 def table(diagnosis: Diagnosis, title: str = "") -> Table:

@@ -19,7 +19,7 @@ from spiking_resnet.report.block import (
     Terms,
     Text,
 )
-from spiking_resnet.report.numbers import count, number, percent
+from spiking_resnet.report.numbers import count, decimals, number, percent
 from spiking_resnet.report.page import Number, Page, Section
 
 Pictures = Callable[[int], bytes]  # the PNG of an observed image, by its place
@@ -76,16 +76,18 @@ def lead(found: Findings) -> str:
             f"After {last.steps} time steps its outputs are {number(last.error)} from the targets "
             f"(mean squared, {images})."
         )
-    text = f"After {last.steps} time steps it is right on {percent(last.accuracy)} of {images}"
+    told = percent(last.accuracy, found.curve.images)
+    text = f"After {last.steps} time steps it is right on {told} of {images}"
     if found.curve.ann_accuracy is None:
         return f"{text}. The artificial network it was made from is not in its file."
     worse = 100 * (found.curve.ann_accuracy - last.accuracy)
-    how = "as often as" if abs(worse) < 0.005 else f"{abs(worse):.2f} points "
+    digits = decimals(found.curve.images)
+    how = "as often as" if abs(worse) < 0.005 else f"{abs(worse):.{digits}f} points "
     how += "" if abs(worse) < 0.005 else "less than" if worse > 0 else "more than"
     return (
         f"{text}, {how} the artificial network it was made from "
-        f"({percent(found.curve.ann_accuracy)}), and decides as that does on "
-        f"{percent(last.agreement)}."
+        f"({percent(found.curve.ann_accuracy, found.curve.images)}), and decides as that does on "
+        f"{percent(last.agreement, found.curve.images)}."
     )
 
 
@@ -101,10 +103,12 @@ def verdict(found: Findings) -> tuple[Number, ...]:
     if last.interval is not None:
         about = f"95 %: {_ends(last.interval)}; {about}"
     return (
-        Number(f"Accuracy at T = {last.steps}", percent(last.accuracy), about),
+        Number(f"Accuracy at T = {last.steps}", percent(last.accuracy, measured.images), about),
         Number("Loss against the ANN", *_loss(measured, last)),
         Number(
-            "Agreement with the ANN", percent(last.agreement), "of its decisions are the same ones"
+            "Agreement with the ANN",
+            percent(last.agreement, measured.images),
+            "of its decisions are the same ones",
         ),
         spent,
     )
@@ -114,8 +118,9 @@ def _loss(measured: Curve, last: Point) -> tuple[str, str]:
     """The points below the ANN, and their 95 % interval where decisions were paired."""
     if measured.ann_accuracy is None or last.accuracy is None:
         return "-", "the ANN is not in the file"
-    value = f"{100 * (measured.ann_accuracy - last.accuracy):.2f} points"
-    ann = f"ANN {percent(measured.ann_accuracy)}"
+    lost = 100 * (measured.ann_accuracy - last.accuracy)
+    value = f"{lost:z.{decimals(measured.images)}f} points"
+    ann = f"ANN {percent(measured.ann_accuracy, measured.images)}"
     if last.lost is None or last.gained is None:
         return value, ann
     paired = Paired(last.lost, last.gained, measured.images)
@@ -151,7 +156,9 @@ def _operations(found: Findings) -> list[Block]:
         Row(
             (
                 str(point.steps),
-                percent(point.accuracy) if point.accuracy is not None else number(point.error),
+                number(point.error)
+                if point.accuracy is None
+                else percent(point.accuracy, found.curve.images),
                 count(spent),
                 f"{spent / found.ann_macs:.3g}" if found.ann_macs else "-",
                 count(point.spikes_per_image),

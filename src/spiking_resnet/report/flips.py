@@ -12,9 +12,9 @@ _COLUMNS = (
     Column("image"),
     Column("label", align="left", folds=True),
     Column("ANN", align="left", folds=True),
-    Column("margin", note="by how much the ANN's largest logit exceeds its second"),
+    Column("margin", rank=2, note="by how much the ANN's largest logit exceeds its second"),
     Column("SNN", align="left", folds=True),
-    Column("right", align="left", note="which of both is, at the last T"),
+    Column("right", align="left", rank=1, note="which of both is, at the last T"),
 )
 
 

@@ -87,7 +87,7 @@ def line(place: Place) -> str:
 
 def loss(value: float, error: float, digits: int) -> str:
     """A loss with its standard error, no zero with a sign."""
-    return f"{value + 0.0:.{digits}f} ± {error:.{max(1, digits)}f}"
+    return f"{value:z.{digits}f} ± {error:.{max(1, digits)}f}"
 
 
 def latency(place: Place) -> str:

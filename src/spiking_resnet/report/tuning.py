@@ -62,7 +62,7 @@ def verdict(found: Tuning, best: Trial) -> str:
     lost = 100 * float(best.reading.paired(found.images).loss)
     share = f"{100 * found.confidence:g} % confidence"
     digits = decimals(found.images)
-    named = f"{best.recipe} at T = {best.steps}, which loses {lost + 0.0:.{digits}f} points"
+    named = f"{best.recipe} at T = {best.steps}, which loses {lost:z.{digits}f} points"
     told = f"{named} (at most {best.bounds[1]:.2f} with {share})"
     if best is found.winner:
         said = [f"the cheapest in {found.measure} within {found.target:g} points is {told}"]
@@ -70,7 +70,7 @@ def verdict(found: Tuning, best: Trial) -> str:
         if likely is not None and likely is not best:
             said.append(
                 f"{likely.recipe} at T = {likely.steps} would be cheaper and lost "
-                f"{likely.reading.loss + 0.0:.{digits}f}, which is not certain"
+                f"{likely.reading.loss:z.{digits}f}, which is not certain"
                 f"{_settled(found, likely)}"
             )
         return "; ".join(said)
@@ -95,7 +95,7 @@ def _cells(trial: Trial, images: int) -> tuple[str, ...]:
     return (
         trial.recipe,
         str(trial.steps),
-        f"{trial.reading.loss + 0.0:.{digits}f}",
+        f"{trial.reading.loss:z.{digits}f}",
         f"{trial.bounds[0]:+.2f} … {trial.bounds[1]:+.2f}",
         f"{100 * trial.reading.agreement:.{digits}f}",
         count(trial.reading.operations),

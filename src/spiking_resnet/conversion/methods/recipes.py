@@ -170,22 +170,22 @@ _ALL = (
         "one signed spike a step, its amplitude shrinks at each layer's own pace",
         differential(levels=1),
     ),
-    Recipe("differential-4", "the same with 4 sizes of spikes", differential(levels=4)),
+    Recipe("differential-4", "as differential-1, with 4 sizes of spikes", differential(levels=4)),
     Recipe(
         "dcgs-1",
         "differential coding of a mean, signed neurons (DCGS, Huang et al. 2025)",
         dcgs(levels=1),
     ),
-    Recipe("dcgs-4", "the same with 4 thresholds, θ to θ/8", dcgs(levels=4)),
+    Recipe("dcgs-4", "as dcgs-1, with 4 thresholds, θ to θ/8", dcgs(levels=4)),
     Recipe("qcfs", "quantised activations in training (Bu et al. 2022)", qcfs()),
     Recipe(
         "qcfs-srp",
-        "the same; 16 pre-steps find neurons that stay silent (Hao et al., AAAI 2023)",
+        "as qcfs; 16 pre-steps find neurons that stay silent (Hao et al., AAAI 2023)",
         qcfs(gate="srp", pre_steps=16),
     ),
     Recipe(
         "qcfs-cos",
-        "the same; 16 pre-steps shift where neurons start (after Hao et al., ICLR 2023)",
+        "as qcfs; 16 pre-steps shift where neurons start (after Hao et al., ICLR 2023)",
         qcfs(gate="cos", pre_steps=16),
     ),
 )
