@@ -98,3 +98,20 @@ def test_the_same_curve_is_the_same_bytes(tmp_path, suffix):
     plot({"SNN": CURVE}, one)
     plot({"SNN": CURVE}, other)
     assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_legend_lies_on_no_point():
+    from matplotlib import pyplot
+
+    falling = tuple(replace(each, accuracy=1 - each.accuracy) for each in CURVE.points)
+    axes = replace(CURVE, points=falling, ann_accuracy=None).plot()
+    axes.figure.canvas.draw()
+    box = axes.get_legend().get_window_extent()
+    drawn = [
+        tuple(point)
+        for line in axes.lines
+        for point in line.get_transform().transform(line.get_xydata())
+    ]
+    pyplot.close(axes.figure)
+    assert len(drawn) == len(STEPS)
+    assert not [point for point in drawn if box.contains(*point)]

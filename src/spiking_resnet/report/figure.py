@@ -229,7 +229,7 @@ def _explain(axes: "Axes", intervals: str, inks: Inks) -> None:
         handles.append(Patch(color=inks.text, alpha=0.12, linewidth=0))
         labels.append(safe(intervals))
     if len(handles) <= 4:
-        axes.legend(handles, labels, frameon=False, loc="lower right", handlelength=2.4)
+        axes.legend(handles, labels, frameon=False, loc="best", handlelength=2.4)
     else:  # below the axes, where it hides nothing
         axes.legend(
             handles,
