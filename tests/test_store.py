@@ -252,3 +252,9 @@ def test_an_interrupted_write_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         save(spiking("identity"), tmp_path / "a.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_of_torch_are_told_from_networks(tmp_path):
+    torch.save({"weight": torch.ones(2, dtype=torch.float32)}, tmp_path / "mine.pt")
+    with pytest.raises(StoreError, match=r"file of torch\.save.*--weights \S*mine\.pt"):
+        load(tmp_path / "mine.pt")

@@ -1,4 +1,16 @@
-"""Turns trained residual networks into spiking ones, simulates them exactly, and measures them."""
+"""Turns trained residual networks into spiking ones, simulates them exactly, and measures them.
+
+>>> import spiking_resnet as sr
+>>> snn = sr.convert(network, calibration)  # a torch.nn.Module; some hundred training images
+>>> curve = sr.evaluate(snn, loader, steps=(8, 32))  # print(curve); curve.plot()
+>>> run = sr.simulate(snn, calibration[:4], steps=32)  # run.logits, run.spikes
+>>> sr.save(snn, "snn.safetensors")
+
+Which method, at what cost: `compare`, `tune`, `diagnose`, `energy`, `summary`; names of methods are
+in `RECIPES`. To others: `to_nir`, `to_onnx`, `to_c` (of `to_integers`), `to_torch`; from ONNX:
+`convert("model.onnx", ...)`. Trained networks and images to try it on: `spiking_resnet.ann`.
+On the command line: `spiking-resnet --help`.
+"""
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version

@@ -37,6 +37,7 @@ READABLE = (1, 2, 3, 4, 5)
 KEY = "spiking_resnet"
 CHECKSUM = "spiking_resnet.checksum"
 HASH = "blake2b"
+_TORCH = (b"PK", b"\x80\x02")  # how files of torch.save begin
 _TOLD = {"version", "checksum", "snn", "ann"}  # of a file's description
 
 
@@ -125,6 +126,13 @@ def unpacked(content: bytes) -> Graph:
 
 
 def _incomplete(path: Path, error: Exception) -> StoreError:
+    with path.open("rb") as file:
+        begin = file.read(2)
+    if begin in _TORCH:
+        return StoreError(
+            f"{path} is a file of torch.save, no spiking network: `spiking-resnet convert MODEL "
+            f"--weights {path}` makes one"
+        )
     return StoreError(
         f"{path} is not a complete .safetensors file ({error}): convert the network again"
     )

@@ -38,6 +38,7 @@ def test_an_inspection_shows_the_traced_graph(name):
 def test_a_refused_network_shows_problems_and_what_was_traced(name, factory, shape, word):
     found = inspect_model(factory(), shape)
     assert any(word in problem for problem in found.problems)
+    assert sum(node.kind == "Input" for node in found.nodes) == 1
     assert {"Input", "Conv2d"} <= {node.kind for node in found.nodes}
     assert not found.to_json()["converts"]
 

@@ -57,3 +57,13 @@ def test_what_lies_at_the_target_is_settled_by_no_number_of_images():
     assert Paired(5, 0, 1000).images_to_settle(0.005, 0.95) is None
     far, near = (Paired(n, 0, 1000).images_to_settle(0.02, 0.95) for n in (2, 15))
     assert far < near
+
+
+@pytest.mark.parametrize(("lost", "gained"), [(6, 4), (1, 0), (9, 1), (0, 0)])
+def test_the_images_that_settle_a_loss_are_those_at_which_its_bound_meets_the_target(lost, gained):
+    paired = Paired(lost, gained, 200)
+    images = paired.images_to_settle(0.03, 0.95)
+    assert (images > 200) == (paired.at_least(0.95) < 0.03 < paired.at_most(0.95))
+    scaled = Paired(lost * images / 200, gained * images / 200, images)
+    bound = scaled.at_most(0.95) if paired.loss < 0.03 else scaled.at_least(0.95)
+    assert bound == pytest.approx(0.03, abs=3e-4)

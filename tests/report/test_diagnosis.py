@@ -61,7 +61,7 @@ def test_the_summary_adds_up():
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        (FOUND, "arrival of spikes (16.0 of 15.0 points), most of that at block (12.0)"),
+        (FOUND, "arrival of spikes (16.0 points, of which others give some back: 15.0 in all)"),
         (FOUND, "T = 64"),
         (FOUND, "--per-channel"),
         (replace(only("clipping"), notes=FOUND.notes), "--percentile 99.99"),

@@ -191,7 +191,7 @@ _REMEDIES = {
 
 WHAT_CONVERTS = (
     "Replace it by what converts: convolutions, linear layers, BatchNorm, ReLU, clamps, maxima, "
-    "sums, pools, concatenations and moves (README, 'In Python')."
+    "sums, pools, concatenations and moves (docs/howto/own_model.md)."
 )
 
 

@@ -165,11 +165,11 @@ class _Translation:
             self.values[call.name] = self._made(call, context, arguments, options)
         except Unsupported as reason:
             self._refuse(context, reason)
-            self.values[call.name] = self._stand_in(call.meta.get("val"))
+            self.values[call.name] = self._stand_in(call.meta.get("val"), context.name)
         except _RAW as error:
             if not self.problems:  # otherwise it may follow from a stand-in
                 self._refuse(context, _not_understood(context, error))
-            self.values[call.name] = self._stand_in(call.meta.get("val"))
+            self.values[call.name] = self._stand_in(call.meta.get("val"), context.name)
 
     def _of(self, call: torch.fx.Node) -> Any:
         """The value of a call's first argument."""
@@ -182,7 +182,7 @@ class _Translation:
         if number < len(parts) or not call.users:  # nobody asks for the places of maxima
             return parts[number] if number < len(parts) else None
         self._refuse(context, Unsupported("only the first result of a pool can be read"))
-        return self._stand_in(call.meta["val"])
+        return self._stand_in(call.meta["val"], context.name)
 
     def _refuse(self, call: Call, reason: Unsupported) -> None:
         """Notes why a call cannot be converted."""
@@ -195,14 +195,14 @@ class _Translation:
         if not (layer and known):  # once for all that a layer consists of
             self.problems.append(found)
 
-    def _stand_in(self, produced: Any) -> Any:
+    def _stand_in(self, produced: Any, name: str) -> Any:
         """A value to go on with in the place of a refused one, so that all problems are found."""
         if isinstance(produced, list | tuple):
-            return [self._stand_in(entry) for entry in produced]
+            return [self._stand_in(entry, name) for entry in produced]
         if not isinstance(produced, Tensor):
             return produced
         shape = tuple(int(size) for size in produced.shape[1:])
-        return self.put(Input(name="refused", inputs=(), shape=shape))
+        return self.put(Input(name=name, inputs=(), shape=shape))
 
     def _resolve(self, argument: Any, lazy: bool) -> Any:
         """An fx argument with values as Value and constants as tensors.
@@ -236,7 +236,7 @@ class _Translation:
             return self._put_all(settled(moved)) or moved.origin.name
         except Unsupported as reason:
             self._refuse(moved.call, reason)
-            return self._stand_in(moved.places)
+            return self._stand_in(moved.places, moved.call.name)
 
     def _made(
         self, call: torch.fx.Node, context: Call, arguments: list[Any], options: dict[str, Any]

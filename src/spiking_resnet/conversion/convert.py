@@ -56,8 +56,9 @@ def convert(
     calibration: training images, normalised as for the model: a tensor [N, C, H, W] or an iterable
         of batches (a tensor, (images, labels), or a dictionary with one image entry), read once.
         The result depends neither on their order nor on how they are batched.
-    method: a name of `RECIPES`, or an object such as `methods.hu2021(percentile=99.99)`. The notes
-        of the result have its name ("recipe") and all options.
+    method: a name (`print(*sr.RECIPES)` shows all), or an object such as
+        `methods.hu2021(percentile=99.99)`. The notes of the result have its name ("recipe") and
+        all options.
     normalisation: (means, stds) of the channels, of pixels in 0..1, by which these images were
         normalised. It changes nothing; the network's file keeps it, and the command line's
         `evaluate` and `diagnose` normalise their images by it.

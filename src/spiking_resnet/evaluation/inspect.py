@@ -21,6 +21,7 @@ from spiking_resnet.graph import (
     AvgPool,
     Fire,
     Graph,
+    Input,
     Node,
     ReLU,
     remarks_of,
@@ -152,7 +153,7 @@ def _facts(nodes: Sequence[Node], remarks: Mapping[str, str]) -> tuple[NodeFacts
     return tuple(
         NodeFacts(
             name=node.name,
-            kind=type(node).__name__,
+            kind=_kind(node, nodes[0]),
             inputs=node.inputs,
             shape=node.shape,
             size=_counted(found[node.name], remarks.get(node.name, "")),
@@ -161,6 +162,11 @@ def _facts(nodes: Sequence[Node], remarks: Mapping[str, str]) -> tuple[NodeFacts
         )
         for node in nodes
     )
+
+
+def _kind(node: Node, first: Node) -> str:
+    """The kind of a node; an Input that is not the first stands in for what was refused."""
+    return "refused" if isinstance(node, Input) and node is not first else type(node).__name__
 
 
 def _counted(size: Size, remark: str) -> Size:

@@ -51,13 +51,10 @@ class Paired:
         """About how many images would tell whether the true loss is at most the share `target`, if
         further images were like these; None where it is too close to it for any number.
         """
-        z, loss = NormalDist().inv_cdf(confidence), float(self.loss)
-        if loss == target:
+        score = self._score(target)  # grows with the square root of the number of images
+        if score == 0:
             return None
-        differing = (self.lost + self.gained) / self.images
-        needed = z * z * (differing - loss * loss) / (target - loss) ** 2
-        none_differing = z * z * (1 - target) / target if target > loss and target > 0 else 0.0
-        return ceil(max(needed, none_differing))
+        return max(1, ceil(self.images * (NormalDist().inv_cdf(confidence) / score) ** 2))
 
     def _score(self, delta: float) -> float:
         """z(delta) of the module's text; it falls as delta rises."""

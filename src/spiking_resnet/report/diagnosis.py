@@ -194,10 +194,18 @@ def advice(diagnosis: Diagnosis) -> str:
             f"({_share(part.rms)} %). To reduce it: {remedies}."
         )
     return (
-        f"Most is lost by {_CAUSES[by]} ({_points(diagnosis.lost(by), diagnosis.images)} of "
-        f"{_points(1 - diagnosis.agreement, diagnosis.images)} points), most of that at {name} "
+        f"Most is lost by {_CAUSES[by]} ({_of_all(diagnosis, by)}), most of that at {name} "
         f"({_points(part.lost, diagnosis.images)}). To reduce it: {remedies}."
     )
+
+
+def _of_all(diagnosis: Diagnosis, by: str) -> str:
+    """What one cause takes, beside what is lost in all."""
+    taken, total = diagnosis.lost(by), 1 - diagnosis.agreement
+    told, all_told = (_points(share, diagnosis.images) for share in (taken, total))
+    if taken > total:
+        return f"{told} points, of which others give some back: {all_told} in all"
+    return f"{told} of {all_told} points"
 
 
 def _remedies(diagnosis: Diagnosis, by: str) -> list[str]:
