@@ -37,6 +37,11 @@ def test_public_names_are_what_they_are_called():
         assert name in dir(sr)
 
 
+@pytest.mark.parametrize("name", ["graph.nope", "nope.graph", ".graph", "", "a b"])
+def test_what_is_no_name_is_not_there(name):
+    assert not hasattr(sr, name)
+
+
 def test_a_name_that_is_not_there_is_refused_by_name():
     with pytest.raises(AttributeError, match="nothing"):
         sr.nothing  # noqa: B018

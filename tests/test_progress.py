@@ -1,6 +1,7 @@
 """Progress: who shows what where, and what it never changes."""
 
 import io
+import os
 import re
 import sys
 import threading
@@ -17,6 +18,8 @@ import spiking_resnet as sr
 from spiking_resnet import progress
 from spiking_resnet.images import expected, paired
 from spiking_resnet.progress import Work, duration, shown
+
+HIDDEN, SHOWN = "\x1b[?25l", "\x1b[?25h"  # the cursor
 
 pytestmark = pytest.mark.whole
 
@@ -161,6 +164,36 @@ def interrupted(**options):
     with shown(False, "working", **options) as work:
         work.images(320)
         raise KeyboardInterrupt
+
+
+def test_a_stream_of_somebody_elses_that_fails_ends_nothing(monkeypatch, quick):
+    class Failing(Screen):
+        def write(self, _):
+            raise RuntimeError("no more")
+
+    seen = []
+    monkeypatch.setattr(threading, "excepthook", seen.append)
+    watched(monkeypatch, Failing())
+    assert not seen
+
+
+def test_the_cursor_is_back_when_the_process_ends_before_the_work(monkeypatch, quick):
+    stream = Screen()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with shown(None, "working", 100):
+        time.sleep(0.15)
+        assert stream.getvalue().count(HIDDEN) == 1
+        progress._board.end()
+        assert stream.getvalue().count(SHOWN) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
+def test_a_process_that_is_forked_while_a_bar_is_drawn_works(quick):
+    with progress._board.lock:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if progress._board.lock.acquire(timeout=5) else 1)
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_an_interruption_is_told_how_far_it_was():

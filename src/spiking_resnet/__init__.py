@@ -135,7 +135,7 @@ _PUBLIC = {
 
 def __getattr__(name: str) -> Any:
     """A public name, or a module of the package (PEP 562)."""
-    if name.startswith("__"):  # asked by Python itself
+    if name.startswith("__") or not name.isidentifier():  # asked by Python itself, or no name
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     path = f"{__name__}.{_PUBLIC.get(name, name)}"
     try:

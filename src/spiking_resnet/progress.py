@@ -5,6 +5,7 @@ shows nothing of its own, and of the processes of a team the first one speaks. R
 on any of this.
 """
 
+import atexit
 import os
 import sys
 import threading
@@ -205,11 +206,15 @@ class _Board:
     """All works that are shown, of all threads, and the thread that draws them."""
 
     def __init__(self) -> None:
+        self.begin_anew()
+        self.console: Callable[[], Console] | None = None
+
+    def begin_anew(self) -> None:
+        """Show nothing; in a forked process too, where the thread that draws is not."""
         self.lock = threading.Lock()
         self.works: list[Work] = []
         self.display: _Display | None = None
         self.ended = threading.Event()
-        self.console: Callable[[], Console] | None = None
         self.streams: tuple[Any, Any] = None, None
 
     def enter(self, work: Work) -> None:
@@ -229,18 +234,27 @@ class _Board:
     def leave(self, work: Work) -> None:
         """Show a work no longer; with the last one all is removed."""
         with self.lock:
-            self.works.remove(work)
-            if self.works:
-                return
-            self.ended.set()
-            display, self.display = self.display, None
-            if display is not None:
-                with suppress(OSError, ValueError):  # the stream is closed
-                    display.close()
+            if work in self.works:  # not if it was forked away
+                self.works.remove(work)
+            if not self.works:
+                self._close()
+
+    def end(self) -> None:
+        """Remove what is shown of works in threads that end with the process."""
+        if self.lock.acquire(timeout=1.0):
+            self._close()
+            self.lock.release()
+
+    def _close(self) -> None:
+        self.ended.set()
+        display, self.display = self.display, None
+        if display is not None:
+            with suppress(Exception):  # the stream is closed, or one that refuses
+                display.close()
 
     def _draw(self, ended: threading.Event) -> None:
         while not ended.wait(TICK):
-            with self.lock, suppress(OSError, ValueError):
+            with self.lock, suppress(Exception):  # as in `_close`
                 if not ended.is_set():
                     self._look()
 
@@ -393,6 +407,9 @@ def _clock(seconds: float) -> str:
 
 
 _board = _Board()
+atexit.register(_board.end)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_board.begin_anew)
 
 
 def draw_on(console: "Callable[[], Console] | None") -> None:

@@ -164,3 +164,17 @@ def test_what_cannot_be_is_refused(graph, curve):
         evaluate(graph, loader(23), RECORD, per_class=1)
     with pytest.raises(StepsError, match="T = 3 was not read out: it was at 2, 9, 30"):
         curve.decisions.flipped(3)
+
+
+def of_two_images(ann, snn):
+    known = None if ann is None else (1.0, 1.0)
+    return per_class(Decisions((2,), 2, (0, 1), (0, 1), ann, (snn,), ((1.0, 1.0),), known))
+
+
+def test_of_no_confusions_there_is_no_table():
+    same = of_two_images((0, 1), (0, 1))
+    assert "No class is confused more often than by the ANN, T = 2." in str(same)
+    assert "taken for" not in str(same)
+    assert "No class is confused, T = 2." in str(of_two_images(None, (0, 1)))
+    some = " ".join(str(of_two_images(None, (1, 1))).split())
+    assert "What is confused most often, T = 2" in some

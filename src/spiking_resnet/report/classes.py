@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from spiking_resnet.decided import PerClass
-from spiking_resnet.report.block import Axis, Block, Chart, Column, Row, Series, Table
+from spiking_resnet.report.block import Axis, Block, Chart, Column, Row, Series, Table, Text
 from spiking_resnet.report.numbers import told, told_ends
 
 ALL = 20  # classes that are all shown
@@ -27,7 +27,9 @@ def blocks(found: PerClass, title: str = "") -> list[Block]:
     """The classes at the last T, the classes' accuracy at every T, and what is confused."""
     shown = chosen(found)
     several = [over_time(found, shown)] if len(found.steps) > 1 else []
-    return [table(found, shown, title), *several, confusions(found)]
+    confused = confusions(found)
+    none = Text(f"No class is {_more(found)}, T = {found.steps[-1]}.", apart=True)
+    return [table(found, shown, title), *several, confused if confused.rows else none]
 
 
 def chosen(found: PerClass) -> tuple[int, ...]:
@@ -141,10 +143,14 @@ def confusions(found: PerClass) -> Table:
     return Table(
         columns=(*_PAIR, Column("ANN"), Column("SNN"), Column("more")),
         rows=tuple(rows),
-        title=f"What is confused more often than by the ANN, T = {found.steps[-1]}",
+        title=f"What is {_more(found)}, T = {found.steps[-1]}",
         footnotes=(f"Images. {said}{f'; {left:,} of these are not shown' if left else ''}.",),
         apart=True,
     )
+
+
+def _more(found: PerClass) -> str:
+    return "confused" if found.ann is None else "confused more often than by the ANN"
 
 
 _PAIR = (Column("class", align="left", folds=True), Column("taken for", align="left", folds=True))
@@ -158,7 +164,7 @@ def _frequent(found: PerClass) -> Table:
         rows=tuple(
             Row((found.name(a), found.name(b), f"{images:,}")) for images, (a, b) in wrong[:PAIRS]
         ),
-        title=f"What is confused most often, T = {found.steps[-1]}",
+        title=f"What is {_more(found)} most often, T = {found.steps[-1]}",
         footnotes=(f"{len(wrong):,} confusions in all.",),
         apart=True,
     )
