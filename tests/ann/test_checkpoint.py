@@ -428,3 +428,10 @@ def test_third_party_networks_on_500_images(real_data, name, normalisation, _pub
 def test_third_party_networks_on_all_images(real_data, name, normalisation, published, _right):
     measured = third_party_accuracy(real_data, name, normalisation, None)
     assert measured == pytest.approx(published, abs=2e-4)
+
+
+def test_the_repr_of_a_loaded_network_is_a_line():
+    told = (
+        "<LoadedNetwork: 78,042 parameters, trained on digits, 99.60 %; .model, .config, .metadata>"
+    )
+    assert repr(pretrained("digits_resnet8")) == told

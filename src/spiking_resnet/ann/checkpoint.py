@@ -45,6 +45,14 @@ class LoadedNetwork:
     config: ResNetConfig
     metadata: dict[str, Any]
 
+    def __repr__(self) -> str:
+        weights = sum(weight.numel() for weight in self.model.parameters())
+        dataset, accuracy = (self.metadata.get(key) for key in ("dataset", "accuracy"))
+        told = f"{weights:,} parameters"
+        told += f", trained on {dataset}" if isinstance(dataset, str) else ""
+        told += f", {100 * accuracy:.2f} %" if isinstance(accuracy, float) else ""
+        return f"<LoadedNetwork: {told}; .model, .config, .metadata>"
+
     @property
     def normalisation(self) -> Normalisation | None:
         """What the network's images were normalised by; None where the file does not say."""

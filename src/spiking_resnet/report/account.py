@@ -202,7 +202,7 @@ def chart(account: Account, title: str = "") -> Chart:
     most = max(100.0, 125 * account.rate)
     return Chart(
         kind="bars",
-        y=Axis("break-even firing rate", f"% of neurons in a step, drawn up to {most:.0f}"),
+        y=Axis("break-even rate", f"% of neurons a step, up to {most:.0f}"),
         series=tuple(
             Series(
                 f"ANN {_TWINS[name]}", tuple(_drawn(each, name, most) for each in shown), tone=tone
