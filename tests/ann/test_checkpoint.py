@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
+import spiking_resnet as sr
 from spiking_resnet.ann.checkpoint import (
     CheckpointError,
     load,
@@ -435,3 +436,9 @@ def test_the_repr_of_a_loaded_network_is_a_line():
         "<LoadedNetwork: 78,042 parameters, trained on digits, 99.60 %; .model, .config, .metadata>"
     )
     assert repr(pretrained("digits_resnet8")) == told
+
+
+def test_a_loaded_network_is_told_from_its_model():
+    loaded = pretrained("digits_resnet8")
+    with pytest.raises(sr.TraceError, match=r"a LoadedNetwork: give its \.model"):
+        sr.convert(loaded, torch.zeros(2, 1, 8, 8, dtype=torch.float32))

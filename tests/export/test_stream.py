@@ -93,7 +93,7 @@ def test_a_stream_refuses_what_it_cannot_run(snn):
         sr.Stream(changing)
     with pytest.raises(InputError, match="batch is 0"):
         sr.Stream(snn, 0)
-    with pytest.raises(InputError, match="no population is called 'nobody'"):
+    with pytest.raises(InputError, match="there is no population 'nobody'"):
         sr.Stream(snn, layers=("nobody",))
     stream = sr.Stream(snn)
     for what in (lambda: stream.readout, lambda: stream.save("x")):

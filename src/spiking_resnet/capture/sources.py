@@ -117,6 +117,8 @@ def _described(model: Any) -> str:
             f"{name!r}, a function or callable object: wrap it in a torch.nn.Module that holds its "
             "weights, and whose forward(self, images) returns the logits"
         )
+    if isinstance(getattr(model, "model", None), nn.Module):
+        return f"a {kind}: give its .model"
     return f"a {kind}: give a torch.nn.Module, or the path of an ONNX file"
 
 

@@ -193,7 +193,7 @@ def _check(
     if not graph.of(Fire):
         raise InputError("the network has no spiking neurons: convert it first")
     if unknown := sorted(set(layers) - graph.neurons.keys()):
-        raise InputError(f"no population is called {unknown[0]!r}: see graph.neurons")
+        raise arguments.unknown("population", unknown[0], graph.neurons)
 
 
 def _check_length(graph: Graph, plan: Plan) -> None:

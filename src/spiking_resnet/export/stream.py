@@ -69,7 +69,7 @@ class Stream:
                 "by a method of rates, such as hu2021"
             )
         if unknown := sorted(set(layers) - graph.neurons.keys()):
-            raise InputError(f"no population is called {unknown[0]!r}: see graph.neurons")
+            raise arguments.unknown("population", unknown[0], graph.neurons)
         self.graph, self.batch, self.layers, self.engine = graph, batch, tuple(layers), engine
         self._state: State | None = None
 
