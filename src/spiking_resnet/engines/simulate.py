@@ -181,6 +181,9 @@ def _check(
     """Raises InputError for anything that cannot be simulated."""
     if images.shape[:-3].numel() == 0:
         raise InputError("there are no images to simulate")
+    channels, height, width = graph.input.shape
+    if tuple(images.shape) == (channels, height, 1, width) and height > 1:  # taken for signals
+        raise InputError(f"images is one image {graph.input.shape}: give images[None]")
     if tuple(images.shape[-3:]) != graph.input.shape:
         raise InputError(
             f"images have shape {tuple(images.shape[-3:])}; the network was made for "
