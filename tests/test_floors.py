@@ -33,6 +33,7 @@ FLOORS = [
     ("report",),
     ("__init__",),
     ("cli",),
+    ("__main__",),
 ]
 # What `ann` may use.
 BELOW_ANN = ("ann", "codec", "environment", "files", "labels", "processes", "surroundings")
