@@ -272,6 +272,14 @@ def stopping(monkeypatch, number):
     monkeypatch.setattr(sys.modules["spiking_resnet.evaluation.evaluate"], "simulate", simulate)
 
 
+def stopped(*arguments, code=130):
+    """What a command says that was asked to stop, which is no error."""
+    result = run(*arguments)
+    assert result.exit_code == code, result.output
+    assert "error:" not in result.output
+    return result.output
+
+
 @pytest.mark.usefixtures("_heeded")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_what_is_stopped_says_how_to_go_on(tmp_path, monkeypatch, snn, number):
@@ -280,7 +288,7 @@ def test_what_is_stopped_says_how_to_go_on(tmp_path, monkeypatch, snn, number):
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     with monkeypatch.context() as patch:
         stopping(patch, number)
-        told = refused(*arguments, code=128 + number)
+        told = stopped(*arguments, code=128 + number)
     assert "stopped at 10 of 30 images; go on with: spiking-resnet evaluate" in told
     assert json.loads(progress.read_text())["tally"]["images"] == 10
     assert handlers == [
@@ -288,7 +296,7 @@ def test_what_is_stopped_says_how_to_go_on(tmp_path, monkeypatch, snn, number):
     ]
     with monkeypatch.context() as patch:
         stopping(patch, signal.SIGINT)
-        assert "20 of 30 images" in refused(*arguments, code=130)
+        assert "20 of 30 images" in stopped(*arguments)
     ok(*arguments)
     assert os.listdir(tmp_path) == ["progress.json"]
 
@@ -299,7 +307,7 @@ def test_counts_are_kept_unasked_until_all_is_done(tmp_path, monkeypatch, snn):
     arguments = ("evaluate", snn, *SHORT, "--batch-size", 10)
     with monkeypatch.context() as patch:
         stopping(patch, signal.SIGINT)
-        told = "".join(refused(*arguments, code=130).splitlines())
+        told = "".join(stopped(*arguments).splitlines())
     (kept,) = (tmp_path / "progress").iterdir()
     assert json.loads(kept.read_text())["tally"]["images"] == 10
     assert told.endswith(f"--batch-size 10 --resume {kept}")

@@ -61,7 +61,7 @@ def _carry_out(ctx: typer.Context, run: Callable[[], Any], team: Team) -> Any:
     except KeyboardInterrupt as stop:
         notes = list(getattr(stop, "__notes__", ()))
         said = [] if notes and notes[0].startswith("stopped") else ["stopped"]
-        say_error("; ".join([*said, *notes]))
+        terminal.say(err, "; ".join([*said, *notes]), "bold yellow")
         raise typer.Exit(exit_code(stop)) from stop
     except (typer.Exit, typer.Abort):
         raise
