@@ -158,3 +158,8 @@ def test_tables_of_pandas_are_frames():
         assert isinstance(frame, pandas.DataFrame)
         assert len(frame)
     assert list(CURVE.to_pandas()["accuracy"]) == [0.5, 0.8, 0.91, 0.9]
+
+
+def test_a_line_tells_shares_in_the_digits_that_the_images_have():
+    assert "ANN 90 %" in repr(CURVE)  # of 100 images
+    assert "agreement 85.0 %, accuracy 80.0 %, ANN 90.0 %" in repr(FOUND)  # of 200

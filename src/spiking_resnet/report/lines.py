@@ -39,10 +39,10 @@ def _run(run: Run) -> str:
 
 
 def _curve(curve: Curve) -> str:
-    known = [f"T = {point.steps}: {_measured(point)}" for point in curve.points]
+    known = [f"T = {point.steps}: {_measured(point, curve.images)}" for point in curve.points]
     shown = known if len(known) <= _FEW else [known[0], "...", *known[-2:]]
     ann = curve.ann_accuracy
-    beside = number(curve.ann_error) if ann is None else percent(ann)
+    beside = number(curve.ann_error) if ann is None else percent(ann, curve.images)
     exact = "exact" if curve.exact else "not exact"
     return f"{_images(curve.images)}; {', '.join(shown)}; ANN {beside}; {curve.engine} ({exact})"
 
@@ -52,10 +52,10 @@ def _point(point: Point) -> str:
     return f"T = {point.steps}, {_measured(point)}, agreement {agreed}, rate {rate}"
 
 
-def _measured(point: Point) -> str:
+def _measured(point: Point, images: int | None = None) -> str:
     if point.accuracy is None:
         return f"error {number(point.error)}"
-    return percent(point.accuracy)
+    return percent(point.accuracy, images)
 
 
 def _stop(stop: Stop) -> str:
@@ -66,21 +66,23 @@ def _stop(stop: Stop) -> str:
 
 
 def _stopped(found: Stopped) -> str:
+    stopped, full = (percent(each, found.images) for each in (found.accuracy, found.full.accuracy))
     return (
-        f"{_images(found.images)}, confidence {found.rule.confidence:g}; {percent(found.accuracy)} "
-        f"after {found.mean_steps:.3g} steps on average; at T = {found.full.steps}: "
-        f"{percent(found.full.accuracy)}"
+        f"{_images(found.images)}, confidence {found.rule.confidence:g}; {stopped} after "
+        f"{found.mean_steps:.3g} steps on average; at T = {found.full.steps}: {full}"
     )
 
 
 def _comparison(found: Comparison) -> str:
     measured = [each.accuracy for row in found.rows for each in row.readings.values()]
-    range_ = f"{percent(min(measured))} to {percent(max(measured))}" if measured else "no results"
+    ends = (min(measured), max(measured)) if measured else ()
+    range_ = " to ".join(percent(each, found.images) for each in ends) or "no results"
     failed = sum(bool(row.problem) for row in found.rows)
     steps = ", ".join(map(str, found.steps)) if len(found.steps) <= 10 else f"{len(found.steps)}"
     return (
         f"{len(found.rows)} recipes at T = {steps}, {_images(found.images)}; {range_}; ANN "
-        f"{percent(found.ann_accuracy)}{f'; {failed} with problems' if failed else ''}"
+        f"{percent(found.ann_accuracy, found.images)}"
+        f"{f'; {failed} with problems' if failed else ''}"
     )
 
 
@@ -96,8 +98,8 @@ def _tuning(found: Tuning) -> str:
 def _diagnosis(found: Diagnosis) -> str:
     return (
         f"T = {found.steps}, {_images(found.images)}, {len(found.layers)} layers; agreement "
-        f"{percent(found.agreement)}, accuracy {percent(found.accuracy)}, ANN "
-        f"{percent(found.ann_accuracy)}"
+        f"{percent(found.agreement, found.images)}, accuracy "
+        f"{percent(found.accuracy, found.images)}, ANN {percent(found.ann_accuracy, found.images)}"
     )
 
 
@@ -108,7 +110,7 @@ def _decisions(found: Decisions) -> str:
 
 def _per_class(found: PerClass) -> str:
     images = sum(found.images)
-    right = percent(sum(found.right()) / images) if images else "-"
+    right = percent(sum(found.right()) / images, images) if images else "-"
     return f"{found.classes:,} classes, {_images(images)}, T = {found.steps[-1]}: {right}"
 
 
