@@ -146,6 +146,43 @@ def test_the_percentile_sets_where_thresholds_begin(trained):
         start_from(trained, percentile=0)
 
 
+@pytest.mark.parametrize("changes", [{}, {"block": "bottleneck", "depth": 11},
+                                     {"relu_after_sum": "stage"}, {"shortcut": "A"}])  # fmt: skip
+@pytest.mark.parametrize("units", [1, 2, 3])
+def test_a_deeper_network_begins_as_the_same_function(tmp_path, changes, units):
+    config = replace(MODEL, **changes)
+    torch.manual_seed(0)
+    shallow, images = ResNet(config), torch.randn(3, 1, 8, 8)
+    if changes.get("depth") is None:  # two blocks a stage: the second is moved as well
+        shallow = ResNet(replace(config, depth=14))
+    for _ in range(3):
+        shallow.train()(4 * images)  # statistics of BatchNorm
+    checkpoint.save(tmp_path / "s.safetensors", shallow, {})
+    start = start_from(tmp_path / "s.safetensors")
+    unit = 9 if "depth" in changes else 6
+    deep = ResNet(start.config("relu", 8, start.model.config.depth + units * unit))
+    begin(deep, start, TRAIN, seed=0)
+    with torch.no_grad():
+        assert torch.equal(deep.eval()(images), shallow.eval()(images))
+        assert torch.equal(deep.train()(images), shallow.train()(images))
+    deep.zero_grad()
+    deep(images).square().sum().backward()
+    last = "bn3" if unit == 9 else "bn2"
+    gradients = [module.weight.grad for name, module in deep.named_modules() if name.endswith(last)]
+    assert len(gradients) == 3 * deep.config.blocks_per_stage
+    assert all(gradient.abs().max() > 0 for gradient in gradients)  # every block learns
+
+
+def test_only_relu_networks_become_deeper(trained, tmp_path):
+    start = start_from(trained)
+    with pytest.raises(CheckpointError, match="only ReLU networks become deeper"):
+        begin(ResNet(start.config("qcfs", 4, 14)), start, TRAIN, seed=0)
+    shallow = ResNet(start.config("relu", 8))
+    checkpoint.save(tmp_path / "deep.safetensors", ResNet(start.config("relu", 8, 14)), {})
+    with pytest.raises(CheckpointError, match="may be deeper"):
+        begin(shallow, start_from(tmp_path / "deep.safetensors"), TRAIN, seed=0)
+
+
 def test_other_architectures_are_refused(trained):
     start = start_from(trained)
     with pytest.raises(CheckpointError, match=r"relu.safetensors holds .*only activation"):

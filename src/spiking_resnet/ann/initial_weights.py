@@ -1,5 +1,10 @@
-"""Initialise a training from another network's weights, with thresholds where it had ReLUs."""
+"""Initialise a training from another network's weights: with thresholds for ReLUs, or deeper.
 
+Source of growth that keeps the function: Chen et al. 2016 (Net2Net, arXiv 1511.05641); that a
+block begins as the identity by a last BatchNorm of weight 0: Goyal et al. 2017 (1706.02677).
+"""
+
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -28,9 +33,12 @@ class Start:
     percentile: float  # of its activations: thresholds that it does not have
     facts: dict[str, Any]  # JSON-able: name and digest of its file; accuracy, command, seconds
 
-    def config(self, activation: Activation, levels: int) -> ResNetConfig:
-        """This network's architecture with these activations."""
-        return replace(self.model.config, activation=activation, levels=levels)
+    def config(
+        self, activation: Activation, levels: int, depth: int | None = None
+    ) -> ResNetConfig:
+        """This network's architecture with these activations, at this depth; None: its own."""
+        own = self.model.config
+        return replace(own, activation=activation, levels=levels, depth=depth or own.depth)
 
 
 def start_from(path: str | Path, percentile: float = PERCENTILE) -> Start:
@@ -59,15 +67,20 @@ def begin(model: ResNet, start: Start, data: ImageData, seed: int) -> None:
     """Give `model` the weights and the BatchNorm statistics of the start.
 
     Thresholds that the start does not have become the percentile of its activations on some of the
-    training images `data`, which the seed chooses; where that is 0 it is 1. Raises
-    CheckpointError where the two differ in more than their activations.
+    training images `data`, which the seed chooses; where that is 0 it is 1. A deeper model of ReLUs
+    begins as the same function: its additional blocks give what they take. Raises
+    CheckpointError where the two differ in more than these.
     """
     own, theirs = model.config, start.model.config
-    if replace(own, activation=theirs.activation, levels=theirs.levels) != theirs:
+    same = replace(own, activation=theirs.activation, levels=theirs.levels, depth=theirs.depth)
+    if same != theirs or own.depth < theirs.depth:
         raise CheckpointError(
             f"{start.facts['file']} holds {theirs}, which is not the architecture {own} that is to "
-            "be trained: only activation and levels may differ"
+            "be trained: only activation and levels may differ, and it may be deeper"
         )
+    if own.depth > theirs.depth:
+        _grow(model, start)
+        return
     if theirs.activation == own.activation:
         model.load_state_dict(start.model.state_dict())
         return
@@ -81,6 +94,30 @@ def begin(model: ResNet, start: Start, data: ImageData, seed: int) -> None:
         with torch.no_grad():
             for name, value in found.items():
                 model.get_parameter(f"{name}.threshold").fill_(value or 1.0)
+
+
+@torch.no_grad()
+def _grow(model: ResNet, start: Start) -> None:
+    """Give a deeper model the blocks of the start, evenly spread, with identities between them."""
+    own, theirs = model.config, start.model.config
+    if (own.activation, theirs.activation) != ("relu", "relu"):
+        raise CheckpointError(
+            f"{start.facts['file']} is a resnet{theirs.depth} of {theirs.activation}, the network "
+            f"to be trained a resnet{own.depth} of {own.activation}: only ReLU networks become "
+            "deeper; train that first, and quantise its activations afterwards"
+        )
+    last = "bn3" if own.block == "bottleneck" else "bn2"
+    for stage in (model.layer1, model.layer2, model.layer3):
+        for block in stage:
+            nn.init.zeros_(block.get_submodule(last).weight)
+
+    def place(found: re.Match[str]) -> str:
+        stage, block = found.groups()
+        return f"{stage}.{int(block) * own.blocks_per_stage // theirs.blocks_per_stage}."
+
+    state = start.model.state_dict()
+    moved = {re.sub(r"^(layer\d)\.(\d+)\.", place, key): value for key, value in state.items()}
+    model.load_state_dict(moved, strict=False)
 
 
 @torch.no_grad()

@@ -40,6 +40,8 @@ Examples:
   spiking-resnet train --model resnet20 --from resnet20.safetensors --activation qcfs
   --recipe finetune --out qcfs.safetensors
 
+  spiking-resnet train --model resnet44 --from resnet20.safetensors --out resnet44.safetensors
+
   torchrun --nproc-per-node 4 -m spiking_resnet.cli train --model resnet110 --device cuda
   --out resnet110.safetensors
 
@@ -75,7 +77,8 @@ class NetworkFlags(Group):
         typer.Option(
             "--from",
             show_default=False,
-            help="File of trained weights to begin with; its architecture is taken too.",
+            help="File of trained weights to begin with; its architecture is taken too, "
+            "but for a deeper --model.",
         ),
     ] = None
     percentile: Annotated[
@@ -89,7 +92,7 @@ class NetworkFlags(Group):
         """The architecture, of the file at --from if there is one."""
         kind = cast(Activation, self.activation)
         if found is not None:
-            return found.config(kind, self.levels)
+            return found.config(kind, self.levels, depth_of(self.model))
         return ResNetConfig(
             depth_of(self.model), images.classes, images.channels, self.width,
             cast(Block, self.block), cast(Shortcut, self.shortcut),
@@ -267,6 +270,8 @@ def _start(ctx: typer.Context, path: Path, depth: int, percentile: float) -> Sta
         if source is not None and source.name == "COMMANDLINE":
             raise InputError(f"--{option} with --from: the file says it already; leave it out")
     found = start_from(path, percentile)
-    if found.model.config.depth != depth:
-        raise InputError(f"{path} holds a resnet{found.model.config.depth}: say so by --model")
+    if found.model.config.depth > depth:
+        raise InputError(
+            f"{path} holds a resnet{found.model.config.depth}: name it, or a deeper one, by --model"
+        )
     return found
