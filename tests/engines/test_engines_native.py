@@ -272,6 +272,16 @@ def test_planes_are_the_spikes(shape):
     assert torch.equal(counts, 1 + spikes.long().sum(0))
 
 
+@pytest.mark.parametrize("steps", [1, 7, 8, 63, 64, 130])
+@pytest.mark.parametrize("shape", [(130,), (67, 5, 7)])
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_spikes_of_neurons_are_counted_whatever_the_steps_and_channels(steps, shape, rate):
+    spikes = (torch.rand(steps, 2, *shape) < rate).to(torch.uint8)
+    counts = torch.full((2, *shape), 2**40)
+    library.Planes.packed(spikes).count_into(counts)
+    assert torch.equal(counts, 2**40 + spikes.long().sum(0))
+
+
 @pytest.mark.parametrize(
     ("level", "expected"),
     [("avx512", ["event-rows", "lookup-avx512"]), ("avx2", ["scatter-avx2", "lookup-avx2"])],

@@ -164,11 +164,9 @@ class _Work(LayerByLayer):
             known = {name: self.sent[name][index] for name in part.known}
             yield part.spikes(self.images[portion], known, self.steps)
 
-    def _rates(self, node: Fire, neuron: Neuron, shift: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Yield portions of the images, and the mean outputs [n, ...] of a population over them."""
-        for portion, spikes in zip(self.portions, self._spikes(node, neuron, shift), strict=True):
-            sent = counted(spikes, 0, self.steps).double() / self.steps
-            yield portion, sent * per_channel(neuron.amplitude.double(), sent)
+    def _rates(self, neuron: Neuron, counts: Tensor) -> Tensor:
+        """Return the mean outputs over T steps of neurons that sent so many spikes [n, ...]."""
+        return counts.double() / self.steps * per_channel(neuron.amplitude.double(), counts)
 
     def _compensated(self, node: Fire) -> tuple[Neuron, Tensor]:
         """Return the population with corrected initial potentials, and a bias [C] to add."""
@@ -176,10 +174,12 @@ class _Work(LayerByLayer):
         rounds = self.correction.rounds if self.correction.compensation != "none" else 0
         wanted = self.ann_values[node.name].sum(0, dtype=torch.float64)
         for _ in range(rounds):
-            left = wanted.clone()
-            for _, rates in self._rates(node, neuron, shift):
-                left -= rates.sum(0)
-            error = (left / len(self.images)).float()
+            sent = sum(
+                counted(spikes, 0, self.steps).sum(0, keepdim=True)
+                for spikes in self._spikes(node, neuron, shift)
+            )
+            assert isinstance(sent, Tensor)
+            error = ((wanted - self._rates(neuron, sent)[0]) / len(self.images)).float()
             if self.correction.compensation == "bias" or not neuron.free_start:
                 shift = shift + error.reshape(len(error), -1).mean(1)
             else:
@@ -195,8 +195,9 @@ class _Work(LayerByLayer):
             for index, part in enumerate(self.portions)
         )
         after = self._over_places(
-            self.ann_values[node.name][part] - rates
-            for part, rates in self._rates(node, neuron, before)
+            self.ann_values[node.name][part]
+            - self._rates(neuron, counted(spikes, 0, self.steps))
+            for part, spikes in zip(self.portions, self._spikes(node, neuron, before), strict=True)
         )
         amplitude = neuron.amplitude + after / neuron.levels
         amplitude = amplitude.clamp(min=LOWEST_AMPLITUDE * neuron.amplitude)

@@ -47,14 +47,51 @@ void unpack(const uint32_t* words, const Extent& e, int64_t threads, uint8_t* by
     });
 }
 
+constexpr int64_t COUNTED = 64;  // channels whose spikes are counted at once
+constexpr int FEW = 3, MANY = 6;  // binary digits of such counts
+
+constexpr int64_t most_counted(int digits) { return (int64_t{1} << digits) - 1; }
+
+// counts [width, positions] += the spikes in a block of `count` positions over at most
+// most_counted(DIGITS) steps. words: of the first step; a step has `channels` of them.
+template <int DIGITS>
+void count_block(const uint32_t* words, int64_t steps, int64_t channels, int64_t width,
+                 int64_t count, int64_t positions, int64_t* counts) {
+    uint32_t digits[DIGITS][COUNTED] = {};  // bit i of a word is a digit of position i's count
+    for (int64_t t = 0; t < steps; ++t, words += channels)
+        for (int64_t c = 0; c < width; ++c) {
+            uint32_t carry = words[c];
+            for (int d = 0; d < DIGITS; ++d) {
+                const uint32_t both = digits[d][c] & carry;
+                digits[d][c] ^= carry;
+                carry = both;
+            }
+        }
+    for (int64_t c = 0; c < width; ++c, counts += positions)
+        for (int64_t i = 0; i < count; ++i) {
+            uint32_t sum = 0;
+            for (int d = 0; d < DIGITS; ++d) sum |= (digits[d][c] >> i & 1) << d;
+            counts[i] += sum;
+        }
+}
+
 // counts [images, channels, positions] += the spikes of every neuron.
 void count_neurons(const uint32_t* words, const Extent& e, int64_t threads, int64_t* counts) {
-    share(threads, e.images, [=, &e](int64_t image) {
-        int64_t* to = counts + image * e.channels * e.positions;
-        each_word(words, e, image, [&](uint32_t word, int64_t first, int64_t, int64_t plane) {
-            for (; word; word &= word - 1)
-                ++to[plane % e.channels * e.positions + first + __builtin_ctz(word)];
-        });
+    const int64_t length = blocks(e.positions), parts = (e.channels + COUNTED - 1) / COUNTED;
+    const bool few = e.steps <= most_counted(FEW);
+    const auto count = few ? count_block<FEW> : count_block<MANY>;
+    const int64_t at_once = most_counted(few ? FEW : MANY);
+    share(threads, e.images * parts, [=, &e](int64_t task) {
+        const int64_t image = task / parts, first = task % parts * COUNTED;
+        const int64_t width = std::min(e.channels - first, COUNTED);
+        int64_t* to = counts + (image * e.channels + first) * e.positions;
+        for (int64_t b = 0; b < length; ++b) {
+            const uint32_t* from = words + (image * length + b) * e.steps * e.channels + first;
+            const int64_t own = std::min(e.positions - b * BLOCK, int64_t{BLOCK});
+            for (int64_t t = 0; t < e.steps; t += at_once)
+                count(from + t * e.channels, std::min(e.steps - t, at_once), e.channels, width, own,
+                      e.positions, to + b * BLOCK);
+        }
     });
 }
 
