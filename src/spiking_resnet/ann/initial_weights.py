@@ -33,9 +33,7 @@ class Start:
     percentile: float  # of its activations: thresholds that it does not have
     facts: dict[str, Any]  # JSON-able: name and digest of its file; accuracy, command, seconds
 
-    def config(
-        self, activation: Activation, levels: int, depth: int | None = None
-    ) -> ResNetConfig:
+    def config(self, activation: Activation, levels: int, depth: int | None = None) -> ResNetConfig:
         """This network's architecture with these activations, at this depth; None: its own."""
         own = self.model.config
         return replace(own, activation=activation, levels=levels, depth=depth or own.depth)
@@ -109,7 +107,7 @@ def _grow(model: ResNet, start: Start) -> None:
     last = "bn3" if own.block == "bottleneck" else "bn2"
     for stage in (model.layer1, model.layer2, model.layer3):
         for block in stage:
-            nn.init.zeros_(block.get_submodule(last).weight)
+            nn.init.zeros_(block.get_parameter(f"{last}.weight"))
 
     def place(found: re.Match[str]) -> str:
         stage, block = found.groups()

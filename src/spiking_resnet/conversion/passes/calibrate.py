@@ -195,8 +195,7 @@ class _Work(LayerByLayer):
             for index, part in enumerate(self.portions)
         )
         after = self._over_places(
-            self.ann_values[node.name][part]
-            - self._rates(neuron, counted(spikes, 0, self.steps))
+            self.ann_values[node.name][part] - self._rates(neuron, counted(spikes, 0, self.steps))
             for part, spikes in zip(self.portions, self._spikes(node, neuron, before), strict=True)
         )
         amplitude = neuron.amplitude + after / neuron.levels
