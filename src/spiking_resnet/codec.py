@@ -7,10 +7,12 @@ Reading is strict: what is missing, unknown, or of another type is refused with 
 "rows[2].facts.levels".
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import MISSING, Field, fields
 from functools import cache
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
@@ -62,6 +64,23 @@ class Record(Shown):
     def from_json(cls, found: Any, place: str = "") -> Self:
         """The record that wrote `found`; RecordError, with what lies at `place`, for others."""
         return _record(cls, deepcopy(found), place)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """The record in a file: of its `to_json`, or what a command's `--json` wrote.
+
+        What a command says besides (versions, data set, its own line) is passed over. Raises
+        RecordError, with the file and the place in it, for other files; OSError.
+        """
+        kind: Any = cls
+        try:
+            found = json.loads(Path(path).read_text("utf-8"))
+            if not isinstance(found, dict):
+                raise RecordError(f"it is {_shown(found)}, not a dictionary")
+            own = {place.split(".")[0] for place in _paths(kind)}
+            return cls.from_json({name: value for name, value in found.items() if name in own})
+        except (ValueError, RecursionError) as error:
+            raise RecordError(f"{path} holds no {cls.__name__}: {error}") from error
 
 
 def form(write: Callable[[Any], Any], read: Callable[[Any], Any]) -> dict[str, Any]:

@@ -367,3 +367,35 @@ def test_progress_is_found_from_every_folder(tmp_path, monkeypatch):
     assert own_folder() == tmp_path / "cache" / "progress"
     monkeypatch.setenv("SPIKING_RESNET_CACHE", str(tmp_path))
     assert own("progress/evaluate-1.json")
+
+
+READ_AGAIN = {  # what a command's --json holds
+    "evaluate": (sr.Curve, ("SNN", "--steps", "4,8", "--limit", 20, "--per-class")),
+    "diagnose": (sr.Diagnosis, ("SNN", "--steps", 4, "--limit", 10)),
+    "energy": (sr.Account, ("SNN", "--steps", 4, "--limit", 10)),
+    "compare": (sr.Comparison, ("digits_resnet8", "--methods", "hu2021", "--steps", "4", "--limit",
+                                10, "--calibration-images", 20)),
+    "tune": (sr.Tuning, ("digits_resnet8", "--methods", "hu2021", "--target-loss", 50,
+                         "--max-steps", 4, "--validation-images", 40, "--calibration-images", 20)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", READ_AGAIN)
+def test_what_a_command_writes_is_read_as_the_record_of_its_result(command, snn, tmp_path):
+    kind, arguments = READ_AGAIN[command]
+    path = tmp_path / "found.json"
+    ok(command, *(snn if each == "SNN" else each for each in arguments), "--json", path)
+    found, told = kind.read(path), json.loads(path.read_text())
+    assert {name: told[name] for name in found.to_json()} == json.loads(json.dumps(found.to_json()))
+    assert "versions" in told
+    assert "versions" not in found.to_json()
+
+
+def test_a_file_that_holds_something_else_is_refused_by_its_name(tmp_path):
+    path = tmp_path / "found.json"
+    for text in ("[1]", "{", '{"images": 3}', "[" * 100_000):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"found\.json holds no Curve"):
+            sr.Curve.read(path)
+    with pytest.raises(FileNotFoundError):
+        sr.Curve.read(tmp_path / "none.json")

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -170,12 +169,8 @@ def _called(graph: Graph, snn: Path) -> str:
 def read_comparison(path: Path) -> Comparison:
     """The comparison that `compare --json` wrote; InputError for another file."""
     try:
-        content = json.loads(path.read_text("utf-8"))
-        if not isinstance(content, Mapping):
-            raise RecordError(f"it is {type(content).__name__}, not a dictionary")
-        own = {place.split(".")[0] for place, _ in Comparison.layout}
-        return Comparison.from_json({key: content[key] for key in content if key in own})
-    except (ValueError, RecursionError) as error:
+        return Comparison.read(path)
+    except RecordError as error:
         raise InputError(
             f"{path} is not what `spiking-resnet compare --json` writes ({error}): make it again"
         ) from error

@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spiking_resnet import arguments
 from spiking_resnet.capture.batch_size import only_batch, rebatched
@@ -17,6 +17,7 @@ from spiking_resnet.capture.module import trace
 from spiking_resnet.capture.onnx.file import read
 from spiking_resnet.capture.onnx.reference import reference_logits
 from spiking_resnet.capture.onnx.translate import graph_of, layout_of
+from spiking_resnet.capture.scale import unlike_training
 from spiking_resnet.capture.sources import Model, module_of, path_of, single_precision
 from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.methods import Method, Recipe
@@ -75,16 +76,20 @@ def convert(
     <Graph: calibrated, (1, 8, 8) -> (10,), ...>
     """
     recipe = entitled(method, **options)
+    said: list[str] = []
 
     def make() -> Graph:
         images = Calibration(calibration)
         notes = {} if normalisation is None else _note(normalisation, images.shape[0])
-        made = recipe.method.apply(traced_alike(model, images.first), images)
+        traced = traced_alike(model, images.first)
+        if isinstance(model, nn.Module):
+            said.extend(unlike_training(module_of(model), images.first))
+        made = recipe.method.apply(traced, images)
         return made.with_notes({"recipe": recipe.name, **notes})
 
     with shown(progress, "converting"):
         made = current().handed(make, packed, unpacked)
-    for remark in remarks_of(made):
+    for remark in (*remarks_of(made), *said):
         warnings.warn(remark, ConversionWarning, stacklevel=3)
     return made
 
