@@ -340,7 +340,17 @@ def test_a_start_says_what_it_is(tmp_path):
     message = refused(*usual, out, "--model", "resnet8", "--width", 16)
     assert "--width with --from" in message
     assert "gelu" in refused(*usual, out, "--model", "resnet8", "--activation", "gelu")
+    deeper = ann.build("resnet14", in_channels=1, width=8)
+    ann.checkpoint.save(tmp_path / "deep.safetensors", deeper, {})
+    message = refused(
+        *usual[:-2], tmp_path / "deep.safetensors", "--out", out, "--model", "resnet8"
+    )
+    assert "holds a resnet14: name it, or a deeper one" in message
     assert not out.exists()
+    ok(*usual, out, "--model", "resnet14", "--batch-size", 650)
+    grown = ann.checkpoint.load(out)
+    assert grown.config.depth == 14
+    assert grown.metadata["from"]["file"] == "r.safetensors"
 
 
 def test_a_network_from_the_users_file(tmp_path, model_file):

@@ -266,12 +266,16 @@ def _steps(processes: Processes) -> Iterator[Callable[[TrainProgress], None] | N
 def _start(ctx: typer.Context, path: Path, depth: int, percentile: float) -> Start:
     """The network to begin with; InputError where another architecture is asked for."""
     for option in ("width", "shortcut", "block"):
-        source = ctx.get_parameter_source(option)
-        if source is not None and source.name == "COMMANDLINE":
+        if _said(ctx, option):
             raise InputError(f"--{option} with --from: the file says it already; leave it out")
     found = start_from(path, percentile)
-    if found.model.config.depth > depth:
-        raise InputError(
-            f"{path} holds a resnet{found.model.config.depth}: name it, or a deeper one, by --model"
-        )
+    own = found.model.config.depth
+    if own > depth or (own < depth and not _said(ctx, "model")):
+        raise InputError(f"{path} holds a resnet{own}: name it, or a deeper one, by --model")
     return found
+
+
+def _said(ctx: typer.Context, option: str) -> bool:
+    """Whether the user gave the option."""
+    source = ctx.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
