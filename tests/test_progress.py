@@ -15,9 +15,9 @@ import torch
 from rich.console import Console
 
 import spiking_resnet as sr
-from spiking_resnet import progress
 from spiking_resnet.images import expected, paired
-from spiking_resnet.progress import Work, duration, shown
+from spiking_resnet.progress import Work, board, duration, shown, times
+from spiking_resnet.progress.displays import Bars
 
 HIDDEN, SHOWN = "\x1b[?25l", "\x1b[?25h"  # the cursor
 
@@ -41,7 +41,7 @@ def quick(monkeypatch):
         "PAUSE": 0.1,
         "LONG": 0.1,
     }.items():
-        monkeypatch.setattr(progress, name, seconds)
+        monkeypatch.setattr(times, name, seconds)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.delenv("RANK", raising=False)
@@ -50,7 +50,7 @@ def quick(monkeypatch):
 @pytest.fixture(autouse=True, scope="module")
 def _loaded():
     """What draws is loaded: that takes longer than the works here."""
-    progress._Terminal(lambda: Console(file=io.StringIO()), None, None).close()
+    Bars(lambda: Console(file=io.StringIO()), None, None).close()
 
 
 def watched(monkeypatch, stream, asked=None, **options):
@@ -138,8 +138,8 @@ def test_works_of_two_threads_are_shown_side_by_side(monkeypatch, quick):
         each.join()
     assert "thread 1" in stream.getvalue()
     assert "thread 2" in stream.getvalue()
-    assert progress._board.works == []
-    assert progress._board.display is None
+    assert board.board.works == []
+    assert board.board.display is None
 
 
 def test_a_stream_that_is_redirected_meanwhile_stays_clean(monkeypatch, quick):
@@ -183,16 +183,16 @@ def test_the_cursor_is_back_when_the_process_ends_before_the_work(monkeypatch, q
     with shown(None, "working", 100):
         time.sleep(0.15)
         assert stream.getvalue().count(HIDDEN) == 1
-        progress._board.end()
+        board.board.end()
         assert stream.getvalue().count(SHOWN) == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked here")
 def test_a_process_that_is_forked_while_a_bar_is_drawn_works(quick):
-    with progress._board.lock:
+    with board.board.lock:
         child = os.fork()
         if child == 0:
-            os._exit(0 if progress._board.lock.acquire(timeout=5) else 1)
+            os._exit(0 if board.board.lock.acquire(timeout=5) else 1)
         assert os.waitpid(child, 0)[1] == 0
 
 
