@@ -985,3 +985,19 @@ def test_resnet20_on_cifar10(real_data, tmp_path):
     assert found["snn"][1]["accuracy"] > found["ann"]["accuracy"] - 0.1
     assert found["snn"][1]["accuracy"] >= found["snn"][0]["accuracy"]
     assert 0.05 < found["snn"][1]["firing_rate"] < 0.2
+
+
+def test_images_of_another_scale_than_in_training_are_a_warning(tmp_path):
+    usual = (
+        "convert",
+        "digits_resnet8",
+        "--dataset",
+        "digits",
+        "--calibration-images",
+        40,
+        "--out",
+    )
+    text = ok(*usual, tmp_path / "wrong.safetensors", "--normalisation", "pixels")
+    assert "warning: what reaches bn1 varies" in text
+    assert "normalise the images" in text
+    assert "varies" not in ok(*usual, tmp_path / "right.safetensors")

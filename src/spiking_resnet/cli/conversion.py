@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from warnings import catch_warnings, simplefilter
+from warnings import catch_warnings, simplefilter, warn_explicit
 
 import spiking_resnet as sr
 from spiking_resnet.ann.data import load_dataset
@@ -15,7 +15,7 @@ from spiking_resnet.cli.provenance import file_facts, fingerprint, versions
 from spiking_resnet.cli.terminal import say, warn
 from spiking_resnet.conversion.convert import ConversionWarning
 from spiking_resnet.conversion.methods import Method, Recipe
-from spiking_resnet.graph import Graph, interpret, remarks_of
+from spiking_resnet.graph import Graph, interpret
 from spiking_resnet.progress import shown
 from spiking_resnet.records import InputError, decisions
 from spiking_resnet.shares import wilson
@@ -126,12 +126,15 @@ def converted(
     else:
         chosen = data.per_class(choice.per_class, choice.seed)
     with shown(True, "converting", unit="") as bar:
-        with catch_warnings():
-            simplefilter("ignore", ConversionWarning)  # said below, in this command's own way
+        with catch_warnings(record=True) as said:
+            simplefilter("always", ConversionWarning)  # said below, in this command's own way
             batches = (images for images, _ in chosen.loader(BATCH))
             graph = sr.convert(source.model, batches, method)
-        for remark in remarks_of(graph):
-            warn(remark)
+        for each in said:
+            if issubclass(each.category, ConversionWarning):
+                warn(str(each.message))
+            else:
+                warn_explicit(each.message, each.category, each.filename, each.lineno)
         bar.part("measuring the ANN on the calibration images", 0, 0)
         accuracy = calibration_accuracy(graph, chosen, source.accuracy)
     return graph.with_notes(
