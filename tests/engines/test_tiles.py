@@ -3,6 +3,7 @@
 What every kernel is tested for is in test_kernel_steps.py and test_engines_native.py.
 """
 
+import platform
 import shutil
 import subprocess
 from dataclasses import replace
@@ -155,3 +156,15 @@ def test_the_kernel_is_not_used_where_it_was_not_asked_for():
     if library.INSTRUCTION_SETS[library.kernels().machine_level()] != "amx":
         assert "amx" not in names
     assert "amx-twin" in names
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="tiles are Intel's")
+@pytest.mark.parametrize("optimised", ["-O0", "-O3"])
+def test_the_instructions_do_what_their_twins_do(tmp_path, optimised):
+    """By the processor, or where it has no tiles by a handler of its illegal instructions."""
+    source, made = Path(__file__).with_name("tiles.cpp"), tmp_path / "tiles"
+    flags = ["-std=c++17", optimised, "-mavx2", f"-I{NATIVE}", "-UNDEBUG", "-w"]
+    subprocess.run(["g++", *flags, str(source), "-o", str(made), "-pthread"], check=True)
+    found = subprocess.run([str(made)], check=True, capture_output=True, text=True).stdout
+    assert found.strip() in ("carried out here", "the processor's tiles")
