@@ -115,12 +115,14 @@ int64_t features(const Population* p, const Source* sources, int64_t number) {
 }
 
 // Those of its geometry, weights and neurons that a kernel does not honour for this population though
-// it does for others. It may take as long as some time steps of a small image.
+// it does for others; none where it lacks a feature anyway. It may take as long as some time steps of a
+// small image.
 int64_t refused(const Population* p, const Source* sources, int64_t number, int64_t kernel,
                 int64_t* found) {
     return status_of([=] {
-        const auto own = KERNELS[kernel].refused;
-        *found = own ? own(*p, sources, number) : 0;
+        const Kernel& own = KERNELS[kernel];
+        const bool lacks = features(p, sources, number) & ~own.honours;
+        *found = own.refused && !lacks ? own.refused(*p, sources, number) : 0;
     });
 }
 
