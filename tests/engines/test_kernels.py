@@ -96,6 +96,15 @@ def test_a_kernel_that_refuses_a_layer_says_why(name):
     assert loud.call.refusals(own) == ([] if sums in kernels.texts(own.honours) else [sums])
 
 
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_kernel_that_lacks_a_feature_looks_no_further(name):
+    """It would read weights as if there were no groups, from beyond them."""
+    own, layer = kernels.named(name), Layer(2, weight=2**20, wide=1)
+    lacks = layer.call.features() & ~own.honours
+    assert layer.call.refused(own) == 0 or not lacks
+    assert bool(layer.call.refusals(own)) == bool(lacks or layer.call.refused(own))
+
+
 def test_a_kernel_without_its_instructions_is_not_run():
     for each in kernels.table():
         if each not in runnable():
