@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from threading import Event, Thread
 
 import pytest
 import torch
@@ -72,3 +73,38 @@ def test_few_numbers_say_nothing():
     assert unlike_training(network, features) == []
     assert unlike_training(network, features[:1]) == []
     assert unlike_training(network, torch.cat([features, features])) != []
+
+
+def test_a_model_that_takes_other_batches_alone_says_nothing(model, digits):
+    class Pairs(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, images):
+            return self.model(images.view(2, 1, 8, 8))
+
+    assert unlike_training(Pairs(), 255 * digits) == []
+    with pytest.warns(ConversionWarning, match="model.bn1"):
+        sr.convert(Pairs(), [255 * digits[:2]], steps=4)
+
+
+def test_who_uses_the_model_meanwhile_is_not_disturbed(model, digits):
+    started, answers, done = Event(), [], Event()
+
+    def use():
+        started.set()
+        while not done.is_set():
+            answers.append(model(digits[:1]).shape)
+
+    user = Thread(target=use)
+    user.start()
+    started.wait()
+    try:
+        for _ in range(20):
+            assert unlike_training(model, 255 * digits)
+    finally:
+        done.set()
+        user.join()
+    assert answers
+    assert set(answers) == {(1, 10)}

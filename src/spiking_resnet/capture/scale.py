@@ -1,6 +1,8 @@
 """Whether images are scaled as those that a model was trained on: its BatchNorm remembers."""
 
+from contextlib import suppress
 from math import isfinite
+from threading import get_ident
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +27,11 @@ def unlike_training(model: nn.Module, images: Tensor) -> list[str]:
     variance 1) say nothing. images: as the model takes them.
     """
     names = {module: name for name, module in model.named_modules() if _remembers(module)}
-    ratios: list[tuple[str, float]] = []
+    ratios, thread = list[tuple[str, float]](), get_ident()
 
     def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if get_ident() != thread:  # whoever else uses the model meanwhile
+            return
         values = inputs[0].detach().double().transpose(0, 1).flatten(1)
         kept = module.get_buffer("running_var").double()
         if values.shape[1] >= _VALUES:
@@ -37,9 +41,8 @@ def unlike_training(model: nn.Module, images: Tensor) -> list[str]:
 
     hooks = [module.register_forward_pre_hook(look) for module in names]
     try:
-        own_logits(model, images[:_IMAGES])
-    except _Seen:
-        pass
+        with suppress(Exception):  # seen; or a model that takes other batches alone
+            own_logits(model, images[:_IMAGES])
     finally:
         for hook in hooks:
             hook.remove()
