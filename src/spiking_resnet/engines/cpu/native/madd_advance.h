@@ -58,9 +58,9 @@ struct IntegrateAndFire {
     // two of them is below a whole number, are exact in float32.
     INLINE void fire(const IntegrateAndFire& n, Ints& v, Ints& sent, Ints& fired) {
         Ints within = v, back = n.is_signed ? sent : Ints{};  // spikes that may be taken back
-        at_most(within, n.top);
-        at_most(back, n.levels);
-        at_least(within, -back * n.threshold);
+        at_most<V>(within, n.top);
+        at_most<V>(back, n.levels);
+        at_least<V>(within, -back * n.threshold);
         const Floats quotient = __builtin_convertvector(within, Floats) / n.divisor;
         fired = __builtin_convertvector(quotient, Ints);  // towards 0
         fired += (Ints)(__builtin_convertvector(fired, Floats) > quotient);
@@ -109,14 +109,14 @@ struct Differential {
     }
     INLINE void fire(const Differential& n, Ints& v, Ints& sent, Ints& fired) {
         Ints ahead = v;
-        if (n.clipped) at_most(ahead, n.ceiling - sent);
-        if (!BOUNDED) at_least(ahead, -sent);
+        if (n.clipped) at_most<V>(ahead, n.ceiling - sent);
+        if (!BOUNDED) at_least<V>(ahead, -sent);
         const Ints sign = ahead >> 31, size = (ahead ^ sign) - sign;
         fired = Ints{};
         for (int j = 0; j < SIZES; ++j) {
             Ints found = (Ints)(size > n.below[j]);
             if (BOUNDED) found &= ~sign | (Ints)(sent > n.less[j]);
-            at_least(fired, found & (1 << j));
+            at_least<V>(fired, found & (1 << j));
         }
         fired = (fired ^ sign) - sign;
         const Ints change = fired * n.amplitude;
@@ -125,8 +125,9 @@ struct Differential {
 };
 
 // Divides numbers by 2^shift, to the nearest (ties to even).
-template <typename Ints>
-INLINE void round_to_even(Ints& numbers, int shift) {
+template <typename V>
+INLINE void round_to_even(typename V::Ints& numbers, int shift) {
+    using Ints = typename V::Ints;
     const Ints floor = numbers >> shift, rest = numbers & ((1 << shift) - 1);
     numbers = floor - (Ints)(rest + (floor & 1) > 1 << (shift - 1));
 }
@@ -148,7 +149,7 @@ struct Step {
     INLINE void advance(const Step& s, int64_t position, Ints& fired) {
         const int64_t own = position * V::WIDTH + s.lane;
         Ints received = at<V>(s.sums + own), v = at<V>(s.n.v + own), sent{};
-        if (ROUNDS) round_to_even(received, s.shift);
+        if (ROUNDS) round_to_even<V>(received, s.shift);
         if (s.remembers) sent = at<V>(s.n.sent + own);
         v += received;
         Rule::fire(s.rule, v, sent, fired);
@@ -239,7 +240,7 @@ INLINE void add_currents(const Population& p, const Neurons& n, const int32_t* f
 template <typename V>
 INLINE void round_sums(const Neurons& n, int64_t shift, int32_t* sums) {
     for (int64_t i = 0; i < n.positions * V::WIDTH; i += V::LANES)
-        round_to_even(at<V>(sums + i), int(shift));
+        round_to_even<V>(at<V>(sums + i), int(shift));
 }
 
 // Adds a stream [positions, channels] of an image.
@@ -262,7 +263,7 @@ INLINE void write_numbers(const Neurons& n, int shift, int64_t channels, const i
     for (int64_t i = 0; i < n.positions; ++i, sums += V::WIDTH, to += channels)
         for (int64_t c = 0; c < count; c += V::LANES) {
             typename V::Ints own = at<V>(sums + c);
-            if (shift) round_to_even(own, shift);
+            if (shift) round_to_even<V>(own, shift);
             const auto numbers = __builtin_convertvector(own, typename V::Shorts);
             if (c + V::LANES <= count)
                 *(typename V::Shorts*)(to + c) = numbers;

@@ -128,8 +128,9 @@ INLINE int64_t padded_pairs(int64_t channels) {
 }
 
 // Transposes matrices of BITS x BITS bits: one has so many neighbouring bits of so many words.
-template <int BITS, typename Words>
-INLINE void transpose(Words* words) {
+template <typename V, int BITS>
+INLINE void transpose(typename V::Words* words) {
+    using Words = typename V::Words;
     for (int d = BITS / 2; d; d /= 2) {
         const uint32_t first = d == 1 ? 0x55555555u : d == 2 ? 0x33333333u : 0x0f0f0f0fu;
         for (int k = 0; k < BITS; ++k) {
@@ -159,7 +160,7 @@ INLINE void unpack_pairs(const uint32_t* words, int64_t padded, const Places& pl
     for (int half = 0; half < 2; ++half) {
         Words bits[BITS];
         for (int k = 0; k < BITS; ++k) bits[k] = *(const Words*)(words + (2 * k + half) * padded);
-        transpose<BITS>(bits);
+        transpose<V, BITS>(bits);
         for (int i = HALF - BITS; i >= 0; i -= BITS)  // from the top, and down again with their signs
             for (int j = 0; j < BITS; ++j) {
                 const int position = half * HALF + i + j;

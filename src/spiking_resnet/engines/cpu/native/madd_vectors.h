@@ -85,14 +85,15 @@ INLINE const typename V::Ints& at(const int32_t* number) {
     return *(const typename V::Ints*)number;
 }
 
-// Each lane the smaller, or the larger.
-template <typename Ints>
-INLINE void at_most(Ints& numbers, const Ints& others) {
+// Each lane the smaller, or the larger. Vector types are never template arguments: these lose what a type
+// says of its alignment.
+template <typename V>
+INLINE void at_most(typename V::Ints& numbers, const typename V::Ints& others) {
     numbers = numbers < others ? numbers : others;
 }
 
-template <typename Ints>
-INLINE void at_least(Ints& numbers, const Ints& others) {
+template <typename V>
+INLINE void at_least(typename V::Ints& numbers, const typename V::Ints& others) {
     numbers = numbers > others ? numbers : others;
 }
 
