@@ -3,24 +3,12 @@
 import os
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-SOURCE = HERE.parents[1] / "src" / "spiking_resnet" / "engines" / "cpu" / "native" / "kernels.cpp"
-FLAGS = ["-O1", "-g", "-std=c++17", "-pthread", "-shared", "-fPIC", "-Wno-maybe-uninitialized"]
-FLAGS += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-RUN = """
-import sys
-from pathlib import Path
-import pytest
-from spiking_resnet.engines.cpu import library as kernels
-kernels.folder = Path(sys.argv[1])
-assert kernels.library() is not None
-sys.exit(pytest.main(["-q", "-x", "-p", "no:cacheprovider", *sys.argv[2:]]))
-"""
+from compiled import compiled, passed
+
+FLAGS = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 GRAPHS = "200"  # random ones
 CHOSEN = "geometry or steps or threads or resets or planes or cut"
 
@@ -30,9 +18,7 @@ def folder(tmp_path_factory):
     """Where the kernels are, compiled with the sanitizers."""
     if shutil.which("g++") is None:
         pytest.skip("needs g++")
-    found = tmp_path_factory.mktemp("kernels")
-    subprocess.run(["g++", *FLAGS, str(SOURCE), "-o", str(found / "_kernels.so")], check=True)
-    return found
+    return compiled(tmp_path_factory.mktemp("kernels"), *FLAGS)
 
 
 @pytest.mark.slow
@@ -56,10 +42,4 @@ def test_the_kernels_run_clean_under_sanitizers(folder, chosen):
         "ASAN_OPTIONS": "detect_leaks=0",
         "FUZZ_GRAPHS": GRAPHS,
     }
-    file, *options = chosen
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, str(folder), str(HERE / file), *options],
-        env=environment, cwd=HERE.parent, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    print(done.stdout[-500:])
+    print(passed(folder, *chosen, environment=environment)[-500:])

@@ -1,12 +1,11 @@
 """The kernel of tiles, by its twin: at edges of tiles and bytes; and who may use the real one.
 
-What every kernel is tested for is in test_kernel_steps.py and test_engines_native.py.
+What every kernel is passed for is in test_kernel_steps.py and test_engines_native.py.
 """
 
 import platform
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,12 +23,12 @@ from test_kernel_steps import (
     drawn,
 )
 
+from compiled import NATIVE, compiled, passed
 from spiking_resnet.engines.cpu import kernel_costs, kernels, library
 from spiking_resnet.engines.cpu.bit_code import Code
 
 pytestmark = pytest.mark.skipif(library.library() is None, reason="the kernels are not compiled")
 
-NATIVE = Path(library.__file__).parent / "native"
 LARGEST = Code(127, True)  # spikes that fill a byte
 
 
@@ -171,32 +170,13 @@ def test_the_instructions_do_what_their_twins_do(tmp_path, optimised):
     assert found.strip() in ("carried out here", "the processor's tiles")
 
 
-RUN = """
-import sys
-from pathlib import Path
-import pytest
-from spiking_resnet.engines.cpu import library
-library.folder = Path(sys.argv[1])
-found = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-k", "not instructions", *sys.argv[2:]])
-print("instructions:", library.kernels().tile_instructions())
-sys.exit(found)
-"""
-
-
 @pytest.mark.sweep
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="tiles are Intel's")
 def test_the_kernel_of_tiles_runs_by_its_instructions(tmp_path):
     """All tests of the twin, of a kernel in its place that is but for AVX-512 the real one."""
-    here = Path(__file__).parent
-    flags = ["-O1", "-std=c++17", "-shared", "-fPIC", "-w", f"-I{NATIVE}", "-pthread"]
-    made = str(tmp_path / "_kernels.so")
-    subprocess.run(["g++", *flags, str(here / "tiles_kernel.cpp"), "-o", made], check=True)
-    files = [str(here / name) for name in ("test_tiles.py", "test_kernel_steps.py")]
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, str(tmp_path), *files],
-        cwd=here.parent, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    carried_out = int(done.stdout.rpartition("instructions: ")[2])
+    folder = compiled(tmp_path, "-O1", source=Path(__file__).with_name("tiles_kernel.cpp"))
+    files = ("test_tiles.py", "test_kernel_steps.py")
+    said = passed(folder, *files, "-k", "not instructions")
+    carried_out = int(said.rpartition("instructions: ")[2])
     assert carried_out > 10_000 or library.INSTRUCTION_SETS[library.level()] == "amx"

@@ -20,7 +20,6 @@ constexpr int64_t AT_ONCE = 1 << 19;     // in the steps that pass by at once
 constexpr int64_t HEADER = CHUNK;        // bytes before the weights
 constexpr int64_t MOST_PLANES = 2;       // of weights
 
-using madd::at;
 using madd::Before;
 using madd::Neurons;
 using madd::Outputs;
@@ -186,10 +185,10 @@ INLINE void add_products(const int32_t* products, const int32_t* factors, int64_
                          const Before& before, int32_t* sums) {
     for (int64_t r = 0; r < rows; ++r)
         for (int64_t lane = 0; lane < ROWS; lane += V::LANES) {
-            typename V::Ints own = at<V>(products + r * ROWS + lane);
-            if (TWO_PLANES) own = (own << 8) + at<V>(products + (BLOCK + r) * ROWS + lane);
+            typename V::Ints own = MADD_AT(V, products + r * ROWS + lane);
+            if (TWO_PLANES) own = (own << 8) + MADD_AT(V, products + (BLOCK + r) * ROWS + lane);
             if (factors) own *= factors[r];
-            at<V>(sums + r * WIDTH + lane) = at<V>(before.rows + r * before.stride + lane) + own;
+            MADD_AT(V, sums + r * WIDTH + lane) = MADD_AT(V, before.rows + r * before.stride + lane) + own;
         }
 }
 
@@ -199,12 +198,12 @@ INLINE void add_identity(const uint8_t* spikes, int64_t pitch, const int32_t* ga
                          const int32_t* factors, int64_t rows, int64_t channels, int32_t* sums) {
     using Ints = typename V::Ints;
     for (int64_t lane = 0; lane < channels; lane += V::LANES) {
-        const Ints gain = at<V>(gains + lane);
+        const Ints gain = MADD_AT(V, gains + lane);
         for (int64_t r = 0; r < rows; ++r) {
             const auto& bytes = *(const typename V::Bytes*)(spikes + r * pitch + lane);
             Ints own = __builtin_convertvector(bytes, Ints) * gain;
             if (factors) own *= factors[r];
-            at<V>(sums + r * WIDTH + lane) += own;
+            MADD_AT(V, sums + r * WIDTH + lane) += own;
         }
     }
 }

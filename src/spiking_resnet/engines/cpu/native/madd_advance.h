@@ -48,7 +48,7 @@ struct IntegrateAndFire {
     bool is_signed, to_zero;
 
     INLINE void set(IntegrateAndFire& to, const Population& p, const int32_t* thresholds, int64_t) {
-        to.threshold = at<V>(thresholds);
+        to.threshold = MADD_AT(V, thresholds);
         to.top = to.threshold * int32_t(p.levels + 1) - 1;
         to.levels = Ints{} + int32_t(p.levels);
         to.divisor = __builtin_convertvector(to.threshold, Floats);
@@ -79,7 +79,7 @@ struct Binary {
     Ints threshold, below;
 
     INLINE void set(Binary& to, const Population&, const int32_t* thresholds, int64_t) {
-        to.threshold = at<V>(thresholds), to.below = to.threshold - 1;
+        to.threshold = MADD_AT(V, thresholds), to.below = to.threshold - 1;
     }
     INLINE void fire(const Binary& n, Ints& v, Ints&, Ints& fired) {
         fired = (Ints)(v > n.below);
@@ -105,7 +105,7 @@ struct Differential {
             to.below[j] = Ints{} + (j < rule.sizes ? std::max(rule.edges[j], 1) - 1 : INT32_MAX);
             to.less[j] = Ints{} + (j < rule.sizes ? (rule.amplitude << j) - 1 : INT32_MAX);
         }
-        to.ceiling = at<V>(ceilings), to.clipped = p.ceiling, to.amplitude = rule.amplitude;
+        to.ceiling = MADD_AT(V, ceilings), to.clipped = p.ceiling, to.amplitude = rule.amplitude;
     }
     INLINE void fire(const Differential& n, Ints& v, Ints& sent, Ints& fired) {
         Ints ahead = v;
@@ -148,13 +148,13 @@ struct Step {
     // Advances those at a position.
     INLINE void advance(const Step& s, int64_t position, Ints& fired) {
         const int64_t own = position * V::WIDTH + s.lane;
-        Ints received = at<V>(s.sums + own), v = at<V>(s.n.v + own), sent{};
+        Ints received = MADD_AT(V, s.sums + own), v = MADD_AT(V, s.n.v + own), sent{};
         if (ROUNDS) round_to_even<V>(received, s.shift);
-        if (s.remembers) sent = at<V>(s.n.sent + own);
+        if (s.remembers) sent = MADD_AT(V, s.n.sent + own);
         v += received;
         Rule::fire(s.rule, v, sent, fired);
-        at<V>(s.n.v + own) = v;
-        if (s.remembers) at<V>(s.n.sent + own) = sent;
+        MADD_AT(V, s.n.v + own) = v;
+        if (s.remembers) MADD_AT(V, s.n.sent + own) = sent;
     }
 
     // Advances all, and writes the words of their spikes, [planes, WIDTH].
@@ -240,7 +240,7 @@ INLINE void add_currents(const Population& p, const Neurons& n, const int32_t* f
 template <typename V>
 INLINE void round_sums(const Neurons& n, int64_t shift, int32_t* sums) {
     for (int64_t i = 0; i < n.positions * V::WIDTH; i += V::LANES)
-        round_to_even<V>(at<V>(sums + i), int(shift));
+        round_to_even<V>(MADD_AT(V, sums + i), int(shift));
 }
 
 // Adds a stream [positions, channels] of an image.
@@ -250,7 +250,7 @@ INLINE void add_stream(const Population& p, const Neurons& n, const int32_t* fro
     from += n.block * BLOCK * p.channels + n.outputs->channel;
     for (int64_t i = 0; i < n.positions; ++i, from += p.channels, sums += V::WIDTH) {
         int64_t c = 0;
-        for (; c + V::LANES <= count; c += V::LANES) at<V>(sums + c) += at<V>(from + c);
+        for (; c + V::LANES <= count; c += V::LANES) MADD_AT(V, sums + c) += MADD_AT(V, from + c);
         for (; c < count; ++c) sums[c] += from[c];
     }
 }
@@ -262,7 +262,7 @@ INLINE void write_numbers(const Neurons& n, int shift, int64_t channels, const i
     const int64_t count = n.outputs->count;
     for (int64_t i = 0; i < n.positions; ++i, sums += V::WIDTH, to += channels)
         for (int64_t c = 0; c < count; c += V::LANES) {
-            typename V::Ints own = at<V>(sums + c);
+            typename V::Ints own = MADD_AT(V, sums + c);
             if (shift) round_to_even<V>(own, shift);
             const auto numbers = __builtin_convertvector(own, typename V::Shorts);
             if (c + V::LANES <= count)

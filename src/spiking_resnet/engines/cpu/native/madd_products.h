@@ -21,7 +21,7 @@ struct Products<MADD_VECTORS> {
             for (int r = 0; r < ROWS; ++r) from[r] = (const Pair*)(rows.numbers[first + r] + run->offset);
             for (int64_t k = 0; k < run->pairs; ++k, weights += WIDE * V::LANES) {
                 Ints own[WIDE];
-                for (int i = 0; i < WIDE; ++i) own[i] = at<V>(weights + i * V::LANES);
+                for (int i = 0; i < WIDE; ++i) own[i] = MADD_AT(V, weights + i * V::LANES);
                 for (int r = 0; r < ROWS; ++r) {
                     const Ints numbers = Ints{} + from[r][k];
                     for (int i = 0; i < WIDE; ++i) V::add(sums[r][i], numbers, own[i]);
@@ -64,7 +64,7 @@ struct Products<MADD_VECTORS> {
             for (int r = 0; r < ROWS; ++r) sums[r] = Ints{};
             const int32_t* own = weights + lane;
             for (const Run* run = runs.data(); run < runs.data() + runs.size(); ++run) {
-                const Ints weight = at<V>(own);
+                const Ints weight = MADD_AT(V, own);
                 for (int r = 0; r < ROWS; ++r) {
                     V::widen(rows.numbers[first + r] + run->offset + lane, numbers);
                     V::add(sums[r], numbers, weight);
@@ -125,7 +125,7 @@ struct Products<MADD_VECTORS> {
         for (int64_t r = 0; r < rows.count; ++r)
             for (int64_t lane = 0; lane < vectors * V::LANES; lane += V::LANES) {
                 V::widen(rows.numbers[r] + lane, numbers);
-                finish<V>(rows, r, lane, numbers * at<V>(weights + lane));
+                finish<V>(rows, r, lane, numbers * MADD_AT(V, weights + lane));
             }
     }
 };

@@ -35,10 +35,11 @@ struct Rows {
 
 // Writes the sums of a row's vector, of which `own` are new.
 template <typename V>
-INLINE void finish(const Rows& rows, int64_t row, int64_t lane, typename V::Ints own) {
+INLINE void finish(const Rows& rows, int64_t row, int64_t lane, const typename V::Ints& found) {
+    typename V::Ints own = found;
     if (rows.factors) own *= rows.factors[row];
-    at<V>(rows.sums + row * V::WIDTH + lane) =
-        at<V>(rows.before.rows + row * rows.before.stride + lane) + own;
+    MADD_AT(V, rows.sums + row * V::WIDTH + lane) =
+        MADD_AT(V, rows.before.rows + row * rows.before.stride + lane) + own;
 }
 
 // Rows of a source with the room around it, from `first` on, at some steps: [steps, rows, columns,

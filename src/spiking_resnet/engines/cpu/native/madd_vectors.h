@@ -74,16 +74,9 @@ struct Avx512 {
 
 #endif
 
-// The vector that begins at a number.
-template <typename V>
-INLINE typename V::Ints& at(int32_t* number) {
-    return *(typename V::Ints*)number;
-}
-
-template <typename V>
-INLINE const typename V::Ints& at(const int32_t* number) {
-    return *(const typename V::Ints*)number;
-}
+// The vector that begins at a number: no function, since clang does not know how the vectors lie to
+// which a function's references refer.
+#define MADD_AT(V, number) (*(typename V::Ints*)(number))
 
 // Each lane the smaller, or the larger. Vector types are never template arguments: these lose what a type
 // says of its alignment.
