@@ -74,7 +74,7 @@ class Record(Shown):
         """
         kind: Any = cls
         try:
-            found = json.loads(Path(path).read_text("utf-8"))
+            found = json.loads(Path(path).read_text("utf-8-sig"))
             if not isinstance(found, dict):
                 raise RecordError(f"it is {_shown(found)}, not a dictionary")
             own = {place.split(".")[0] for place in _paths(kind)}

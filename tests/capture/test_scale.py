@@ -66,13 +66,40 @@ def test_a_model_that_remembers_nothing_says_nothing(layers, digits):
     assert unlike_training(network, 1000 * digits) == []
 
 
-def test_few_numbers_say_nothing():
-    network = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3))
-    network[0].running_var.fill_(2.0)
-    features = 100 * torch.randn(15, 4)
-    assert unlike_training(network, features) == []
-    assert unlike_training(network, features[:1]) == []
-    assert unlike_training(network, torch.cat([features, features])) != []
+def trained(network, images, steps=60):
+    network.train()
+    for _ in range(steps):
+        network(images)
+    return network.eval()
+
+
+def test_no_false_alarm_on_what_made_the_statistics():
+    torch.manual_seed(0)
+    sparse = (torch.rand(2000, 500) < 0.02) * torch.rand(2000, 500)
+    features = trained(nn.Sequential(nn.BatchNorm1d(500), nn.Linear(500, 3)), sparse)
+    assert unlike_training(features, sparse[:500]) == []
+    images = torch.rand(64, 1, 8, 8)
+    images[:40] *= 0.01  # dim ones come first
+    made = nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3)
+    )
+    network = trained(made, images)
+    assert unlike_training(network, images) == []
+    with torch.no_grad():
+        network[0].weight[:5] = 0  # pruned
+    assert unlike_training(network, images) == []
+    assert unlike_training(trained(network, images), images) == []
+    assert unlike_training(network, 30 * images) != []
+
+
+@pytest.mark.parametrize("steps", [1, 49])
+def test_hardly_trained_statistics_say_nothing(steps):
+    images = torch.rand(16, 1, 8, 8) / 10
+    network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(288, 3))
+    assert unlike_training(trained(network, images, steps), images) == []
+    network[1].running_var.fill_(1 - 1e-5)  # an identity
+    network[1].num_batches_tracked.fill_(1000)
+    assert unlike_training(network, 1000 * images) == []
 
 
 def test_a_model_that_takes_other_batches_alone_says_nothing(model, digits):

@@ -11,8 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from spiking_resnet.capture.logits import own_logits
 
 UNLIKE = 10.0  # times the variance of training, or a tenth of it: no image set differs so much
-_IMAGES = 16  # that are looked at, and
-_VALUES = 16  # of a channel, at least
+_IMAGES = 32  # that are looked at, at most
+_UPDATES = 50  # of statistics, after which nothing is left of what they begin with
 
 
 class _Seen(Exception):
@@ -22,9 +22,10 @@ class _Seen(Exception):
 def unlike_training(model: nn.Module, images: Tensor) -> list[str]:
     """Return a sentence if images are scaled otherwise than in training; none if nothing says so.
 
-    What reaches the first BatchNorm has the variance that it kept from training, channel by
-    channel, if the images are normalised alike. Statistics as they are before any training (mean 0,
-    variance 1) say nothing. images: as the model takes them.
+    The maps that reach the first BatchNorm have the variance that it kept from training, summed up
+    over its channels, if the images are normalised alike. What says nothing: features, of which a
+    few rows may all be of one kind; statistics that are as before any training (variance 1), or
+    after a few steps of it. images: as the model takes them; some of them are looked at.
     """
     names = {module: name for name, module in model.named_modules() if _remembers(module)}
     ratios, thread = list[tuple[str, float]](), get_ident()
@@ -32,17 +33,16 @@ def unlike_training(model: nn.Module, images: Tensor) -> list[str]:
     def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if get_ident() != thread:  # whoever else uses the model meanwhile
             return
-        values = inputs[0].detach().double().transpose(0, 1).flatten(1)
-        kept = module.get_buffer("running_var").double()
-        if values.shape[1] >= _VALUES:
-            ratio = float((values.var(1) / kept.clamp(min=1e-12)).median())
-            ratios.append((names[module], ratio))
+        maps, kept = inputs[0].detach(), module.get_buffer("running_var").double()
+        if maps.dim() == 4:
+            found = maps.double().transpose(0, 1).flatten(1).var(1)
+            ratios.append((names[module], float(found.sum() / kept.sum())))
         raise _Seen
 
     hooks = [module.register_forward_pre_hook(look) for module in names]
     try:
         with suppress(Exception):  # seen; or a model that takes other batches alone
-            own_logits(model, images[:_IMAGES])
+            own_logits(model, images[:: -(-len(images) // _IMAGES)])
     finally:
         for hook in hooks:
             hook.remove()
@@ -60,5 +60,6 @@ def _remembers(module: nn.Module) -> bool:
     """Return whether a module holds the statistics of a training."""
     if not isinstance(module, _BatchNorm) or module.running_var is None:
         return False
-    untouched = torch.ones_like(module.running_var)
-    return not torch.equal(module.running_var, untouched)
+    steps = 0 if module.num_batches_tracked is None else int(module.num_batches_tracked)
+    untouched = torch.ones_like(module.running_var)  # or made an identity by hand
+    return not (0 < steps < _UPDATES or torch.allclose(module.running_var, untouched, rtol=1e-3))
