@@ -412,6 +412,9 @@ class Chosen(nn.Module):
         return self.fc(F.relu(self.next(F.relu(chosen))).mean((2, 3)))
 
 
+@pytest.mark.skipif(
+    torch.__version__ < "2.15", reason="torch 2.11 exports no channels that masks choose"
+)
 @pytest.mark.parametrize(
     "choose",
     [
