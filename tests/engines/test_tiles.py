@@ -1,6 +1,6 @@
 """The kernel of tiles, by its twin: at edges of tiles and bytes; and who may use the real one.
 
-What every kernel is passed for is in test_kernel_steps.py and test_engines_native.py.
+What every kernel is tested for is in test_kernel_steps.py and test_engines_native.py.
 """
 
 import platform

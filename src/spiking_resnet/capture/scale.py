@@ -25,7 +25,7 @@ def unlike_training(model: nn.Module, images: Tensor) -> list[str]:
     The maps that reach the first BatchNorm have the variance that it kept from training, summed up
     over its channels, if the images are normalised alike. What says nothing: features, of which a
     few rows may all be of one kind; statistics that are as before any training (variance 1), or
-    after a few steps of it. images: as the model takes them; some of them are looked at.
+    after a few steps of it. images: [N, C, H, W], as the model takes them; at most 32 are run.
     """
     names = {module: name for name, module in model.named_modules() if _remembers(module)}
     ratios, thread = list[tuple[str, float]](), get_ident()

@@ -68,7 +68,8 @@ def convert(
 
     Of a team (`processes.team.together`) the first process converts, and hands on the network.
 
-    What was decided for the user, and may not be what is wanted, is a ConversionWarning.
+    What was decided for the user, and may not be what is wanted, is a ConversionWarning; so are
+    images that are scaled otherwise than in the model's training.
     Raises TraceError for operations that cannot be converted, InputError for images that cannot be
     used, GraphError for weights that are not finite, OnnxError for files that cannot be read.
 
