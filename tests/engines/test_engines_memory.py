@@ -176,7 +176,7 @@ def test_what_fits_is_decided_for_every_run(monkeypatch):
     )
     node, fused, free = watched_call(graph, watched=False)
     *_, watched = watched_call(graph, watched=True)
-    own = population.Population(node, fused).fitting[False]
+    own = population.Population(node, fused, False).fitting[False]
     for call, fits in ((free, True), (watched, False), (free, True)):
         names = [kernel.name for kernel in own.kernels(call)]
         assert "lookup-avx512" in names

@@ -9,9 +9,9 @@ from test_engines import assert_same
 
 from fuzz import LIMIT, drawn
 from spiking_resnet import convert, simulate
-from spiking_resnet.conversion.methods import calibrated, qcfs
+from spiking_resnet.conversion.methods import calibrated, differential, qcfs
 from spiking_resnet.engines import plan
-from spiking_resnet.engines.cpu import kernels, library
+from spiking_resnet.engines.cpu import kernels, library, population, simulation
 from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.graph import Fire, Input, interpret
 from spiking_resnet.neurons import Gated, Serial
@@ -115,11 +115,71 @@ def test_silent_neurons_hide_no_potential_that_is_watched():
     graph, batch = converted("srp"), pictures("srp")
     watched = [node.name for node in graph.integrators]
     wanted = plan.Plan(batch, (2 * PRE_STEPS,), watch=watched)
-    with torch.inference_mode():
+    with torch.no_grad():
         peaks = {name: ENGINES[name].prepare(graph).run(wanted).peaks for name in able(graph)}
     assert all(each == peaks["interpreter"] for each in peaks.values())
     silent = run(graph, batch, "interpreter", 2 * PRE_STEPS).state.memory
     assert any(values.any() for name, values in silent.items() if name.endswith(":emitted"))
+
+
+def spans(monkeypatch):
+    """The windows of the simulations that follow, as they are run."""
+    found, advance = [], simulation._Work.advance
+
+    def noted(work, start, stop, known=None):
+        found.append((start, stop))
+        return advance(work, start, stop, known)
+
+    monkeypatch.setattr(simulation._Work, "advance", noted)
+    return found
+
+
+@compiled
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize(
+    ("name", "expected_spans"),
+    [
+        ("option_a", [(0, 5)]),
+        ("signed_stream", [(0, 1), (1, 5)]),  # others than neurons read what enters
+        (
+            "inner_max_pool",
+            [(step, step + 1) for step in range(5)],
+        ),  # 32 bits hold no more for sure
+    ],
+)
+def test_what_enters_once_may_share_a_window_with_later_steps(
+    name, expected_spans, watched, monkeypatch
+):
+    """It is part of the first potentials: any window gives the same spikes, states and peaks."""
+    steps = 5
+    graph = convert(network(name), images(name, 8), differential(levels=4, steps=steps))
+    batch = images(name, 3, seed=5) * (3 if watched else 1)
+    states = {
+        begun: simulate(graph, batch, begun, engine="interpreter", keep_state=True).state
+        for begun in (1, 2)
+    }
+    expected = run(graph, batch, "interpreter", steps)
+    done = spans(monkeypatch)
+    for window in (1, 2, 4, None):
+        same(run(graph, batch, "cpu", steps, window=window), expected)
+        for begun, state in states.items():
+            rest = simulate(graph, batch, steps - begun, engine="cpu", window=window, state=state)
+            assert torch.equal(rest.logits[-1], expected.logits[-1])
+    done.clear()
+    simulate(graph, batch, steps, engine="cpu")
+    assert done == expected_spans
+
+
+@compiled
+def test_a_first_window_that_32_bits_may_not_hold_has_one_step(monkeypatch):
+    graph = convert(network("option_a"), images("option_a", 8), differential(levels=4, steps=5))
+    batch = images("option_a", 3, seed=5)
+    expected = simulate(graph, batch, 5, engine="interpreter")
+    monkeypatch.setattr(population.Population, "holds", lambda own, steps: steps < 3)
+    done = spans(monkeypatch)
+    assert_same(simulate(graph, batch, 5, engine="cpu"), expected)
+    assert_same(simulate(graph, batch, 5, engine="cpu", window=2), expected)
+    assert done == [(0, 1), (1, 5), (0, 2), (2, 4), (4, 5)]
 
 
 @compiled

@@ -163,12 +163,13 @@ def windows(
     return found
 
 
-def ends_of(graph: Graph) -> tuple[int, ...]:
-    """Steps that are in no window with the one before: what enters once is over, a delayed read-out
-    begins, neurons change.
+def ends_of(graph: Graph, joined: bool = False) -> tuple[int, ...]:
+    """Steps that are in no window with the one before: what enters once is over (unless `joined`),
+    a delayed read-out begins, neurons change.
     """
     turns = {turn for node in graph.of(Fire) for turn in node.neuron.turns}
-    return (*turns, 1 if graph.input.encoding == "once" else 0, graph.output.delay)
+    over = graph.input.encoding == "once" and not joined
+    return (*turns, 1 if over else 0, graph.output.delay)
 
 
 def pool_window(

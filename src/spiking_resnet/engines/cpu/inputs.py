@@ -42,20 +42,22 @@ class Currents:
     """What is added beside synapses, int32 in units of a grid; None where there is nothing.
 
     constant: at every step, [N, ...]. current: [N, window, ...]. stream: [N, window, positions, C].
+    highest: the largest of `constant`, without its sign.
     """
 
     constant: Tensor | None = None
     current: Tensor | None = None
     stream: Tensor | None = None
-    _beside: int = 0  # the largest of the first two together
+    highest: int = 0
+    _moving: int = 0  # the largest of `current`
 
     @property
-    def largest(self) -> int:
-        """The largest of one step, without its sign."""
+    def varying(self) -> int:
+        """The largest of one step, without its sign and without `constant`."""
         if self.stream is None:
-            return self._beside
+            return self._moving
         low, high = (int(end) for end in torch.aminmax(self.stream))
-        return self._beside + max(-low, high)
+        return self._moving + max(-low, high)
 
     @classmethod
     def of(cls, name: str, grid: int, values: Sequence[Value]) -> "Currents":
@@ -74,7 +76,7 @@ class Currents:
         if streams:
             units = [_on(value, grid) for value in streams]
             stream = sum(units[1:], units[0])
-        return cls(fixed, moving, stream, largest + most)
+        return cls(fixed, moving, stream, largest, most)
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,8 +37,12 @@ def measured() -> Mapping[str, Costs]:
 
 
 def price(costs: Costs, kernel: Kernel, call: Call, rates: Sequence[float]) -> float:
-    """The nanoseconds of a time step of an image."""
-    each = costs[kernel.name]
+    """The nanoseconds of a time step of an image.
+
+    A term that was not measured on this processor takes what it does in general.
+    """
+    general = measured()[library.INSTRUCTION_SETS[kernel.instruction_set]][kernel.name]
+    each = {**general, **costs[kernel.name]}
     return sum(each[term] * amount for term, amount in call.work(kernel, rates).items())
 
 

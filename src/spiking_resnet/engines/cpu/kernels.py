@@ -15,7 +15,7 @@ from spiking_resnet.engines.cpu import library
 from spiking_resnet.engines.cpu.library import Population, Source
 from spiking_resnet.engines.cpu.memory import empty, pointer
 
-TERMS = 4  # of a kernel's work, at most
+TERMS = 5  # of a kernel's work, at most
 LAYOUTS = ("by position", "by block", "even positions first")  # `Layout` of native/kernel.h
 
 

@@ -57,10 +57,11 @@ class Population:
     """A population of neurons with its synapses, ready for the kernels.
 
     What is kept here depends on the graph alone, and serves simulations in any number of threads.
+    once: whether currents that do not change in time enter at the first step alone.
     """
 
-    def __init__(self, node: Fire, fused: Fused) -> None:
-        self.node, self.fused = node, fused
+    def __init__(self, node: Fire, fused: Fused, once: bool) -> None:
+        self.node, self.fused, self.once = node, fused, once
         self.alone = fused.alone()
         self.unit = 2.0**-fused.grid
         self.held = torch.full_like(fused.bias, HELD)
@@ -83,6 +84,12 @@ class Population:
         while steps > 1 and max(_sums(each, steps)) >= HELD:
             steps -= 1
         return steps if len(each) > 1 else max(1, HELD // max(1, each[0]))
+
+    def holds(self, steps: int) -> bool:
+        """Whether 32 bits surely hold a window of so many steps from the first on, but for what
+        currents bring.
+        """
+        return self.fused.reached(0, steps) + self.firing.spent(0, steps) < HELD
 
     def _first_potentials(self) -> tuple[Tensor, int]:
         """(potentials [1, C, ...] before the first step, with what enters once; the largest)."""
@@ -177,8 +184,14 @@ class Population:
         sources = Sources.of(fused, values, time, (images, steps), state.memory)
         given = [values[name] for name in self.fused.currents if name in values]
         currents = Currents.of(self.node.name, fused.grid, given)
+        entering = None
         further = fused.reached(time, steps) + self.firing.spent(time, steps)
-        self._stay_in_range(state, time, further + steps * currents.largest)
+        further += currents.highest + steps * currents.varying
+        if self.once and time == 0:  # part of the first potentials, as the bias is
+            entering, currents = currents.constant, replace(currents, constant=None)
+        else:
+            further += (steps - 1) * currents.highest
+        self._stay_in_range(state, time, further)
         keep = keep or (watched and state.silent is not None)
         code = self.code.within(time, steps)
         spikes = Planes.empty(state.memory, images, steps, shape, code)
@@ -209,8 +222,8 @@ class Population:
         if kernel is None or call.features() & ~kernel.honours:
             kernel = state.kernels[alone] = fitting.choice(call, sources.rates())
         tables, start = fitting.tables(kernel, call), self._start_in(kernel)
-        begins = state.kernel is None and state.before is None
-        self._lay_out(state, kernel, start, keep)
+        begins = state.kernel is None and state.before is None and entering is None
+        self._lay_out(state, kernel, start, keep, entering)
         each = start.numel()
         population.start = ints(start, each) if begins else None
         population.potential = ints(state.potential, images * each)
@@ -239,8 +252,13 @@ class Population:
         state.silent = None if silent is None else silent.to(torch.int32)
         state.remembered = None if neuron.signed else again.memory
 
-    def _lay_out(self, state: State, kernel: Kernel, start: Tensor, keep: bool) -> None:
-        """Puts potentials into the layout of the kernel that is to run."""
+    def _lay_out(
+        self, state: State, kernel: Kernel, start: Tensor, keep: bool, entering: Tensor | None
+    ) -> None:
+        """Puts potentials into the layout of the kernel that is to run.
+
+        entering: what is added to them before the first step, int32 [N, C, ...].
+        """
         neuron = self.node.neuron
         if state.kernel is not None:
             if state.kernel.layout != kernel.layout:
@@ -258,6 +276,9 @@ class Population:
                 assert state.before.memory is not None  # of a state that fits
                 emitted = (state.before.memory * self.firing.remembers).to(torch.int32)
                 state.emitted = self._laid_out(emitted, kernel)
+        elif entering is not None:
+            state.potential = self._laid_out(self._start + entering, kernel)
+            state.emitted = torch.zeros_like(state.potential) if neuron.signed else None
         elif keep:
             size = (state.images, *start.shape[1:])
             state.potential = torch.empty(size, dtype=torch.int32, device="cpu")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from spiking_resnet.engines.base import Prepared
 from spiking_resnet.engines.cpu import library
-from spiking_resnet.engines.cpu.bit_code import BINARY, MOST_LEVELS, codes
+from spiking_resnet.engines.cpu.bit_code import codes
 from spiking_resnet.engines.cpu.fuse import fuse
 from spiking_resnet.engines.cpu.inputs import Value, numbers_of
 from spiking_resnet.engines.cpu.integers import Integers
@@ -16,6 +16,7 @@ from spiking_resnet.engines.cpu.kernels import Kernel
 from spiking_resnet.engines.cpu.library import Planes
 from spiking_resnet.engines.cpu.memory import Memory
 from spiking_resnet.engines.cpu.moves import moved, takes_all
+from spiking_resnet.engines.cpu.pools import MOST_STEPS, Pools
 from spiking_resnet.engines.cpu.population import Population, State
 from spiking_resnet.engines.cpu.sums import Sums
 from spiking_resnet.engines.plan import (
@@ -45,7 +46,6 @@ FEW = 2**13  # pixels (8 images of CIFAR) that are not worth waking torch's thre
 WINDOW = 64  # time steps of a layer held at once, and
 WINDOW_BYTES = 2**25  # of spikes of the widest layer, and
 NUMBER_BYTES = 2**28  # of the widest value that is no spikes (a signed residual stream)
-MOST_STEPS = 2**31 // MOST_LEVELS  # spikes of a neuron are counted in 32 bits
 
 
 class Network(Prepared):
@@ -61,16 +61,18 @@ class Network(Prepared):
         self.sums = {name: Sums(graph[name], fused) for name, fused in sums.items()}
         self.done |= set(known)
         self.nodes = self.at(0)
+        self.later = {node.name: node for node in self.at(1)}
         self.reads = {node.name: self._reads(node) for node in self.nodes}
         self.last = last_readers(self.reads)
         self.codes = codes(graph)
         self.populations = {
-            node.name: Population(node, self.fused[node.name])
+            node.name: Population(node, self.fused[node.name], self.schedule.once)
             for node in graph.of(Fire)
             if node.name not in known
         }
         self.free = Memory()
         self.ends = ends_of(graph)
+        self.joins = self._joins()
         self.silences = any(node.neuron.silences for node in graph.of(Fire))
         self._bytes = self._bytes_of_a_step()
 
@@ -104,6 +106,29 @@ class Network(Prepared):
         certain = min(population.longest for population in self.populations.values())
         return max(1, min(fitting, certain))
 
+    def _joins(self) -> bool:
+        """Whether the first step, where image and constants enter once, may be in one window with
+        others: only populations read what enters, which is part of their first potentials.
+        """
+        populations, given = self.populations.values(), self.schedule.given
+        alone = all(
+            isinstance(node, Fire) or node.name in given or not given.intersection(node.inputs)
+            for node in self.nodes
+        )
+        rounded = any(population.rounded_once for population in populations)
+        return self.schedule.once and alone and not rounded and not self.sums
+
+    def _ends(self, plan: Plan, length: int) -> tuple[int, ...]:
+        """The steps that windows of at most `length` steps end at."""
+        own = min(length, plan.times[0])
+        if (
+            not self.joins
+            or plan.frames
+            or not all(p.holds(own) for p in self.populations.values())
+        ):
+            return self.ends
+        return ends_of(self.graph, joined=True)
+
     def run(self, plan: Plan) -> Result:
         """The simulation that `plan` asks for. Raises OutOfRange where 32 bits do not hold it."""
         if plan.times[-1] >= MOST_STEPS:
@@ -135,7 +160,7 @@ class Network(Prepared):
         length = min(plan.window or WINDOW, self.longest(plan.batch))
         if plan.watch and self.silences:  # kernels do not tell the peaks of silent neurons apart
             length = 1
-        for start, stop in windows(plan.times, length, self.ends, plan.begin):
+        for start, stop in windows(plan.times, length, self._ends(plan, length), plan.begin):
             work.advance(start, stop)
             if stop in plan.times:
                 state = interpret.State(stop, work.readable())
@@ -155,8 +180,7 @@ class _Work:
         self.states: dict[str, State] = {}
         self.kernels: dict[str, Kernel] = {}  # that compute sums
         self.memory = plan.memory()  # read-outs, sums and what was before the run: interpret.State
-        self.counts: dict[str, tuple[Tensor, Tensor]] = {}  # of cumulative max pools of spikes
-        self.free = network.free
+        self.free, self.pools = network.free, Pools(plan, network.free)
         self.last_window, self.time = False, 0  # time: the first step of the window
         self.result = Result.empty(network.graph, plan)
 
@@ -173,7 +197,7 @@ class _Work:
         for node in self.network.graph.of(Fire):
             left = self.populations[node.name].left(self.states[node.name])
             node.keep_state(memory, left)
-        memory.update({name: inputs.float() for name, (inputs, _) in self.counts.items()})
+        memory.update(self.pools.sums())
         return interpret.State(self.plan.times[-1], memory)
 
     def advance(
@@ -221,14 +245,21 @@ class _Work:
             return None
         if isinstance(node, MaxPool):
             return self._pool(node, inputs[0], steps)
-        return self._other(node, inputs)
+        later = self.network.later[node.name]
+        if start > 0 or steps == 1 or later is node:
+            return self._other(node, inputs)
+        numbers = [numbers_of(value) for value in inputs]
+        numbers = [each.expand(steps, *each.shape[1:]) for each in numbers]
+        rest = list[Value](each[1:] for each in numbers)
+        parts = self._other(node, [each[:1] for each in numbers]), self._other(later, rest)
+        return torch.cat([numbers_of(part) for part in parts])
 
     def _quiet(self, node: Node, values: Mapping[str, Value], time: int) -> bool:
         """Whether a node without neurons is 0 throughout the window, and its memory stays."""
         if any(name in values for name in node.inputs) or isinstance(node, Output):
             return False
         if node.integrates:
-            known = node.name in self.memory or node.name in self.counts
+            known = node.name in self.memory or node.name in self.pools.counts
             return known and node.name not in self.plan.watch
         return node.name in self.codes or self.network.schedule.over(time)
 
@@ -318,13 +349,10 @@ class _Work:
 
     def _pool(self, node: MaxPool, value: Value, steps: int) -> Value:
         """A max pool of the window."""
-        if isinstance(value, Planes) and node.rule == "cumulative" and value.code == BINARY:
-            if node.name not in self.counts:
-                self.counts[node.name] = self._counted_before(node, value)
-            found = library.pool(node, value, self.counts[node.name], self.free)
+        if isinstance(value, Planes) and self.pools.take(node, value):
+            found = self.pools.run(node, value, self.memory)
             if node.name in self.plan.watch:
-                highest = float(self.counts[node.name][1].max())
-                self.result.note_peak(node.name, highest + node.step_bound)
+                self.result.note_peak(node.name, self.pools.highest(node) + node.step_bound)
             return found
         pooled, memory = pool_window(node, numbers_of(value), self.memory.get(node.name), steps)
         if memory is not None:
@@ -333,19 +361,6 @@ class _Work:
                 reserve = steps * node.step_bound
                 self.result.note_peak(node.name, peak(node, memory) + reserve)
         return self._as_spikes(node, pooled)
-
-    def _counted_before(self, node: MaxPool, value: Planes) -> tuple[Tensor, Tensor]:
-        """The spikes of a pool's inputs and outputs before the run, int32."""
-        if node.name not in self.memory:
-            ins, outs = (
-                torch.zeros((self.plan.batch, *shape), dtype=torch.int32, device="cpu")
-                for shape in (value.shape, node.shape)
-            )
-            return ins, outs
-        sums = self.memory.pop(node.name)
-        if float(sums.abs().max()) + self.plan.record[-1] >= MOST_STEPS:
-            raise OutOfRange(f"the spikes counted by {node.name!r}")
-        return sums.int().contiguous(), node.value(sums).int().contiguous()
 
     def _other(self, node: Node, inputs: list[Value]) -> Value:
         """The value of a node that no kernel computes."""

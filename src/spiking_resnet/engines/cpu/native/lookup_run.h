@@ -171,15 +171,21 @@ int64_t refused(const Population& p, const Source* sources, int64_t number) {
     return lookup::divided<Format>(p, sources, number).fits ? 0 : ANY_SUMS;
 }
 
+// Tables that the second cache does not hold are read anew for every block and chunk.
 void work(const Population& p, const Source* sources, int64_t number, const double*, double* amounts) {
-    const double vectors = double(blocks(p.height * p.width) * p.channels);
-    amounts[p.wide ? 1 : 0] = vectors * p.planes * lookup::keys_of<Format>(sources, number);
-    amounts[2] = vectors;
+    constexpr int64_t CACHE = 1 << 20;
+    const double length = double(blocks(p.height * p.width)), planes = double(p.planes);
+    amounts[p.wide ? 1 : 0] = length * p.channels * planes * lookup::keys_of<Format>(sources, number);
+    amounts[2] = length * p.channels;
+    for (int64_t i = 0; i < number; ++i)
+        amounts[3] += length * planes * Keys(sources[i]).number() * sources[i].groups;
+    const int64_t bytes = lookup::table_bytes<Format>(p, sources, number);
+    amounts[4] = length * planes / CHUNK * std::max<int64_t>(0, bytes - CACHE) / 1024;
 }
 
 constexpr Kernel KERNEL{
     "lookup-avx512", AVX512_SET, EVEN_FIRST, EVERYTHING & ~(PRODUCTS | ANY_SUMS),
-    {"lookup", "wide lookup", "vector of neurons"},
+    {"lookup", "wide lookup", "vector of neurons", "vector of keys", "kilobyte of tables beyond the caches"},
     refused, lookup::table_bytes<Format>, lookup::fill_tables<Format>, work, run,
 };
 

@@ -221,13 +221,14 @@ void work(const Population& p, const Source* sources, int64_t number, const doub
     }
     amounts[2] += positions * vectors;
     amounts[3] += positions * vectors * (sums_alone(p) ? 0.0 : double(multilevel::own_planes(p)));
+    amounts[4] += positions * vectors * ((p.constant != nullptr) + (p.current != nullptr));
 }
 
 template <typename V>
 constexpr Kernel kernel(const char* name, InstructionSet set) {
     return {
         name, set, BY_POSITION, EVERYTHING & ~ANY_SUMS,
-        {"vector of products", "vector of numbers", "vector of sums", "vector of bits"},
+        {"vector of products", "vector of numbers", "vector of sums", "vector of bits", "vector of currents"},
         refused, table_bytes<V>, prepare<V>, work<V>, run<V>,
     };
 }

@@ -205,7 +205,7 @@ INLINE void fire_all(const Population& p, const Neurons& n, const int32_t* lanes
     const int64_t block = n.image * blocks(p.height * p.width) + n.block;
     uint32_t* to = p.spikes + (block * p.steps + t) * planes * p.channels + n.outputs->channel;
     for (int64_t k = 0; k < planes; ++k)
-        std::memcpy(to + k * p.channels, words + k * V::WIDTH, n.outputs->count * sizeof(uint32_t));
+        copy_lanes<V>((int32_t*)words + k * V::WIDTH, n.outputs->count, (int32_t*)to + k * p.channels);
     if (p.peaks) raise_peak(p.peaks + n.image, largest<V>(n));
 }
 
@@ -326,22 +326,22 @@ INLINE void each_neuron(const Population& p, const Vector<Outputs>& outputs, int
 
 // Copies their potentials and what was sent to where they are advanced.
 template <typename V>
-void take(const Population& p, const Vector<Outputs>& outputs, int64_t image, int64_t first,
+INLINE void take(const Population& p, const Vector<Outputs>& outputs, int64_t image, int64_t first,
           int64_t part, int32_t* v, int32_t* sent) {
     const int64_t neurons = p.height * p.width * p.channels;
     each_neuron<V>(p, outputs, first, part, [&](int64_t from, int64_t to, int64_t count) {
-        take_potentials(p, image, neurons, from, from + count, v + to);
-        take_emitted(p, image, neurons, from, from + count, sent + to);
+        take_potentials<copy_lanes<V>>(p, image, neurons, from, from + count, v + to);
+        take_emitted<copy_lanes<V>>(p, image, neurons, from, from + count, sent + to);
     });
 }
 
 template <typename V>
-void keep(const Population& p, const Vector<Outputs>& outputs, int64_t image, int64_t first,
+INLINE void keep(const Population& p, const Vector<Outputs>& outputs, int64_t image, int64_t first,
           int64_t part, const int32_t* v, const int32_t* sent) {
     const int64_t neurons = p.height * p.width * p.channels;
     each_neuron<V>(p, outputs, first, part, [&](int64_t to, int64_t from, int64_t count) {
-        keep_potentials(p, image, neurons, to, to + count, v + from);
-        keep_emitted(p, image, neurons, to, to + count, sent + from);
+        keep_potentials<copy_lanes<V>>(p, image, neurons, to, to + count, v + from);
+        keep_emitted<copy_lanes<V>>(p, image, neurons, to, to + count, sent + from);
     });
 }
 

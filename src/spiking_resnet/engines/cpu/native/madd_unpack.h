@@ -4,6 +4,8 @@
 
 #pragma once
 
+#include <type_traits>
+
 #include "kernel.h"
 #include "madd_vectors.h"
 #include "multilevel.h"
@@ -224,6 +226,9 @@ INLINE int64_t bits_of(const Population& p) { return p.planes + !p.minus; }
 template <typename V>
 INLINE void unpack_any(const View& v, const Population& p, int64_t image, int64_t start,
                        int64_t steps, const Band& band, uint32_t* desk) {
+    if constexpr (!std::is_same<V, typename V::Narrow>::value)
+        if (v.source->channels <= V::Narrow::WIDTH)
+            return unpack_any<typename V::Narrow>(v, p, image, start, steps, band, desk);
     if (p.planes == 1 && !p.minus)
         unpack_spikes<V, 1>(v, p, image, start, steps, band, desk);
     else if (bits_of(p) <= FEW_BITS)

@@ -30,11 +30,12 @@ typedef int32_t Pair __attribute__((may_alias, aligned(2)));  // two numbers of 
     typedef int16_t Shorts __attribute__((vector_size(BYTES / 2), aligned(2), may_alias));         \
     typedef int8_t Bytes __attribute__((vector_size(BYTES / 4), aligned(1), may_alias))
 
-// ROWS: of numbers, that are multiplied by the same weights at once. add: to each lane of `sums` the
-// sum of two products, of the lane's two numbers of 16 bits with those of the other vector. widen:
-// numbers of 16 bits to 32.
+// ROWS: of numbers, that are multiplied by the same weights at once. Narrow: vectors that few channels
+// fill. add: to each lane of `sums` the sum of two products, of the lane's two numbers of 16 bits with
+// those of the other vector. widen: numbers of 16 bits to 32.
 struct Portable {
     MADD_TYPES(16);
+    using Narrow = Portable;
     static constexpr int64_t ROWS = 6;
     INLINE void add(Ints& sums, const Ints& numbers, const Ints& weights) {
 #if defined(__x86_64__)
@@ -52,6 +53,7 @@ struct Portable {
 
 struct Avx2 {
     MADD_TYPES(32);
+    using Narrow = Portable;
     static constexpr int64_t ROWS = 6;
     INLINE MADD_AVX2 void add(Ints& sums, const Ints& numbers, const Ints& weights) {
         sums += (Ints)_mm256_madd_epi16((__m256i)numbers, (__m256i)weights);
@@ -63,6 +65,7 @@ struct Avx2 {
 
 struct Avx512 {
     MADD_TYPES(64);
+    using Narrow = Avx2;
     static constexpr int64_t ROWS = 8;
     INLINE MADD_AVX512 void add(Ints& sums, const Ints& numbers, const Ints& weights) {
         sums = (Ints)_mm512_dpwssd_epi32((__m512i)sums, (__m512i)numbers, (__m512i)weights);
@@ -77,6 +80,14 @@ struct Avx512 {
 // The vector that begins at a number: no function, since clang does not know how the vectors lie to
 // which a function's references refer.
 #define MADD_AT(V, number) (*(typename V::Ints*)(number))
+
+// Copies numbers that lie in vectors, or will.
+template <typename V>
+INLINE void copy_lanes(const int32_t* from, int64_t count, int32_t* to) {
+    int64_t i = 0;
+    for (; i + V::LANES <= count; i += V::LANES) MADD_AT(V, to + i) = MADD_AT(V, from + i);
+    for (; i < count; ++i) to[i] = from[i];
+}
 
 // Each lane the smaller, or the larger. Vector types are never template arguments: these lose what a type
 // says of its alignment.

@@ -109,34 +109,40 @@ void raise_peak(int64_t* peak, int64_t value) {
     }
 }
 
+INLINE void copy_all(const int32_t* from, int64_t count, int32_t* to) {
+    std::memcpy(to, from, count * sizeof(int32_t));
+}
+
 // The potentials of neurons `first` … `past` - 1 of an image, `each` neurons long, as the window begins.
+template <auto COPY = copy_all>
 INLINE void take_potentials(const Population& p, int64_t image, int64_t each, int64_t first,
                             int64_t past, int32_t* to) {
     const int32_t* from = p.start ? p.start : p.potential + image * each;
-    std::memcpy(to, from + first, (past - first) * sizeof(int32_t));
+    COPY(from + first, past - first, to);
 }
 
 // Keeps them for the next window, if there is one.
+template <auto COPY = copy_all>
 INLINE void keep_potentials(const Population& p, int64_t image, int64_t each, int64_t first,
                             int64_t past, const int32_t* from) {
-    if (p.potential)
-        std::memcpy(p.potential + image * each + first, from, (past - first) * sizeof(int32_t));
+    if (p.potential) COPY(from, past - first, p.potential + image * each + first);
 }
 
 // The same for the spikes so far, where a neuron may take them back.
+template <auto COPY = copy_all>
 INLINE void take_emitted(const Population& p, int64_t image, int64_t each, int64_t first,
                          int64_t past, int32_t* to) {
     if (!p.is_signed) return;
     if (p.start)
         std::fill(to, to + (past - first), 0);
     else
-        std::memcpy(to, p.emitted + image * each + first, (past - first) * sizeof(int32_t));
+        COPY(p.emitted + image * each + first, past - first, to);
 }
 
+template <auto COPY = copy_all>
 INLINE void keep_emitted(const Population& p, int64_t image, int64_t each, int64_t first,
                          int64_t past, const int32_t* from) {
-    if (p.is_signed && p.emitted)
-        std::memcpy(p.emitted + image * each + first, from, (past - first) * sizeof(int32_t));
+    if (p.is_signed && p.emitted) COPY(from, past - first, p.emitted + image * each + first);
 }
 
 // Whether sums are written, and no neurons advanced.
