@@ -87,6 +87,7 @@ class Case:
     shift: int
     alone: bool  # sums, without neurons, and
     numbers_shift: int | None  # what they are rounded by to numbers, if they are
+    wide: bool = True  # whether sums may need more than 16 bits
 
 
 @dataclass(eq=False)
@@ -204,7 +205,7 @@ def call_of(case, window):
         made["numbers"] = torch.empty_like(made["sums"], dtype=torch.int16)
     pairs = [each.source(window, case.code) for each in case.sources]
     population = Population(
-        STEPS, IMAGES, height, width, channels, reset_to_zero=case.reset_to_zero, wide=1,
+        STEPS, IMAGES, height, width, channels, reset_to_zero=case.reset_to_zero, wide=case.wide,
         planes=case.code.planes, minus=case.code.signed, levels=case.levels, is_signed=case.signed,
         firing_rule=case.rule, sizes=case.sizes, shift=case.shift,
         numbers_shift=case.numbers_shift or 0,
@@ -253,7 +254,9 @@ def check(case, threads=1):
     """All kernels that take the case do what its equations say. Returns their names."""
     wanted, took = expected(case), []
     for kernel in kernels.available():
-        if call_of(case, slice(STEPS))[0].refusals(kernel):
+        call = call_of(case, slice(STEPS))[0]
+        call.population.peaks = None if case.alone else case.bias.data_ptr()  # asked for below
+        if call.refusals(kernel):
             continue
         found = found_by(kernel, case, threads)
         took.append(kernel.name)
@@ -350,6 +353,7 @@ def drawn(seed, rule=None, shape=None, **chosen):
         options["numbers_shift"] = draw.one(None, 4, 7)
     if options["signed"] and rule == FIRE:
         options["reset_to_zero"] = False
+    levels = options.pop("levels", levels)
     return Case(
         shape, sources, code, rule, levels, bias=draw.whole(-5 * top, 5 * top, shape[0]),
         threshold=draw.whole(top, 20 * top, shape[0]), start=draw.whole(-top, top, *shape),
@@ -407,6 +411,26 @@ def test_dense_products_of_any_groups(rule, channels, inner, groups):
     case = drawn(401, rule, shape=(channels, 5, 8), alone=False)
     case = one_convolution(case, inner, (5, 8), 3, groups=groups)
     assert {"madd-portable", "scatter-portable"} <= {*check(case)}
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["neurons", "sums"])
+@pytest.mark.parametrize("beside", [False, True], ids=["plain", "beside a stream"])
+@pytest.mark.parametrize("size", [(9, 11), (16, 8), (13, 32)])
+@pytest.mark.parametrize("wide", [False, True], ids=["narrow", "wide"])
+def test_tables_beyond_the_caches(wide, size, beside, alone):
+    """Then the lookups for AVX-512 take several blocks of an image together."""
+    for code in (Code(), Code(3)) if wide else (Code(),):
+        case = drawn(404, FIRE, shape=(96, *size), shift=0, alone=alone, signed=False, levels=1)
+        case = replace(one_convolution(replace(case, code=code), 96, size, 3), wide=wide)
+        draw = Draw(2)
+        steps = (2 * STEPS, IMAGES, *case.shape)
+        identity = draw.numbers(code, *steps), draw.whole(-9, 9, 96), {}, True, False, None
+        streams = {
+            "stream": draw.whole(-99, 99, *steps) if beside else None,
+            "sources": [*case.sources, Input(*identity)] if beside else case.sources,
+        }
+        took = check(replace(case, constant=None, current=None, **streams))
+        assert "lookup-avx512" in took or library.level() < 2
 
 
 @pytest.mark.parametrize("code", [Code(), Code(3), Code(8, True)], ids=["one", "three", "signed"])

@@ -15,6 +15,8 @@ struct Place {
     int32_t* potential;  // [channels, 32], of this block
     int32_t* emitted;    // the same
     uint32_t valid;
+    Seat* seat;
+    int32_t* turned;     // the desk's
 };
 
 // Adds to 16 potentials each the even and the odd lanes of 32 16-bit numbers, times `factor`.
@@ -65,6 +67,11 @@ struct Rest {
         odd = _mm512_add_epi32(odd, steady_odd[c]);
         if (p.current)
             add_currents(p.current + plane(at.image * p.steps + at.start + t, c), at.valid, even, odd);
+        if (p.stream) {
+            const int32_t* from = at.seat->stream + ((first + c) % SIDE * CHUNK + t) * BLOCK;
+            even = _mm512_add_epi32(even, _mm512_load_si512(from));
+            odd = _mm512_add_epi32(odd, _mm512_load_si512(from + BLOCK / 2));
+        }
     }
 
     // Those of the identities that are not added to the sums.

@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "lookup_advance.h"
+#include "lookup_streams.h"
 #include "lookup_sums.h"
 
 #if defined(__x86_64__)
@@ -17,72 +17,70 @@ INLINE int64_t slot_of(const View& view, int64_t row, int64_t stretch) {
 // Fills a source's panel with what a block sees of a group of its channels, as far as it does not
 // hold that already.
 template <bool WIDE>
-AVX512 static void fill_panels(const Place& at, size_t source, int64_t group, Desk& desk) {
+AVX512 static void fill_panels(const Place& at, size_t source, int64_t group, const Desk& desk) {
     const View& view = *at.job->views[source];
+    Vector<int64_t>& held = at.seat->held[source];
     for (int64_t row = 0; row < view.keys.rows; ++row) {
         const int64_t stretch = at.block * view.advance + row * view.descent;
         const int64_t slot = slot_of(view, row, stretch);
-        if (view.advance && desk.held[source][slot] == stretch) continue;
-        desk.held[source][slot] = stretch;
+        if (view.advance && held[slot] == stretch) continue;
+        held[slot] = stretch;
         const int64_t planes = CHUNK * view.groups * view.source.groups * view.pitch;
         for (int64_t chunk = 0; chunk < at.job->turn.chunks; ++chunk)
             fill_panel<WIDE>(view, desk.numbers[source] + chunk * planes, group, row, at.block,
                              at.job->length,
-                             desk.panels[source] + chunk * view.panel() +
+                             at.seat->panels[source] + chunk * view.panel() +
                                  slot * view.keys.each * CHUNK * BLOCK);
     }
 }
 
 // Finds the slices of all parts in the panels.
-AVX512 static void find_slices(const Place& at, Desk& desk) {
+AVX512 static void find_slices(const Place& at) {
     const size_t number = at.job->cuts.size();
-    for (size_t i = 0; i < desk.slices.size(); ++i) {
+    for (size_t i = 0; i < at.seat->slices.size(); ++i) {
         const Cut& cut = at.job->cuts[i % number];
-        desk.slices[i] = {nullptr, cut.keys};
+        Slice& slice = at.seat->slices[i];
+        slice = {nullptr, cut.keys};
         if (!cut.keys) continue;
         const View& view = *at.job->views[cut.view];
         const int64_t stretch = at.block * view.advance + cut.row * view.descent;
         const int64_t key = slot_of(view, cut.row, stretch) * view.keys.each + cut.first;
-        desk.slices[i].panel =
-            desk.panels[cut.view] + i / number * view.panel() + key * CHUNK * BLOCK;
+        slice.panel = at.seat->panels[cut.view] + i / number * view.panel() + key * CHUNK * BLOCK;
     }
 }
 
-// Sums up what the keys of every part bring to the units `begin` … `past` - 1 in a chunk.
+// Sums up what the keys of a part bring to the units `begin` … `past` - 1 in a chunk. tables: the part's.
 template <bool WIDE>
-AVX512 static void sum_units(const Job& job, int64_t begin, int64_t past, int64_t chunk, Desk& desk) {
+AVX512 static void sum_units(const Place& at, int64_t begin, int64_t past, int64_t part,
+                             int64_t chunk, const char* tables) {
     static const int16_t nothing[2] = {0, 0};
-    const char* tables = (const char*)job.p->tables + sizeof(Header);
-    const int64_t stride = job.part_stride();
-    const Slice* slice = desk.slices.data() + chunk * job.cuts.size();
-    char* const all = desk.sums + chunk * job.chunk_stride();
-    for (int64_t part = 0; part < job.header.parts; ++part) {
-        const int64_t keys = part_of(job.keys, part + 1, job.header.parts) -
-                             part_of(job.keys, part, job.header.parts);
-        for (int64_t unit = begin; unit < past; ++unit) {
-            const char* table = tables + unit * keys * job.units.table;
-            char* sums = all + (unit - begin) * job.unit_sums + (WIDE ? part * stride : 0);
-            const int16_t* low = job.low.data() + unit * job.units.channels;
-            const int16_t* high = job.high.data() + unit * job.units.channels;
-            if (part) low = WIDE ? nothing : nullptr, high = nothing;
-            if (job.units.channels == 1)
-                sum_single<WIDE>(slice, table, low, high, sums);
-            else if (WIDE)
-                sum_wide(slice, table, low, high, sums);
-            else
-                sum_pair(slice, table, low, sums);
-        }
-        tables += job.units.number * keys * job.units.table;
-        while (slice->keys) ++slice;
-        ++slice;
+    const Job& job = *at.job;
+    const int64_t keys = part_of(job.keys, part + 1, job.header.parts) -
+                         part_of(job.keys, part, job.header.parts);
+    const Slice* slice = at.seat->slices.data() + chunk * job.cuts.size() + job.parts[part];
+    char* const all =
+        at.seat->sums + chunk * job.chunk_stride() + (WIDE ? part * job.part_stride() : 0);
+    for (int64_t unit = begin; unit < past; ++unit) {
+        const char* table = tables + unit * keys * job.units.table;
+        char* sums = all + (unit - begin) * job.unit_sums;
+        const int16_t* low = job.low.data() + unit * job.units.channels;
+        const int16_t* high = job.high.data() + unit * job.units.channels;
+        if (part) low = WIDE ? nothing : nullptr, high = nothing;
+        if (job.units.channels == 1)
+            sum_single<WIDE>(slice, table, low, high, sums);
+        else if (WIDE)
+            sum_wide(slice, table, low, high, sums);
+        else
+            sum_pair(slice, table, low, sums);
     }
 }
 
-// One block: sums up what all sources bring to each unit, and advances its neurons.
+// Some blocks: sums up what all sources bring to each unit, and advances its neurons.
 template <bool WIDE, auto ADVANCE>
-AVX512 static void run_block(const Place& at, Desk& desk) {
-    const Job& job = *at.job;
-    find_slices(at, desk);
+AVX512 static void run_blocks(const Place* places, int64_t number, const Desk& desk) {
+    const Job& job = *places->job;
+    const Place* const end = places + number;
+    for (const Place* at = places; at < end; ++at) find_slices(*at);
     for (int64_t begin = 0, past; begin < job.units.number; begin = past) {
         past = std::min(begin + job.units_at_once(), job.units.number);
         for (size_t i = 0; i < job.views.size(); ++i) {
@@ -90,37 +88,47 @@ AVX512 static void run_block(const Place& at, Desk& desk) {
             const int64_t outputs = groups == 1 ? job.units.number  // units of a group
                                                 : job.p->channels / groups / job.units.channels;
             past = std::min(past, (begin / outputs + 1) * outputs);
-            if (begin % outputs == 0) fill_panels<WIDE>(at, i, begin / outputs, desk);
+            for (const Place* at = places; begin % outputs == 0 && at < end; ++at)
+                fill_panels<WIDE>(*at, i, begin / outputs, desk);
         }
-        for (int64_t chunk = 0; chunk < job.turn.chunks; ++chunk)
-            sum_units<WIDE>(job, begin, past, chunk, desk);
-        ADVANCE(at, begin * job.units.channels,
-                std::min(past * job.units.channels, job.p->channels), desk.sums, job.part_stride());
+        const char* tables = (const char*)job.p->tables + sizeof(Header);
+        for (int64_t part = 0; part < job.header.parts; ++part) {
+            for (const Place* at = places; at < end; ++at)
+                for (int64_t chunk = 0; chunk < job.turn.chunks; ++chunk)
+                    sum_units<WIDE>(*at, begin, past, part, chunk, tables);
+            tables += job.units.number * job.units.table *
+                      (part_of(job.keys, part + 1, job.header.parts) -
+                       part_of(job.keys, part, job.header.parts));
+        }
+        for (const Place* at = places; at < end; ++at)
+            ADVANCE(*at, begin * job.units.channels,
+                    std::min(past * job.units.channels, job.p->channels), at->seat->sums,
+                    job.part_stride());
     }
 }
 
-// What runs a block of this job.
+// What runs blocks of this job.
 template <bool WIDE>
 auto runner(const Job& job) {
     const Population& p = *job.p;
-    if (multilevel::needed(p)) return run_block<WIDE, advance_all_multilevel<WIDE>>;
+    if (sums_alone(p)) return run_blocks<WIDE, write_all<WIDE>>;
+    if (p.stream && multilevel::needed(p))
+        return run_blocks<WIDE, advance_by_stream<advance_all_multilevel<WIDE>>>;
+    if (p.stream && job.identities.empty())
+        return run_blocks<WIDE, advance_by_stream<advance_all<WIDE, false, false>>>;
+    if (p.stream) return run_blocks<WIDE, advance_by_stream<advance_all<WIDE, true, false>>>;
+    if (multilevel::needed(p)) return run_blocks<WIDE, advance_all_multilevel<WIDE>>;
     const bool plain = !p.constant && !p.current && !p.peaks && !p.reset_to_zero;
     if (job.identities.empty())
-        return plain ? run_block<WIDE, advance_all<WIDE, false, true>>
-                     : run_block<WIDE, advance_all<WIDE, false, false>>;
-    return plain && job.identities.size() == 1 ? run_block<WIDE, advance_all<WIDE, true, true>>
-                                               : run_block<WIDE, advance_all<WIDE, true, false>>;
+        return plain ? run_blocks<WIDE, advance_all<WIDE, false, true>>
+                     : run_blocks<WIDE, advance_all<WIDE, false, false>>;
+    return plain && job.identities.size() == 1 ? run_blocks<WIDE, advance_all<WIDE, true, true>>
+                                               : run_blocks<WIDE, advance_all<WIDE, true, false>>;
 }
 
 // The spikes in so many words.
 AVX512 static int64_t count_words(const uint32_t* words, int64_t number) {
-    int64_t count = 0, i = 0;
-    for (; i + 2 <= number; i += 2) {
-        uint64_t two;
-        std::memcpy(&two, words + i, sizeof two);
-        count += _mm_popcnt_u64(two);
-    }
-    return i < number ? count + _mm_popcnt_u32(words[i]) : count;
+    return multilevel::bits_set(words, number);
 }
 
 AVX512 static void count_multilevel(const Population& p, int64_t image, const uint32_t* words,
@@ -131,30 +139,36 @@ AVX512 static void count_multilevel(const Population& p, int64_t image, const ui
 // The whole window. Threads share images, and bands of blocks where images are few.
 void run(const Population& p, const Source* sources, int64_t number, int64_t threads) {
     const Job job(p, sources, number);
-    const auto run_one = p.wide ? runner<true>(job) : runner<false>(job);
+    const auto run_some = p.wide ? runner<true>(job) : runner<false>(job);
     const int64_t bands = bands_of(p.images, job.length, threads);
     const int64_t row = p.channels * BLOCK, neurons = job.length * row;  // of a block, of an image
     const auto desk_for = [&] { return Desk(job); };
     share(threads, p.images * bands, desk_for, [&](int64_t task, Desk& desk) {
         const int64_t image = task / bands, band = task % bands;
         const int64_t begin = job.length * band / bands, past = job.length * (band + 1) / bands;
-        take_potentials(p, image, neurons, begin * row, past * row, desk.potential);
-        take_emitted(p, image, neurons, begin * row, past * row, desk.emitted);
-        Place at{&job, image, 0, 0, 0, nullptr, nullptr, 0};
-        for (; at.start < p.steps; at.start += at.steps) {
-            at.steps = std::min(p.steps - at.start, job.turn.steps);
-            for (size_t i = 0; i < job.views.size(); ++i) {
-                number_source(*job.views[i], *job.sources[i], p, image, at.start * p.planes,
-                              at.steps * p.planes, desk.numbers[i]);
-                std::fill(desk.held[i].begin(), desk.held[i].end(), -1);
-            }
-            for (at.block = begin; at.block < past; ++at.block) {
-                at.valid = valid_bits(p.height * p.width, at.block);
-                at.potential = desk.potential + (at.block - begin) * row;
-                at.emitted = desk.emitted + (at.block - begin) * row;
-                run_one(at, desk);
+        if (!sums_alone(p)) {
+            take_potentials(p, image, neurons, begin * row, past * row, desk.potential);
+            take_emitted(p, image, neurons, begin * row, past * row, desk.emitted);
+        }
+        for (int64_t start = 0, steps; start < p.steps; start += steps) {
+            steps = std::min(p.steps - start, job.turn.steps);
+            for (size_t i = 0; i < job.views.size(); ++i)
+                number_source(*job.views[i], *job.sources[i], p, image, start * p.planes,
+                              steps * p.planes, desk.numbers[i]);
+            desk.clear();
+            for (int64_t first = begin, next; first < past; first = next) {
+                next = std::min(first + job.seats, past);
+                Place places[SEATS];
+                for (int64_t block = first; block < next; ++block)
+                    places[block - first] = {&job, image, start, steps, block,
+                                             desk.potential + (block - begin) * row,
+                                             desk.emitted + (block - begin) * row,
+                                             valid_bits(p.height * p.width, block),
+                                             &desk.seats[block - first], desk.turned};
+                run_some(places, next - first, desk);
             }
         }
+        if (sums_alone(p)) return;
         keep_potentials(p, image, neurons, begin * row, past * row, desk.potential);
         keep_emitted(p, image, neurons, begin * row, past * row, desk.emitted);
         const int64_t words = p.steps * multilevel::own_planes(p) * p.channels;
@@ -171,20 +185,22 @@ int64_t refused(const Population& p, const Source* sources, int64_t number) {
     return lookup::divided<Format>(p, sources, number).fits ? 0 : ANY_SUMS;
 }
 
-// Tables that the second cache does not hold are read anew for every block and chunk.
+// Tables that the second cache does not hold are read anew for every chunk of some blocks.
 void work(const Population& p, const Source* sources, int64_t number, const double*, double* amounts) {
-    constexpr int64_t CACHE = 1 << 20;
-    const double length = double(blocks(p.height * p.width)), planes = double(p.planes);
-    amounts[p.wide ? 1 : 0] = length * p.channels * planes * lookup::keys_of<Format>(sources, number);
-    amounts[2] = length * p.channels;
-    for (int64_t i = 0; i < number; ++i)
-        amounts[3] += length * planes * Keys(sources[i]).number() * sources[i].groups;
+    const int64_t length = blocks(p.height * p.width), keys = lookup::keys_of<Format>(sources, number);
     const int64_t bytes = lookup::table_bytes<Format>(p, sources, number);
-    amounts[4] = length * planes / CHUNK * std::max<int64_t>(0, bytes - CACHE) / 1024;
+    const int64_t seats = seats_of(length, bytes, keys * CHUNK * BLOCK * int64_t(sizeof(uint16_t)));
+    const double planes = double(p.planes), turns = double((length + seats - 1) / seats) / CHUNK;
+    amounts[p.wide ? 1 : 0] = double(length * p.channels * keys) * planes;
+    amounts[2] = double(length * p.channels);
+    for (int64_t i = 0; i < number; ++i)
+        amounts[3] += double(length * Keys(sources[i]).number() * sources[i].groups) * planes;
+    amounts[4] = turns * planes * double(std::max<int64_t>(0, bytes - CACHE)) / 1024;
 }
 
 constexpr Kernel KERNEL{
-    "lookup-avx512", AVX512_SET, EVEN_FIRST, EVERYTHING & ~(PRODUCTS | ANY_SUMS),
+    "lookup-avx512", AVX512_SET, EVEN_FIRST,
+    (EVERYTHING & ~(PRODUCTS | ANY_SUMS)) | SUMS_ALONE | STREAMS,
     {"lookup", "wide lookup", "vector of neurons", "vector of keys", "kilobyte of tables beyond the caches"},
     refused, lookup::table_bytes<Format>, lookup::fill_tables<Format>, work, run,
 };

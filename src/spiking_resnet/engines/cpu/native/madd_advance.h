@@ -277,7 +277,7 @@ template <typename V>
 INLINE void write_sums(const Population& p, const Neurons& n, int64_t first, const int32_t* sums) {
     const int64_t to = first * p.channels + n.outputs->channel, count = n.outputs->count;
     for (int64_t i = 0; p.sums && i < n.positions; ++i)
-        std::memcpy(p.sums + to + i * p.channels, sums + i * V::WIDTH, count * sizeof(int32_t));
+        copy_lanes<V>(sums + i * V::WIDTH, count, p.sums + to + i * p.channels);
     if (p.numbers) write_numbers<V>(n, int(p.numbers_shift), p.channels, sums, p.numbers + to);
 }
 

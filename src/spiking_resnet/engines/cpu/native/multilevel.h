@@ -29,31 +29,49 @@ INLINE int32_t weight(const Population& p, int64_t plane) {
     return p.minus && plane + 1 == p.planes ? -(1 << plane) : 1 << plane;
 }
 
-// Adds the spikes of an image in the words of so many steps, and the bits set in them, to the counts.
-// Negative spikes count too: of a number -x the bits of x - 1 are reversed. Those of differential
-// neurons count as one, whatever their size.
-INLINE void count(const Population& p, int64_t image, const uint32_t* words, int64_t steps) {
-    const int64_t planes = own_planes(p);
-    int64_t spikes = 0, bits = 0;
-    if (planes == 1) {
-        for (int64_t i = 0; i < steps * p.channels; ++i) bits += __builtin_popcount(words[i]);
-        spikes = bits, steps = 0;
+// The bits set in so many words.
+INLINE int64_t bits_set(const uint32_t* words, int64_t number) {
+    int64_t found = 0, i = 0;
+    for (; i + 2 <= number; i += 2) {
+        uint64_t two;
+        std::memcpy(&two, words + i, sizeof two);
+        found += __builtin_popcountll(two);
     }
-    for (int64_t i = 0; i < steps; ++i, words += planes * p.channels)
-        for (int64_t c = 0; c < p.channels; ++c) {
-            const uint32_t sign = p.is_signed ? words[(planes - 1) * p.channels + c] : 0;
-            const int64_t negative = __builtin_popcount(sign);
-            int64_t sizes = negative;
-            uint32_t any = sign;
-            bits += negative;
-            for (int64_t k = 0; k < planes - (p.is_signed != 0); ++k) {
-                const uint32_t word = words[k * p.channels + c];
-                sizes += int64_t(__builtin_popcount(word ^ sign)) << k;
-                bits += __builtin_popcount(word);
-                any |= word;
-            }
-            spikes += p.firing_rule == INTEGRATE_AND_FIRE ? sizes : __builtin_popcount(any);
-        }
+    return i < number ? found + __builtin_popcount(words[i]) : found;
+}
+
+// The spikes of integrate-and-fire neurons in the words of a step, [planes, channels], negative ones
+// too: of a number -x the bits of x - 1 are reversed.
+INLINE int64_t sizes_in(const Population& p, int64_t planes, const uint32_t* words) {
+    int64_t found = 0;
+    for (int64_t c = 0; c < p.channels; ++c) {
+        const uint32_t sign = p.is_signed ? words[(planes - 1) * p.channels + c] : 0;
+        found += __builtin_popcount(sign);
+        for (int64_t k = 0; k < planes - (p.is_signed != 0); ++k)
+            found += int64_t(__builtin_popcount(words[k * p.channels + c] ^ sign)) << k;
+    }
+    return found;
+}
+
+// Those of differential neurons, which count as one, whatever their size.
+INLINE int64_t spikes_in(const Population& p, int64_t planes, const uint32_t* words) {
+    int64_t found = 0;
+    for (int64_t c = 0; c < p.channels; ++c) {
+        uint32_t any = 0;
+        for (int64_t k = 0; k < planes; ++k) any |= words[k * p.channels + c];
+        found += __builtin_popcount(any);
+    }
+    return found;
+}
+
+// Adds the spikes of an image in the words of so many steps, and the bits set in them, to the counts.
+INLINE void count(const Population& p, int64_t image, const uint32_t* words, int64_t steps) {
+    const int64_t planes = own_planes(p), each = planes * p.channels;
+    const int64_t bits = bits_set(words, steps * each);
+    int64_t spikes = planes == 1 ? bits : 0;
+    for (int64_t i = 0; planes > 1 && i < steps; ++i, words += each)
+        spikes += p.firing_rule == INTEGRATE_AND_FIRE ? sizes_in(p, planes, words)
+                                                      : spikes_in(p, planes, words);
     __atomic_fetch_add(p.counts + image, spikes, __ATOMIC_RELAXED);
     __atomic_fetch_add(p.bits + image, bits, __ATOMIC_RELAXED);
 }
