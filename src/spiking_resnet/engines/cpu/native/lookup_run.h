@@ -150,23 +150,29 @@ void run(const Population& p, const Source* sources, int64_t number, int64_t thr
             take_potentials(p, image, neurons, begin * row, past * row, desk.potential);
             take_emitted(p, image, neurons, begin * row, past * row, desk.emitted);
         }
-        for (int64_t start = 0, steps; start < p.steps; start += steps) {
-            steps = std::min(p.steps - start, job.turn.steps);
+        // Some blocks from `first` on, at some steps from `start` on.
+        const auto run_at = [&](int64_t first, int64_t start) {
+            const int64_t steps = std::min(p.steps - start, job.turn.steps);
+            const int64_t next = std::min(first + job.seats, past);
+            Place places[SEATS];
+            for (int64_t block = first; block < next; ++block)
+                places[block - first] = {&job, image, start, steps, block,
+                                         desk.potential + (block - begin) * row,
+                                         desk.emitted + (block - begin) * row,
+                                         valid_bits(p.height * p.width, block),
+                                         &desk.seats[block - first], desk.turned};
+            run_some(places, next - first, desk);
+        };
+        if (job.views.empty())  // all steps of a block in turn: its potentials stay in the caches
+            for (int64_t first = begin; first < past; first += job.seats)
+                for (int64_t start = 0; start < p.steps; start += job.turn.steps) run_at(first, start);
+        for (int64_t start = 0; !job.views.empty() && start < p.steps; start += job.turn.steps) {
+            const int64_t steps = std::min(p.steps - start, job.turn.steps);
             for (size_t i = 0; i < job.views.size(); ++i)
                 number_source(*job.views[i], *job.sources[i], p, image, start * p.planes,
                               steps * p.planes, desk.numbers[i]);
             desk.clear();
-            for (int64_t first = begin, next; first < past; first = next) {
-                next = std::min(first + job.seats, past);
-                Place places[SEATS];
-                for (int64_t block = first; block < next; ++block)
-                    places[block - first] = {&job, image, start, steps, block,
-                                             desk.potential + (block - begin) * row,
-                                             desk.emitted + (block - begin) * row,
-                                             valid_bits(p.height * p.width, block),
-                                             &desk.seats[block - first], desk.turned};
-                run_some(places, next - first, desk);
-            }
+            for (int64_t first = begin; first < past; first += job.seats) run_at(first, start);
         }
         if (sums_alone(p)) return;
         keep_potentials(p, image, neurons, begin * row, past * row, desk.potential);
