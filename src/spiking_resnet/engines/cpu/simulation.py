@@ -18,15 +18,14 @@ from spiking_resnet.engines.cpu.memory import Memory
 from spiking_resnet.engines.cpu.moves import moved, takes_all
 from spiking_resnet.engines.cpu.pools import MOST_STEPS, Pools
 from spiking_resnet.engines.cpu.population import Population, State
+from spiking_resnet.engines.cpu.spans import Spans
 from spiking_resnet.engines.cpu.sums import Sums
 from spiking_resnet.engines.plan import (
     OutOfRange,
     Plan,
     Result,
-    ends_of,
     peak,
     pool_window,
-    windows,
 )
 from spiking_resnet.engines.schedule import Presented, Schedule, last_readers
 from spiking_resnet.graph import (
@@ -42,10 +41,6 @@ from spiking_resnet.graph import (
 from spiking_resnet.neurons import State as NeuronState
 
 FEW = 2**13  # pixels (8 images of CIFAR) that are not worth waking torch's threads for
-
-WINDOW = 64  # time steps of a layer held at once, and
-WINDOW_BYTES = 2**25  # of spikes of the widest layer, and
-NUMBER_BYTES = 2**28  # of the widest value that is no spikes (a signed residual stream)
 
 
 class Network(Prepared):
@@ -71,10 +66,8 @@ class Network(Prepared):
             if node.name not in known
         }
         self.free = Memory()
-        self.ends = ends_of(graph)
-        self.joins = self._joins()
-        self.silences = any(node.neuron.silences for node in graph.of(Fire))
-        self._bytes = self._bytes_of_a_step()
+        own = self.nodes, self.populations, self.sums, self.codes
+        self.spans = Spans(graph, self.schedule, *own)
 
     def at(self, time: int) -> list[Node]:
         """The nodes that no kernel computes with another, as they compute at step `time`."""
@@ -85,49 +78,6 @@ class Network(Prepared):
         if isinstance(node, Fire):
             return self.fused[node.name].reads
         return self.sums[node.name].fused.reads if node.name in self.sums else node.inputs
-
-    def _bytes_of_a_step(self) -> tuple[int, int]:
-        """Bytes of the widest spikes, and of the widest numbers, of one image in a step."""
-        spikes, numbers = 1, 1
-        for node in self.nodes:
-            if node.name in self.populations:
-                words = library.blocks(library.positions(node.shape)) * node.shape[0]
-                spikes = max(spikes, 4 * words * self.codes[node.name].planes)
-            elif node.name in self.sums:
-                numbers = max(numbers, self.sums[node.name].bytes)
-            elif node.name not in self.schedule.given and node.name not in self.codes:
-                numbers = max(numbers, 8 * torch.Size(node.shape).numel())
-        return spikes, numbers
-
-    def longest(self, images: int) -> int:
-        """How many steps of so many images fit the memory that a window may take."""
-        spikes, numbers = self._bytes
-        fitting = min(WINDOW_BYTES // (spikes * images), NUMBER_BYTES // (numbers * images))
-        certain = min(population.longest for population in self.populations.values())
-        return max(1, min(fitting, certain))
-
-    def _joins(self) -> bool:
-        """Whether the first step, where image and constants enter once, may be in one window with
-        others: only populations read what enters, which is part of their first potentials.
-        """
-        populations, given = self.populations.values(), self.schedule.given
-        alone = all(
-            isinstance(node, Fire) or node.name in given or not given.intersection(node.inputs)
-            for node in self.nodes
-        )
-        rounded = any(population.rounded_once for population in populations)
-        return self.schedule.once and alone and not rounded and not self.sums
-
-    def _ends(self, plan: Plan, length: int) -> tuple[int, ...]:
-        """The steps that windows of at most `length` steps end at."""
-        own = min(length, plan.times[0])
-        if (
-            not self.joins
-            or plan.frames
-            or not all(p.holds(own) for p in self.populations.values())
-        ):
-            return self.ends
-        return ends_of(self.graph, joined=True)
 
     def run(self, plan: Plan) -> Result:
         """The simulation that `plan` asks for. Raises OutOfRange where 32 bits do not hold it."""
@@ -142,8 +92,7 @@ class Network(Prepared):
         """The spikes of a population over the steps of `plan`, from the known spikes of others."""
         work = _Work(self, plan, torch.get_num_threads())
         found = []
-        length = min(WINDOW, self.longest(plan.batch))
-        for start, stop in windows(plan.times, length, self.ends, plan.begin):
+        for start, stop in self.spans.of(plan, joined=False):
             given = {key: planes.during(start, stop) for key, planes in known.items()}
             fired = work.advance(start, stop, given).get(name)
             found.append(
@@ -157,10 +106,7 @@ class Network(Prepared):
 
     def _run(self, plan: Plan, threads: int) -> Result:
         work = _Work(self, plan, threads)
-        length = min(plan.window or WINDOW, self.longest(plan.batch))
-        if plan.watch and self.silences:  # kernels do not tell the peaks of silent neurons apart
-            length = 1
-        for start, stop in windows(plan.times, length, self._ends(plan, length), plan.begin):
+        for start, stop in self.spans.of(plan):
             work.advance(start, stop)
             if stop in plan.times:
                 state = interpret.State(stop, work.readable())
