@@ -125,6 +125,7 @@ def test_bottleneck_b_is_the_papers_network():
     [
         ({"depth": 18}, r"6n\+2"),
         ({"depth": 2}, r"6n\+2"),
+        ({"depth": 1208}, "depth is at most 1202, got 1208"),
         ({"depth": 8, "block": "bottleneck"}, r"9n\+2"),
         ({"shortcut": "C"}, "shortcut must be one of paper, paper-average, A, B"),
         ({"block": "wide"}, "block"),

@@ -24,6 +24,7 @@ ReluAfterSum = Literal["every", "stage"]
 
 NAMES = ("resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
 STAGES = 3
+DEEPEST = 1202  # the deepest network of the source
 BOTTLENECK_EXPANSION = 4
 _CONVOLUTIONS_PER_BLOCK = {"basic": 2, "bottleneck": 3}
 
@@ -71,6 +72,8 @@ class ResNetConfig(Record):
                 f"depth of a {self.block} network is {per_unit}n+2 "
                 f"({per_unit + 2}, {2 * per_unit + 2}, ...), got {self.depth}"
             )
+        if self.depth > DEEPEST:
+            raise ValueError(f"depth is at most {DEEPEST}, got {self.depth}")
         if self.shortcut == "A" and self.stem_width > self.width * self.expansion:
             raise ValueError(
                 f"shortcut A can add channels but not drop them: stem_width {self.stem_width} is "
