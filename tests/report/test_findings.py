@@ -14,6 +14,7 @@ from spiking_resnet.evaluation.candidate import Reading
 from spiking_resnet.evaluation.compare import Entry, Row
 from spiking_resnet.evaluation.conditions import Facts
 from spiking_resnet.evaluation.findings import Findings
+from spiking_resnet.report.accuracy import over_time
 from spiking_resnet.report.block import Chart
 from spiking_resnet.report.comparison import chart, leaders
 from spiking_resnet.report.findings import costs, lead, page, verdict
@@ -61,6 +62,17 @@ def test_the_verdict_is_that_of_the_last_step(found):
     assert agreement.value == f"{100 * point.agreement:.0f} %"
     assert "multiply-adds" in operations.detail
     assert f"{100 * point.accuracy:.0f} %" in lead(found)
+
+
+def test_few_images_have_shares_without_decimals(found):
+    """Of 8 images, one is 12.5 points: the verdict and the ANN's line tell whole percents."""
+    accuracy, loss, agreement, _ = verdict(found)
+    (level,) = over_time(found.curve)[0].levels
+    numbers = (accuracy, loss, agreement)
+    told = [text for each in numbers for text in (each.value, each.detail.replace("95 %", ""))]
+    told.append(level.label)
+    assert all(told)
+    assert not [each for each in told if re.search(r"\d\.\d", each)]
 
 
 def test_a_section_answers_each_question(found):

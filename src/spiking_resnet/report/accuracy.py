@@ -52,7 +52,11 @@ def over_time(measured: Curve) -> list[Block]:
 def _ann_level(measured: Curve) -> tuple[Level, ...]:
     if measured.ann_accuracy is None:
         return ()
-    return (Level(100 * measured.ann_accuracy, f"ANN {percent(measured.ann_accuracy)}"),)
+    return (
+        Level(
+            100 * measured.ann_accuracy, f"ANN {percent(measured.ann_accuracy, measured.images)}"
+        ),
+    )
 
 
 def against(measured: Curve, spent: Sequence[float], axis: Axis) -> Chart:

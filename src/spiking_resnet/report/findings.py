@@ -19,7 +19,7 @@ from spiking_resnet.report.block import (
     Terms,
     Text,
 )
-from spiking_resnet.report.numbers import count, decimals, number, percent
+from spiking_resnet.report.numbers import count, decimals, number, percent, told
 from spiking_resnet.report.page import Number, Page, Section
 
 Pictures = Callable[[int], bytes]  # the PNG of an observed image, by its place
@@ -101,7 +101,7 @@ def verdict(found: Findings) -> tuple[Number, ...]:
         return (Number(f"Error at T = {last.steps}", number(last.error), ann), distance, spent)
     about = f"n = {measured.images:,} images"
     if last.interval is not None:
-        about = f"95 %: {_ends(last.interval)}; {about}"
+        about = f"95 %: {_ends(last.interval, measured.images)}; {about}"
     return (
         Number(f"Accuracy at T = {last.steps}", percent(last.accuracy, measured.images), about),
         Number("Loss against the ANN", *_loss(measured, last)),
@@ -119,17 +119,19 @@ def _loss(measured: Curve, last: Point) -> tuple[str, str]:
     if measured.ann_accuracy is None or last.accuracy is None:
         return "-", "the ANN is not in the file"
     lost = 100 * (measured.ann_accuracy - last.accuracy)
-    value = f"{lost:z.{decimals(measured.images)}f} points"
+    digits = decimals(measured.images)
+    value = f"{lost:z.{digits}f} points"
     ann = f"ANN {percent(measured.ann_accuracy, measured.images)}"
     if last.lost is None or last.gained is None:
         return value, ann
     paired = Paired(last.lost, last.gained, measured.images)
     low, high = paired.at_least(0.975), paired.at_most(0.975)
-    return value, f"95 %: {100 * low:.2f} to {100 * high:.2f}; {ann}"
+    return value, f"95 %: {100 * low:z.{digits}f} to {100 * high:z.{digits}f}; {ann}"
 
 
-def _ends(interval: tuple[float, float]) -> str:
-    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
+def _ends(interval: tuple[float, float], images: int) -> str:
+    low, high = (told(end, images) for end in interval)
+    return f"{low} to {high} %"
 
 
 def _against_ann(found: Findings) -> str:
