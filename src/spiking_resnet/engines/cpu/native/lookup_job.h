@@ -11,7 +11,8 @@ namespace lookup_avx512 {
 
 constexpr int64_t SIDE = 16;        // channels of a stream that are turned together
 constexpr int64_t SEATS = 8;        // blocks that are computed together, at most
-constexpr int64_t CACHE = 1 << 20;  // bytes that stay near: the second cache
+constexpr int64_t CACHE = 1 << 20;  // bytes that stay near: the second cache,
+constexpr int64_t LAST_CACHE = 16 << 20;  // and about what a core has of the third
 
 // Some keys of a part, one after the other. A part's slices end with one of no keys.
 struct Slice {

@@ -201,7 +201,9 @@ void work(const Population& p, const Source* sources, int64_t number, const doub
     amounts[2] = double(length * p.channels);
     for (int64_t i = 0; i < number; ++i)
         amounts[3] += double(length * Keys(sources[i]).number() * sources[i].groups) * planes;
-    amounts[4] = turns * planes * double(std::max<int64_t>(0, bytes - CACHE)) / 1024;
+    const int64_t beyond = std::max<int64_t>(0, bytes - CACHE);
+    const int64_t far = std::max<int64_t>(0, bytes - LAST_CACHE);  // memory is so much slower
+    amounts[4] = turns * planes * double(beyond + 3 * far) / 1024;
 }
 
 constexpr Kernel KERNEL{
