@@ -269,6 +269,8 @@ class Population:
                         setattr(state, name, self._laid_out(maps, kernel))
         elif state.before is not None:
             numbers = self._in_units(state.before.potential)[0]
+            if entering is not None:
+                numbers = numbers + entering
             if state.silent is not None:
                 numbers = numbers - state.silent * HELD
             state.potential = self._laid_out(numbers, kernel)
