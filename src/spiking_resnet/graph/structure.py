@@ -91,6 +91,14 @@ def bias_carrier(graph: Graph, node: Fire) -> str | None:
     return name if alone(name) else None
 
 
+def fed_by(graph: Graph, node: Node) -> Fire | None:
+    """Return the population that alone reads a node, straight or through sums, or None."""
+    readers = graph.consumers[node.name]
+    while len(readers) == 1 and isinstance(readers[0], Add):
+        readers = graph.consumers[readers[0].name]
+    return readers[0] if len(readers) == 1 and isinstance(readers[0], Fire) else None
+
+
 def with_bias(node: Conv2d | Linear, shift: Tensor) -> Conv2d | Linear:
     """Return `node` with `shift` [C] added to its bias."""
     return replace(node, bias=shift if node.bias is None else node.bias + shift)

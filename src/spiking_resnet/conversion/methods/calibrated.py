@@ -69,7 +69,10 @@ class calibrated(Method):
     weights: bool = option(
         True, "weights refitted to what layers receive", flags=("--fit-weights", "--keep-weights")
     )
-    ridge: float = option(1e-3, "how strongly refitted weights are held", above=0)
+    fit_to: Literal["layer", "population"] = option(
+        "population", "what weights are refitted to: the layer in the ANN, or its population's need"
+    )
+    ridge: float = option(1e-2, "how strongly refitted weights are held", above=0)
     initial_potential: float = shared.initial_potential(0.5)
     bias_shift: bool = option(
         False, "the initial potential enters as a current, a T-th part at every step"
@@ -125,6 +128,7 @@ class calibrated(Method):
             compensation=self.compensation,
             rounds=self.rounds,
             weights=self.weights,
+            fit_to=self.fit_to,
             ridge=self.ridge,
             grid=self.grid or Correction.grid,
             sum_bits=self.sum_bits,

@@ -136,7 +136,7 @@ _ALL = (
     Recipe(
         "snn-calibration-advanced",
         "potential corrected once, weights refitted by ridge (Li et al., ICML 2021)",
-        _plain(compensation="potential", rounds=1, weights=True),
+        _plain(compensation="potential", rounds=1, weights=True, fit_to="layer", ridge=1e-3),
     ),
     Recipe("calibrated", "weights and potentials corrected layer by layer for T", calibrated()),
     Recipe(

@@ -24,7 +24,7 @@ such averages settle, whatever the order of images and batches.
 The weights, which "advanced" fits by gradients, have a closed form here, a ridge regression for
 every layer, bias included (`regression.py`), with x the mean input the layer receives over T steps
 (the classifier: over the steps that are read out), z what the ANN's own layer gives on its own
-input.
+input, or better what the layer's population needs (`need.py`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,15 +44,17 @@ from spiking_resnet.conversion.layer_by_layer import (
     portions,
 )
 from spiking_resnet.conversion.parts import Grid, part_of
+from spiking_resnet.conversion.passes.need import Need, put_there
 from spiking_resnet.conversion.passes.regression import Regression
 from spiking_resnet.engines.parts import Spikes, counted
-from spiking_resnet.graph import Affine, Fire, Graph, Input, MaxPool, Node
-from spiking_resnet.graph.structure import bias_before, bias_carrier, bias_name, with_bias
+from spiking_resnet.graph import Affine, Fire, Graph, Input, MaxPool, Node, ReLU
+from spiking_resnet.graph.structure import bias_before, bias_carrier, bias_name, fed_by, with_bias
 from spiking_resnet.neurons import Neuron, per_channel
 
 LOWEST_AMPLITUDE = 1e-3  # of a spike that offsets make lower, in its own
 SPIKES = 2**28  # neurons times steps, of one layer, that are run at once: 2^25 bytes of bits
 MOST = 64  # images that are run at once
+REFITS = 1  # of a layer, after a fit to what its population receives in the ANN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +64,9 @@ class Correction:
     steps: T. delay: the first of them, which the read-out leaves out. compensation: "none", "bias"
     of every channel, initial "potential" of every neuron, or "offsets" of every channel before and
     after its neurons (of one step, T levels). rounds: how often bias or potential are measured and
-    corrected. weights: whether they are fitted. ridge: how strongly they are held to what they
-    were, as a share of their inputs' mean square. grid, sum_bits: of the network while it is
-    corrected, as for `snap`.
+    corrected. weights: whether they are fitted, and fit_to: to what, the "layer" in the ANN or the
+    need of its "population". ridge: how strongly they are held to what they were, as a share of
+    their inputs' mean square. grid, sum_bits: of the network while it is corrected, as for `snap`.
     """
 
     steps: int
@@ -72,7 +74,8 @@ class Correction:
     compensation: Literal["none", "bias", "potential", "offsets"] = "potential"
     rounds: int = 3
     weights: bool = True
-    ridge: float = 1e-3
+    fit_to: Literal["layer", "population"] = "population"
+    ridge: float = 1e-2
     grid: int = 14
     sum_bits: int = 16
 
@@ -82,7 +85,8 @@ def calibrate(ann: Graph, graph: Graph, images: Tensor, correction: Correction) 
 
     images: calibration images [N, C, H, W]. Every ReLU of `ann` is a population of that name in
     `graph`, of integrate-and-fire neurons. Held are, of the layers that later ones read, spikes for
-    all images and steps, a bit each, and their activations in the ANN.
+    all images and steps, a bit each, and their activations in the ANN; and for the layer at work
+    what its population needs of it, two numbers for every neuron and image.
     """
     work = _Work(ann, graph, images, correction)
     work.walk()
@@ -210,30 +214,34 @@ class _Work(LayerByLayer):
             total, count = total + table.double().sum(1), count + table.shape[1]
         return (total / count).float()
 
-    def _received(self, node: Node, part: slice, index: int, first: int = 0) -> Tensor:
-        """Return the mean input [n, ...] of a node over the steps from `first` on, float64."""
-        total = self._summed(node, part, index, self.steps)
+    def _received(
+        self, node: Node, part: slice, index: int, first: int = 0, but: str = ""
+    ) -> Tensor:
+        """Return the mean input [n, ...] of a node over the steps from `first` on, float64; without
+        what the node of the name `but` brings.
+        """
+        total = self._summed(node, part, index, self.steps, but)
         if first:
-            total = total - self._summed(node, part, index, first)
+            total = total - self._summed(node, part, index, first, but)
         return total / (self.steps - first)
 
-    def _summed(self, node: Node, part: slice, index: int, steps: int) -> Tensor:
+    def _summed(self, node: Node, part: slice, index: int, steps: int, but: str) -> Tensor:
         """Return the sum [n, ...] of what a node receives in the first steps, float64.
 
         All that lies between is linear over time, or a pool of sums; a pool of instants is not.
         """
-        names = between(self.graph, node, self.populations)
+        names = between(self.graph, node, {*self.populations, but})
         if not any(_instant(self.graph[name]) for name in names):
             sent = {
                 name: counted(self.sent[name][index], 0, steps) for name in self._sending(names)
             }
-            return self._value(names, node, self.images[part], sent, steps)
+            return self._value(names, node, self.images[part], sent, steps, but)
         total = torch.zeros((), dtype=torch.float64)
         for now in range(steps):
             sent = {
                 name: counted(self.sent[name][index], now, now + 1) for name in self._sending(names)
             }
-            total = total + self._value(names, node, self.images[part], sent, 1)
+            total = total + self._value(names, node, self.images[part], sent, 1, but)
         return total
 
     def _sending(self, names: Sequence[str]) -> list[str]:
@@ -246,14 +254,17 @@ class _Work(LayerByLayer):
         images: Tensor,
         sent: Mapping[str, Tensor],
         steps: int,
+        but: str,
     ) -> Tensor:
         """Return what a node receives in `steps` steps, computed through `names` from images and
-        the number of spikes [n, ...] of populations.
+        the number of spikes [n, ...] of populations; the node `but` counts for nothing.
         """
         values: dict[str, Tensor] = {}
         for name in names:
             own = self.nodes[name]
-            if isinstance(own, Fire):
+            if name == but:
+                values[name] = torch.zeros((len(images), *own.shape), dtype=torch.float64)
+            elif isinstance(own, Fire):
                 values[name] = sent[name] * per_channel(own.neuron.amplitude.double(), sent[name])
             elif isinstance(own, Input):
                 values[name] = images.double() * steps
@@ -291,12 +302,49 @@ class _Work(LayerByLayer):
 
     def _fitted(self, node: Weighted) -> Weighted:
         """Return the node with weights and bias of the ridge regression."""
-        found, own = Regression(node), self.ann[node.name]
+        fed = self._fed(node)
         first = self.correction.delay if node.name in self.read_out else 0
+        found, own = Regression(node), self.ann[node.name]
+        assert isinstance(own, Weighted)
+        shift = put_there(node, own)
+        needs: list[Need] = []
         for index, part in enumerate(self.portions):
             received, unit = self._heard(node, part, index, first)
-            found.add(received, own.value(self.wanted(node, part)))
-        return found.solved(unit, self.correction.ridge)
+            if fed is None:
+                wanted = own.value(self.wanted(node, part))
+                found.add(received, wanted + per_channel(shift, wanted))
+            else:
+                needs.append(self._need(node, fed, shift, part, index))
+                found.add(received, needs[-1].wanted - needs[-1].beside)
+        layer = found.solved(unit, self.correction.ridge)
+        for _ in range(REFITS if needs else 0):
+            found = found.again()
+            for index, part in enumerate(self.portions):
+                received, unit = self._heard(node, part, index, first)
+                found.once_more(received, needs[index].near)
+            layer = found.solved(unit, self.correction.ridge)
+        return layer
+
+    def _fed(self, node: Weighted) -> Fire | None:
+        """Return the population that a layer is fitted for, or None: for its like in the ANN.
+
+        What the population receives on other paths must be known. Of a block whose projection comes
+        before the branch, only the branch's last layer is fitted for the population.
+        """
+        fed = fed_by(self.graph, node) if self.correction.fit_to == "population" else None
+        if fed is None:
+            return None
+        images = {each.name for each in self.graph.of(Input)}
+        return fed if {*self.behind[fed.name]} <= self.ann_values.keys() | images else None
+
+    def _need(self, node: Weighted, fed: Fire, shift: Tensor, part: slice, index: int) -> Need:
+        """Return what a population needs of a layer that brings `shift` [C] besides."""
+        relu, wanted = self.ann[fed.name], self.wanted(fed, part)
+        assert isinstance(relu, ReLU)
+        beside = -per_channel(shift.double(), wanted)
+        if fed.inputs[0] != node.name:
+            beside = beside + self._received(fed, part, index, but=node.name)
+        return Need(wanted, beside.float().expand_as(wanted), relu.ceiling)
 
 
 def _instant(node: Node) -> bool:

@@ -7,7 +7,10 @@ Inputs that are whole numbers of spikes are multiplied in float32, as far as its
 products are exact, in any order.
 """
 
+from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
+from math import floor, log2
 
 import torch
 import torch.nn.functional as F
@@ -38,17 +41,34 @@ class Regression:
         self._square = torch.zeros((self._groups, columns, columns), dtype=torch.float64)
         self._cross = torch.zeros_like(self._full).transpose(1, 2).contiguous()
         self._rows = 0
+        self._solution = self._full  # of inputs as they are added
+
+    def again(self) -> "Regression":
+        """Return one that knows the inputs: they are to be added `once_more`, all of them."""
+        other = copy(self)
+        other._cross = torch.zeros_like(self._cross)
+        return other
 
     def add(self, inputs: Tensor, outputs: Tensor) -> None:
         """Add inputs [n, ...], whole numbers or float64, and the outputs [n, ...] of each."""
-        places = outputs[0, 0].numel()
-        size, dtype = self._at_once(inputs, places)
+        size, dtype = self._at_once(inputs)
         for some in portions(len(inputs), size):
             x = self._columns(inputs[some].to(dtype))  # [groups, K + 1, M]
-            z = outputs[some].double().reshape(-1, self._groups, self._full.shape[1], places)
             self._multiply(x)
-            self._cross += x.double() @ z.permute(1, 0, 3, 2).flatten(1, 2)
+            self._cross_multiply(x, outputs[some])
             self._rows += x.shape[2]
+
+    def once_more(self, inputs: Tensor, outputs: Callable[[slice, Tensor], Tensor]) -> None:
+        """Add inputs that are known, with other outputs.
+
+        outputs: makes of a slice of the inputs, and what the layer of `solved` gives on it, float64
+        [n, ...], the outputs [n, ...].
+        """
+        size, dtype = self._at_once(inputs)
+        largest = max(1, int(inputs.abs().max()))
+        for some in portions(len(inputs), size):
+            x = self._columns(inputs[some].to(dtype))
+            self._cross_multiply(x, outputs(some, self._given(x, largest)))
 
     def solved(self, unit: Tensor, ridge: float) -> Weighted:
         """Return the layer with the weights that fit best.
@@ -66,15 +86,17 @@ class Regression:
         hold = hold.clamp(min=1e-12 * self._rows)[:, None]
         hold = torch.diag_embed(hold.expand(-1, columns))
         wanted = self._cross * scale[:, :, None] + hold @ self._full.transpose(1, 2)
-        found = torch.linalg.solve(square + hold, wanted).transpose(1, 2).float()
+        found = torch.linalg.solve(square + hold, wanted).transpose(1, 2)
+        self._solution, found = found * scale[:, None], found.float()
         return replace(
             self._node,
             weight=found[..., :-1].reshape(self._node.weight.shape).contiguous(),
             bias=found[..., -1].flatten().contiguous(),
         )
 
-    def _at_once(self, inputs: Tensor, places: int) -> tuple[int, torch.dtype]:
+    def _at_once(self, inputs: Tensor) -> tuple[int, torch.dtype]:
         """Return how many images' inputs are multiplied at once, and in which dtype."""
+        places = torch.Size(self._node.shape[1:]).numel()
         most = ROWS // (self._groups * self._full.shape[2] * places)
         if not inputs.is_floating_point():
             largest = max(1, int(inputs.abs().max()))
@@ -92,6 +114,25 @@ class Regression:
         found = torch.ones((self._groups, table.shape[1] + 1, *table.shape[2:]), dtype=x.dtype)
         found[:, :-1] = table
         return found.flatten(2)
+
+    def _given(self, x: Tensor, largest: int) -> Tensor:
+        """Return what the layer gives on columns x of whole numbers up to `largest`, or of float64:
+        its weights are rounded so far that sums in float32 are exact, in any order.
+        """
+        weights, grid = self._solution, 1.0
+        if x.dtype == torch.float32:
+            room = max(2**MANTISSA / largest - weights.shape[2], 1)  # less what rounding may add
+            most = float(weights.abs().sum(2).max())
+            grid = 2.0 ** floor(log2(room / max(most, 1e-30)))
+            weights = torch.round(weights * grid).float()
+        table = (weights @ x).double() / grid  # [groups, out, M]
+        places = self._node.shape[1:]
+        return table.flatten(0, 1).unflatten(1, (-1, *places)).transpose(0, 1)
+
+    def _cross_multiply(self, x: Tensor, outputs: Tensor) -> None:
+        """Add the products of columns and outputs [n, ...]."""
+        z = outputs.double().reshape(len(outputs), self._groups, self._full.shape[1], -1)
+        self._cross += x.double() @ z.permute(1, 0, 3, 2).flatten(1, 2)
 
     def _multiply(self, x: Tensor) -> None:
         """Add the products of every two columns: the lower triangle of them."""

@@ -106,7 +106,7 @@ def snap(graph: Graph, steps: int, bits: int = 14, sum_bits: int = 16) -> Graph:
         elif isinstance(node, Weighted):
             node = _snapped_weights(node, grid, spike_grids[original.inputs[0]])
         else:
-            node = _snapped(node, grid, bounds)
+            node = _snapped(node, grid)
         nodes[node.name] = node
         if _leaves_grid(graph, original, fed_by_spikes):
             fine = max(min(grid.bits, _room(bounds[node.name], MANTISSA)), 0)
@@ -181,7 +181,7 @@ def _short_bits(weights: Iterable[torch.Tensor], least: float) -> int:
     return floor(SHORT_BITS - log2(max(1.01 * largest, least)))
 
 
-def _snapped(node: Node, grid: _Grid, bounds: Mapping[str, Bounds]) -> Node:
+def _snapped(node: Node, grid: _Grid) -> Node:
     """Return one node without weights, with float32 tensors on the grid."""
     if isinstance(node, Fire):
         new = {name: to_grid(tensor, grid.bits).float() for name, tensor in tensors(node).items()}
@@ -190,9 +190,8 @@ def _snapped(node: Node, grid: _Grid, bounds: Mapping[str, Bounds]) -> Node:
             new["neuron.ceiling"] = new["neuron.ceiling"].clamp(max=most)
         node = with_tensors(node, new)
     if isinstance(node, Summing) and node.integrates:
-        bound = largest(bounds[node.inputs[0].removesuffix(".round")])
-        own: Any = {"grid": grid.bits, "step_bound": bound, "wide": grid.wide}
-        return replace(node, **own)
+        own: Any = {"grid": grid.bits, "step_bound": 0.0, "wide": grid.wide}
+        return replace(node, **own)  # `bounded` finds what weights on the grid imply
     return node
 
 
