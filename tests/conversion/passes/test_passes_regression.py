@@ -66,3 +66,45 @@ def test_no_change_of_a_weight_or_bias_fits_better(groups):
     loss = error.square().sum() + held
     for gradient in torch.autograd.grad(loss, (weight, bias)):
         assert float(gradient.abs().max()) < 1e-4 * count
+
+
+@pytest.mark.parametrize("groups", [0, *GROUPS])
+@pytest.mark.parametrize("whole", [True, False])
+def test_known_inputs_with_other_outputs_are_as_good_as_new(groups, whole):
+    node, inputs, outputs, unit = case(groups)
+    if not whole:
+        inputs, unit = scaled(inputs, unit), torch.ones(6, dtype=torch.float64)
+    others = outputs.flip(0) + 1
+    new, known = Regression(node), Regression(node)
+    new.add(inputs, others)
+    known.add(inputs, outputs)
+    first, seen = known.solved(unit, RIDGE), []
+    again = known.again()
+    for part in (slice(0, 17), slice(17, 40)):
+
+        def other(some, given, part=part):
+            seen.append(given)
+            return others[part][some]
+
+        again.once_more(inputs[part], other)
+    found, expected = again.solved(unit, RIDGE), new.solved(unit, RIDGE)
+    torch.testing.assert_close(found.weight, expected.weight)
+    torch.testing.assert_close(found.bias, expected.bias)
+    given = first.summed(1).value(scaled(inputs, unit))
+    torch.testing.assert_close(torch.cat(seen), given, atol=1e-3, rtol=1e-4)
+    assert torch.equal(known.solved(unit, RIDGE).weight, first.weight)
+
+
+def test_threads_do_not_change_what_a_layer_gives_on_whole_numbers():
+    node, inputs, outputs, unit = case(1)
+    fitted, seen = Regression(node), []
+    fitted.add(inputs, outputs)
+    fitted.solved(unit, RIDGE)
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 3):
+            torch.set_num_threads(count)
+            fitted.again().once_more(inputs, lambda some, given: seen.append(given) or given)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*seen)
