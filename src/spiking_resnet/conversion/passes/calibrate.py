@@ -85,8 +85,7 @@ def calibrate(ann: Graph, graph: Graph, images: Tensor, correction: Correction) 
 
     images: calibration images [N, C, H, W]. Every ReLU of `ann` is a population of that name in
     `graph`, of integrate-and-fire neurons. Held are, of the layers that later ones read, spikes for
-    all images and steps, a bit each, and their activations in the ANN; and for the layer at work
-    what its population needs of it, two numbers for every neuron and image.
+    all images and steps, a bit each, and their activations in the ANN.
     """
     work = _Work(ann, graph, images, correction)
     work.walk()
@@ -302,26 +301,17 @@ class _Work(LayerByLayer):
 
     def _fitted(self, node: Weighted) -> Weighted:
         """Return the node with weights and bias of the ridge regression."""
-        fed = self._fed(node)
+        fed, found, layer = self._fed(node), Regression(node), node
         first = self.correction.delay if node.name in self.read_out else 0
-        found, own = Regression(node), self.ann[node.name]
-        assert isinstance(own, Weighted)
-        shift = put_there(node, own)
-        needs: list[Need] = []
-        for index, part in enumerate(self.portions):
-            received, unit = self._heard(node, part, index, first)
-            if fed is None:
-                wanted = own.value(self.wanted(node, part))
-                found.add(received, wanted + per_channel(shift, wanted))
-            else:
-                needs.append(self._need(node, fed, shift, part, index))
-                found.add(received, needs[-1].wanted - needs[-1].beside)
-        layer = found.solved(unit, self.correction.ridge)
-        for _ in range(REFITS if needs else 0):
-            found = found.again()
+        for fit in range(1 if fed is None else 1 + REFITS):
+            found = found.again() if fit else found
             for index, part in enumerate(self.portions):
                 received, unit = self._heard(node, part, index, first)
-                found.once_more(received, needs[index].near)
+                need = self._need(node, fed, part, index)
+                if fit:
+                    found.once_more(received, need.near)
+                else:
+                    found.add(received, need.wanted - need.beside)
             layer = found.solved(unit, self.correction.ridge)
         return layer
 
@@ -337,14 +327,20 @@ class _Work(LayerByLayer):
         images = {each.name for each in self.graph.of(Input)}
         return fed if {*self.behind[fed.name]} <= self.ann_values.keys() | images else None
 
-    def _need(self, node: Weighted, fed: Fire, shift: Tensor, part: slice, index: int) -> Need:
-        """Return what a population needs of a layer that brings `shift` [C] besides."""
+    def _need(self, node: Weighted, fed: Fire | None, part: slice, index: int) -> Need:
+        """Return what a population wants of a layer; without one, what the ANN has in its place."""
+        own = self.ann[node.name]
+        assert isinstance(own, Weighted)
+        shift = put_there(node, own)
+        if fed is None:
+            wanted = own.value(self.wanted(node, part))
+            return Need(wanted, -per_channel(shift, wanted))
         relu, wanted = self.ann[fed.name], self.wanted(fed, part)
         assert isinstance(relu, ReLU)
         beside = -per_channel(shift.double(), wanted)
         if fed.inputs[0] != node.name:
             beside = beside + self._received(fed, part, index, but=node.name)
-        return Need(wanted, beside.float().expand_as(wanted), relu.ceiling)
+        return Need(wanted, beside.float(), relu.ceiling)
 
 
 def _instant(node: Node) -> bool:

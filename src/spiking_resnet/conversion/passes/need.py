@@ -28,13 +28,13 @@ class Need:
 
     wanted: Tensor
     beside: Tensor
-    ceiling: float | None
+    ceiling: float | None = None
 
     def near(self, some: slice, given: Tensor) -> Tensor:
         """Return what is as good as what is needed, and nearer to what a layer gives: a ReLU takes
         all below 0 for the same, and all above its ceiling.
         """
-        wanted, beside = self.wanted[some], self.beside[some]
+        wanted, beside = self.wanted[some], self.beside.expand_as(self.wanted)[some]
         found = beside + given
         near = torch.where(wanted > 0, wanted, found.clamp(max=0))
         if self.ceiling is not None:
