@@ -40,7 +40,7 @@ def test_the_figure_names_steps_curves_and_networks(tmp_path):
     plot({"first": CURVE, "second": other}, path, "a title")
     text = path.read_text()
     for expected in (*(f">{step}<" for step in STEPS), "a title", "first", "second",
-                     "ANN of first (92.0 %)", "ANN of second (80.0 %)", "95 % interval",
+                     "ANN of first (92 %)", "ANN of second (80 %)", "95 % interval",
                      "Time steps T", "Accuracy (%)"):  # fmt: skip
         assert expected in text
 
@@ -48,7 +48,7 @@ def test_the_figure_names_steps_curves_and_networks(tmp_path):
 def test_curves_of_one_network_share_its_line(tmp_path):
     path = tmp_path / "curve.svg"
     plot({"first": CURVE, "second": CURVE}, path)
-    assert path.read_text().count("ANN (92.0 %)") == 1
+    assert path.read_text().count("ANN (92 %)") == 1
 
 
 @pytest.mark.parametrize("fewer", [{"points": CURVE.points[:1]}, {"ann_accuracy": None}])
@@ -115,3 +115,10 @@ def test_a_legend_lies_on_no_point():
     pyplot.close(axes.figure)
     assert len(drawn) == len(STEPS)
     assert not [point for point in drawn if box.contains(*point)]
+
+
+@pytest.mark.parametrize(("images", "told"), [(96, "92 %"), (2000, "92.0 %"), (10_000, "92.00 %")])
+def test_levels_are_told_in_the_digits_that_the_images_tell_apart(images, told, tmp_path):
+    path = tmp_path / "curve.svg"
+    plot({"SNN": replace(CURVE, images=images)}, path)
+    assert f"ANN ({told})" in path.read_text()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from spiking_resnet.records import Curve
 from spiking_resnet.report import curve
 from spiking_resnet.report.block import Axis, Block, Chart, Level, Series
-from spiking_resnet.report.curve import ACCURACY, ERROR, STEPS, in_percent
+from spiking_resnet.report.curve import ERROR, STEPS, in_percent
 from spiking_resnet.report.numbers import percent
 from spiking_resnet.shares import wilson
 
@@ -65,7 +65,7 @@ def against(measured: Curve, spent: Sequence[float], axis: Axis) -> Chart:
     return Chart(
         kind="lines",
         x=axis,
-        y=ERROR if errors else ACCURACY,
+        y=ERROR if errors else curve.of_images(measured.images),
         series=(
             Series(
                 "SNN",

@@ -111,7 +111,7 @@ class Axis:
 
     symbol: how a place on it is called in a line of text ("T"). bounds: between which its values
     lie by their nature. counts: whether they are numbers of operations and the like, which are
-    written in three digits ("174 k", with a unit "1.74 mJ").
+    written in three digits ("174 k", with a unit "1.74 mJ"). decimals: of its values in percent.
     """
 
     label: str
@@ -120,6 +120,7 @@ class Axis:
     scale: Literal["linear", "log2"] = "linear"
     bounds: tuple[float, float] | None = None
     counts: bool = False
+    decimals: int = 2
 
     @property
     def heading(self) -> str:
@@ -134,7 +135,9 @@ class Axis:
         """A value with its unit."""
         if self.counts:
             return self._short(value)
-        return f"{value:.2f} %" if self.unit.startswith("%") else f"{value:.4g}"
+        if self.unit.startswith("%"):
+            return f"{value:.{self.decimals}f} %"
+        return f"{value:.4g}"
 
     def _short(self, value: float) -> str:
         return prefixed(value, self.unit) if self.unit else count(value)

@@ -24,7 +24,7 @@ from spiking_resnet.report.block import (
     Text,
 )
 from spiking_resnet.report.block import Row as Cells
-from spiking_resnet.report.curve import ACCURACY, in_percent
+from spiking_resnet.report.curve import in_percent, of_images
 from spiking_resnet.report.numbers import count, decimals
 
 CONDITIONS = (
@@ -112,7 +112,9 @@ def _best(found: Comparison) -> dict[float, float]:
 def _of(found: Comparison, series: tuple[Series, ...], axis: Axis, title: str) -> Chart:
     level = Level(100 * found.ann_accuracy, "ANN")
     intervals = "95 % interval" if any(each.intervals for each in series) else ""
-    return Chart("lines", ACCURACY, series, axis, title, (level,), intervals=intervals)
+    return Chart(
+        "lines", of_images(found.images), series, axis, title, (level,), intervals=intervals
+    )
 
 
 def _series(found: Comparison, at: Callable[[Place], float]) -> tuple[Series, ...]:

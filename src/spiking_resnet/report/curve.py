@@ -1,6 +1,7 @@
 """The blocks of an evaluation: the table of a curve, and its chart."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import isnan, nan
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def chart(curves: Mapping[str, Curve], title: str = "") -> Chart:
     return Chart(
         kind="lines",
         x=STEPS,
-        y=ERROR if errors else ACCURACY,
+        y=ERROR if errors else of_images(min(curve.images for curve in curves.values())),
         title=title,
         series=(
             *(_series(*each, tone) for tone, each in enumerate(curves.items())),
@@ -99,6 +100,11 @@ def chart(curves: Mapping[str, Curve], title: str = "") -> Chart:
         levels=_levels(curves),
         intervals="" if errors else "95 % interval",
     )
+
+
+def of_images(images: int) -> Axis:
+    """The axis of accuracies, with as many decimals as so many images tell apart."""
+    return replace(ACCURACY, decimals=decimals(images))
 
 
 def plot(curves: Mapping[str, Curve], path: str | Path, title: str = "") -> None:

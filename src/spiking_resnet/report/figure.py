@@ -296,7 +296,8 @@ def _panel(axes: "Axes", chart: Chart, inks: Inks) -> None:
 
 def _level(label: str, value: float, axis: Axis) -> str:
     """What a level is called in a legend."""
-    return f"{label} ({value:.1f} %)" if axis.unit == "%" else f"{label} ({value:.3g})"
+    told = axis.text(value) if axis.unit == "%" else f"{value:.3g}"
+    return f"{label} ({told})"
 
 
 def _rounded(places: Sequence[float]) -> Sequence[float]:
