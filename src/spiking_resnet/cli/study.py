@@ -41,7 +41,10 @@ from spiking_resnet.report import study as report
 from spiking_resnet.report.write import write
 
 USUAL = {
-    "cifar10": ("cifar10_resnet20", "resnet20", "resnet44", "resnet56", "resnet110"),
+    "cifar10": (
+        *("cifar10_resnet20", "cifar10_resnet44"),
+        *("resnet20", "resnet44", "resnet56", "resnet110"),
+    ),
     "cifar100": ("cifar100_resnet32",),
     "imagenet": tuple(f"torchvision:resnet{depth}" for depth in (18, 34, 50)),
     "mnist": ("mnist_resnet8",),
