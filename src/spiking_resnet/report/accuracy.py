@@ -1,12 +1,13 @@
 """The charts of accuracy in a report: over time steps, and against what it costs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from spiking_resnet.records import Curve
 from spiking_resnet.report import curve
 from spiking_resnet.report.block import Axis, Block, Chart, Level, Series
 from spiking_resnet.report.curve import ERROR, STEPS, in_percent
-from spiking_resnet.report.numbers import percent
+from spiking_resnet.report.numbers import decimals, percent
 from spiking_resnet.shares import wilson
 
 _SHARE = Axis("Share of the images", "%", bounds=(0.0, 100.0))
@@ -41,7 +42,7 @@ def over_time(measured: Curve) -> list[Block]:
     chart = Chart(
         kind="lines",
         x=STEPS,
-        y=_SHARE,
+        y=replace(_SHARE, decimals=decimals(measured.images)),
         series=tuple(each for each in series if each.values),
         levels=_ann_level(measured),
         intervals="95 % intervals",

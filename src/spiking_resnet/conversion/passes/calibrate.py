@@ -331,7 +331,7 @@ class _Work(LayerByLayer):
         """Return what a population wants of a layer; without one, what the ANN has in its place."""
         own = self.ann[node.name]
         assert isinstance(own, Weighted)
-        shift = put_there(node, own)
+        shift = put_there(node, own)  # which the layer is to bring as well
         if fed is None:
             wanted = own.value(self.wanted(node, part))
             return Need(wanted, -per_channel(shift, wanted))

@@ -22,8 +22,11 @@ from spiking_resnet.conversion.layer_by_layer import Weighted
 
 @dataclass(frozen=True)
 class Need:
-    """What a population needs of a layer, [n, ...]: wanted, what its ReLU receives in the ANN, less
-    what is beside the layer. ceiling: of the ReLU.
+    """What is needed of a layer on the mean over T steps: wanted - beside.
+
+    wanted: what its population's ReLU receives in the ANN, [n, ...]. beside: what the population
+    receives without the layer, [n, ...], or the same for all images and places of a channel.
+    ceiling: of the ReLU.
     """
 
     wanted: Tensor

@@ -51,7 +51,7 @@ class Regression:
 
     def add(self, inputs: Tensor, outputs: Tensor) -> None:
         """Add inputs [n, ...], whole numbers or float64, and the outputs [n, ...] of each."""
-        size, dtype = self._at_once(inputs)
+        size, dtype, _ = self._at_once(inputs)
         for some in portions(len(inputs), size):
             x = self._columns(inputs[some].to(dtype))  # [groups, K + 1, M]
             self._multiply(x)
@@ -64,8 +64,7 @@ class Regression:
         outputs: makes of a slice of the inputs, and what the layer of `solved` gives on it, float64
         [n, ...], the outputs [n, ...].
         """
-        size, dtype = self._at_once(inputs)
-        largest = max(1, int(inputs.abs().max()))
+        size, dtype, largest = self._at_once(inputs)
         for some in portions(len(inputs), size):
             x = self._columns(inputs[some].to(dtype))
             self._cross_multiply(x, outputs(some, self._given(x, largest)))
@@ -94,16 +93,18 @@ class Regression:
             bias=found[..., -1].flatten().contiguous(),
         )
 
-    def _at_once(self, inputs: Tensor) -> tuple[int, torch.dtype]:
-        """Return how many images' inputs are multiplied at once, and in which dtype."""
+    def _at_once(self, inputs: Tensor) -> tuple[int, torch.dtype, int]:
+        """Return how many images' inputs are multiplied at once, in which dtype, and the largest of
+        whole numbers.
+        """
         places = torch.Size(self._node.shape[1:]).numel()
         most = ROWS // (self._groups * self._full.shape[2] * places)
         if not inputs.is_floating_point():
             largest = max(1, int(inputs.abs().max()))
             exact = 2**MANTISSA // (largest**2 * places)
             if exact:
-                return min(most, exact), torch.float32
-        return most, torch.float64
+                return min(most, exact), torch.float32, largest
+        return most, torch.float64, 0
 
     def _columns(self, x: Tensor) -> Tensor:
         """Return what every output reads, from x [n, ...]: [groups, K + 1, M]."""
