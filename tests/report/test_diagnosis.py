@@ -93,3 +93,11 @@ def test_the_figure_names_populations_and_causes(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["where.svg"]
     with pytest.raises(InputError, match=r"where.txt"):
         write(charts(FOUND), tmp_path / "where.txt")
+
+
+@pytest.mark.parametrize(("refitted", "told"), [(True, "more images"), (False, "a finer grid")])
+def test_weights_that_were_refitted_on_purpose_want_no_finer_grid(refitted, told):
+    options = {"weights": refitted, "steps": 32}
+    found = replace(only("weights"), notes={"options": options}, remade=True)
+    assert told in advice(found)
+    assert ("finer grid" in advice(found)) is not refitted

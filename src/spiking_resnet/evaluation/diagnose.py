@@ -7,8 +7,8 @@ whole error, exactly:
     a             the ANN's activation
       inherited     the populations before already differ
     a'            the same layer of the ANN, reading the spiking network's rates
-      weights       what conversion did to the synapses (grid, compensation, unconverted shortcuts)
-                    and to the image (spike coding)
+      weights       what conversion did to the synapses (grid, compensation, unconverted shortcuts;
+                    `calibrated`: refitted on purpose) and to the image (spike coding)
     h             ReLU of the mean current that the spiking neurons received
       clipping      a neuron's rate cannot exceed its threshold
     clip(h)

@@ -229,10 +229,13 @@ def _remedies(diagnosis: Diagnosis, by: str) -> list[str]:
 
 def _remade(diagnosis: Diagnosis, by: str) -> list[str]:
     """The same for a network that is made for one T: it is converted again."""
-    steps = diagnosis.notes.get("options", {}).get("steps", diagnosis.steps)
+    options = diagnosis.notes.get("options", {})
+    steps = options.get("steps", diagnosis.steps)
     longer = f"convert for more time steps (--steps {2 * steps})"
     if by == "clipping":
         return ["a higher percentile (--percentile), where thresholds go by one", longer]
+    if by == "weights" and options.get("weights"):  # refitted, to errors of the layers before
+        return [longer, "more images to refit weights on (--images)"]
     return ["a finer grid (--grid)"] if by == "weights" else [longer, "more sizes of spikes"]
 
 
