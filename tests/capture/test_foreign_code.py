@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from spiking_resnet import TraceError, compare, convert, evaluate, simulate
+from spiking_resnet.capture.logits import evaluating, own_logits
+from spiking_resnet.capture.sources import module_of, single_precision
 from spiking_resnet.conversion.convert import traced_alike
 from spiking_resnet.conversion.methods import hu2021
 from spiking_resnet.conversion.presets import RECIPES
@@ -149,3 +151,21 @@ def test_threads_convert_at_the_same_time():
         assert all(module.training for module in shared.modules())
     finally:
         shared.eval()
+
+
+@pytest.mark.parametrize(
+    "look", [module_of, single_precision, lambda model: own_logits(model, torch.ones(2, 3))]
+)
+def test_a_model_is_looked_at_when_no_other_thread_traces_it(look):
+    """While torch.export does, its weights are stand-ins without values."""
+    model, found = nn.Linear(3, 2), []
+    weight = model.weight
+    thread = threading.Thread(target=lambda: found.append(look(model)))
+    with evaluating(model):
+        model._parameters["weight"] = nn.Parameter(weight.to("meta"))
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive()
+        model._parameters["weight"] = weight
+    thread.join()
+    assert len(found) == 1  # no error ended the thread

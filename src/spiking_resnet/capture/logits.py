@@ -4,16 +4,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from itertools import chain
-from threading import RLock
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spiking_resnet.capture.calls import TraceError
+from spiking_resnet.capture.sources import ALONE
 from spiking_resnet.surroundings import evaluation_mode, undisturbed
-
-_ALONE = RLock()
 
 
 class Picked(nn.Module):
@@ -77,7 +75,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     Also what its forward pass keeps: attributes that it sets, buffers that it counts in, weights
     that it writes to. One thread at a time: modes and torch.export belong to the process.
     """
-    with _ALONE:
+    with ALONE:
         yield from _evaluating(model)
 
 
@@ -103,8 +101,8 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 def own_logits(model: nn.Module, images: Tensor) -> Tensor:
     """What the model itself makes of images [N, C, H, W]: logits [N, K], in evaluation mode."""
-    parameter = next(model.parameters(), torch.zeros((), dtype=torch.float32))
     with undisturbed(), evaluating(model):
+        parameter = next(model.parameters(), torch.zeros((), dtype=torch.float32))
         own = images.to(parameter.device, parameter.dtype, copy=True)  # it may be written to
         logits = picked(model(own), type(model).__name__)
         return logits.to("cpu", torch.float32, copy=True).reshape(len(images), -1)

@@ -5,6 +5,7 @@ import inspect
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import torch
@@ -16,6 +17,10 @@ from spiking_resnet.capture.calls import TraceError
 
 Model = nn.Module | torch.export.ExportedProgram | str | Path
 signatures.alias("Model", Model)
+
+# Held while a user's module is looked at or run: torch.export, in another thread, puts stand-ins in
+# the place of its weights.
+ALONE = RLock()
 
 _LIBRARIES = ("torch", "torchao")  # whose modules of these names quantise
 _QUANTISING = {"quantized", "qat", "fake_quantize", "observer", "quantization"}
@@ -80,16 +85,18 @@ def module_of(model: Any) -> nn.Module:
         model = model.module()
     if not isinstance(model, nn.Module):
         raise TraceError(f"the model is {_described(model)}")
-    _check(model)
+    with ALONE:
+        _check(model)
     return model
 
 
 def single_precision(model: nn.Module) -> nn.Module:
     """The module; of one in half precision a copy that computes with its weights in float32."""
-    if not any(parameter.dtype in _HALF for parameter in model.parameters()):
-        return model
     try:
-        return copy.deepcopy(model).float()
+        with ALONE:
+            if not any(parameter.dtype in _HALF for parameter in model.parameters()):
+                return model
+            return copy.deepcopy(model).float()
     except Exception as error:
         raise TraceError(
             f"{type(model).__name__} is in half precision, and cannot be copied to float32 "
