@@ -2,7 +2,7 @@
 
     spiking-resnet reproduce study imagenet --data DIR --calibrate DIR/imagenet/one_per_class \
         --judge DIR/imagenet/contest --networks \
-        resnet18=benchmarks/study_networks.py:resnet18,resnet50=examples/study_networks.py:resnet50
+        resnet18=benchmarks/study_networks.py:resnet18,resnet50=benchmarks/study_networks.py:resnet50
     spiking-resnet reproduce study cifar100 --data DIR --normalisation cifar100 --networks \
         cifar100_resnet32,resnet34=benchmarks/study_networks.py:cifar100_resnet34
 

@@ -85,7 +85,7 @@ class calibrated(Method):
         flags=("--wait", "--no-wait"),
     )
     delay: int | Literal["auto"] | None = option(
-        None, "time steps that the read-out leaves out", least=0, unset="3/8 of the steps"
+        None, "time steps that the read-out leaves out", least=0, unset="found with the weights"
     )
     max_pooling: Literal["cumulative", "instant"] = shared.max_pooling()
     steps: int = shared.steps(32)
@@ -133,17 +133,18 @@ class calibrated(Method):
             grid=self.grid or Correction.grid,
             sum_bits=self.sum_bits,
         )
+        graph = graph.with_nodes([*graph.nodes[:-1], replace(graph.output, delay=delay or 0)])
         if self._corrects:
             graph = calibrate(ann, graph, statistics.sample, correction)
         if self.waits:
             graph = fire_serially(graph, self.steps)
-        graph = normalise(graph.with_nodes([*graph.nodes[:-1], replace(graph.output, delay=delay)]))
+        graph = normalise(graph)
         graph = snapped(graph, self.steps, self.grid, self.sum_bits)
         facts = {
             "made_for": self.made_for,
             "calibration_images": statistics.images,
             "corrected_on": len(statistics.sample) if self._corrects else 0,
-            "delay": delay,
+            "delay": graph.output.delay,
             "thresholds": {name: value.tolist() for name, value in thresholds.items()},
         }
         return replace(graph, ann=ann).with_notes({**self.describe(), **facts})
@@ -184,7 +185,10 @@ class calibrated(Method):
         found = percentile_thresholds(ann, statistics, self.percentile)
         return {node.name: found[node.name] for node in ann.of(ReLU)}
 
-    def _delay(self, ann: Graph, statistics: Statistics, thresholds: Mapping[str, Tensor]) -> int:
+    def _delay(
+        self, ann: Graph, statistics: Statistics, thresholds: Mapping[str, Tensor]
+    ) -> int | None:
+        """Return the delay; None: it is to be found."""
         if self.delay == "auto":
             return delay_of(ann, statistics.sample, thresholds, self._start, self.steps)
-        return 3 * self.steps // 8 if self.delay is None else self.delay
+        return 3 * self.steps // 8 if self.delay is None and not self.weights else self.delay

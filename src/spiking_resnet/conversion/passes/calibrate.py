@@ -54,6 +54,7 @@ from spiking_resnet.neurons import Neuron, per_channel
 LOWEST_AMPLITUDE = 1e-3  # of a spike that offsets make lower, in its own
 SPIKES = 2**28  # neurons times steps, of one layer, that are run at once: 2^25 bytes of bits
 MOST = 64  # images that are run at once
+DELAYS = 16  # of the read-out, that are tried
 REFITS = 1  # of a layer, after a fit to what its population receives in the ANN
 
 
@@ -61,16 +62,17 @@ REFITS = 1  # of a layer, after a fit to what its population receives in the ANN
 class Correction:
     """The corrections that `calibrate` makes.
 
-    steps: T. delay: the first of them, which the read-out leaves out. compensation: "none", "bias"
-    of every channel, initial "potential" of every neuron, or "offsets" of every channel before and
-    after its neurons (of one step, T levels). rounds: how often bias or potential are measured and
+    steps: T. delay: the first of them, which the read-out leaves out; None, where weights are
+    fitted: those without which the classifier errs least. compensation: "none", "bias" of every
+    channel, initial "potential" of every neuron, or "offsets" of every channel before and after
+    its neurons (of one step, T levels). rounds: how often bias or potential are measured and
     corrected. weights: whether they are fitted, and fit_to: to what, the "layer" in the ANN or the
     need of its "population". ridge: how strongly they are held to what they were, as a share of
     their inputs' mean square. grid, sum_bits: of the network while it is corrected, as for `snap`.
     """
 
     steps: int
-    delay: int = 0
+    delay: int | None = 0
     compensation: Literal["none", "bias", "potential", "offsets"] = "potential"
     rounds: int = 3
     weights: bool = True
@@ -93,7 +95,7 @@ def calibrate(ann: Graph, graph: Graph, images: Tensor, correction: Correction) 
     for node in graph.nodes:
         nodes += [work.before[node.name]] if node.name in work.before else []
         nodes.append(work.nodes[node.name])
-    return graph.with_nodes(nodes)
+    return graph.with_nodes([*nodes[:-1], replace(graph.output, delay=work.delay or 0)])
 
 
 class _Work(LayerByLayer):
@@ -103,7 +105,7 @@ class _Work(LayerByLayer):
 
     def __init__(self, ann: Graph, graph: Graph, images: Tensor, correction: Correction) -> None:
         super().__init__(ann, graph, images, correction.steps)
-        self.correction = correction
+        self.correction, self.delay = correction, correction.delay
         self.before: dict[str, Affine] = {}
         self.sent: dict[str, list[Spikes]] = {}
         self.grid = Grid(steps=correction.steps, bits=correction.grid, sum_bits=correction.sum_bits)
@@ -120,8 +122,11 @@ class _Work(LayerByLayer):
 
     def weigh(self, node: Weighted) -> None:
         """Fit the layer's weights, if that is asked for."""
-        if self.correction.weights:
-            self.nodes[node.name] = self._fitted(node)
+        if not self.correction.weights:
+            return
+        if self.delay is None and node.name in self.read_out:
+            self.delay = self._best_delay(node)
+        self.nodes[node.name] = self._fitted(node)
 
     def forget(self, node: Node) -> None:
         """Give back the spikes that nobody needs after `node`."""
@@ -302,7 +307,7 @@ class _Work(LayerByLayer):
     def _fitted(self, node: Weighted) -> Weighted:
         """Return the node with weights and bias of the ridge regression."""
         fed, found, layer = self._fed(node), Regression(node), node
-        first = self.correction.delay if node.name in self.read_out else 0
+        first = (self.delay or 0) if node.name in self.read_out else 0
         for fit in range(1 if fed is None else 1 + REFITS):
             found = found.again() if fit else found
             for index, part in enumerate(self.portions):
@@ -314,6 +319,27 @@ class _Work(LayerByLayer):
                     found.add(received, need.wanted - need.beside)
             layer = found.solved(unit, self.correction.ridge)
         return layer
+
+    def _best_delay(self, node: Weighted) -> int:
+        """Return how many first steps are best left out of what a layer that is read out hears: its
+        fit to the others has the least error on images that it was not fitted to, one at a time.
+        """
+        ridge, errors = self.correction.ridge, dict[int, float]()
+        needs = [self._need(node, None, part, index) for index, part in enumerate(self.portions)]
+        wanted = [need.wanted - need.beside for need in needs]
+        for first in range(0, self.steps, max(1, self.steps // DELAYS)):
+            found, unit = Regression(node), torch.ones(0)
+            heard: list[Tensor] = []
+            for index, part in enumerate(self.portions):
+                received, unit = self._heard(node, part, index, first)
+                found.add(received, wanted[index])
+                heard.append(received)
+            found.solved(unit, ridge)
+            errors[first] = sum(
+                found.left_out(received, outputs, unit, ridge)
+                for received, outputs in zip(heard, wanted, strict=True)
+            )
+        return min(errors, key=errors.__getitem__)
 
     def _fed(self, node: Weighted) -> Fire | None:
         """Return the population that a layer is fitted for, or None: for its like in the ANN.

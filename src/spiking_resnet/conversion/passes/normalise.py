@@ -8,31 +8,43 @@ of its own; so does the gain of a current that reaches populations of different 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import floor, log2
 
 import torch
 from torch import Tensor
 
 from spiking_resnet.graph import Fire, Graph, GraphError, Input, Node, Output, ReLU
+from spiking_resnet.graph.exactness import bounds_of, largest
 from spiking_resnet.graph.structure import carries_spikes, scale_input, shapes_read, spike_scale
 
+REACH = 16.0  # what the read-out can receive in a step, at least, and less than twice that
 ONE = torch.ones((), dtype=torch.float64)
 
 
-def normalise(graph: Graph, logits_unit: float = 1.0) -> Graph:
+def normalise(graph: Graph, logits_unit: float | None = None) -> Graph:
     """Return `graph` with unit spikes and unit thresholds; it fires the same spikes.
 
     Only a population that reads pooled spikes directly keeps another threshold: pools become sums,
     and its threshold the pool's divisor (not of differential neurons: a gain comes before them).
     Weights are float64 afterwards, for `snap` or `single`.
-    logits_unit: what the classifier's output is divided by; the read-out multiplies it back.
+    logits_unit: what the classifier's output is divided by; the read-out multiplies it back. None:
+    the power of two by which the most that can arrive in a step lies in 16 ... 32, so that a grid
+    is as fine for small logits as for large ones.
     """
     if relus := graph.of(ReLU):
         raise GraphError(f"{relus[0].name!r} is a ReLU: give it neurons before normalising")
     spikes = carries_spikes(graph)
-    work = _Work(graph, spikes, _wanted(graph, spikes, logits_unit))
+    unit = _read_out_unit(graph) if logits_unit is None else logits_unit
+    work = _Work(graph, spikes, _wanted(graph, spikes, unit))
     for node in graph.nodes:
         work.add(node)
     return graph.with_nodes(work.nodes.values())
+
+
+def _read_out_unit(graph: Graph) -> float:
+    """Return the power of two that brings what the read-out can receive in a step to REACH."""
+    most = largest(bounds_of(graph)[graph.output.inputs[0]])
+    return 2.0 ** floor(log2(most / REACH)) if most > 0 else 1.0
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

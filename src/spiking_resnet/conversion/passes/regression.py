@@ -75,15 +75,7 @@ class Regression:
         unit: what 1 of the inputs of each channel stands for, float64 [C]. ridge: how strongly
         weights are held to what they were, as a share of their inputs' mean square.
         """
-        columns = self._full.shape[2]
-        taps = self._groups * (columns - 1) // len(unit)
-        each = unit.repeat_interleave(taps).view(self._groups, -1)
-        scale = F.pad(each, (0, 1), value=1.0)
-        square = self._square.tril() + self._square.tril(-1).transpose(1, 2)
-        square *= scale[:, :, None] * scale[:, None]
-        hold = ridge * square.diagonal(dim1=1, dim2=2).mean(1)
-        hold = hold.clamp(min=1e-12 * self._rows)[:, None]
-        hold = torch.diag_embed(hold.expand(-1, columns))
+        scale, square, hold = self._system(unit, ridge)
         wanted = self._cross * scale[:, :, None] + hold @ self._full.transpose(1, 2)
         found = torch.linalg.solve(square + hold, wanted).transpose(1, 2)
         self._solution, found = found * scale[:, None], found.float()
@@ -92,6 +84,34 @@ class Regression:
             weight=found[..., :-1].reshape(self._node.weight.shape).contiguous(),
             bias=found[..., -1].flatten().contiguous(),
         )
+
+    def left_out(self, inputs: Tensor, outputs: Tensor, unit: Tensor, ridge: float) -> float:
+        """Return the squared error on some of the inputs, after `solved`, where what an output reads
+        is not used for its own fit.
+
+        A fit without a row x misses z by (z - W x) / (1 - h), h = x^T (X^T X + hold)^-1 x (Allen's
+        PRESS; Allen, Technometrics 16, 1974), so that nothing need be fitted again.
+        """
+        scale, square, hold = self._system(unit, ridge)
+        x = self._columns(inputs.double())  # [groups, K + 1, M]
+        missed = _by_group(outputs, self._groups) - self._solution @ x
+        x = x * scale[:, :, None]
+        leverage = (x * torch.linalg.solve(square + hold, x)).sum(1, keepdim=True)
+        return float((missed / (1 - leverage)).square().sum())
+
+    def _system(self, unit: Tensor, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what 1 of every column stands for [groups, K + 1], the products of columns in those
+        units, and how strongly weights are held, both [groups, K + 1, K + 1].
+        """
+        columns = self._full.shape[2]
+        taps = self._groups * (columns - 1) // len(unit)
+        each = unit.repeat_interleave(taps).view(self._groups, -1)
+        scale = F.pad(each, (0, 1), value=1.0)
+        square = self._square.tril() + self._square.tril(-1).transpose(1, 2)
+        square *= scale[:, :, None] * scale[:, None]
+        hold = ridge * square.diagonal(dim1=1, dim2=2).mean(1)
+        hold = hold.clamp(min=1e-12 * self._rows)[:, None]
+        return scale, square, torch.diag_embed(hold.expand(-1, columns))
 
     def _at_once(self, inputs: Tensor) -> tuple[int, torch.dtype, int]:
         """Return how many images' inputs are multiplied at once, in which dtype, and the largest of
@@ -132,8 +152,7 @@ class Regression:
 
     def _cross_multiply(self, x: Tensor, outputs: Tensor) -> None:
         """Add the products of columns and outputs [n, ...]."""
-        z = outputs.double().reshape(len(outputs), self._groups, self._full.shape[1], -1)
-        self._cross += x.double() @ z.permute(1, 0, 3, 2).flatten(1, 2)
+        self._cross += x.double() @ _by_group(outputs, self._groups).transpose(1, 2)
 
     def _multiply(self, x: Tensor) -> None:
         """Add the products of every two columns: the lower triangle of them."""
@@ -141,3 +160,9 @@ class Regression:
         for start in range(0, x.shape[1], size):
             stop = min(start + size, x.shape[1])
             self._square[:, start:stop, :stop] += x[:, start:stop] @ x[:, :stop].transpose(1, 2)
+
+
+def _by_group(outputs: Tensor, groups: int) -> Tensor:
+    """Return outputs [n, C, ...] as [groups, C / groups, M], M as columns have it."""
+    table = outputs.double().flatten(2) if outputs.dim() > 2 else outputs.double()[..., None]
+    return table.unflatten(1, (groups, -1)).permute(1, 2, 0, 3).flatten(2)
