@@ -199,3 +199,11 @@ def test_a_decorated_function_keeps_its_signature():
     with pytest.raises(TypeError):
         sr.simulate(snn(), IMAGES, stpes=4)
     assert isinstance(module(), nn.Module)
+
+
+def test_a_missing_or_unknown_argument_is_said_with_the_functions_name():
+    graph = spiking("identity")
+    with pytest.raises(TypeError, match=r"simulate\(\) missing .*'images'"):
+        sr.simulate(graph)
+    with pytest.raises(TypeError, match=r"evaluate\(\) .*'stepz'"):
+        sr.evaluate(graph, [], stepz=3)

@@ -258,3 +258,10 @@ def test_weights_of_torch_are_told_from_networks(tmp_path):
     torch.save({"weight": torch.ones(2, dtype=torch.float32)}, tmp_path / "mine.pt")
     with pytest.raises(StoreError, match=r"file of torch\.save.*--weights \S*mine\.pt"):
         load(tmp_path / "mine.pt")
+
+
+def test_a_network_is_stored_as_the_same_bytes_every_time():
+    """The library that writes the file puts its metadata in any order."""
+    graph = spiking("identity")
+    assert len({store.packed(graph) for _ in range(12)}) == 1
+    assert same_tensors(store.unpacked(store.packed(graph)), graph)

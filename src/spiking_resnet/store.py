@@ -79,7 +79,17 @@ def packed(graph: Graph, name: str | Path = "the network") -> bytes:
         for name, tensor in arrays(part).items()
     }
     metadata = {KEY: description, CHECKSUM: _checksum(description, found)}
-    return to_bytes(found, metadata=metadata)
+    return _in_order(to_bytes(found, metadata=metadata))
+
+
+def _in_order(content: bytes) -> bytes:
+    """Return a file's content with its metadata in the order of names: the library has none."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    told = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    told += b" " * (-len(told) % 8)
+    return len(told).to_bytes(8, "little") + told + content[8 + size :]
 
 
 @undisturbed()

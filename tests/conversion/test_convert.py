@@ -270,3 +270,10 @@ def test_a_network_without_weights_is_converted_too():
                                                                   percentile=100.0))  # fmt: skip
     found = simulate(graph, images("identity", 8), 200).logits[-1]
     assert torch.allclose(found, ThreeClasses()(images("identity", 8)), atol=0.03)
+
+
+@pytest.mark.parametrize("method", ["calibrated", "differential-4", "dcgs-1", "optimal-potential"])
+def test_a_network_without_relus_is_refused(method):
+    module = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval()
+    with pytest.raises(InputError, match=f"has no ReLU, so {method} finds no place"):
+        convert(module, torch.randn(8, 1, 4, 4), method)

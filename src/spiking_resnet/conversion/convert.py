@@ -22,7 +22,7 @@ from spiking_resnet.capture.sources import Model, module_of, path_of, single_pre
 from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.methods import Method, Recipe
 from spiking_resnet.conversion.methods.recipes import entitled
-from spiking_resnet.graph import Graph, interpret, remarks_of
+from spiking_resnet.graph import Fire, Graph, ReLU, interpret, remarks_of
 from spiking_resnet.images import as_maps
 from spiking_resnet.processes.team import current
 from spiking_resnet.progress import Asked, shown
@@ -86,6 +86,10 @@ def convert(
         if isinstance(model, nn.Module):
             said.extend(unlike_training(module_of(model), images.first))
         made = recipe.method.apply(traced, images)
+        if not traced.of(ReLU) and not made.of(Fire):
+            raise InputError(
+                f"the network has no ReLU, so {recipe.name} finds no place for neurons in it"
+            )
         return made.with_notes({"recipe": recipe.name, **notes})
 
     with shown(progress, "converting"):

@@ -50,7 +50,7 @@ def part_of(graph: Graph, nodes: Mapping[str, Node], name: str, grid: Grid) -> P
             Output(name=graph.output.name, inputs=(graph.input.name,), shape=graph.input.shape),
         )
     )
-    return Part(snap(normalise(made), grid.steps, grid.bits, grid.sum_bits), name)
+    return Part(snap(normalise(made, 1.0), grid.steps, grid.bits, grid.sum_bits), name)
 
 
 def _leading(

@@ -3,12 +3,12 @@
 A network is a method at one T. It beats another where it is at least as accurate, takes at most as
 many operations and time steps, and is better in one of the three. Those that none beats are the
 front. Of several networks the choice is the one that takes the fewest operations among those whose
-loss is within its standard error of the smallest loss.
+loss is within the standard error of the smallest loss.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import inf
+from math import hypot, inf
 from typing import Any
 
 from spiking_resnet.codec import Record, same
@@ -113,12 +113,24 @@ def front(places: Iterable[Place]) -> list[Place]:
 
 
 def choice(places: Iterable[Place]) -> Place | None:
-    """The network to choose: the cheapest of those whose loss cannot be told from the smallest."""
+    """The network to choose: the cheapest of those whose loss cannot be told from the smallest.
+
+    None is better than no loss: what is above the ANN is luck. The error of a difference of two
+    losses is taken as if they were independent.
+    """
     listed = list(places)
     if not listed:
         return None
-    best = min(listed, key=lambda place: (place.reading.loss, place.reading.operations)).reading
-    near = [one for one in listed if one.reading.loss <= best.loss + best.loss_error]
+
+    def loss(place: Place) -> float:
+        return max(place.reading.loss, 0.0)
+
+    best = min(listed, key=lambda place: (loss(place), place.reading.operations))
+    near = [
+        one
+        for one in listed
+        if loss(one) - loss(best) <= hypot(one.reading.loss_error, best.reading.loss_error)
+    ]
     return min(near, key=lambda place: (place.reading.operations, place.latency))
 
 

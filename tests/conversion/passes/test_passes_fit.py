@@ -10,9 +10,9 @@ from spiking_resnet.conversion.passes.calibrate import Correction, calibrate
 from spiking_resnet.conversion.passes.fire import Kind, fire
 from spiking_resnet.conversion.passes.fold_bn import fold_bn
 from spiking_resnet.conversion.passes.shift import shift_currents
-from spiking_resnet.graph import Conv2d, Fire, ReLU, interpret
+from spiking_resnet.graph import Conv2d, Fire, Linear, ReLU, interpret
 from spiking_resnet.graph.structure import fed_by
-from zoo import ann
+from zoo import ann, same_tensors
 
 STEPS, RIDGE = 4, 0.01
 
@@ -141,3 +141,34 @@ def test_a_layer_feeds_the_population_that_alone_reads_its_sum():
     assert fed_by(spiking, first) is None  # a convolution reads it, too
     stream = ann("signed_stream")
     assert any(fed_by(stream, node) is None for node in stream.of(Conv2d))
+
+
+@pytest.mark.parametrize("threshold", [0.5, 2.0])
+def test_the_read_out_leaves_out_the_steps_without_which_unseen_images_are_read_best(threshold):
+    """Against fits without one image each, by hand."""
+    graph, spiking, frames = case(threshold)
+    found = fitted(graph, spiking, frames, delay=None)
+    last, head = graph.of(ReLU)[1].name, graph.of(Linear)[0]
+    memory, sent = {}, []
+    for time in range(STEPS):
+        for node, value in interpret.walk(found.nodes, frames, memory, time):
+            if node.name == last:
+                sent.append(value.double().flatten(1))
+    wanted = interpret.values(graph, frames, [head.name])[head.name].double()
+    before = torch.cat([head.weight, head.bias[:, None]], 1).double()
+    errors = []
+    for first in range(STEPS):
+        x = torch.stack(sent[first:]).mean(0)
+        table = torch.cat([x, torch.ones(len(x), 1, dtype=torch.float64)], 1)
+        hold = RIDGE * table.square().sum(0).mean() * torch.eye(table.shape[1]).double()
+        error = 0.0
+        for image in range(len(table)):
+            others = torch.arange(len(table)) != image
+            square = table[others].T @ table[others] + hold
+            cross = table[others].T @ wanted[others] + hold @ before.T
+            missed = wanted[image] - table[image] @ torch.linalg.solve(square, cross)
+            error += float(missed.square().sum())
+        errors.append(error)
+    assert found.output.delay == errors.index(min(errors))
+    fixed = fitted(graph, spiking, frames, delay=found.output.delay)
+    assert same_tensors(found, fixed)

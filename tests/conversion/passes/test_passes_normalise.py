@@ -2,7 +2,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
+import spiking_resnet as sr
 from spiking_resnet.conversion.passes.fire import Kind, fire, fire_after_pools, fire_at_output
 from spiking_resnet.conversion.passes.normalise import normalise
 from spiking_resnet.conversion.passes.pools import cumulative_pools
@@ -98,7 +100,7 @@ def test_one_residual_block_by_hand(per_channel):
     graph = ann("identity")
     first, inner, after = (node.name for node in graph.of(ReLU))
     theta = {first: FIRST[per_channel], inner: INNER[per_channel], after: AFTER[per_channel]}
-    made = normalise(fire(graph, theta, Kind()))
+    made = normalise(fire(graph, theta, Kind()), logits_unit=1.0)
 
     def scaled(node, incoming, outgoing):
         outgoing = outgoing.double().expand(len(node.weight))
@@ -264,3 +266,24 @@ def test_a_gain_that_others_read_is_not_changed_for_one_of_them():
     changed = scale_input(Graph(tuple(nodes)), found, add, 1, torch.tensor(3.0), "gain")
     assert found["sum.0"].scale == 0.5
     assert found[changed.inputs[1]].scale == 3
+
+
+@pytest.mark.parametrize("factor", [2.0**-30, 2.0**20])
+@pytest.mark.parametrize(
+    "method",
+    ["hu2021", "optimal-potential", "calibrated", "layer-serial", "differential-4", "dcgs-1"],
+)
+def test_decisions_do_not_depend_on_the_size_of_logits(method, factor):
+    """Small ones were rounded away: the grid of the read-out began at 2^-14 whatever they were."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 5)).eval()
+    frames, found = torch.randn(64, 16), []
+    for size in (1.0, factor):
+        with torch.no_grad():
+            for parameter in module[2].parameters():
+                parameter.mul_(size)
+        options = {"readout": "membrane"} if method == "hu2021" else {}
+        made = sr.convert(module, frames, method, steps=8, **options)
+        found.append(sr.simulate(made, frames, steps=8))
+    assert all(each.exact for each in found)
+    assert torch.equal(found[0].logits * factor, found[1].logits)

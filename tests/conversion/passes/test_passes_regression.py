@@ -108,3 +108,34 @@ def test_threads_do_not_change_what_a_layer_gives_on_whole_numbers():
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(*seen)
+
+
+@pytest.mark.parametrize("groups", [0, *GROUPS])
+def test_what_is_left_out_is_predicted_by_a_fit_without_it(groups):
+    """Against fits by hand, each without one of the rows that an output reads."""
+    node, inputs, outputs, unit = case(groups)
+    inputs, outputs = inputs[:12], outputs[:12]
+    fitted = Regression(node)
+    fitted.add(inputs, outputs)
+    fitted.solved(unit, RIDGE)
+    x = scaled(inputs, unit)
+    rows = F.unfold(x, 3, padding=1, stride=2) if groups else x[..., None]
+    total, own = 0.0, len(node.weight) // max(groups, 1)
+    for group in range(max(groups, 1)):
+        table = rows.unflatten(1, (max(groups, 1), -1))[:, group].transpose(1, 2).flatten(0, 1)
+        table = F.pad(table.double(), (0, 1), value=1.0)  # [rows, K + 1]
+        part = slice(group * own, (group + 1) * own)
+        wanted = outputs[:, part].reshape(len(inputs), own, -1).transpose(1, 2).flatten(0, 1)
+        before = torch.cat([node.weight[part].flatten(1), node.bias[part, None]], 1).double()
+        hold = RIDGE * table.square().sum(0).mean() * torch.eye(table.shape[1]).double()
+        for row in range(len(table)):
+            others = torch.arange(len(table)) != row
+            square = table[others].T @ table[others] + hold
+            cross = table[others].T @ wanted[others] + hold @ before.T
+            missed = wanted[row] - table[row] @ torch.linalg.solve(square, cross)
+            total += float(missed.square().sum())
+    found = sum(
+        fitted.left_out(inputs[part], outputs[part], unit, RIDGE)
+        for part in (slice(0, 5), slice(5, 12))
+    )
+    assert found == pytest.approx(total, rel=1e-6)

@@ -1,6 +1,8 @@
 import pytest
 import torch
+from torch import nn
 
+import spiking_resnet as sr
 from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.passes.thresholds import LOWEST, percentile_thresholds
 from spiking_resnet.conversion.statistics import measure
@@ -88,3 +90,18 @@ def test_a_channel_that_hardly_fires_does_not_coarsen_the_grid_of_its_layer():
     statistics = measure(graph, Calibration(torch.linspace(-1, 1, 9).view(9, 1, 1, 1)), True)
     found = percentile_thresholds(graph, statistics, 100)["relu"]
     assert found.tolist() == [1.0, LOWEST]
+
+
+@pytest.mark.parametrize("method", ["burst", "hu2021", "multi-threshold-4", "signed"])
+def test_spikes_of_one_step_do_not_exceed_a_ceiling(method):
+    """Neurons of several spikes a step handed on several times the ceiling."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU6(), nn.Linear(2, 2, bias=False))
+    with torch.no_grad():
+        module[0].weight.copy_(torch.tensor([[20.0, 0.0], [0.0, 5.0]]))
+        module[2].weight.copy_(torch.eye(2))
+    frames = torch.rand(200, 2)
+    options = {"levels": 5, "readout": "membrane"} if method == "hu2021" else {}
+    found = sr.simulate(sr.convert(module.eval(), frames, method, **options), frames, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(found.logits[-1], module(frames), atol=0.2, rtol=0)

@@ -96,7 +96,7 @@ class hu2021(Method):
         ann = relu_first(fold_bn(traced))
         probes = [] if self.shortcut_conversion else projections(ann)
         statistics = measure(ann, calibration, self.per_channel, self.compensation_images, probes)
-        thresholds = percentile_thresholds(ann, statistics, self.percentile)
+        thresholds = percentile_thresholds(ann, statistics, self.percentile, self.levels)
         if self.shared_scale == "stage":
             thresholds = shared_over_stages(ann, thresholds)
         graph = with_input_limit(ann, statistics.input_limit)

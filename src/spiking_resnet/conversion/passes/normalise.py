@@ -34,15 +34,16 @@ def normalise(graph: Graph, logits_unit: float | None = None) -> Graph:
     if relus := graph.of(ReLU):
         raise GraphError(f"{relus[0].name!r} is a ReLU: give it neurons before normalising")
     spikes = carries_spikes(graph)
-    unit = _read_out_unit(graph) if logits_unit is None else logits_unit
-    work = _Work(graph, spikes, _wanted(graph, spikes, unit))
+    if logits_unit is None:
+        logits_unit = _read_out_unit(normalise(graph, 1.0))
+    work = _Work(graph, spikes, _wanted(graph, spikes, logits_unit))
     for node in graph.nodes:
         work.add(node)
     return graph.with_nodes(work.nodes.values())
 
 
 def _read_out_unit(graph: Graph) -> float:
-    """Return the power of two that brings what the read-out can receive in a step to REACH."""
+    """Return the power of two that brings what a read-out can receive in a step to REACH."""
     most = largest(bounds_of(graph)[graph.output.inputs[0]])
     return 2.0 ** floor(log2(most / REACH)) if most > 0 else 1.0
 

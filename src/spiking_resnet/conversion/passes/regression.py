@@ -86,8 +86,7 @@ class Regression:
         )
 
     def left_out(self, inputs: Tensor, outputs: Tensor, unit: Tensor, ridge: float) -> float:
-        """Return the squared error on some of the inputs, after `solved`, where what an output reads
-        is not used for its own fit.
+        """Return the squared error on some inputs, after `solved`, each fitted without itself.
 
         A fit without a row x misses z by (z - W x) / (1 - h), h = x^T (X^T X + hold)^-1 x (Allen's
         PRESS; Allen, Technometrics 16, 1974), so that nothing need be fitted again.
@@ -100,8 +99,8 @@ class Regression:
         return float((missed / (1 - leverage)).square().sum())
 
     def _system(self, unit: Tensor, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what 1 of every column stands for [groups, K + 1], the products of columns in those
-        units, and how strongly weights are held, both [groups, K + 1, K + 1].
+        """Return the units of columns [groups, K + 1]; in them, [groups, K + 1, K + 1] each, the
+        products of every two columns and how strongly weights are held.
         """
         columns = self._full.shape[2]
         taps = self._groups * (columns - 1) // len(unit)

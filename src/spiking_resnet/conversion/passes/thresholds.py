@@ -33,15 +33,15 @@ SHARES = tuple(percent / 100 for percent in range(100, 5, -1))  # of the largest
 
 
 def percentile_thresholds(
-    graph: Graph, statistics: Statistics, percentile: float
+    graph: Graph, statistics: Statistics, percentile: float, spikes: int = 1
 ) -> dict[str, Tensor]:
     """Return, for all that was measured, the percentile of its positive values, [] or [C].
 
     percentile: 100 is the maximum. Where it is 0 (a channel that is active too rarely) the maximum
     serves; where even that is 0 (neurons that never fire) the layer's largest threshold, or 1. No
     channel has less than LOWEST of the largest: one that hardly ever fires would have weights
-    W / theta so large that the grid they share with its layer is too coarse for the others. A
-    clipped ReLU's ceiling is never exceeded.
+    W / theta so large that the grid they share with its layer is too coarse for the others. So many
+    `spikes` of a clipped ReLU, which a neuron may fire in one step, never exceed its ceiling.
     """
     if not 0 < percentile <= 100:
         raise ValueError(f"percentile is {percentile}: it must lie in (0, 100]")
@@ -49,7 +49,7 @@ def percentile_thresholds(
     for name, histogram in statistics.layers.items():
         node, values = graph[name], _positive(histogram, percentile)
         if isinstance(node, ReLU) and node.ceiling is not None:
-            values = values.clamp(max=node.ceiling)
+            values = values.clamp(max=node.ceiling / spikes)
         found[node.name] = values.reshape(()) if len(values) == 1 else values
     return found
 
