@@ -59,3 +59,33 @@ def test_the_header_replaces_no_file_of_others(snn, tmp_path):
     assert (tmp_path / "net.h").read_text() == "mine"
     assert not out.exists()
     assert "is a folder" in refused("export", snn, "--to", "c", "--out", ".")
+
+
+@pytest.mark.parametrize(("form", "told"), [("nir", "presents"), ("c", "no integer form")])
+def test_what_differential_networks_can_be_written_as_is_said(form, told, tmp_path):
+    path = tmp_path / "snn.safetensors"
+    made = sr.convert(network("identity"), images("identity", 20), "differential-4", steps=4)
+    sr.save(made, path)
+    text = refused("export", path, "--to", form)
+    assert told in text
+    assert "such as hu2021 or calibrated, or export to ONNX" in text
+    ok("export", path, "--to", "onnx", "--steps", 4)
+
+
+def test_a_file_that_nobody_named_is_not_replaced_in_silence(snn):
+    assert "replaces" not in ok("export", snn, "--to", "c")
+    assert f"wrote {snn.with_suffix('.c')}, which replaces" in ok("export", snn, "--to", "c")
+    named = ("--out", snn.with_suffix(".c"))
+    assert "replaces" not in ok("export", snn, "--to", "c", *named)
+
+
+def test_a_network_that_hardly_decides_as_before_is_warned_of(tmp_path):
+    path, out = tmp_path / "snn.safetensors", tmp_path / "snn.nir"
+    asked = ("--to", "nir", "--profile", "norse", "--steps", 32, "--golden", 20, "--out", out)
+    ok("convert", "digits_resnet8", "--calibration-images", 60, "--out", path)
+    text = ok("export", path, *asked)
+    assert "warning: after 32 steps it decides as the network did on" in text
+    assert "--reset zero --compensation" in text
+    factor = ("--reset", "zero", "--compensation", "1.3")
+    ok("convert", "digits_resnet8", "--calibration-images", 60, *factor, "--out", path)
+    assert "warning" not in ok("export", path, *asked)

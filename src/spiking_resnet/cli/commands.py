@@ -37,5 +37,16 @@ def loaded(name: str) -> Any:
     module = import_module(f"{__package__}.{name}")
     alone = typer.Typer(rich_markup_mode="rich", add_completion=False)
     kind = getattr(module, "COMMAND", TyperCommand)
-    alone.command(name, epilog=module.EPILOG, cls=kind)(getattr(module, name))
+    alone.command(name, epilog=_flowing(module.EPILOG), cls=kind)(getattr(module, name))
     return typer.main.get_command(alone)
+
+
+def _flowing(epilog: str) -> str:
+    """The text below a command's help, its prose as paragraphs that any terminal can wrap.
+
+    Indented lines, which are examples to copy, stay as they are.
+    """
+    paragraphs = (each.strip("\n") for each in epilog.split("\n\n"))
+    return "\n\n".join(
+        each if each.startswith(" ") else each.replace("\n", " ") for each in paragraphs
+    )

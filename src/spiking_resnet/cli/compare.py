@@ -33,10 +33,11 @@ LISTED = "\n\n".join(f"  {recipe.name}: {recipe.description}" for recipe in RECI
 EPILOG = f"""
 Examples:
 
-  spiking-resnet compare digits_resnet8 --methods hu2021,signed,differential-1 --steps 4,16,64
+  spiking-resnet compare digits_resnet8 --methods hu2021,signed --steps 4,16
 
-  spiking-resnet compare resnet20 --weights r20.pt --dataset cifar10 --data DIR --limit 500
-  --resume progress.json --json results.json --plot accuracy.png --table results.md
+  spiking-resnet compare resnet20 --weights r20.pt --dataset cifar10 \\
+      --data DIR --limit 500 --resume progress.json --json results.json \\
+      --plot accuracy.png --table results.md
 
 Methods are calibrated on images of the train split and judged on images of the test split. Stopped
 at any moment, the command says what to type to go on: what is done is kept in the cache folder

@@ -26,17 +26,20 @@ Examples:
 
   spiking-resnet convert digits_resnet8 --out snn.safetensors
 
-  spiking-resnet convert resnet20 --weights resnet20.safetensors --data DIR --out snn.safetensors
+  spiking-resnet convert resnet20 --weights resnet20.safetensors \\
+      --data DIR --out snn.safetensors
 
-  spiking-resnet convert torchvision:resnet34 --weights default --dataset imagenet --data DIR
-  --per-class 5
+  spiking-resnet convert torchvision:resnet34 --weights default \\
+      --dataset imagenet --data DIR --per-class 5
 
-  spiking-resnet convert my_network.py:build --weights mine.pt --dataset train.npz
-  --normalisation 0.5/0.25
+  spiking-resnet convert my_network.py:build --weights mine.pt \\
+      --dataset train.npz --normalisation 0.5/0.25
 
-  spiking-resnet convert model.onnx --dataset DIR --normalisation pixels   (Keras, with Rescaling)
+  spiking-resnet convert model.onnx --dataset DIR --normalisation pixels
+  (a network of Keras whose first layer is a Rescaling)
 
-  spiking-resnet convert resnet20 --weights r20.pt --dataset cifar10 --compensation search
+  spiking-resnet convert resnet20 --weights r20.pt --dataset cifar10 \\
+      --compensation search
 
 Next: spiking-resnet evaluate snn.safetensors
 """
@@ -49,7 +52,12 @@ class CalibrationFlags(Group):
     """Which images of the data set calibrate."""
 
     split: Annotated[
-        str, typer.Option("--split", help="Split to calibrate on.", rich_help_panel=_DATA)
+        str,
+        typer.Option(
+            "--split",
+            help="Which images of the data set calibrate: train, never those that judge later.",
+            rich_help_panel=_DATA,
+        ),
     ] = "train"
     calibration_images: Annotated[
         int,

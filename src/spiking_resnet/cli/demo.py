@@ -43,9 +43,10 @@ Examples:
 
   spiking-resnet demo
 
-  spiking-resnet demo --data DIR   (DIR/cifar10/test.npz and train.npz, or torchvision's files)
+  spiking-resnet demo --data DIR
+  (DIR/cifar10/test.npz and train.npz, or torchvision's files)
 
-  spiking-resnet demo --dataset digits --steps 16,64 --limit 100 --out elsewhere
+  spiking-resnet demo --dataset digits --steps 16,64 --limit 100 --out other
 """
 
 

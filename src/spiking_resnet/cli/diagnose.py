@@ -24,7 +24,8 @@ Examples:
 
   spiking-resnet diagnose snn.safetensors --steps 32
 
-  spiking-resnet diagnose snn.safetensors --data DIR --steps 64 --limit 500 --plot where.png
+  spiking-resnet diagnose snn.safetensors --data DIR --steps 64 \\
+      --limit 500 --plot where.png
 
 Few steps show causes best: at T = 350 hardly a decision differs. Data set and normalisation are
 the file's own.
@@ -38,7 +39,7 @@ def diagnose(
     ctx: typer.Context,
     snn: Annotated[Path, typer.Argument(help="A file that `convert` wrote.")],
     asked: options.ImageFlags,
-    split: Annotated[str, typer.Option(help="train must be asked for.")] = "test",
+    split: options.SplitOption = "test",
     steps: Annotated[
         int | None, typer.Option(help="Time steps to simulate.", show_default="its own T, or 32")
     ] = None,

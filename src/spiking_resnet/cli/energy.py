@@ -26,7 +26,8 @@ Examples:
 
   spiking-resnet energy snn.safetensors --data DIR --steps 32
 
-  spiking-resnet energy snn.safetensors --models horowitz-fp32,loihi1 --json energy.json
+  spiking-resnet energy snn.safetensors --models horowitz-fp32,loihi1 \\
+      --json energy.json
 
   spiking-resnet energy snn.safetensors --models my_chip.toml --sources
 
@@ -43,7 +44,7 @@ def energy(
     ctx: typer.Context,
     snn: Annotated[Path, typer.Argument(help="A file that `convert` wrote.")],
     asked: options.ImageFlags,
-    split: Annotated[str, typer.Option(help="train must be asked for.")] = "test",
+    split: options.SplitOption = "test",
     steps: Annotated[
         int | None, typer.Option(help="Time steps to simulate.", show_default="its own T, or 32")
     ] = None,

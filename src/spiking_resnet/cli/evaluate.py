@@ -43,17 +43,23 @@ Examples:
 
   spiking-resnet evaluate snn.safetensors --limit 200
 
-  spiking-resnet evaluate snn.safetensors --data DIR --json results.json --plot accuracy.pdf
+  spiking-resnet evaluate snn.safetensors --data DIR --json results.json \\
+      --plot accuracy.pdf
 
-  spiking-resnet evaluate snn.safetensors --dataset test.npz --steps 16,64 --engine interpreter
+  spiking-resnet evaluate snn.safetensors --dataset test.npz --steps 16,64 \\
+      --engine interpreter
 
-  spiking-resnet evaluate snn.safetensors --data DIR --steps 32 --confidence 0.95,0.99
+  spiking-resnet evaluate snn.safetensors --data DIR --steps 32 \\
+      --confidence 0.95,0.99
 
-  spiking-resnet evaluate snn.safetensors --per-class --save-decisions decisions.csv
+  spiking-resnet evaluate snn.safetensors --per-class \\
+      --save-decisions decisions.csv
 
-  spiking-resnet evaluate snn.safetensors --data DIR --resume progress.json   (again and again)
+  spiking-resnet evaluate snn.safetensors --data DIR --resume progress.json
+  (the same line again goes on where the last one was stopped)
 
-  torchrun --nproc-per-node 8 -m spiking_resnet.cli evaluate snn.safetensors --data DIR
+  torchrun --nproc-per-node 8 -m spiking_resnet.cli evaluate \\
+      snn.safetensors --data DIR
 
 All T of --steps come from one simulation. Data set and normalisation are the file's own. Stopped
 at any moment, the command says what to type to go on: counts are kept in the cache folder
@@ -87,7 +93,7 @@ def evaluate(
     asked: options.ImageFlags,
     stopping: StopFlags,
     decided: DecidedFlags,
-    split: Annotated[str, typer.Option(help="train must be asked for.")] = "test",
+    split: options.SplitOption = "test",
     steps: options.OwnStepsOption = None,
     limit: Annotated[
         int | None, typer.Option(help="Only so many images, chosen by --seed.", show_default=False)

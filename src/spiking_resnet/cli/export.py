@@ -13,8 +13,10 @@ from spiking_resnet.cli.groups import grouped
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
 from spiking_resnet.cli.provenance import command_line, file_facts, versions
 from spiking_resnet.cli.stored import stored
-from spiking_resnet.cli.terminal import say
+from spiking_resnet.cli.terminal import say, warn
+from spiking_resnet.export.format import Caution
 from spiking_resnet.export.formats import FORMATS, Asked, format_named
+from spiking_resnet.export.nir.profiles import PROFILES
 from spiking_resnet.graph import Graph
 from spiking_resnet.records import InputError
 
@@ -23,9 +25,18 @@ Examples:
 
   spiking-resnet export snn.safetensors --to torch --steps 32 --out snn.pt2
 
-  spiking-resnet export snn.safetensors --to onnx --out snn.onnx     (one step, state in and out)
+  spiking-resnet export snn.safetensors --to onnx --out snn.onnx
+  (one step, state in and out)
 
-  spiking-resnet export snn.safetensors --to c --bits 8 --potential-bits 16 --out network.c
+  spiking-resnet export snn.safetensors --to nir --profile sinabs \\
+      --steps 64 --golden 20 --data DIR --out snn.nir
+
+  spiking-resnet export snn.safetensors --to c --bits 8 \\
+      --potential-bits 16 --out network.c
+
+NIR takes networks of 0/1 integrate-and-fire neurons (hu2021, calibrated; the profiles other than
+plain: hu2021 and what keeps one initial potential for a channel) without max pools; C takes those,
+signed spikes and several levels. Differential and DCGS networks go to onnx and torch.
 
 Formats: {"; ".join(f"{entry.name} ({entry.summary})" for entry in FORMATS.values())}.
 """
@@ -44,24 +55,53 @@ def export(
         ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Time steps that the file is for.", show_default=False)
+        int | None,
+        typer.Option(
+            help="Number of time steps T that the file is for. ONNX and torch: images in, logits "
+            "after T steps out; left out, the file is one step, with the state in and out. NIR: "
+            "the T that the network was made for, if it was; the profiles of simulators need one.",
+            show_default=False,
+        ),
     ] = None,
     profile: Annotated[
-        str | None, typer.Option(help="The program that will read it.", show_default=False)
+        str | None,
+        typer.Option(
+            help=f"NIR only: the simulator that will read the file, one of {', '.join(PROFILES)}. "
+            "The network is changed until the graph alone says what that simulator computes; for "
+            "plain nothing is changed, and the reader must heed the file's metadata.",
+            show_default="plain",
+        ),
     ] = None,
-    bits: Annotated[int | None, typer.Option(help="Of a weight.", show_default=False)] = None,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            help="C only: bits of each weight, sign included. Fewer make the program smaller and "
+            "cost accuracy (docs/integer_form.md measures it).",
+            show_default="8",
+        ),
+    ] = None,
     per_layer: Annotated[
-        bool, typer.Option("--per-layer", help="One scale of a layer's weights, not of a channel.")
+        bool,
+        typer.Option(
+            "--per-layer",
+            help="C only: one scale for all weights of a layer, instead of one for each channel.",
+        ),
     ] = False,
     potential_bits: Annotated[
         int | None,
-        typer.Option(help="Of a membrane potential, which saturates below 32.", show_default=False),
+        typer.Option(
+            help="C only: bits of each membrane potential, 32 or fewer. With fewer than 32 a "
+            "potential that would leave their range stays at its end (it saturates).",
+            show_default="32",
+        ),
     ] = None,
     golden: Annotated[
         int | None,
         typer.Option(
             "--golden",
-            help="Write the spikes of so many test images, chosen by --seed, beside the network.",
+            help="NIR only: write the spikes of so many test images, chosen by --seed, into the "
+            "file. `verify` compares with them, and `export` says how many of these images the "
+            "network for the profile decides as before.",
             show_default=False,
         ),
     ] = None,
@@ -91,10 +131,11 @@ def export(
     graph = stored(snn)
     if golden is not None:
         asked = _with_golden(asked, graph, snn, shown, golden, seed, outputs)
+    replaced = out_path is None and path.exists()
     told = chosen.export(graph, path, asked)
     for sentence in told:
-        say(sentence)
-    say_wrote(path)
+        (warn if isinstance(sentence, Caution) else say)(sentence)
+    say_wrote(path, replaced)
     if json_path is not None:
         facts = {"format": to, "steps": steps, "profile": profile, "bits": bits,
                  "per_layer": per_layer, "potential_bits": potential_bits, "golden": golden,

@@ -21,7 +21,8 @@ Examples:
 
   spiking-resnet inspect torchvision:resnet50
 
-  spiking-resnet inspect my_network.py:build --image-size 3x64x64 --json network.json
+  spiking-resnet inspect my_network.py:build --image-size 3x64x64 \\
+      --json network.json
 
   spiking-resnet inspect snn.safetensors
 

@@ -73,6 +73,14 @@ CropOption = Annotated[
         help="Of image files: RESIZE/CROP or RESIZE/CROP/INTERPOLATION, as 256/224/bicubic.",
     ),
 ]  # fmt: skip
+SplitOption = Annotated[
+    str,
+    typer.Option(
+        "--split",
+        help="Which images of the data set: test, or train (networks look better than they are on "
+        "images that they were trained or calibrated on).",
+    ),
+]
 OwnStepsOption = Annotated[
     str | None,
     typer.Option(

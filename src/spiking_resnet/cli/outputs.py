@@ -47,10 +47,10 @@ def check_outputs(outputs: Outputs, inputs: Mapping[str, str | Path | None] | No
         show_elsewhere()
 
 
-def say_wrote(path: Path) -> None:
-    """Print which file was written, unless it went to standard output."""
+def say_wrote(path: Path, replaced: bool = False) -> None:
+    """Print which file was written, and whether another was there; nothing for standard output."""
     if standard(path) != STANDARD_OUTPUT:
-        say(f"wrote {path}")
+        say(f"wrote {path}{', which replaces the one that was there' if replaced else ''}")
 
 
 def check_data(outputs: Outputs, name: str, data: Path | None) -> None:

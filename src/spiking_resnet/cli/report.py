@@ -53,15 +53,18 @@ from spiking_resnet.report.rows import LONG, long
 EPILOG = """
 Examples:
 
-  spiking-resnet report snn.safetensors --data DIR --limit 500 --out report.html
+  spiking-resnet report snn.safetensors --data DIR --limit 500 \\
+      --out report.html
 
-  spiking-resnet report snn.safetensors --data DIR --steps 8,16,32 --diagnosis 0 --samples 3
-  --out report.html
+  spiking-resnet report snn.safetensors --data DIR --steps 8,16,32 \\
+      --diagnosis 0 --samples 3 --out report.html
 
-  spiking-resnet compare resnet20 --weights r20.pt --data DIR --json compare.json
+  spiking-resnet compare resnet20 --weights r20.pt --data DIR \\
+      --json compare.json
 
-  spiking-resnet report snn.safetensors --data DIR --comparison compare.json --json report.json
-  --csv report.csv --out report.html
+  spiking-resnet report snn.safetensors --data DIR \\
+      --comparison compare.json --json report.json --csv report.csv \\
+      --out report.html
 
 The page holds all it needs: it opens without a network, and loads nothing. It shows accuracy and
 agreement over T and against operations and joules, the network with what each layer fires and
@@ -80,7 +83,7 @@ def report(
     snn: Annotated[Path, typer.Argument(help="A file that `convert` wrote.")],
     asked: options.ImageFlags,
     out: Annotated[Path, typer.Option("--out", help="The page (.html).")] = Path("report.html"),
-    split: Annotated[str, typer.Option(help="train must be asked for.")] = "test",
+    split: options.SplitOption = "test",
     steps: options.OwnStepsOption = None,
     limit: Annotated[int | None, typer.Option(help="Only so many images, chosen by --seed.")] = 500,
     comparison: Annotated[

@@ -30,12 +30,15 @@ Examples:
 
   spiking-resnet reproduce depths --data DIR
 
-  spiking-resnet reproduce study cifar10 --data DIR --images 1000 --chapters paper,few
+  spiking-resnet reproduce study cifar10 --data DIR --images 1000 \\
+      --chapters paper,few
 
-  spiking-resnet reproduce study cifar10 --data DIR --chapters burst,differential-4
+  spiking-resnet reproduce study cifar10 --data DIR \\
+      --chapters burst,differential-4
 
-  spiking-resnet reproduce study imagenet --networks torchvision:resnet18,mine=nets.py:resnet50
-  --calibrate DIR/photos --judge DIR/others --normalisation imagenet
+  spiking-resnet reproduce study imagenet \\
+      --networks torchvision:resnet18,mine=nets.py:resnet50 \\
+      --calibrate DIR/photos --judge DIR/others --normalisation imagenet
 
 `study` makes the whole study of the paper for the networks of a data set: chapters `paper` (its
 method over 350 steps, with and without shortcut conversion), `few` and `binary` (today's methods),

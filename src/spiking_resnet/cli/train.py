@@ -30,20 +30,23 @@ from spiking_resnet.records import InputError
 EPILOG = """
 Examples:
 
-  spiking-resnet train --model resnet8 --dataset digits --out resnet8.safetensors
+  spiking-resnet train --model resnet8 --dataset digits \\
+      --out resnet8.safetensors
 
-  spiking-resnet train --model resnet20 --dataset cifar10 --data DIR --out resnet20.safetensors
-  --device cuda
+  spiking-resnet train --model resnet20 --dataset cifar10 --data DIR \\
+      --device cuda --out resnet20.safetensors
 
-  spiking-resnet train --model resnet20 --dataset cifar10 --recipe paper --out paper.safetensors
+  spiking-resnet train --model resnet20 --dataset cifar10 --recipe paper \\
+      --out paper.safetensors
 
-  spiking-resnet train --model resnet20 --from resnet20.safetensors --activation qcfs
-  --recipe finetune --out qcfs.safetensors
+  spiking-resnet train --model resnet20 --from resnet20.safetensors \\
+      --activation qcfs --recipe finetune --out qcfs.safetensors
 
-  spiking-resnet train --model resnet44 --from resnet20.safetensors --out resnet44.safetensors
+  spiking-resnet train --model resnet44 --from resnet20.safetensors \\
+      --out resnet44.safetensors
 
-  torchrun --nproc-per-node 4 -m spiking_resnet.cli train --model resnet110 --device cuda
-  --out resnet110.safetensors
+  torchrun --nproc-per-node 4 -m spiking_resnet.cli train \\
+      --model resnet110 --device cuda --out resnet110.safetensors
 
 Stopped at any moment, the same command goes on where it was; once it is finished, it does nothing.
 The test set chooses nothing.

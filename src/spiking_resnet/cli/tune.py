@@ -32,8 +32,8 @@ Examples:
 
   spiking-resnet tune digits_resnet8 --target-loss 0.5 --max-steps 16
 
-  spiking-resnet tune resnet20 --weights r20.pt --dataset cifar10 --data DIR --binary
-  --max-steps 64 --cost steps
+  spiking-resnet tune resnet20 --weights r20.pt --dataset cifar10 \\
+      --data DIR --binary --max-steps 64 --cost steps
 
 Only images of the train split are used: a part to make methods on, another to try them on. A
 method wins if these images show, with the confidence asked for, that it loses no more than allowed;

@@ -20,9 +20,11 @@ from spiking_resnet.report import verification as report
 EPILOG = """
 Examples:
 
-  spiking-resnet export snn.safetensors --to nir --profile norse --steps 64 --out snn.nir
+  spiking-resnet export snn.safetensors --to nir --profile sinabs \\
+      --steps 64 --out snn.nir
 
-  spiking-resnet verify snn.nir --data DIR --images 20 --client-python interop/bin/python
+  spiking-resnet verify snn.nir --data DIR --images 20 \\
+      --client-python interop/bin/python
 
 The exit code is 1 where the file does not say what this package fires.
 """

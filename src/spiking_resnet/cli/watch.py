@@ -37,7 +37,8 @@ Examples:
 
   spiking-resnet watch snn.safetensors cat.png
 
-  spiking-resnet watch snn.safetensors --data DIR --index 7 --steps 64 --delay 0.3
+  spiking-resnet watch snn.safetensors --data DIR --index 7 --steps 64 \\
+      --delay 0.3
 
   spiking-resnet watch snn.safetensors cat.png --every 8 > cat.txt
 
@@ -59,7 +60,7 @@ def watch(
         int | None,
         typer.Option(help="The image of the data set, from 0.", show_default=False),
     ] = None,
-    split: Annotated[str, typer.Option(help="train must be asked for.")] = "test",
+    split: options.SplitOption = "test",
     steps: Annotated[
         int | None, typer.Option(help="Time steps to simulate.", show_default="its own T, or 64")
     ] = None,

@@ -16,6 +16,12 @@ class ExportError(ValueError):
     """A network that a format cannot express; the message names the node."""
 
 
+class Caution(str):
+    """A sentence about a written file that its user should beware of."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Asked:
     """What a user may ask of a format; None where it was not asked for.
@@ -46,7 +52,8 @@ class Format:
     name: of `--to`. suffix: of its files, with the dot. extra: of this package, which installs what
     the format needs ("" for nothing). beside: suffixes of the files that it writes beside it.
     honours: fields of `Asked` that it knows. summary: one line for the help. write: writes the file
-    of a graph, whole or not at all, and returns sentences that say what a user should know of it.
+    of a graph, whole or not at all, and returns sentences that say what a user should know of it,
+    each a `Caution` where it warns.
     """
 
     name: str

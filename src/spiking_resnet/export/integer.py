@@ -25,6 +25,10 @@ from spiking_resnet.surroundings import undisturbed
 END_BITS = 8  # the fewest of weights that read the image, or that the read-out sums up
 CALIBRATION_IMAGES = 50  # that are looked at, at most
 CALIBRATION_STEPS = 64  # of a network that serves any number of steps
+_REMEDY = (
+    "convert by a method of integrate-and-fire neurons, such as hu2021 or calibrated, or export to "
+    "ONNX (--to onnx)"
+)
 
 
 @arguments.checked(
@@ -123,7 +127,7 @@ def _check(graph: Graph) -> None:
         if type(neuron) is not IntegrateAndFire:
             raise ExportError(
                 f"{node.name!r} is a population of {type(neuron).__name__} neurons, which have no "
-                "integer form: convert by a method of integrate-and-fire neurons"
+                f"integer form: {_REMEDY}"
             )
         if not bool((neuron.amplitude == 1).all()):
             raise ExportError(
@@ -132,5 +136,5 @@ def _check(graph: Graph) -> None:
     if graph.input.encoding == "once":
         raise ExportError(
             f"{graph.input.name!r} presents the image at the first step alone: that has no integer "
-            "form; convert by a method of integrate-and-fire neurons"
+            f"form; {_REMEDY}"
         )

@@ -37,6 +37,11 @@ from spiking_resnet.graph import (
 from spiking_resnet.graph.interpret import unreached
 from spiking_resnet.neurons import per_channel
 
+_REMEDIES: Mapping[str, str] = {
+    "once": "convert by a method of 0/1 integrate-and-fire neurons, such as hu2021 or calibrated, "
+    "or export to ONNX (--to onnx)",
+    "poisson": "convert with input_coding='constant'",
+}
 _TAKEN = frozenset(dir(torch.nn.ModuleDict())) | {"graph", "state", "input_data"}
 
 
@@ -54,7 +59,7 @@ def _problems(graph: Graph) -> Iterator[str]:
         if isinstance(node, Input) and node.encoding != "constant":
             yield (
                 f"{node.name!r} presents the image in the way {node.encoding!r}: an NIR file is "
-                "for an image that is the same current at every step"
+                f"for an image that is the same current at every step; {_REMEDIES[node.encoding]}"
             )
         if isinstance(node, MaxPool):
             yield (

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spiking_resnet import arguments
 from spiking_resnet.engines.simulate import simulate
-from spiking_resnet.export.format import Asked, ExportError, Format, needed
+from spiking_resnet.export.format import Asked, Caution, ExportError, Format, needed
 from spiking_resnet.export.nir import golden
 from spiking_resnet.export.nir.file import check_steps
 from spiking_resnet.export.nir.lowering import lowered, with_summing_convolutions
@@ -29,6 +29,12 @@ from spiking_resnet.records import InputError
 from spiking_resnet.surroundings import undisturbed
 
 FORMAT_VERSION = 1
+_RESETS = (
+    "its neurons reset to zero now, and every layer loses what is above the threshold. Convert it "
+    "with reset='zero' and a compensation above 1 (the shipped ResNet-20: --reset zero "
+    "--compensation 1.45), or export for a simulator that resets by subtraction (profile sinabs)"
+)
+_LONGER = "export it for more time steps (--steps), or with profile 'plain', which changes nothing"
 GOLDEN_STEPS = 64  # time steps of golden spikes where nobody says how many
 
 
@@ -209,10 +215,16 @@ def _make_old(file: Any, drawn: Any) -> None:
 
 
 def cost(graph: Graph, made: Exported, images: Tensor, steps: int) -> str:
-    """Return what making a network ready costs on some images, in words."""
+    """Return, in words, what making a network ready costs on images; a Caution if it is much."""
     before, after = (simulate(each, images, steps).logits[-1] for each in (graph, made.graph))
     same = int((before.argmax(1) == after.argmax(1)).sum())
-    return f"after {steps} steps it decides as the network did on {same} of {len(images)} images"
+    told = f"after {steps} steps it decides as the network did on {same} of {len(images)} images"
+    if 2 * same >= len(images):
+        return told
+    changed = any(one.neuron.reset != "zero" for one in graph.of(Fire)) and all(
+        one.neuron.reset == "zero" for one in made.graph.of(Fire)
+    )
+    return Caution(f"{told}: {_RESETS if changed else _LONGER}")
 
 
 def _write_format(graph: Graph, path: Path, asked: Asked) -> tuple[str, ...]:
