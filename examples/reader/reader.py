@@ -247,6 +247,11 @@ KINDS = {
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(
+            "usage: python reader.py snn.safetensors images.npy STEPS\n\n"
+            "images.npy: float [N, C, H, W], normalised as the network's notes say"
+        )
     network, tensors = read(sys.argv[1])
     logits, spikes = simulate(network, tensors, np.load(sys.argv[2]), int(sys.argv[3]))
     for name, fired in spikes.items():

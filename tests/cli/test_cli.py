@@ -240,6 +240,18 @@ def test_inspect_tells_what_a_file_holds(snn, tmp_path):
     assert min(entry["exact_steps"] for entry in found["populations"]) >= 32
 
 
+def test_inspect_sums_up_long_notes_and_keeps_them_in_its_json(tmp_path):
+    path, facts = tmp_path / "snn.safetensors", tmp_path / "facts.json"
+    convert_digits(path, "--per-channel")
+    text = ok("inspect", path, "--json", facts)
+    assert '"relu": "16 numbers: ' in text
+    assert ", median " in text
+    assert max(len(line.strip()) for line in text.splitlines() if '": "16 numbers' in line) < 80
+    thresholds = json.loads(facts.read_text())["notes"]["thresholds"]["relu"]
+    assert thresholds == sr.load(path).notes["thresholds"]["relu"]
+    assert len(thresholds) == 16
+
+
 @pytest.mark.sweep
 def test_inspect_shows_a_network_that_converts(tmp_path, model_file):
     text = ok("inspect", "resnet20", "--json", tmp_path / "facts.json")  # random weights serve
@@ -288,6 +300,7 @@ def test_train_convert_and_evaluate(tmp_path):
               f"--data={tmp_path}", "--shortcut", "A", "--batch-size", 64, "--lr", 0.1,
               "--out", weights)  # fmt: skip
     assert "497 test images" in text
+    assert "1 epoch in" in text
     assert f"next: spiking-resnet convert resnet8 --weights {weights}" in text
     assert ann.load(weights).metadata["command"] == (
         "spiking-resnet train --model resnet8 --dataset digits --epochs 1 --width 8 --data=DIR "

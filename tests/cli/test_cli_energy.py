@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 from test_cli import convert_digits, ok, refused
@@ -28,6 +29,17 @@ def test_energy_shows_every_model_and_keeps_the_numbers(snn, tmp_path):
     assert (account.images, account.steps, account.exact) == (20, 8, True)
     assert [model["name"] for model in told["models"]] == list(known())
     assert plot.stat().st_size > 1000
+
+
+def test_a_verdict_needs_no_hidden_column_and_advises_nothing_that_is_done(snn, tmp_path):
+    plain = ok("energy", snn, "--steps", 64, "--limit", 5, "--models", "yan2024")
+    assert "fewer time steps, or several sizes of spikes" in plain
+    assert re.search(r"ANN with \d-bit numbers takes [\d.]+ times less \([\d.]+ .J\)", plain)
+    several = tmp_path / "four.safetensors"
+    convert_digits(several, "--method", "differential-4", "--steps", 4)
+    told = ok("energy", several, "--limit", 5, "--models", "yan2024")
+    assert "(it has" in told
+    assert "several sizes" not in told
 
 
 def test_energy_takes_a_model_of_ones_own(snn, tmp_path):

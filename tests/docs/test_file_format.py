@@ -4,6 +4,8 @@ import hashlib
 import json
 import re
 import runpy
+import subprocess
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -126,3 +128,11 @@ def test_the_page_names_every_field(kind):
 def test_the_page_is_of_this_version():
     assert f"format version {VERSION}" in PAGE
     assert {name for name in KNOWN if f"`{name}`" not in section("Notes")} == set()
+
+
+def test_the_reader_says_how_it_is_called():
+    program = ROOT / "examples" / "reader" / "reader.py"
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "usage: python reader.py snn.safetensors images.npy STEPS" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -75,6 +75,22 @@ def test_few_images_have_shares_without_decimals(found):
     assert not [each for each in told if re.search(r"\d\.\d", each)]
 
 
+def test_agreement_is_drawn_only_where_decisions_are_lost(found):
+    drawn = "Agreement that is left"
+    lost, *others = found.diagnosis.layers
+    kept = replace(found.diagnosis, layers=tuple(replace(each, agreement=1.0)
+                                                 for each in (lost, *others)))  # fmt: skip
+    assert drawn not in written(replace(found, diagnosis=kept))
+    some = replace(kept, layers=(replace(lost, agreement=0.5), *kept.layers[1:]))
+    assert drawn in written(replace(found, diagnosis=some))
+
+
+def test_full_agreement_is_told_without_decimals(found):
+    last = replace(found.curve.points[-1], agreement=1.0)
+    curve = replace(found.curve, points=(*found.curve.points[:-1], last), images=500)
+    assert lead(replace(found, curve=curve)).endswith("makes the same decision on 100 %.")
+
+
 def test_a_section_answers_each_question(found):
     assert titles(found) == [
         "Accuracy over time", "Cost", "Energy", "Methods", "Layer by layer", "Lost decisions",

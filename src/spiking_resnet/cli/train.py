@@ -239,7 +239,8 @@ def _tell(result: TrainResult, model: str, dataset: str, images: int, path: Path
     if result.repeated:
         say("this training is finished already; --overwrite trains again")
     say(f"{model} on {dataset}: {100 * result.accuracy:.2f} % of {images:,} test images")
-    say(f"{result.epochs} epochs in {result.seconds:.0f} s; {result.selection}")
+    epochs = f"{result.epochs} epoch{'s' if result.epochs != 1 else ''}"
+    say(f"{epochs} in {result.seconds:.0f} s; {result.selection}")
     wrote = "it is in" if result.repeated else "wrote"
     say(f"{wrote} {path}; next: spiking-resnet convert {model} --weights {path}")
 

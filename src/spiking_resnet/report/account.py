@@ -20,7 +20,7 @@ from spiking_resnet.report.block import (
 from spiking_resnet.report.numbers import count
 
 _USUAL = ("fp32", "int8")  # twins that narrow terminals show, too
-_TWINS = {"fp32": "fp32", "int32": "int32", "int8": "int8", "quantised": "few bits"}
+_TWINS = ("fp32", "int32", "int8", "quantised")
 _OPERATIONS = (
     Column("per image", align="left"),
     Column("number"),
@@ -112,12 +112,12 @@ def _verdict(priced: Priced, account: Account) -> str:
     elif priced.joules < best.joules:
         text += (
             f"The spiking network takes {_less(priced.joules, best.joules)} than the ANN with "
-            f"{_name(best.name, best.bits)} numbers. "
+            f"{_name(best.name, best.bits)} numbers ({joules(best.joules)}). "
         )
     elif priced.joules > best.joules:
         text += (
             f"The ANN with {_name(best.name, best.bits)} numbers takes "
-            f"{_less(best.joules, priced.joules)}"
+            f"{_less(best.joules, priced.joules)} ({joules(best.joules)})"
         )
         text += _remedy(best, priced, account)
     else:
@@ -139,11 +139,17 @@ def _remedy(twin: Twin, priced: Priced, account: Account) -> str:
             f": what does not depend on spikes ({joules(priced.silent)}) takes more already; "
             "fewer time steps lower it. "
         )
+    fewer = "fewer time steps" + ("" if _sizes(account) else ", or several sizes of spikes")
     return (
-        f"; it would take as much at a rate of {100 * twin.break_even:.2g} % (it fires "
-        f"{100 * account.rate:.2g} %) or {twin.per_synapse or 0:.2g} spikes per synapse (it has "
-        f"{account.per_synapse:.2g}): fewer time steps, or several sizes of spikes. "
+        f"; the spiking network would take as much at a rate of {100 * twin.break_even:.2g} % (it "
+        f"fires {100 * account.rate:.2g} %) or {twin.per_synapse or 0:.2g} spikes per synapse (it "
+        f"has {account.per_synapse:.2g}): {fewer}. "
     )
+
+
+def _sizes(account: Account) -> bool:
+    """Whether the network sends spikes of several sizes."""
+    return account.totals["repeated"] > account.totals["accumulations"]
 
 
 def operations(account: Account) -> Table:
@@ -155,7 +161,7 @@ def operations(account: Account) -> Table:
         if totals[kind]
     ]
     notes = []
-    if totals["repeated"] > totals["accumulations"]:
+    if _sizes(account):
         notes.append(
             f"A spike of size n counts once, as a shift and an addition; as n additions they would "
             f"be {count(totals['repeated'])}."
@@ -200,12 +206,15 @@ def chart(account: Account, title: str = "") -> Chart:
     shown = [each for each in account.priced if any(twin.break_even for twin in each.twins)]
     names = [name for name in _TWINS if any(_rate(each, name) > 0 for each in shown)]
     most = max(100.0, 125 * account.rate)
+    bits = {twin.name: twin.bits for each in shown for twin in each.twins}
     return Chart(
         kind="bars",
         y=Axis("break-even rate", f"% of neurons a step, up to {most:.0f}"),
         series=tuple(
             Series(
-                f"ANN {_TWINS[name]}", tuple(_drawn(each, name, most) for each in shown), tone=tone
+                f"ANN {_name(name, bits[name])}",
+                tuple(_drawn(each, name, most) for each in shown),
+                tone=tone,
             )
             for tone, name in enumerate(names)
         ),

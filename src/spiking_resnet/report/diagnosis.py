@@ -16,10 +16,10 @@ from spiking_resnet.report.numbers import decimals, told
 
 EXPLANATION = (
     "error: root mean square of what the neurons say - activation, in % of the activations'; mean: "
-    "of the error. The four after them are a population's own doing, likewise in %. agreed: % of "
-    "decisions, if the ANN goes on from the spiking network's values in this population and all "
-    "before; lost: what this one takes from it, in points. alone: % of decisions, if the ANN gets "
-    "nothing but this population's own error."
+    "of the error. clipped, quant., uneven, weights: a population's own doing, likewise in %. "
+    "agreed: % of decisions, if the ANN goes on from the spiking network's values in this "
+    "population and all before; lost: what this one takes from it, in points. alone: % of "
+    "decisions, if the ANN gets nothing but this population's own error."
 )
 _COLUMNS = (
     Column("population", align="left", folds=True),

@@ -86,8 +86,8 @@ def lead(found: Findings) -> str:
     how += "" if abs(worse) < 0.005 else "less than" if worse > 0 else "more than"
     return (
         f"{text}, {how} the artificial network it was made from "
-        f"({percent(found.curve.ann_accuracy, found.curve.images)}), and decides as that does on "
-        f"{percent(last.agreement, found.curve.images)}."
+        f"({percent(found.curve.ann_accuracy, found.curve.images)}), and makes the same decision "
+        f"on {'100 %' if last.agreement == 1 else percent(last.agreement, found.curve.images)}."
     )
 
 
@@ -205,11 +205,13 @@ def _losses(found: Findings) -> list[Block]:
         return [Text(f"Not diagnosed: {found.undiagnosed}")]
     said = found.diagnosis
     errors, decisions = diagnosis.charts(said, "Error of each population, cut by cause")
+    lost = any(layer.agreement < 1 for layer in said.layers)
+    left = replace(decisions, title="Agreement that is left, and what each cause took from it")
     return [
         Text(diagnosis.summary(said)),
         Text(diagnosis.advice(said)),
         errors,
-        replace(decisions, title="Agreement that is left, and what each cause took from it"),
+        *([left] if lost else []),
         diagnosis.table(said),
     ]
 

@@ -2,8 +2,11 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 from spiking_resnet.capture.problems import told
 from spiking_resnet.evaluation.inspect import (
@@ -30,6 +33,7 @@ NODES = (
 ALL = ("shape", "neurons", "synapses", "λ", "spikes", "grid", "exact")
 FEW = ("shape", "neurons", "λ", "spikes", "exact")
 
+_LISTED = 8  # numbers of a list in a network's notes; longer ones are summed up
 _NAMED = 4  # layers; of more the rest are not named
 _WIDE = 100  # characters of a terminal that has room for all columns
 
@@ -71,8 +75,39 @@ def spiking(found: Inspection, graph: Graph, path: Path) -> list[Block]:
         Text(f"reset: {resets}; read-out: {graph.output.readout}"),
         Text(f"ANN it came from: {kept}"),
         Text("notes:"),
-        Text(json.dumps(dict(graph.notes), indent=2), "code"),
+        Text(json.dumps(_short(dict(graph.notes)), indent=2), "code"),
     ]
+
+
+def _short(content: Any) -> Any:
+    """JSON-able content, long lists of numbers told by their number, ends and median."""
+    if isinstance(content, Mapping):
+        return {name: _short(part) for name, part in content.items()}
+    if not isinstance(content, list | tuple):
+        return content
+    numbers = [float(one) for one in _leaves(content)]
+    if len(numbers) <= _LISTED:
+        return content if len(content) > _LISTED else [_short(part) for part in content]
+    return (
+        f"{_shape(_lengths(content))} numbers: {min(numbers):.4g} .. {max(numbers):.4g}, median "
+        f"{median(numbers):.4g}"
+    )
+
+
+def _leaves(content: Any) -> Iterator[float]:
+    """The numbers in nested lists; nothing where there is anything else."""
+    if not isinstance(content, list | tuple):
+        return
+    for part in content:
+        if isinstance(part, int | float) and not isinstance(part, bool):
+            yield part
+        else:
+            yield from _leaves(part)
+
+
+def _lengths(content: Any) -> tuple[int, ...]:
+    """The lengths of nested lists."""
+    return (len(content), *_lengths(content[0])) if isinstance(content, list | tuple) else ()
 
 
 def blocks(found: Inspection) -> list[Block]:
