@@ -25,7 +25,11 @@ _TITLE = "The networks that come with the package"
 _INTRODUCTION = """\
 Made by `spiking-resnet models --cards docs/models.md` from what the files say of themselves. Each
 is `spiking_resnet.ann.pretrained(NAME)` in Python and a MODEL of every command; `resnet20 --weights
-pretrained --dataset cifar10` is `cifar10_resnet20`."""
+pretrained --dataset cifar10` is `cifar10_resnet20`.
+
+Where several trainings follow one another, the commands are those that were typed, and each file
+was renamed before the next began: the one that `--from` names (`…_quick`, `…_second`, `…_third`,
+`…_first`) is the `--out` of the command above."""
 
 
 def table(
