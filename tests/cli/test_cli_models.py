@@ -73,8 +73,9 @@ def test_a_card_says_how_to_make_the_network_again(name):
     seconds = re.search(r"\| time \| ([\d,+ ]+) s\b", text).group(1).split(" + ")
     assert len(seconds) == len(commands)
     assert seconds[-1] == f"{found.metadata['seconds']:,.0f}"
+    assert f"--model resnet{found.config.depth}" in commands[-1]
     for command in commands:
-        assert f"--model resnet{found.config.depth}" in command
+        assert "--model resnet" in command  # a deeper network may begin as a shallower one
         assert f"--dataset {found.metadata['dataset']}" in command
         assert not re.search(r"/(work|tmp|home|root)\b", command)
     assert parameters(found) > 0
