@@ -79,6 +79,12 @@ def _write(path: Path, content: bytes, folders: bool) -> None:
         _replace(target, content)
 
 
+def slug(label: str) -> str:
+    """A label as part of a file name: its letters, digits, points and underscores."""
+    kept = "".join(c if c.isalnum() or c in "._" else " " for c in label.replace("θ", "theta"))
+    return "-".join(kept.split())
+
+
 def open_file(path: str | Path) -> int | None:
     """The number of the open file that a path like /dev/stdout, or a link to it, stands for."""
     name = os.path.abspath(path)

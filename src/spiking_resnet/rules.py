@@ -1,6 +1,6 @@
 """Rules for single values, such as options: a test, and the words for its error message."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,19 @@ class Rule:
 
 
 Rules = Mapping[str, Rule]  # by the name of a field
+
+
+def broken(rules: Rules, holder: Any, prefix: str = "") -> Iterator[str]:
+    """Yield what is wrong with the fields of `holder` that have rules."""
+    for field, rule in rules.items():
+        if problem := rule.problem(f"{prefix}{field}", getattr(holder, field)):
+            yield problem
+
+
+def check(holder: Any, rules: Rules) -> None:
+    """Raise ValueError for the first field that does not keep its rule."""
+    if problem := next(broken(rules, holder), ""):
+        raise ValueError(problem)
 
 
 def shown(value: Any) -> str:

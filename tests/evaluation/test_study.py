@@ -10,7 +10,7 @@ from short_study import shorten
 from spiking_resnet import ann, trace
 from spiking_resnet.conversion.methods import calibrated, hu2021
 from spiking_resnet.conversion.presets import RECIPES, fitting
-from spiking_resnet.evaluation import study
+from spiking_resnet.evaluation import chapters, compare, study
 from spiking_resnet.graph.structure import layers_deep
 from spiking_resnet.records import InputError
 from spiking_resnet.report import markdown
@@ -18,7 +18,7 @@ from spiking_resnet.report import study as report
 from teams import in_team, plain
 
 
-def studied(name="digits_resnet8", images=12):
+def studied(name="digits_resnet8", images=12, called="digits_resnet8"):
     """A shipped network with some of the digits."""
     found = ann.pretrained(name)
     training, test = (
@@ -26,7 +26,8 @@ def studied(name="digits_resnet8", images=12):
         for split, count in (("train", 60), ("test", images))
     )
     loaders = training.loader(50), test.loader(50)
-    return study.Studied(name, "mnist", found.model, *loaders, 60, images, 10)
+    traced = trace(found.model, (1, 8, 8))
+    return study.Studied(called, "mnist", traced, *loaders, 60, images, {"images": images})
 
 
 @pytest.fixture
@@ -100,14 +101,162 @@ def test_other_images_have_files_of_their_own(short, tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_damaged_results_and_unknown_chapters_are_named(tmp_path, short):
+def test_unknown_chapters_and_engines_are_refused_before_any_work(tmp_path, short):
     with pytest.raises(InputError, match=r"no chapter or method 'last'.*paper, few"):
         next(study.run([studied()], tmp_path, ("last",)))
-    next(study.run([studied()], tmp_path, ("few",)))
-    (path,) = tmp_path.iterdir()
-    path.write_text(json.dumps({"network": 1}))
-    with pytest.raises(InputError, match=r"is damaged.*delete it"):
-        next(study.run([studied()], tmp_path, ("few",)))
+    with pytest.raises(InputError, match=r"no engine 'cpuu': use auto or one of cpu"):
+        next(study.run([studied()], tmp_path, ("few",), "cpuu"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_failed_is_tried_again(short, tmp_path, monkeypatch):
+    make = compare.make
+
+    def failing(subject, method):
+        if method.levels == 4:
+            raise ValueError("it ran away")
+        return make(subject, method)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(compare, "make", failing)
+        found = next(study.run([studied()], tmp_path, ("few",)))
+    assert found.failed == ["differential-4"]
+    told = []
+    again = next(
+        study.run([studied()], tmp_path, ("few",), progress=lambda what, *_: told.append(what))
+    )
+    assert again.failed == []
+    made = [what for what in told if "converting" in what]
+    assert made == ["digits_resnet8, few: differential-4, T = 2: converting"]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
+
+
+def test_a_network_whose_images_do_not_serve_is_named(short, tmp_path):
+    odd = studied()
+    odd = study.Studied(**{**vars(odd), "loader": odd.calibration})
+    with pytest.raises(InputError, match=r"digits_resnet8: .* are calibration images too"):
+        next(study.run([odd], tmp_path, ("few",)))
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A folder with the results of one short chapter, as text."""
+    with pytest.MonkeyPatch.context() as patched:
+        shorten(patched)
+        next(study.run([studied()], folder := tmp_path_factory.mktemp("kept"), ("few",)))
+    (path,) = folder.iterdir()
+    return path, path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda found: found.pop("network"), "network is missing"),
+        (lambda found: found["comparison"].update(rows=[]), "methods or steps are missing"),
+        (lambda found: found["comparison"]["rows"].pop(), "methods or steps are missing"),
+        (lambda found: first(found).update(readings=[]), "methods or steps are missing"),
+        (lambda found: reading(found).update(accuracy=7.5), r"accuracy is 7\.5.*number in 0\.\.1"),
+        (lambda found: reading(found).update(loss=float("nan")), "loss is nan"),
+        (lambda found: reading(found).update(lost=-1), "lost is -1"),
+        (lambda found: found["comparison"]["ann"].update(accuracy=-0.1), "ann_accuracy is -0.1"),
+        (lambda found: found["comparison"].update(images=0), "images is 0"),
+        (lambda found: found.update(layers=-8), "layers is -8"),
+    ],
+)
+def test_damaged_results_are_named(short, kept, damage, told):
+    path, whole = kept
+    found = json.loads(whole)
+    damage(found)
+    path.write_text(json.dumps(found))
+    with pytest.raises(InputError, match=rf"json is damaged \(.*{told}.*delete it"):
+        next(study.run([studied()], path.parent, ("few",)))
+
+
+def first(found):
+    return found["comparison"]["rows"][0]["entries"][0]
+
+
+def reading(found):
+    return first(found)["readings"][0]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[" * 100_000, r"is damaged.*delete it"),
+        ("[]", r"is damaged.*delete it"),
+        ("", r"is damaged.*delete it"),
+        ('{"network": "digits_resnet8"}', r"format version 1, and this one reads 2: name another"),
+        ('{"version": 3}', r"format version 3, and this one reads 2"),
+    ],
+)
+def test_files_that_hold_no_results_are_named(short, kept, text, told):
+    path, _ = kept
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"json.*{told}"):
+        next(study.run([studied()], path.parent, ("few",)))
+
+
+def test_results_of_something_else_are_refused(short, kept, monkeypatch):
+    path, whole = kept
+    path.write_text(whole)
+
+    def refused(one):
+        with pytest.raises(InputError, match=r"results of something else.*name") as error:
+            next(study.run([one], path.parent, ("few",)))
+        return str(error.value)
+
+    own = studied()
+    changed = trace(Twice(ann.pretrained("digits_resnet8").model), (1, 8, 8))
+    assert "not the same network." in refused(study.Studied(**{**vars(own), "traced": changed}))
+    more = {"facts": {"images": 13, "judged images": "f" * 32}}
+    told = refused(study.Studied(**{**vars(own), **more}))
+    assert "else: images was 12, now 13; not the same judged images." in told
+    other = chapters.Chapter("few", "", (2,), fewer("dcgs-1"))
+    monkeypatch.setattr(study, "chapter", lambda *_: other)
+    assert "not the same methods" in refused(own)
+    other = chapters.Chapter("few", "", (4,), chapters.chapter("few", 10).recipes)
+    assert "steps was [2], now [4]" in refused(own)
+
+
+class Twice(nn.Module):
+    """Other code with the same weights."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(2 * x)
+
+
+def fewer(*names):
+    return tuple(RECIPES[name] for name in names)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("",), "called ''"),
+        (("/\n",), "letters or digits"),
+        (("a" * 250,), "80 at most"),
+        (("a/b", "a b"), "two networks are called 'a/b' and 'a b'"),
+        (("Ab", "aB"), "two networks are called"),
+    ],
+)
+def test_names_that_files_cannot_have_are_refused(names, told):
+    with pytest.raises(InputError, match=told):
+        study.check_names(names)
+
+
+@pytest.mark.parametrize("name", ["a/b", "../esc", "a\nb", "网络🦊"])
+def test_names_lead_out_of_no_folder(short, tmp_path, name):
+    (found,) = study.run([studied(called=name)], tmp_path / "out", ("few",))
+    assert found.network == name
+    (path,) = (tmp_path / "out").iterdir()
+    assert path.name.isprintable()
+    (chart,) = report.charts([found])
+    assert "/" not in chart
 
 
 def test_the_tables_and_charts_hold_what_was_found(short, tmp_path):
@@ -129,8 +278,8 @@ def test_the_tables_and_charts_hold_what_was_found(short, tmp_path):
 
 @pytest.mark.parametrize("classes", [10, 1000])
 def test_every_chapter_is_of_different_recipes_of_one_percentile(classes):
-    found = study.chapters(classes)
-    assert tuple(found) == study.CHAPTERS
+    found = chapters.chapters(classes)
+    assert tuple(found) == chapters.CHAPTERS
     for chapter in found.values():
         assert len({recipe.name for recipe in chapter.recipes}) == len(chapter.recipes)
     usual = 99.99 if classes == 1000 else 99.9
@@ -165,7 +314,7 @@ def test_depth_is_the_longest_path_of_layers():
 
 
 def test_a_method_is_a_chapter_of_its_own(short, tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "FEW", (2, 4))
+    monkeypatch.setattr(chapters, "FEW", (2, 4))
     (found,) = study.run([studied()], tmp_path, ("differential-4",))
     assert [row.recipe for row in found.comparison.rows] == ["differential-4"]
     assert found.comparison.steps == (2, 4)

@@ -21,6 +21,7 @@ from spiking_resnet.cli.provenance import command_line, file_facts, versions
 from spiking_resnet.cli.terminal import show
 from spiking_resnet.conversion.methods import described
 from spiking_resnet.conversion.presets import RECIPES, chosen, fitting, suits
+from spiking_resnet.engines.simulate import check_engine
 from spiking_resnet.evaluation.candidate import prepared
 from spiking_resnet.evaluation.compare import STEPS, Comparison, compared
 from spiking_resnet.progress import shown
@@ -78,6 +79,7 @@ def compare(
     counted ones, and what calibration took.
     """
     recipes, wanted = chosen(methods), options.parse_steps(steps)
+    check_engine(engine)
     set_threads(threads)
     if plot is not None:
         check_path(plot)

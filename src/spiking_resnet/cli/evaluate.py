@@ -15,7 +15,7 @@ from spiking_resnet.cli import options
 from spiking_resnet.cli.conversion import tell_normalisation, warn_of_guesses
 from spiking_resnet.cli.decided import DecidedFlags, told_of
 from spiking_resnet.cli.groups import grouped
-from spiking_resnet.cli.images import fitted, loaded, said_by
+from spiking_resnet.cli.images import check_classes, fitted, loaded, said_by
 from spiking_resnet.cli.kept import keeping, so_far
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
 from spiking_resnet.cli.provenance import (
@@ -182,14 +182,7 @@ def test_images(
 
 def measured(graph: Graph, test: Test) -> Curve:
     """The curve of a spiking network on the test's images."""
-    classes = graph.output.shape[0]
-    if classes < test.data.classes:
-        raise InputError(
-            f"the network knows {classes} classes, {test.data.name} has {test.data.classes}: "
-            "evaluate it on the data set that it was made for"
-        )
-    if classes > test.data.classes:
-        warn(f"the network knows {classes} classes, {test.data.name} has {test.data.classes}")
+    check_classes("the network", graph.output.shape[0], test.data)
     first = current().first  # who reads and writes the file
     facts = _facts(test) if first and test.resume is not None else None
     loader = test.data.loader(test.batch_size)

@@ -7,7 +7,9 @@ from spiking_resnet.ann.images import ImageData, Normalisation
 from spiking_resnet.ann.pixels import Framing
 from spiking_resnet.cli.conversion import framed
 from spiking_resnet.cli.options import ImageFlags
+from spiking_resnet.cli.terminal import warn
 from spiking_resnet.graph import Graph
+from spiking_resnet.records import InputError
 
 
 def loaded(graph: Graph, name: str, split: str, asked: ImageFlags) -> ImageData:
@@ -24,6 +26,18 @@ def fitted(graph: Graph, data: ImageData, chosen: Normalisation | None) -> Image
     data = data.ordered_as(graph.notes.get("classes") or data.class_names or ())
     chosen = chosen or stored_normalisation(graph)
     return data if chosen is None else replace(data, normalisation=chosen)
+
+
+def check_classes(network: str, logits: int, data: ImageData) -> None:
+    """Raise InputError for images of more classes than a network has logits; warn of fewer.
+
+    network: what it is called.
+    """
+    told = f"{network} knows {logits} classes, {data.name} has {data.classes}"
+    if logits < data.classes:
+        raise InputError(f"{told}: evaluate it on the data set that it was made for")
+    if logits > data.classes:
+        warn(told)
 
 
 def stored_normalisation(graph: Graph) -> Normalisation | None:

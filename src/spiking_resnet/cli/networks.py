@@ -315,7 +315,7 @@ def _from_file(spec: str, weights: str | None, key: str | None) -> Network:
         raise InputError(f"{path} defines no function {name!r}{_functions(module)}")
     try:
         model = function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{name}() failed: {_where(Path(path), error)}") from error
     if not isinstance(model, nn.Module):
         raise InputError(f"{name}() returned a {type(model).__name__}, not a torch.nn.Module")
@@ -336,14 +336,14 @@ def _imported(path: Path) -> Any:
     sys.path.insert(0, str(path.parent.resolve()))
     try:
         found.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"importing {path} failed: {_where(path, error)}") from error
     finally:
         sys.path.remove(str(path.parent.resolve()))
     return module
 
 
-def _where(path: Path, error: Exception) -> str:
+def _where(path: Path, error: BaseException) -> str:
     """An error's kind and text, and its last line in the user's file."""
     lines = [
         frame.lineno

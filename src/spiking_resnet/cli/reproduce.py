@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from spiking_resnet.ann.data import DATA_VARIABLE
+from spiking_resnet.arguments import unknown
 from spiking_resnet.cli import study as cli_study
 from spiking_resnet.cli.groups import grouped
 from spiking_resnet.cli.kept import going_on
@@ -14,6 +15,7 @@ from spiking_resnet.cli.options import EngineOption
 from spiking_resnet.cli.outputs import check_outputs
 from spiking_resnet.cli.study import StudyFlags
 from spiking_resnet.cli.terminal import err, say
+from spiking_resnet.engines.simulate import check_engine
 from spiking_resnet.evaluation.reproduce import NETWORKS, STUDIES, curves, run
 from spiking_resnet.evaluation.study import DATASETS
 from spiking_resnet.records import InputError
@@ -89,6 +91,9 @@ def reproduce(
         raise InputError(
             f"name the folder of data sets and weights: --data DIR, or {DATA_VARIABLE}"
         )
+    if study != "study" and study not in STUDIES:
+        raise unknown("study", study, ("study", *STUDIES))
+    check_engine(engine)
     if study == "study":
         cli_study.study(ctx, dataset, data, networks, images, out_path, engine, flags)
         return

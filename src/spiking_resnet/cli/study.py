@@ -1,13 +1,11 @@
 """The command `reproduce study`: its networks and images, its report and figures."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from torch import nn
 
 from spiking_resnet.ann.data import load_dataset
 from spiking_resnet.ann.images import ImageData, Normalisation, normalisation_named
@@ -15,25 +13,26 @@ from spiking_resnet.ann.pixels import Framing, MissingDataError
 from spiking_resnet.cli.conversion import BATCH, framed
 from spiking_resnet.cli.evaluate import usual_batch
 from spiking_resnet.cli.groups import Group
+from spiking_resnet.cli.images import check_classes
 from spiking_resnet.cli.kept import going_on
-from spiking_resnet.cli.networks import PUBLISHED, network
+from spiking_resnet.cli.networks import PUBLISHED, Network, network
 from spiking_resnet.cli.options import (
     PATH_OF_SET,
     NormalisationOption,
     parse_normalisation,
 )
 from spiking_resnet.cli.outputs import check_outputs, say_wrote
-from spiking_resnet.cli.provenance import file_facts, fingerprint, shared_command_line
-from spiking_resnet.cli.terminal import say, show, warn
-from spiking_resnet.evaluation.progress_file import module_digest
+from spiking_resnet.cli.provenance import all_images, shared_command_line
+from spiking_resnet.cli.terminal import show, warn
+from spiking_resnet.conversion.convert import traced_alike
+from spiking_resnet.evaluation.chapters import CHAPTERS, check_chapters
 from spiking_resnet.evaluation.reproduce import NETWORKS, loaded
 from spiking_resnet.evaluation.study import (
     CALIBRATION_IMAGES,
-    CHAPTERS,
     DATASETS,
     Finding,
     Studied,
-    check_chapters,
+    check_names,
     run,
 )
 from spiking_resnet.records import InputError
@@ -49,6 +48,7 @@ USUAL = {
     "imagenet": tuple(f"torchvision:resnet{depth}" for depth in (18, 34, 50)),
     "mnist": ("mnist_resnet8",),
 }
+_LIBRARIES = "torchvision:", "timm:"
 
 
 @dataclass(frozen=True)
@@ -121,86 +121,118 @@ def study(
         raise InputError(f"say whose networks these are: reproduce study {'|'.join(DATASETS)}")
     chapters = [name.strip() for name in flags.chapters.split(",") if name.strip()]
     check_chapters(chapters)
+    asked = {each: _named(names, each) for each in ((dataset,) if dataset else DATASETS)}
     table = out / f"study{'' if dataset is None else f'_{dataset}'}.md"
     check_outputs({"--out": table})
+    networks: list[Studied] = []
+    for each, named in asked.items():
+        try:
+            networks += [_studied(*one, Images(each, data, limit, flags)) for one in named.items()]
+        except (MissingDataError, OSError) as error:
+            if dataset is not None:
+                raise
+            warn(f"{each} is left out: {error}")
+    if not networks:
+        raise InputError("there are no images of any data set: see the warnings above")
+    command = shared_command_line(ctx).replace(str(data), "DIR")
     findings: list[Finding] = []
     with going_on(ctx, out):
-        for each in (dataset,) if dataset else DATASETS:
-            images = Images(each, data, limit, flags)
-            try:
-                networks = [_studied(name, images) for name in _named(names, each)]
-            except (MissingDataError, OSError) as error:
-                if dataset is not None:
-                    raise
-                warn(f"{each} is left out: {error}")
-                continue
-            findings += run(networks, out, chapters, engine)
-    if not findings:
-        raise InputError("there are no images of any data set: see the warnings above")
+        try:
+            for finding in run(networks, out, chapters, engine):
+                findings.append(finding)
+        except Exception:
+            if findings:
+                _write(findings, command, table)
+            raise
+    _write(findings, command, table)
+    if failed := sum(len(each.failed) for each in findings):
+        rows = sum(len(each.comparison.rows) for each in findings)
+        raise InputError(
+            f"{failed} of {rows} conversions failed, see the warnings above: the same command "
+            "tries them again"
+        )
+
+
+def _write(findings: Sequence[Finding], command: str, table: Path) -> None:
+    """Show what was found, and write its tables and figures."""
     show(report.summary(findings))
-    command = shared_command_line(ctx).replace(str(data), "DIR")
     write(report.document(findings, command), table)
     say_wrote(table)
     for name, chart in report.charts(findings).items():
-        path = out / f"study_{name}.png"
+        path = table.parent / f"study_{name}.png"
         write((chart,), path)
-        say(f"wrote {path}")
+        say_wrote(path)
 
 
-def _named(names: str | None, dataset: str) -> Sequence[str]:
-    """What the user calls the networks, or the usual ones of a data set."""
-    if names is None:
-        return USUAL[dataset]
-    return [name.strip() for name in names.split(",") if name.strip()]
+def _named(names: str | None, dataset: str) -> dict[str, str]:
+    """The networks by what they are called: those the user names, or a data set's usual ones.
+
+    Raises InputError where there are none, and for names that are not apart or no networks.
+    """
+    items = USUAL[dataset] if names is None else [each.strip() for each in names.split(",")]
+    found = [_parted(item, dataset) for item in items if item]
+    if not found:
+        raise InputError(f"--networks names no networks: name any of {', '.join(NETWORKS)}")
+    check_names([name for name, _ in found])
+    return dict(found)
 
 
-def _studied(item: str, images: Images) -> Studied:
-    """A network of a study from its name, a MODEL, or NAME=MODEL."""
+def _parted(item: str, dataset: str) -> tuple[str, str]:
+    """What a network is called, and what it is: a name we know, a MODEL, or NAME=MODEL."""
+    if item in NETWORKS:
+        if NETWORKS[item].dataset != dataset:
+            raise InputError(f"{item} is a network for {NETWORKS[item].dataset}, not for {dataset}")
+        return item, item
     name, equals, spec = item.partition("=")
-    if not equals and item in NETWORKS:
-        return _known(item, images)
     spec = spec or item
-    if not (spec.startswith(("torchvision:", "timm:")) or ".py:" in spec or spec.endswith(".onnx")):
+    if not (spec.startswith(_LIBRARIES) or ".py:" in spec or spec.endswith(".onnx")):
         raise InputError(
             f"there is no network {item!r}: name any of {', '.join(NETWORKS)}, or NAME=MODEL with "
             "torchvision:NAME, timm:NAME or path/to/file.py:function"
         )
-    library = spec.startswith(("torchvision:", "timm:"))
-    name = name if equals else spec.rpartition(":")[2].removesuffix(".onnx")
-    source = network(spec, PUBLISHED if library else None, dataset=images.dataset)
+    own = spec.rpartition(":")[2] if ":" in spec else Path(spec).stem
+    return (name.strip() if equals else own), spec
+
+
+def _studied(name: str, spec: str, images: Images) -> Studied:
+    """A network of a study, traced, with its images; InputError, with its name, if it cannot be."""
+    source = _source(spec, images)
     training, test = images.of(source.normalisation, source.framing)
-    return _with_images(name, images.dataset, source.model, training, test)
+    loader = training.loader(min(BATCH, usual_batch(training)))
+    try:
+        traced = traced_alike(source.model, next(iter(loader))[0])
+    except ValueError as error:
+        raise InputError(f"{name} cannot be converted: {error}") from error
+    logits = traced.output.shape[0]
+    test = _ordered(training, test, logits)
+    check_classes(name, logits, test)
+    facts = {
+        "calibration images": all_images(training),
+        "judged images": all_images(test),
+        "normalisation": test.normalisation.to_json(),
+    }
+    judged = test.loader(usual_batch(test))
+    count = len(training), len(test)
+    return Studied(name, images.dataset, traced, loader, judged, *count, facts)
 
 
-def _known(name: str, images: Images) -> Studied:
-    """A network that studies know by its name."""
-    known = NETWORKS[name]
-    if known.dataset != images.dataset:
-        raise InputError(f"{name} is a network for {known.dataset}, not for {images.dataset}")
-    own = None if known.normalisation is None else normalisation_named(known.normalisation)
+def _source(spec: str, images: Images) -> Network:
+    """The network that a name we know or a MODEL stands for."""
+    if spec not in NETWORKS:
+        library = spec.startswith(_LIBRARIES)
+        return network(spec, PUBLISHED if library else None, dataset=images.dataset)
+    known = NETWORKS[spec]
     found = loaded(known, images.data)
-    training, test = images.of(own or found.normalisation, None)
-    return _with_images(name, images.dataset, found.model, training, test)
+    own = None if known.normalisation is None else normalisation_named(known.normalisation)
+    return Network(found.model, spec, normalisation=own or found.normalisation)
 
 
-def _with_images(
-    name: str, dataset: str, model: nn.Module | Path, training: ImageData, test: ImageData
-) -> Studied:
-    return Studied(
-        name,
-        dataset,
-        model,
-        training.loader(min(BATCH, usual_batch(training))),
-        test.loader(usual_batch(test)),
-        len(training),
-        len(test),
-        test.classes,
-        _identity(model, training, test),
-    )
+def _ordered(training: ImageData, test: ImageData, logits: int) -> ImageData:
+    """The judged images with labels in the order of a network's classes, by their names.
 
-
-def _identity(model: nn.Module | Path, *images: ImageData) -> str:
-    """A hash of a network's weights, and of the names, labels and normalisation of its images."""
-    own = file_facts(model)["sha256"] if isinstance(model, Path) else module_digest(model)
-    said = [f"{each.name} {each.normalisation} {fingerprint(each)}" for each in images]
-    return hashlib.sha256(" ".join([own, *said]).encode()).hexdigest()
+    These are a folder's that has as many classes as the network has logits; else the training
+    images'.
+    """
+    known = [names for names in (training.class_names, test.class_names) if names is not None]
+    fitting = [names for names in known if len(names) == logits]
+    return test.ordered_as((fitting or known)[0]) if known else test

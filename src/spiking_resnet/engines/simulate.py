@@ -147,6 +147,12 @@ def usual(graph: Graph) -> int:
     return graph.made_for or graph.pre_steps + LONG
 
 
+def check_engine(name: str) -> None:
+    """Raise InputError for the name of an engine there is not."""
+    if name != "auto" and name not in ENGINES:
+        raise InputError(f"there is no engine {name!r}: use auto or one of {', '.join(ENGINES)}")
+
+
 def choose(
     graph: Graph, engine: str = "auto", device: torch.device | str = "cpu", after: str = ""
 ) -> Engine:
@@ -154,8 +160,7 @@ def choose(
 
     after: of "auto", the engine that has been tried; those before it are passed over, too.
     """
-    if engine != "auto" and engine not in ENGINES:
-        raise InputError(f"there is no engine {engine!r}: use auto or one of {', '.join(ENGINES)}")
+    check_engine(engine)
     known = list(ENGINES.values()) if engine == "auto" else [ENGINES[engine]]
     if after:
         known = known[list(ENGINES).index(after) + 1 :]

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import sqrt
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from spiking_resnet import rules
 from spiking_resnet.codec import Record
 from spiking_resnet.conversion.calibration import Calibration
 from spiking_resnet.conversion.convert import traced_alike
@@ -52,7 +53,8 @@ class Reading(Record):
     alone, classifies correctly. operations: SynOps of an image (`costs.operations`);
     spikes_per_image, firing_rate: as in Point. top5: a fraction; None for networks of up to 5
     classes. seconds: of simulation, of an image, up to the last T that was read out. latency: the
-    time steps until the answer is there, those before the counted ones included.
+    time steps until the answer is there, those before the counted ones included. Raises ValueError
+    for numbers that cannot be.
     """
 
     steps: int
@@ -74,6 +76,21 @@ class Reading(Record):
     latency: int | None = None
 
     later = ("top5", "seconds", "latency")
+    RULES: ClassVar[rules.Rules] = {
+        "steps": rules.whole(1),
+        **dict.fromkeys(("accuracy", "standard_error", "agreement"), rules.number(0, 1)),
+        "interval": rules.pair(rules.number(0, 1)),
+        "loss": rules.number(-100, 100),
+        "loss_error": rules.number(0, 100),
+        **dict.fromkeys(("lost", "gained"), rules.whole()),
+        **dict.fromkeys(("operations", "spikes_per_image", "firing_rate"), rules.number()),
+        "top5": rules.optional(rules.number(0, 1)),
+        "seconds": rules.optional(rules.number(0)),
+        "latency": rules.optional(rules.whole()),
+    }
+
+    def __post_init__(self) -> None:
+        rules.check(self, self.RULES)
 
     def paired(self, images: int) -> Paired:
         """The lost and gained images behind the loss, of `images` in all."""
@@ -103,17 +120,20 @@ def prepared(model: nn.Module | str | Path, calibration: Images, loader: Iterabl
     """Trace the network and read both sets of images once: the Subject of a comparison.
 
     A batch without labels takes the ANN's decisions as its labels. Raises InputError for sets that
-    are empty, can be read only once, or share an image.
+    are empty, can be read only once, or share an image, TraceError for networks that cannot be
+    converted.
     """
     for what, source in (("calibration", calibration), ("judged images", loader)):
         if isinstance(source, Iterator):
             raise InputError(
                 f"the {what} can be read only once: give a tensor, a list or a DataLoader"
             )
+    return looked_through(traced_alike(model, Calibration(calibration).first), calibration, loader)
+
+
+def looked_through(traced: Graph, calibration: Images, loader: Iterable[Any]) -> Subject:
+    """The Subject of a network that is traced already; both sets can be read several times."""
     seen = _digests(calibration)
-    if not seen:
-        raise InputError("the calibration set is empty: give it some training images")
-    traced = traced_alike(model, Calibration(calibration).first)
     ann = relu_first(fold_bn(traced))
     labelled_loader, team = _Labelled(loader, ann), current()
     hashed, known, count, right = blake2b(digest_size=16), set(seen), 0, 0

@@ -19,6 +19,7 @@ from spiking_resnet.conversion.presets import (
     taken,
 )
 from spiking_resnet.costs.sizes import sizes
+from spiking_resnet.engines.simulate import check_engine
 from spiking_resnet.environment import hardware
 from spiking_resnet.evaluation.candidate import (
     Images,
@@ -86,6 +87,7 @@ def compare(
     >>> [row.recipe for row in comparison.rows]
     ['hu2021', 'dcgs-4']
     """
+    check_engine(engine)
     candidates = taken("methods", methods)
     with shown(progress, "looking through the images", unit="") as bar:
         subject = prepared(model, calibration, loader)
@@ -105,6 +107,7 @@ def compared(
     options: Mapping[str, Any] | None = None,
 ) -> Comparison:
     """`compare` for a subject that is prepared; the processes of a team share the work."""
+    check_engine(engine)
     wanted = tuple(sorted(set(steps)))
     if not wanted or wanted[0] < 1:
         raise InputError(f"steps is {tuple(steps)}: name numbers of time steps, each at least 1")

@@ -9,8 +9,9 @@ loss is within the standard error of the smallest loss.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import hypot, inf
-from typing import Any
+from typing import Any, ClassVar
 
+from spiking_resnet import rules
 from spiking_resnet.codec import Record, same
 from spiking_resnet.conversion.methods.recipes import BINARY, CLASSES, GRADED, TRAINED
 from spiking_resnet.evaluation.candidate import Reading
@@ -139,7 +140,8 @@ class Comparison(Record):
     """The result of `compare`: a row for each recipe, on the same network and images.
 
     ann_accuracy, ann_macs: the ANN's accuracy on the same images, and its multiply-accumulates.
-    command: what to type for the winner, where the command line made the comparison.
+    command: what to type for the winner, where the command line made the comparison. Raises
+    ValueError for numbers that cannot be.
     """
 
     images: int
@@ -161,6 +163,17 @@ class Comparison(Record):
         *same("rows", "hardware"),
         ("convert", "command"),
     )
+
+    RULES: ClassVar[rules.Rules] = {
+        "images": rules.whole(1),
+        "steps": rules.several(rules.whole(1), 1),
+        "ann_accuracy": rules.number(0, 1),
+        "ann_interval": rules.pair(rules.number(0, 1)),
+        "ann_macs": rules.whole(0, int(rules.LARGEST)),
+    }
+
+    def __post_init__(self) -> None:
+        rules.check(self, self.RULES)
 
     @property
     def ann_standard_error(self) -> float:

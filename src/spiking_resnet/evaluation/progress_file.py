@@ -7,6 +7,7 @@ are refused for another network, other data or other options.
 import itertools
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from spiking_resnet.processes.team import current
 __all__ = ["ResumeError"]  # where others have it from
 
 VERSION = 2
+_UNTOLD = re.compile(r"[0-9a-f]{32}|.{61}")  # of a fact as JSON: a hash, or a long one
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Progress(_Paced):
 
     def __init__(self, path: str | Path, facts: Mapping[str, Any]) -> None:
         super().__init__()
-        self.path, self.facts = Path(path), _as_json_has_them(facts)
+        self.path, self.facts = Path(path), as_json(facts)
         found = _read(Counted, self.path, "evaluation", self.facts)
         self.tally = None if found is None else found.tally
 
@@ -159,7 +161,7 @@ def ledger(path: str | Path | None, facts: Mapping[str, Any]) -> Iterator[Ledger
     if path is None:
         yield None
         return
-    plain, target = _as_json_has_them(facts), Path(path)
+    plain, target = as_json(facts), Path(path)
     with ExitStack() as stack:
 
         def opened_here() -> Ledger:
@@ -191,7 +193,8 @@ class Part(_Paced):
         self.ledger.write()
 
 
-def _as_json_has_them(facts: Mapping[str, Any]) -> dict[str, Any]:
+def as_json(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts as they are read from JSON again: tuples are lists."""
     found: dict[str, Any] = json.loads(json.dumps(dict(facts)))
     return found
 
@@ -229,16 +232,25 @@ def _read(kind: type[C], path: Path, what: str, facts: Mapping[str, Any]) -> C |
 
 def _refuse_other(path: Path, what: str, facts: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise ResumeError, naming what differs, for a file of other facts."""
-    differing = [
-        f"{name} was {_short(facts.get(name))}, now {_short(now.get(name))}"
-        for name in sorted(facts.keys() | now.keys())
-        if facts.get(name) != now.get(name)
-    ]
-    if differing:
+    if told := differing(facts, now):
         raise ResumeError(
-            f"{path} belongs to another {what}: {'; '.join(differing)}. Go on with the same "
-            "network, data and options, or name another file"
+            f"{path} belongs to another {what}: {told}. Go on with the same network, data and "
+            "options, or name another file"
         )
+
+
+def differing(facts: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What is another in two sets of facts, in words, counts first; nothing where they are equal.
+
+    Of hashes and long values the names are told.
+    """
+    names = [name for name in sorted(facts.keys() | now.keys()) if facts.get(name) != now.get(name)]
+    pairs = {name: (json.dumps(facts.get(name)), json.dumps(now.get(name))) for name in names}
+    short = [name for name in names if not any(map(_UNTOLD.search, pairs[name]))]
+    short.sort(key=lambda name: not all(text.isdigit() for text in pairs[name]))
+    told = [f"{name} was {pairs[name][0]}, now {pairs[name][1]}" for name in short]
+    others = ", ".join(name for name in names if name not in short)
+    return "; ".join([*told, *([f"not the same {others}"] if others else [])])
 
 
 def packed(content: Record) -> bytes:
@@ -293,8 +305,3 @@ def _hashed(values: Iterable[Any]) -> str:
         elif isinstance(value, list | tuple):
             content.update(repr(value).encode())
     return content.hexdigest()
-
-
-def _short(fact: Any) -> str:
-    text = json.dumps(fact)
-    return text if len(text) <= 60 else f"{text[:57]}..."

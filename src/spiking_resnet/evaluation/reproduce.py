@@ -20,7 +20,7 @@ from spiking_resnet.conversion import methods
 from spiking_resnet.conversion.convert import convert
 from spiking_resnet.evaluation.evaluate import evaluate
 from spiking_resnet.evaluation.progress_file import ResumeError
-from spiking_resnet.files import write_whole
+from spiking_resnet.files import slug, write_whole
 from spiking_resnet.processes.team import current
 from spiking_resnet.progress import shown
 from spiking_resnet.records import Curve, InputError
@@ -166,7 +166,7 @@ def run(
             raise InputError(f"there is no network {name!r}: one of {', '.join(NETWORKS)}")
         for case in STUDIES[study]:
             count = "all" if images is None else str(images)
-            path = Path(out) / f"{study}_{name}_{count}_{_slug(case.label)}.json"
+            path = Path(out) / f"{study}_{name}_{count}_{slug(case.label)}.json"
             counted = path.with_suffix(".progress")
             result = _known(path)
             if result is None:
@@ -195,7 +195,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         result: dict[str, Any] = json.loads(path.read_text())
         Curve.from_json(result["curve"], "curve")
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error}): delete it to run its case again") from error
     return result
 
@@ -274,9 +274,3 @@ def curves(study: str, results: Sequence[Mapping[str, Any]]) -> dict[str, Curve]
         if name != "":
             found[name or result["label"]] = Curve.from_json(result["curve"])
     return found
-
-
-def _slug(label: str) -> str:
-    """A label as part of a file name."""
-    words = "".join(c if c.isalnum() or c == "." else " " for c in label.replace("θ", "theta"))
-    return "-".join(words.split())

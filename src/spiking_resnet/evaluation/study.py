@@ -1,88 +1,83 @@
 """The study of the paper: its method on trained networks of many depths, today's methods beside it.
 
-Every network is studied in chapters: groups of methods that are read out at the same time steps, on
-the same test images, calibrated on the same training images. A chapter is one comparison
-(`compare`). Its result is a file of its own, so that a study goes on where it was stopped.
+Every network is studied in chapters (`chapters`), on the same test images, calibrated on the same
+training images. A chapter is one comparison (`compare`). Its result is a file of its own, so that a
+study goes on where it was stopped, and methods that failed are tried again.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from torch import nn
-
-from spiking_resnet import arguments
-from spiking_resnet.codec import Record, RecordError
-from spiking_resnet.conversion.methods import hu2021
-from spiking_resnet.conversion.methods.recipes import RECIPES, recipe_named
-from spiking_resnet.conversion.presets import (
-    IMAGENET_CLASSES,
-    IMAGENET_PERCENTILE,
-    Recipe,
-    chosen,
-    fitting,
-)
-from spiking_resnet.evaluation.candidate import Subject, prepared
+from spiking_resnet import rules
+from spiking_resnet.codec import Record
+from spiking_resnet.engines.simulate import check_engine
+from spiking_resnet.evaluation.candidate import Subject, looked_through
+from spiking_resnet.evaluation.chapters import CHAPTERS, Chapter, chapter, check_chapters
 from spiking_resnet.evaluation.compare import Comparison, Progress, compared
-from spiking_resnet.evaluation.progress_file import ResumeError, packed, unpacked
-from spiking_resnet.files import write_whole
+from spiking_resnet.evaluation.progress_file import (
+    ResumeError,
+    as_json,
+    differing,
+    packed,
+    unpacked,
+)
+from spiking_resnet.files import slug, write_whole
+from spiking_resnet.graph import Graph
 from spiking_resnet.graph.structure import layers_deep
 from spiking_resnet.processes.team import current
 from spiking_resnet.progress import Asked, shown
 from spiking_resnet.records import InputError
+from spiking_resnet.store import digest
 
 DATASETS = ("cifar10", "cifar100", "imagenet", "mnist")
-CHAPTERS = ("paper", "few", "binary", "choices")
-STEPS = (8, 16, 32, 64, 128, 256, 350)
-FEW = (2, 4, 8, 16, 32)  # of a method that is made for one T
-PAPER_STEPS = STEPS[-1]
 CALIBRATION_IMAGES = 500
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """Methods that are compared at the same time steps. title: what is asked of them."""
-
-    name: str
-    title: str
-    steps: tuple[int, ...]
-    recipes: tuple[Recipe, ...]
+VERSION = 2  # of the files of results
+LONGEST_NAME = 80  # bytes of a network's name in those of files
 
 
 @dataclass(frozen=True, eq=False)
 class Studied:
     """A trained network, and the images that it is calibrated and judged on.
 
-    model: a module, or the path of an ONNX file. calibration, loader: batches of training images,
-    and of the images that are judged, normalised as for the network; seen, judged: how many.
-    classes: of the images. dataset: what results call them. identity: a hash of the weights and of
-    what the images are; results of another one are refused.
+    traced: the network (`candidate.traced_alike`). calibration, loader: batches of training images,
+    and of the images that are judged, normalised as for the network, which can be read several
+    times; seen, judged: how many. dataset: what results call them. facts: JSON-able; what else must
+    be the same for a result to stay valid.
     """
 
     name: str
     dataset: str
-    model: nn.Module | Path
+    traced: Graph
     calibration: Iterable[Any]
     loader: Iterable[Any]
     seen: int
     judged: int
-    classes: int
-    identity: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> int:
+        """The number of its logits."""
+        return self.traced.output.shape[0]
 
     @cached_property
     def subject(self) -> Subject:
-        """The traced network, ready for comparisons; it takes a forward pass over the images."""
-        return prepared(self.model, self.calibration, self.loader)
+        """The network, ready for comparisons; it takes a forward pass over the images."""
+        try:
+            return looked_through(self.traced, self.calibration, self.loader)
+        except ValueError as error:
+            raise InputError(f"{self.name}: {error}") from error
 
 
 @dataclass(frozen=True)
 class Finding(Record):
-    """The result of one chapter for one network. layers: its depth; classes: of the images.
+    """The result of one chapter for one network. layers: its depth; classes: its logits.
 
-    identity: as of Studied.
+    facts: what it is the result of: the network, its images, methods and steps. Raises ValueError
+    for numbers that cannot be.
     """
 
     network: str
@@ -92,89 +87,40 @@ class Finding(Record):
     classes: int
     calibration_images: int
     comparison: Comparison
-    identity: str = ""
+    facts: Mapping[str, Any]
+    version: int = VERSION
+
+    RULES: ClassVar[rules.Rules] = {
+        "layers": rules.whole(),
+        **dict.fromkeys(("classes", "calibration_images"), rules.whole(1)),
+    }
+
+    def __post_init__(self) -> None:
+        rules.check(self, self.RULES)
+
+    @property
+    def failed(self) -> list[str]:
+        """The names of the methods that failed."""
+        return [row.recipe for row in self.comparison.rows if row.problem]
 
 
-def chapters(classes: int) -> dict[str, Chapter]:
-    """The chapters of a study, by name, for networks of so many classes.
-
-    The paper takes thresholds at the 99.9th percentile, for ImageNet at the 99.99th.
-    """
-    usual = IMAGENET_PERCENTILE if classes == IMAGENET_CLASSES else hu2021.percentile
-    other = hu2021.percentile if usual == IMAGENET_PERCENTILE else IMAGENET_PERCENTILE
-
-    def listed(names: str) -> tuple[Recipe, ...]:
-        return tuple(fitting(recipe, classes) for recipe in chosen(names))
-
-    found = (
-        Chapter(
-            "paper",
-            "The paper's method: shortcuts converted or not, thresholds per layer or channel",
-            STEPS,
-            (
-                _paper("hu2021", f"thresholds per layer at {usual} %", percentile=usual),
-                _paper(
-                    "hu2021-channel",
-                    f"thresholds per channel at {IMAGENET_PERCENTILE} %",
-                    percentile=IMAGENET_PERCENTILE,
-                    per_channel=True,
-                ),
-                _paper(
-                    "hu2021-unconverted",
-                    "identity shortcuts with gain 1, whatever the thresholds at their ends are",
-                    percentile=usual,
-                    shortcut_conversion=False,
-                ),
-            ),
-        ),
-        Chapter(
-            "few",
-            "Few time steps: signed spikes of one size and of four",
-            (2, 4, 8),
-            listed("differential-1,differential-4,dcgs-1,dcgs-4"),
-        ),
-        Chapter(
-            "binary",
-            "Spikes 0 and 1, neurons fire as they go",
-            (16, 32, 64),
-            listed("calibrated,snn-calibration-light,snn-calibration-advanced,threshold-balancing"),
-        ),
-        Chapter(
-            "choices",
-            "What the paper leaves open: initial potential, percentile, compensation",
-            STEPS,
-            (
-                _paper(
-                    "v0-0", "membrane potentials begin at 0", percentile=usual, initial_potential=0
-                ),
-                _paper(f"percentile-{other:g}", f"thresholds at {other} %", percentile=other),
-                _paper("maximum", "thresholds at the largest activation", percentile=100.0),
-                _paper(
-                    "compensated",
-                    "weights times a factor that a search on training images finds",
-                    percentile=usual,
-                    compensation="search",
-                ),
-            ),
-        ),
-    )
-    return {chapter.name: chapter for chapter in found}
-
-
-def chapter(name: str, classes: int) -> Chapter:
-    """The chapter of this name; of a method's name one of that method alone."""
-    known = chapters(classes)
-    if name in known:
-        return known[name]
-    recipe = fitting(recipe_named(name), classes)
-    return Chapter(name, recipe.description, FEW if recipe.per_steps else STEPS, (recipe,))
-
-
-def check_chapters(names: Sequence[str]) -> None:
-    """Raise InputError for names that are neither chapters nor methods."""
-    for name in names or ("",):
-        if name not in CHAPTERS and name not in RECIPES:
-            raise arguments.unknown("chapter or method", name, (*CHAPTERS, *RECIPES))
+def check_names(names: Sequence[str]) -> None:
+    """Raise InputError for names of networks that cannot be those of files, or are used twice."""
+    known: dict[str, str] = {}
+    for name in names:
+        own = slug(name).casefold()
+        if not 1 <= len(own.encode()) <= LONGEST_NAME:
+            raise InputError(
+                f"a network is called {rules.shown(name)}, and files are named by that: give it "
+                f"some letters or digits, {LONGEST_NAME} at most (NAME=MODEL)"
+            )
+        if own in known:
+            both = f"{rules.shown(known[own])} and {rules.shown(name)}"
+            raise InputError(
+                f"two networks are called {both}, and their files would have one name: give each "
+                "a name of its own (NAME=MODEL)"
+            )
+        known[own] = name
 
 
 def run(
@@ -187,9 +133,14 @@ def run(
     """Study networks one after another; yields what every chapter of every one finds.
 
     out: the folder of the results; what is there is not made again, and an unfinished chapter goes
-    on. progress: as of `compare`. Raises InputError for unknown chapters and damaged results.
+    on, as does one of which methods failed. progress: as of `compare`. Raises InputError for
+    unknown chapters and engines, names of networks that are not apart, and results that are
+    damaged or of something else.
     """
     check_chapters(names)
+    check_engine(engine)
+    for dataset in dict.fromkeys(network.dataset for network in networks):
+        check_names([network.name for network in networks if network.dataset == dataset])
     for network in networks:
         for name in names:
             yield _found(network, chapter(name, network.classes), Path(out), engine, progress)
@@ -199,16 +150,20 @@ def run(
 def _found(
     network: Studied, chapter: Chapter, out: Path, engine: str, progress: Progress | Asked
 ) -> Finding:
-    """What a chapter finds: read from its file if it is there."""
+    """What a chapter finds: read from its file if it is there, and nothing failed."""
     count = f"{network.seen}-{network.judged}"
-    path = out / f"study_{network.dataset}_{network.name}_{chapter.name}_{count}.json"
-    if known := _known(path):
-        if known.identity != network.identity:
+    path = out / f"study_{network.dataset}_{slug(network.name)}_{chapter.name}_{count}.json"
+    facts = _facts(network, chapter)
+    known = _known(path)
+    if known is not None:
+        if other := differing(known.facts, facts):
             raise InputError(
-                f"{path} has results of other weights, images or a normalisation: name another "
-                "folder (--out), or give the network another name (NAME=MODEL)"
+                f"{path} has results of something else: {other}. Name another folder (--out), or "
+                "give the network another name (NAME=MODEL)"
             )
-        return known
+        _check_whole(path, known, chapter)
+        if not known.failed:
+            return known
     ledger = path.with_suffix(".progress")
     label = f"{network.name}, {chapter.name}"
     with shown(progress, label, unit="") as bar:
@@ -230,12 +185,20 @@ def _found(
         network.classes,
         network.seen,
         comparison,
-        network.identity,
+        facts,
     )
     write_whole(path, (json.dumps(finding.to_json(), indent=1, allow_nan=False) + "\n").encode())
-    if current().first:
+    if current().first and not finding.failed:
         ledger.unlink(missing_ok=True)
     return finding
+
+
+def _facts(network: Studied, chapter: Chapter) -> dict[str, Any]:
+    """What must be the same for a result to stay valid, as JSON has it."""
+    most = chapter.steps[-1]
+    methods = {recipe.name: recipe.make(most).describe() for recipe in chapter.recipes}
+    own = {"network": digest(network.traced), "steps": chapter.steps, "methods": methods}
+    return as_json({**own, **network.facts})
 
 
 def _labelled(progress: Progress, label: str) -> Progress:
@@ -254,14 +217,29 @@ def _known(path: Path) -> Finding | None:
 
 def _read(path: Path) -> Finding:
     try:
-        return Finding.from_json(json.loads(path.read_text()))
-    except (RecordError, ValueError) as error:
-        raise InputError(f"{path} is damaged ({error}): delete it to make it again") from error
+        found = json.loads(path.read_text())
+        if isinstance(found, dict) and (version := found.get("version", 1)) != VERSION:
+            raise InputError(
+                f"{path} has results of format version {rules.shown(version)}, and this one reads "
+                f"{VERSION}: name another folder (--out), or delete it to make it again"
+            )
+        return Finding.from_json(found)
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, str(error)) from error
 
 
-def _paper(name: str, description: str, **options: object) -> Recipe:
-    """A recipe of the paper's method, converted once for all time steps."""
-    return Recipe(name, description, hu2021(**options))  # type: ignore[arg-type]
+def _check_whole(path: Path, found: Finding, chapter: Chapter) -> None:
+    """Raise InputError for results in which a method or a T is missing."""
+    rows = found.comparison.rows
+    lacking = any(not row.problem and tuple(sorted(row.readings)) != chapter.steps for row in rows)
+    if lacking or [row.recipe for row in rows] != [recipe.name for recipe in chapter.recipes]:
+        raise _damaged(path, "results of methods or steps are missing")
+
+
+def _damaged(path: Path, why: str) -> InputError:
+    return InputError(f"{path} is damaged ({why}): delete it to make it again")
 
 
 def by_chapter(findings: Sequence[Finding]) -> Mapping[str, list[Finding]]:

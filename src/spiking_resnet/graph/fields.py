@@ -1,11 +1,10 @@
 """Checks of the fields of nodes and neurons, tensors aside, by the rules of their kinds."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from spiking_resnet.graph.nodes import KINDS, Fire, Node
 from spiking_resnet.neurons import NEURONS, Neuron
-from spiking_resnet.rules import Rules, shown
+from spiking_resnet.rules import Rules, broken, shown
 
 
 def problems(node: Node) -> Iterator[str]:
@@ -14,11 +13,11 @@ def problems(node: Node) -> Iterator[str]:
     if KINDS.get(kind.__name__) is not kind:
         yield f"there is no kind of node {kind.__name__!r}"
         return
-    yield from _broken(_rules(kind), node, "")
+    yield from broken(_rules(kind), node)
     if isinstance(node, Fire):
         neuron = type(node.neuron)
         if neuron in NEURONS.values():
-            yield from _broken(neuron.RULES, node.neuron, "neuron.")
+            yield from broken(neuron.RULES, node.neuron, "neuron.")
         elif issubclass(neuron, Neuron):
             yield f"there is no kind of neuron {shown(neuron.__name__)}"
 
@@ -31,9 +30,3 @@ def _rules(kind: type[Node]) -> Rules:
     if kind not in _RULES:
         _RULES[kind] = {**Node.RULES, **kind.RULES}
     return _RULES[kind]
-
-
-def _broken(rules: Rules, holder: Any, prefix: str) -> Iterator[str]:
-    for field, rule in rules.items():
-        if problem := rule.problem(f"{prefix}{field}", getattr(holder, field)):
-            yield problem

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from spiking_resnet.evaluation.candidate import Reading
-from spiking_resnet.evaluation.study import PAPER_STEPS, Finding, by_chapter, chapter
+from spiking_resnet.evaluation.chapters import PAPER_STEPS, chapter
+from spiking_resnet.evaluation.study import Finding, by_chapter
+from spiking_resnet.files import slug
 from spiking_resnet.report import comparison, curve
 from spiking_resnet.report.block import Axis, Block, Chart, Column, Level, Row, Series, Table, Text
 from spiking_resnet.report.numbers import count
@@ -66,7 +68,7 @@ def charts(findings: Sequence[Finding]) -> dict[str, Chart]:
     """The figures by name: losses by depth, and accuracy over T of each network and chapter."""
     found = by_chapter(findings)
     drawn = {
-        f"{each.dataset}_{each.network}_{name}": chart
+        f"{each.dataset}_{slug(each.network)}_{name}": chart
         for name, own in found.items()
         for each in own
         if (chart := _over_time(each)) is not None
