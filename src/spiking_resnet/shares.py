@@ -16,3 +16,11 @@ def wilson(correct: int, total: int) -> tuple[float, float]:
 def standard_error(share: float, total: int) -> float:
     """The standard error sqrt(p (1 - p) / n) of a fraction p of n images."""
     return sqrt(share * (1 - share) / total)
+
+
+def told_error(share: float, total: int) -> float:
+    """The standard error as it is printed: of no or all images, where it is 0, a bound instead.
+
+    It is that of the score interval with z = 1 (68 %): 1 / (n + 1).
+    """
+    return standard_error(share, total) or 1 / (total + 1)

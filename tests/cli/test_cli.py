@@ -550,11 +550,11 @@ def test_imagenet_calibrates_with_images_per_class_and_the_papers_percentile(tho
     assert json.loads(results.read_text())["snn"] == found["snn"]
     assert json.loads(results.read_text())["seconds"] == found["seconds"]  # nothing was run
     assert "batch size was 4, now 3" in refused(*test[:-1], 3, "--resume", progress)
-    assert "data was" in refused(*test, "--limit", 8, "--resume", progress)
-    assert "data was" in refused(*test, "--crop", "36/32", "--resume", progress)
+    assert "images was" in refused(*test, "--limit", 8, "--resume", progress)
+    assert "not the same data" in refused(*test, "--crop", "36/32", "--resume", progress)
     assert "normalisation was" in refused(*test, "--normalisation", "none", "--resume", progress)
     ok(*common, "--per-class", 4)
-    assert "network was" in refused(*test, "--resume", progress)
+    assert "not the same network" in refused(*test, "--resume", progress)
     progress.write_text("{")
     assert "holds no progress" in refused(*test, "--resume", progress)
 
@@ -590,7 +590,7 @@ def test_an_evaluation_goes_on_with_the_same_images_only(tmp_path, snn, digits_n
     arrays = dict(np.load(digits_npz / "test.npz"))
     arrays["images"][17, 3, 3] ^= 1
     np.savez(digits_npz / "test.npz", **arrays)
-    assert "data was" in refused(*test)
+    assert "not the same data" in refused(*test)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_an_evaluation_that_stops_early_goes_on(tmp_path, snn):
               tmp_path / "progress.json")  # fmt: skip
     ok(*common, "--confidence", 0.9)
     ok(*common, "--confidence", 0.9)
-    assert "stop was" in refused(*common, "--confidence", 0.8)
+    assert "not the same stop" in refused(*common, "--confidence", 0.8)
 
 
 def test_rules_come_from_where_the_user_says(tmp_path, snn):

@@ -22,7 +22,7 @@ from spiking_resnet.conversion.methods import hu2021
 from spiking_resnet.engines.simulate import ENGINES
 from spiking_resnet.evaluation.counts import among_first
 from spiking_resnet.evaluation.evaluate import STEPS
-from spiking_resnet.evaluation.progress_file import VERSION, ResumeError
+from spiking_resnet.evaluation.progress_file import VERSION, ResumeError, differing
 from spiking_resnet.files import BusyError, held
 from spiking_resnet.graph import interpret
 from spiking_resnet.records import curve_from_json
@@ -429,6 +429,16 @@ def test_nothing_is_read_twice_where_the_loader_knows_its_batches(graph, tmp_pat
     assert same_but_for_the_time(curve, evaluate(graph, loader(5), RECORD))
 
 
+def test_what_differs_is_told_in_words_counts_first():
+    before = {"data": f"all 600 images: {'a' * 64}", "images": 600, "steps": [2], "kind": "x" * 70}
+    now = {"data": f"all 500 images: {'b' * 64}", "images": 500, "steps": [4], "device": "cpu"}
+    assert differing(before, now) == (
+        'images was 600, now 500; device was null, now "cpu"; steps was [2], now [4]; '
+        "not the same data, kind"
+    )
+    assert differing(now, now) == ""
+
+
 def test_progress_of_another_evaluation_is_refused_and_says_what_differs(graph, tmp_path):
     path = tmp_path / "progress.json"
     evaluate(graph, loader(5), RECORD, resume=path, facts={"data set": "toy"})
@@ -437,13 +447,13 @@ def test_progress_of_another_evaluation_is_refused_and_says_what_differs(graph, 
         evaluate(graph, loader(5), (2, 9), resume=path, facts=facts)
     with pytest.raises(ResumeError, match='data set was "toy", now "other"'):
         evaluate(graph, loader(5), RECORD, resume=path, facts={"data set": "other"})
-    with pytest.raises(ResumeError, match="network was"):
+    with pytest.raises(ResumeError, match="another evaluation: not the same network"):
         evaluate(spiking("identity", percentile=99.0), loader(5), RECORD, resume=path, facts=facts)
-    with pytest.raises(ResumeError, match="first batch was"):
+    with pytest.raises(ResumeError, match="not the same first batch"):
         evaluate(graph, loader(4), RECORD, resume=path, facts=facts)
     with pytest.raises(ResumeError, match="engine was"):
         evaluate(graph, loader(5), RECORD, engine="interpreter", resume=path, facts=facts)
-    with pytest.raises(ResumeError, match="agreement was"):
+    with pytest.raises(ResumeError, match="not the same agreement"):
         evaluate(graph, loader(5), RECORD, ann=network("identity"), resume=path, facts=facts)
     with pytest.raises(ResumeError, match="loader only 20"):
         evaluate(graph, loader(5)[:4], RECORD, resume=path, facts=facts)
@@ -474,7 +484,7 @@ def test_labels_and_pixels_of_any_kind_are_known_again(graph, tmp_path, change):
     path, batches = tmp_path / "progress.json", [(BATCH.bfloat16(), change(LABELS))]
     first = evaluate(graph, batches, (4,), resume=path)
     assert evaluate(graph, batches, (4,), resume=path) == first
-    with pytest.raises(ResumeError, match="first batch was"):
+    with pytest.raises(ResumeError, match="not the same first batch"):
         evaluate(graph, [(BATCH.bfloat16(), change((LABELS + 1) % 5))], (4,), resume=path)
 
 
@@ -487,7 +497,7 @@ def test_a_reference_of_any_kind_is_known_again(graph, tmp_path):
         path = tmp_path / f"{number}.json"
         first = evaluate(graph, batches, (4,), ann=ann, resume=path)
         assert evaluate(graph, batches, (4,), ann=ann, resume=path) == first
-        with pytest.raises(ResumeError, match="agreement was"):
+        with pytest.raises(ResumeError, match="not the same agreement"):
             evaluate(graph, batches, (4,), ann=traced("projection"), resume=path)
 
 

@@ -67,3 +67,14 @@ def test_the_images_that_settle_a_loss_are_those_at_which_its_bound_meets_the_ta
     scaled = Paired(lost * images / 200, gained * images / 200, images)
     bound = scaled.at_most(0.95) if paired.loss < 0.03 else scaled.at_least(0.95)
     assert bound == pytest.approx(0.03, abs=3e-4)
+
+
+@pytest.mark.parametrize("images", [1, 12, 1000])
+def test_where_the_standard_error_is_zero_the_bounds_reach_further(images):
+    assert Paired(0, 0, images).reach == pytest.approx(1 / (images + 1))
+    assert Paired(images, 0, images).reach == pytest.approx(2 / (images + 1))
+
+
+def test_of_many_differing_images_the_bounds_reach_a_standard_error():
+    found, loss = Paired(60, 40, 2000), 0.01
+    assert found.reach == pytest.approx(sqrt((0.05 - loss**2) / 2000), rel=0.05)

@@ -19,7 +19,8 @@ from spiking_resnet.evaluation.conditions import Facts
 from spiking_resnet.report import comparison, ranking
 from spiking_resnet.report.block import Column, Table
 from spiking_resnet.report.block import Row as Cells
-from spiking_resnet.report.terminal import text, widths
+from spiking_resnet.report.fitting import widths
+from spiking_resnet.report.terminal import text
 from zoo import images, network
 
 FACTS = Facts(1, False, False, 2, 8, False)
@@ -44,7 +45,8 @@ def place(accuracy, operations, latency, loss=0.0, name="one"):
 @pytest.mark.parametrize("seed", range(5))
 def test_the_front_is_what_trying_all_pairs_gives(seed):
     draw = random.Random(seed)
-    places = [place(*(draw.randint(0, 4) for _ in range(3))) for _ in range(40)]
+    drawn = [[draw.randint(0, 4) for _ in range(3)] for _ in range(40)]
+    places = [place(accuracy / 4, *others) for accuracy, *others in drawn]
 
     def beaten(one):
         mine = (one.reading.accuracy, one.reading.operations, one.latency)

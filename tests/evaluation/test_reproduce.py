@@ -5,6 +5,7 @@ import pytest
 
 import spiking_resnet
 from spiking_resnet.evaluation import reproduce
+from spiking_resnet.files import slug
 from spiking_resnet.records import Curve, InputError, Point
 from spiking_resnet.report import markdown, studies
 
@@ -31,7 +32,7 @@ def test_unknown_names_are_refused(tmp_path):
 def test_a_case_that_is_there_is_not_run_again(tmp_path):
     """There is no data at all: only results that are in the folder can come back."""
     for number, case in enumerate(reproduce.STUDIES["grid"]):
-        path = tmp_path / f"grid_resnet20_4_{reproduce._slug(case.label)}.json"
+        path = tmp_path / f"grid_resnet20_4_{slug(case.label)}.json"
         path.write_text(json.dumps(result(case.label, number / 10)))
     told = []
     found = list(reproduce.run("grid", tmp_path, tmp_path, ["resnet20"], 4, tell=told.append))
@@ -73,7 +74,7 @@ def test_a_case_goes_on_with_what_it_counted(tmp_path, monkeypatch, engine):
 
 
 def test_a_damaged_result_is_named(tmp_path):
-    label = reproduce._slug(reproduce.STUDIES["grid"][0].label)
+    label = slug(reproduce.STUDIES["grid"][0].label)
     (tmp_path / f"grid_resnet20_4_{label}.json").write_text("{")
     with pytest.raises(InputError, match=r"grid_resnet20.*is damaged.*delete it"):
         next(reproduce.run("grid", tmp_path, tmp_path, ["resnet20"], 4))
@@ -81,7 +82,7 @@ def test_a_damaged_result_is_named(tmp_path):
 
 def test_labels_make_different_files():
     for cases in reproduce.STUDIES.values():
-        assert len({reproduce._slug(case.label) for case in cases}) == len(cases)
+        assert len({slug(case.label) for case in cases}) == len(cases)
 
 
 def test_the_table_has_a_row_for_every_case():

@@ -303,7 +303,7 @@ def test_an_evaluation_with_rules_goes_on_with_the_same_rules(graph, tmp_path, b
     begun = iter([*loader(5)[:batches], "no batch"])
     with pytest.raises(InputError):
         evaluate(graph, begun, (4,), stop=rules(0.9, 1.0), resume=path)
-    with pytest.raises(ResumeError, match="stop was"):
+    with pytest.raises(ResumeError, match="not the same stop"):
         evaluate(graph, loader(5), (4,), stop=rules(0.9), resume=path)
     found = evaluate(graph, loader(5), (4,), stop=rules(0.9, 1.0), resume=path)
     assert plain(found) == plain(whole)

@@ -13,8 +13,9 @@ from spiking_resnet.conversion.presets import RECIPES, fitting
 from spiking_resnet.evaluation import chapters, compare, study
 from spiking_resnet.graph.structure import layers_deep
 from spiking_resnet.records import InputError
-from spiking_resnet.report import markdown
+from spiking_resnet.report import markdown, terminal
 from spiking_resnet.report import study as report
+from spiking_resnet.report.numbers import count
 from teams import in_team, plain
 
 
@@ -263,17 +264,54 @@ def test_the_tables_and_charts_hold_what_was_found(short, tmp_path):
     found = list(study.run([studied()], tmp_path, ("paper", "few")))
     text = markdown.text(report.document(found, "spiking-resnet reproduce study"))
     (last,) = (row.readings[350] for row in found[0].comparison.rows if row.recipe == "hu2021")
-    assert f"{last.loss:.2f} ± {last.loss_error:.2f}" in text
-    assert (
-        f"| mnist | digits_resnet8 | 8 | 12 | {100 * found[0].comparison.ann_accuracy:.2f} |"
-        in (text)
-    )
+    assert f"{last.loss:.2f} ± {last.told_error(12):.2f}" in text
+    assert f"| mnist | digits_resnet8 | 8 | 12 | {of_the_ann(found[0])} |" in text
+    assert "**Accuracy, % (agreement with the ANN, %), 12 images**" in text
+    assert "Standard errors of accuracy: up to " in text
+    assert "**Loss, points below the ANN, 12 images**" in text
     assert f"{100 * last.accuracy:.2f} ({100 * last.agreement:.2f})" in text
     assert set(report.charts(found)) == {"mnist_digits_resnet8_paper", "mnist_digits_resnet8_few"}
     deeper = study.Finding(**{**vars(found[0]), "network": "other", "layers": 20})
     depths = report.charts([*found, deeper])["mnist_depths"]
     assert depths.series[0].at == (8, 20)
     assert depths.series[0].values == (last.loss, last.loss)
+
+
+def of_the_ann(found):
+    """Its accuracy with its interval."""
+    low, high = (100 * end for end in found.comparison.ann_interval)
+    return f"{100 * found.comparison.ann_accuracy:.2f} ({low:.1f} - {high:.1f})"
+
+
+def test_every_column_of_the_ann_is_of_its_tables_own_kind(short, tmp_path):
+    found = list(study.run([studied()], tmp_path, ("few",)))
+    text = markdown.text(report.document(found, ""))
+    tables = {part.partition("**")[0]: part for part in text.split("\n\n**")}
+    row = "| digits_resnet8 | differential-1 |"
+    macs = count(found[0].comparison.ann_macs)
+    assert f"{row} {macs} |" in tables["Synaptic operations of an image"]
+    assert "| network | method | T = 2 |" in tables["Spikes of an image"]
+    (loss,) = (table for name, table in tables.items() if name.startswith("Loss"))
+    assert "| network | method | T = 2 |" in loss
+
+
+def test_no_loss_of_few_images_is_certain(short, tmp_path):
+    (found,) = study.run([studied(images=4)], tmp_path, ("few",))
+    readings = [each for row in found.comparison.rows for each in row.readings.values()]
+    assert any(each.lost == each.gained == 0 for each in readings)
+    text = markdown.text(report.document([found], ""))
+    assert "0.00 ± 20.00" in text  # 1 / (n + 1)
+    assert "± 0.00" not in text
+
+
+def test_a_terminal_names_every_row_and_the_images(short, tmp_path):
+    found = list(study.run([studied()], tmp_path, ("paper", "few")))
+    shown = terminal.text(report.summary(found), 60)
+    assert "12 images" in shown
+    assert of_the_ann(found[0]) in shown
+    rows = [line for line in shown.splitlines() if line.startswith("digits_resnet8")]
+    assert len(rows) > 6
+    assert all("hu2021" in row or "differential" in row or "dcgs" in row for row in rows)
 
 
 @pytest.mark.parametrize("classes", [10, 1000])

@@ -27,6 +27,7 @@ from spiking_resnet.report.block import (
     Terms,
     Text,
 )
+from spiking_resnet.report.fitting import cut
 from spiking_resnet.report.write import DOCUMENTS, FIGURES, RENDERERS, write
 
 pytestmark = pytest.mark.whole
@@ -192,6 +193,20 @@ def test_wide_tables_are_cut_between_columns():
     assert " ".join(shown.split()).count("title (continued)") == 2
     assert shown.count("below") == 1
     assert all(name in shown for name in names)
+
+
+def test_parts_of_a_table_name_their_rows_and_share_the_columns():
+    steps = [f"T = {step}" for step in range(7)]
+    columns = (*(Column(name, align="left") for name in ("network", "method")), *map(Column, steps))
+    rows = tuple(Row(("net", method, *map(str, range(7)))) for method in ("one", "two"))
+    parts = cut(Table(columns, rows, shape="wide"), 40)
+    assert [len(part.columns) for part in parts] == [6, 5]
+    assert all(part.rows[1].cells[:2] == ("net", "two") for part in parts)
+    all_left = tuple(replace(column, align="left") for column in columns)
+    parts = cut(Table(all_left, rows, shape="wide"), 40)
+    assert [len(part.columns) for part in parts] == [5, 5]
+    assert [column.name for column in parts[0].columns[:2]] == ["network", "method"]
+    assert [column.name for column in parts[1].columns[:2]] == ["network", "T = 3"]
 
 
 def test_remarks_are_warnings_beside_the_results():

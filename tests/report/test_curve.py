@@ -124,3 +124,8 @@ def test_top5_has_a_column_and_the_widest_table_still_fits():
 def test_the_standard_error_is_stated():
     one = replace(CURVE, points=(replace(POINTS[0], accuracy=0.5),))
     assert "standard errors up to 5.0 points" in as_markdown(one)  # sqrt(0.25 / 100)
+
+
+def test_no_accuracy_of_few_images_is_certain():
+    one = replace(CURVE, images=1, ann_accuracy=1.0, points=(replace(POINTS[0], accuracy=1.0),))
+    assert "standard errors up to 50.0 points" in as_markdown(one)  # 1 / (n + 1)

@@ -122,3 +122,8 @@ def test_levels_are_told_in_the_digits_that_the_images_tell_apart(images, told, 
     path = tmp_path / "curve.svg"
     plot({"SNN": replace(CURVE, images=images)}, path)
     assert f"ANN ({told})" in path.read_text()
+
+
+def test_names_without_glyphs_are_drawn_without_warnings(tmp_path, recwarn):
+    plot({"网络🦊": CURVE}, tmp_path / "curve.png", "网络🦊")
+    assert not [each for each in recwarn if "Glyph" in str(each.message)]

@@ -96,6 +96,10 @@ class Reading(Record):
         """The lost and gained images behind the loss, of `images` in all."""
         return Paired(self.lost, self.gained, images)
 
+    def told_error(self, images: int) -> float:
+        """The loss's error in points as it is printed: where it is 0, `Paired.reach` instead."""
+        return self.loss_error or 100 * self.paired(images).reach
+
 
 @dataclass(frozen=True, eq=False)
 class Subject:

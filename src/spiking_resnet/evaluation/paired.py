@@ -47,6 +47,15 @@ class Paired:
         z = NormalDist().inv_cdf(confidence)
         return _crossing(lambda delta: self._score(delta) > z)
 
+    @property
+    def reach(self) -> float:
+        """How far the bounds with z = 1 (68 %) lie from the loss at most, a share.
+
+        A standard error is about as large, but 0 where no image differs.
+        """
+        sure, loss = NormalDist().cdf(1), float(self.loss)
+        return max(self.at_most(sure) - loss, loss - self.at_least(sure))
+
     def images_to_settle(self, target: float, confidence: float) -> int | None:
         """About how many images would tell whether the true loss is at most the share `target`, if
         further images were like these; None where it is too close to it for any number.

@@ -5,7 +5,7 @@ whoever has a kind of output renders any blocks (`terminal`, `markdown`, `figure
 as it came out of files: a renderer escapes what its output would take for more than text.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -52,6 +52,13 @@ class Column:
     def heading(self) -> str:
         """The name and the unit."""
         return f"{self.name} {self.unit}".rstrip()
+
+
+def columns(keys: int, names: Iterable[str]) -> tuple[Column, ...]:
+    """Columns of these names, of which the first ones name the rows."""
+    return tuple(
+        Column(name, align="left" if place < keys else "right") for place, name in enumerate(names)
+    )
 
 
 @dataclass(frozen=True)

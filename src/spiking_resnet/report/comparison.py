@@ -26,6 +26,7 @@ from spiking_resnet.report.block import (
 from spiking_resnet.report.block import Row as Cells
 from spiking_resnet.report.curve import in_percent, of_images
 from spiking_resnet.report.numbers import count, decimals
+from spiking_resnet.shares import told_error
 
 CONDITIONS = (
     Column(
@@ -222,7 +223,8 @@ def _beside(one: Table, other: Table) -> Table:
 
 
 def _accuracy(found: Comparison) -> Table:
-    errors = [each.standard_error for row in found.rows for each in row.readings.values()]
+    shares = [each.accuracy for row in found.rows for each in row.readings.values()]
+    errors = [told_error(share, found.images) for share in shares]
     digits = decimals(found.images)
     return _by_steps(
         found,
@@ -235,18 +237,18 @@ def _accuracy(found: Comparison) -> Table:
 
 
 def _loss(found: Comparison) -> Table:
-    digits = decimals(found.images)
     return _by_steps(
         found,
         "Loss, points below the ANN",
-        lambda each: ranking.loss(each.loss, each.loss_error, digits),
+        lambda each: ranking.loss(each, found.images),
         "0",
         "±: the standard error of this difference on the same images.",
     )
 
 
 def _plain_loss(found: Comparison) -> Table:
-    errors = [each.loss_error for row in found.rows for each in row.readings.values()]
+    readings = [each for row in found.rows for each in row.readings.values()]
+    errors = [each.told_error(found.images) for each in readings]
     digits = decimals(found.images)
     return _by_steps(
         found,

@@ -11,6 +11,7 @@ from spiking_resnet.report.block import Axis, Block, Chart, Column, Level, Row, 
 from spiking_resnet.report.figure import check_path
 from spiking_resnet.report.numbers import count, decimals, number, percent, told_ends
 from spiking_resnet.report.write import write
+from spiking_resnet.shares import told_error
 
 _T = Column("T", note="time steps")
 _COLUMNS = (
@@ -204,4 +205,5 @@ def _conditions(curve: Curve) -> str:
 def _largest_error(curve: Curve) -> str:
     """The largest standard error of the curve's accuracies, in points."""
     shares = [curve.ann_accuracy, *(point.accuracy for point in curve.points)]
-    return f"{100 * max(curve.standard_error(share) or 0.0 for share in shares):.1f}"
+    known = [told_error(share, curve.images) for share in shares if share is not None]
+    return f"{100 * max(known):.1f}"

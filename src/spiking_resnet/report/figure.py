@@ -1,6 +1,7 @@
 """Render the charts of a report as figures for papers (PNG, SVG, PDF)."""
 
 import io
+import warnings
 from collections.abc import Callable, Sequence
 from math import ceil, floor, log10
 from pathlib import Path
@@ -51,7 +52,9 @@ def render(blocks: Report, form: str) -> bytes:
     with rc_context(STYLE):
         figure = Figure(dpi=300)
         _draw(charts, _panels(charts, figure), ON_LIGHT, figure)
-        figure.savefig(drawn, format=form, metadata=_UNDATED.get(form))
+        with warnings.catch_warnings():  # names may have characters that no font here has
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+            figure.savefig(drawn, format=form, metadata=_UNDATED.get(form))
     return drawn.getvalue()
 
 

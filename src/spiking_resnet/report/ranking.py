@@ -4,6 +4,7 @@ from contextlib import suppress
 from math import isinf
 
 from spiking_resnet.conversion.methods import calls, described
+from spiking_resnet.evaluation.candidate import Reading
 from spiking_resnet.evaluation.comparison import Comparison, Place, Row, choice
 from spiking_resnet.report.block import Block, Column, Table, Text
 from spiking_resnet.report.block import Row as Cells
@@ -59,7 +60,7 @@ def winner(found: Comparison) -> list[Block]:
     reading, digits = place.reading, decimals(found.images)
     said = (
         f"winner: {place.row.recipe} at T = {reading.steps}: "
-        f"{100 * reading.accuracy:.{digits}f} %, {loss(reading.loss, reading.loss_error, digits)} "
+        f"{100 * reading.accuracy:.{digits}f} %, {loss(reading, found.images)} "
         f"points below the ANN, {count(reading.operations)} SynOps, latency "
         f"{latency(place)}. It takes the fewest SynOps of those whose loss is within its standard "
         "error of the smallest."
@@ -85,9 +86,10 @@ def line(place: Place) -> str:
     return ""
 
 
-def loss(value: float, error: float, digits: int) -> str:
+def loss(reading: Reading, images: int) -> str:
     """A loss with its standard error, no zero with a sign."""
-    return f"{value:z.{digits}f} ± {error:.{max(1, digits)}f}"
+    digits = decimals(images)
+    return f"{reading.loss:z.{digits}f} ± {reading.told_error(images):.{max(1, digits)}f}"
 
 
 def latency(place: Place) -> str:
@@ -113,7 +115,7 @@ def _cells(found: Comparison, row: Row, place: Place) -> tuple[str, ...]:
         count(reading.operations),
         latency(place),
         mark,
-        loss(reading.loss, reading.loss_error, digits),
+        loss(reading, found.images),
         f"{100 * reading.agreement:.{digits}f}",
     )
 

@@ -1,49 +1,33 @@
 """The blocks of a study: what the paper's method loses by depth, chapter after chapter, charts."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from spiking_resnet.evaluation.candidate import Reading
 from spiking_resnet.evaluation.chapters import PAPER_STEPS, chapter
+from spiking_resnet.evaluation.comparison import Comparison
+from spiking_resnet.evaluation.paired import Paired
 from spiking_resnet.evaluation.study import Finding, by_chapter
 from spiking_resnet.files import slug
-from spiking_resnet.report import comparison, curve
-from spiking_resnet.report.block import Axis, Block, Chart, Column, Level, Row, Series, Table, Text
-from spiking_resnet.report.numbers import count
+from spiking_resnet.report import comparison, curve, published
+from spiking_resnet.report.block import Axis, Block, Chart, Level, Row, Series, Table, Text, columns
+from spiking_resnet.report.numbers import count, interval
+from spiking_resnet.shares import told_error
 
 MANY_CLASSES = 100  # where top-5 accuracy says something
-PAPER = ("hu2021", "hu2021-channel", "hu2021-unconverted")
-
-
-@dataclass(frozen=True)
-class Published:
-    """A published loss, in points of top-1 accuracy below the ANN that was converted."""
-
-    dataset: str
-    network: str
-    method: str
-    steps: int
-    loss: float
-    source: str
-
-
-_PAPER = "Hu, Tang, Pan, arXiv 1805.01352"
-_LTB = "local threshold balancing (LTB), CVPR 2025"
-_DCGS = "DCGS with 4 thresholds, ICML 2025"
-PUBLISHED = (
-    Published("imagenet", "ResNet-34", _PAPER, 350, 1.70, "73.31 to 71.61"),
-    Published("imagenet", "ResNet-50", _PAPER, 350, 3.38, "76.13 to 72.75"),
-    Published("imagenet", "ResNet-18", _LTB, 32, 4.21, "69.76 to 65.55"),
-    Published("imagenet", "ResNet-18", _LTB, 64, 1.23, "69.76 to 68.53"),
-    Published("imagenet", "ResNet-34", _DCGS, 4, 3.07, "76.42 to 73.35"),
-    Published("imagenet", "ResNet-34", _DCGS, 8, 0.38, "76.42 to 76.04"),
+ANN_TEXT = "ANN: accuracy with its 95 % interval, %."
+LOSS_TEXT = (
+    "±: the standard error of the difference on the same images; if no image differs, a 68 % bound."
 )
+PAPER = ("hu2021", "hu2021-channel", "hu2021-unconverted")
 
 
 def blocks(findings: Sequence[Finding]) -> list[Block]:
     """The losses of the paper's method, then the tables of every chapter."""
     found = by_chapter(findings)
-    tables: list[Block] = [*_paper(found.get("paper", [])), *_published(findings)]
+    tables: list[Block] = [
+        *_paper(found.get("paper", [])),
+        *published.table({each.dataset for each in findings}),
+    ]
     for name, own in found.items():
         tables += _chapter(name, own)
     return tables
@@ -104,9 +88,8 @@ def _by_depth(findings: Sequence[Finding]) -> Chart:
                     one.layers for one, each in zip(ordered, last, strict=True) if name in each
                 ),
                 intervals=tuple(
-                    (each[name].loss - 1.96 * each[name].loss_error,
-                     each[name].loss + 1.96 * each[name].loss_error)
-                    for each in last if name in each
+                    _ends(each[name].paired(one.comparison.images))
+                    for one, each in zip(ordered, last, strict=True) if name in each
                 ),
                 tone=tone,
             )
@@ -115,6 +98,11 @@ def _by_depth(findings: Sequence[Finding]) -> Chart:
         levels=(Level(0.0),),
         intervals="95 % interval",
     )  # fmt: skip
+
+
+def _ends(found: Paired) -> tuple[float, float]:
+    """The 95 % interval of a loss, in points."""
+    return 100 * found.at_least(0.975), 100 * found.at_most(0.975)
 
 
 def _last(finding: Finding) -> dict[str, Reading]:
@@ -130,7 +118,7 @@ def _paper(findings: Sequence[Finding]) -> Iterator[Table]:
     """Losses of the paper's method at its T: a row for each network."""
     if not findings:
         return
-    names = ("data set", "network", "layers", "images", "ANN, %")
+    names = ("data set", "network", "layers", "images", "ANN")
     recipes = ("per layer", "per channel", "shortcuts not converted")
     rows = []
     for each in findings:
@@ -142,39 +130,19 @@ def _paper(findings: Sequence[Finding]) -> Iterator[Table]:
                     each.network,
                     str(each.layers),
                     f"{compared.images:,}",
-                    f"{100 * compared.ann_accuracy:.2f}",
-                    *(_loss(last.get(name)) for name in PAPER),
+                    _ann(compared),
+                    *(_loss(last.get(name), compared.images) for name in PAPER),
                 )
             )
         )
     yield Table(
-        (*(Column(name, align="left") for name in names), *(Column(name) for name in recipes)),
+        columns(2, (*names, *recipes)),
         tuple(rows),
         title=f"What the paper's method loses at T = {PAPER_STEPS}, points below the ANN",
-        footnotes=("±: the standard error of the difference on the same images.",),
+        footnotes=(ANN_TEXT, LOSS_TEXT),
         shape="wide",
         apart=True,
     )
-
-
-def _published(findings: Sequence[Finding]) -> Iterator[Table]:
-    """Published losses for the same data sets."""
-    known = {each.dataset for each in findings}
-    rows = [
-        Row((one.dataset, one.network, one.method, str(one.steps), f"{one.loss:.2f}", one.source))
-        for one in PUBLISHED
-        if one.dataset in known
-    ]
-    if rows:
-        names = ("data set", "network", "method", "T", "loss", "accuracies, %")
-        yield Table(
-            tuple(Column(name, align="left") for name in names),
-            tuple(rows),
-            title="Published losses, points below the ANN",
-            footnotes=("Of other weights and images: compare losses, not accuracies.",),
-            shape="wide",
-            apart=True,
-        )
 
 
 def _chapter(name: str, findings: Sequence[Finding]) -> Iterator[Block]:
@@ -183,12 +151,16 @@ def _chapter(name: str, findings: Sequence[Finding]) -> Iterator[Block]:
     yield Text(title, "heading", apart=True)
     steps = findings[0].comparison.steps
     yield _accuracies(findings)
-    yield _table(findings, "Loss, points below the ANN", steps, _loss)
     yield _table(
-        findings, "Synaptic operations of an image", steps, lambda each: count(each.operations),
-        comparison.OPERATIONS_TEXT,
+        findings, f"Loss, points below the ANN, {_images(findings)}", steps, _loss, None, LOSS_TEXT
+    )
+    yield _table(
+        findings, "Synaptic operations of an image", steps, lambda each, _: count(each.operations),
+        lambda found: count(found.ann_macs), comparison.OPERATIONS_TEXT,
     )  # fmt: skip
-    yield _table(findings, "Spikes of an image", steps, lambda each: count(each.spikes_per_image))
+    yield _table(
+        findings, "Spikes of an image", steps, lambda each, _: count(each.spikes_per_image)
+    )
     yield _conditions(findings)
     yield from _failures(findings)
 
@@ -204,38 +176,69 @@ def _accuracies(findings: Sequence[Finding]) -> Table:
     """Accuracy and agreement; top-5 accuracy where there are many classes."""
     many = any(each.classes >= MANY_CLASSES for each in findings)
 
-    def cell(reading: Reading) -> str:
+    def cell(reading: Reading, images: int) -> str:
         top5 = f" / {100 * reading.top5:.2f}" if many and reading.top5 is not None else ""
         return f"{100 * reading.accuracy:.2f}{top5} ({100 * reading.agreement:.2f})"
 
     named = "Top-1 / top-5 accuracy" if many else "Accuracy"
     steps = findings[0].comparison.steps
-    return _table(findings, f"{named}, % (agreement with the ANN, %)", steps, cell)
+    errors = [
+        told_error(reading.accuracy, each.comparison.images)
+        for each in findings
+        for row in each.comparison.rows
+        for reading in row.readings.values()
+    ]
+    return _table(
+        findings,
+        f"{named}, % (agreement with the ANN, %), {_images(findings)}",
+        steps,
+        cell,
+        _ann,
+        f"{ANN_TEXT} Standard errors of accuracy: up to {100 * max(errors, default=0):.1f} points.",
+    )
+
+
+def _images(findings: Sequence[Finding]) -> str:
+    """How many images were judged."""
+    known = sorted({each.comparison.images for each in findings})
+    return f"{' to '.join(f'{n:,}' for n in dict.fromkeys((known[0], known[-1])))} images"
+
+
+def _ann(found: Comparison) -> str:
+    """The ANN's accuracy with its interval."""
+    return f"{100 * found.ann_accuracy:.2f} ({interval(found.ann_interval)})"
 
 
 def _table(
     findings: Sequence[Finding],
     title: str,
     steps: Sequence[int],
-    cell: Callable[[Reading], str],
+    cell: Callable[[Reading, int], str],
+    ann: Callable[[Comparison], str] | None = None,
     *footnotes: str,
 ) -> Table:
-    """A row for each network and recipe, a column for each T."""
+    """A row for each network and recipe, a column for each T.
+
+    cell: of a reading, and how many images were judged. ann: the cell of a column for the ANN.
+    """
     rows = [
         Row(
             (
                 each.network,
                 row.recipe,
-                f"{100 * each.comparison.ann_accuracy:.2f}",
-                *(cell(row.readings[T]) if T in row.readings else "-" for T in steps),
+                *(() if ann is None else (ann(each.comparison),)),
+                *(
+                    cell(row.readings[T], each.comparison.images) if T in row.readings else "-"
+                    for T in steps
+                ),
             )
         )
         for each in findings
         for row in each.comparison.rows
     ]
-    heads = (Column("network", align="left"), Column("method", align="left"), Column("ANN"))
+    heads = ("network", "method", *(() if ann is None else ("ANN",)))
     return Table(
-        (*heads, *(Column(f"T = {step}") for step in steps)),
+        columns(2, (*heads, *(f"T = {step}" for step in steps))),
         tuple(rows),
         title=title,
         footnotes=footnotes,
@@ -273,7 +276,7 @@ def _conditions(findings: Sequence[Finding]) -> Table:
                 )
             )
     return Table(
-        tuple(Column(name, align="left") for name in names),
+        columns(2, names),
         tuple(rows),
         title="Conditions",
         footnotes=(
@@ -285,5 +288,5 @@ def _conditions(findings: Sequence[Finding]) -> Table:
     )
 
 
-def _loss(reading: Reading | None) -> str:
-    return "-" if reading is None else f"{reading.loss:.2f} ± {reading.loss_error:.2f}"
+def _loss(reading: Reading | None, images: int) -> str:
+    return "-" if reading is None else f"{reading.loss:z.2f} ± {reading.told_error(images):.2f}"

@@ -22,12 +22,12 @@ from spiking_resnet.report.block import (
     Terms,
     Text,
 )
+from spiking_resnet.report.fitting import FOLDED, cut, fits, keyed, widths
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table as RichTable
 
-FOLDED = 16  # characters of a column that goes over several lines
 BARS = 40  # characters of a chart's longest bar
 _PLAIN = str.maketrans(
     {"█": "#", "░": "-", "┃": "|", "…": "."}
@@ -147,87 +147,6 @@ def _chosen(blocks: Iterable[Block], width: int) -> Iterator[Block]:
 def _fit(blocks: Iterable[Block], width: int) -> bool:
     """Whether every table fits into so many characters."""
     return all(fits(block, width) for block in blocks if isinstance(block, Table))
-
-
-def widths(table: Table) -> tuple[int, ...]:
-    """The characters of every column."""
-    lines = [[column.heading for column in table.columns], *(row.cells for row in table.rows)]
-    return tuple(max(map(len, column)) for column in zip(*lines, strict=True))
-
-
-def fits(table: Table, width: int, gap: int = 1) -> bool:
-    """Whether a table fits into so many characters, with a gap after each column."""
-    if table.room is not None:
-        return table.room <= width
-    return sum(widths(table)) + gap * len(table.columns) <= width
-
-
-def keyed(table: Table, width: int) -> Table:
-    """A table without the columns, those of the highest rank first, that find no room.
-
-    A footnote says which are left out.
-    """
-    made, ranks = table, sorted({each.rank for each in table.columns if each.rank}, reverse=True)
-    for most in ranks:
-        if _framed(made) <= width:
-            break
-        kept = [place for place, each in enumerate(table.columns) if each.rank < most]
-        left = ", ".join(each.name for each in table.columns if each.rank >= most)
-        made = _of_columns(table, kept, f"No room here for: {left}.")
-    return made
-
-
-def _of_columns(table: Table, kept: list[int], told: str) -> Table:
-    return replace(
-        table,
-        columns=tuple(table.columns[place] for place in kept),
-        rows=tuple(
-            replace(
-                row,
-                cells=tuple(row.cells[place] for place in kept),
-                bars={at: row.bars[place] for at, place in enumerate(kept) if place in row.bars},
-            )
-            for row in table.rows
-        ),
-        footnotes=(*table.footnotes, told),
-        room=None,
-    )
-
-
-def _framed(table: Table) -> int:
-    """The characters that a table takes, with its frame."""
-    if table.room is not None:
-        return table.room
-    gap, ends = {"wide": (1, 0), "long": (2, 2), "small": (3, 1)}[table.shape]
-    columns = zip(table.columns, widths(table), strict=True)
-    taken = sum(min(width, FOLDED) if column.folds else width for column, width in columns)
-    return taken + gap * len(table.columns) + ends
-
-
-def cut(table: Table, width: int) -> list[Table]:
-    """Tables that fit, each with the first column and some of the others."""
-    if fits(table, width):
-        return [table]
-    own = widths(table)
-    parts: list[list[int]] = [[0]]
-    for column in range(1, len(own)):
-        used = sum(own[known] + 1 for known in parts[-1])
-        if used + own[column] + 1 > width and len(parts[-1]) > 1:
-            parts.append([0])
-        parts[-1].append(column)
-    return [
-        replace(
-            table,
-            title=table.title if number == 0 else f"{table.title} (continued)",
-            columns=tuple(replace(table.columns[column], note="") for column in part),
-            rows=tuple(
-                replace(row, cells=tuple(row.cells[column] for column in part))
-                for row in table.rows
-            ),
-            footnotes=table.explanations if number == len(parts) - 1 else (),
-        )
-        for number, part in enumerate(parts)
-    ]
 
 
 def _print(table: Table, out: "Console") -> None:
