@@ -150,12 +150,25 @@ def test_failed_methods_end_a_study_with_an_error(tmp_path, monkeypatch):
         patched.setattr(compare, "make", failing)
         found = mine(tmp_path)
     assert found.exit_code == 2
-    assert "1 of 3 conversions failed" in said(found)
+    assert "1 of 3 methods failed" in said(found)
     assert "differential-4 failed: T = 2: it ran away" in said(found)
     assert (tmp_path / "out" / "study_mnist.md").is_file()
     again = mine(tmp_path)
     assert again.exit_code == 0, again.output
     assert "warning" not in again.output
+
+
+def test_comparisons_end_with_the_same_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("SPIKING_RESNET_CACHE", str(tmp_path))
+    few = ["compare", "digits_resnet8", "--steps", "2", "--limit", "9"]
+    found = CliRunner().invoke(app, [*few, "--methods", "hu2021,qcfs"])
+    assert found.exit_code == 2
+    assert "1 of 2 methods failed, see the warnings above" in said(found)
+    assert "what was done is kept; go on with: spiking-resnet compare" in said(found)
+    assert len(list((tmp_path / "progress").glob("compare-*.json"))) == 1
+    found = CliRunner().invoke(app, [*few, "--engine", "cpuu"])
+    assert found.exit_code == 2
+    assert said(found).startswith("error: there is no engine 'cpuu'")
 
 
 def test_networks_are_looked_at_before_any_work(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from spiking_resnet.cli.conversion import (
 )
 from spiking_resnet.cli.evaluate import set_threads, usual_batch
 from spiking_resnet.cli.groups import grouped
-from spiking_resnet.cli.kept import keeping, so_far
+from spiking_resnet.cli.kept import keeping, refuse_failed, so_far
 from spiking_resnet.cli.outputs import say_wrote, standard, write_json
 from spiking_resnet.cli.provenance import command_line, file_facts, versions
 from spiking_resnet.cli.terminal import show
@@ -90,36 +90,37 @@ def compare(
     training, test = training.subset(calibration_images, seed), test.subset(limit, seed)
     title = f"{source.spec} on {name} (test), calibrated on {len(training):,} training images"
     partly = so_far(lambda found: report.blocks(found, f"{title}: the methods that are done"))
-    looking = shown(True, "looking through the images", unit="")
-    with keeping(ctx, resume) as kept, partly, looking as bar:
-        loader = test.loader(usual_batch(test) if batch_size is None else batch_size)
-        subject = prepared(source.model, training.loader(BATCH), loader)
-        right = round(subject.ann_accuracy * subject.images)
-        warn_of_guesses(right, subject.images, test.classes, "test", source.accuracy)
-        fitted = [fitting(recipe, training.classes) for recipe in recipes]
-        if methods == "all":
-            fitted = [each for each in fitted if suits(each, subject.ann)]
-        found = compared(subject, fitted, wanted, engine, bar, kept)
-    found = replace(found, command=_winners(found, model, images, len(training), limit, seed))
-    show(report.blocks(found, title))
-    facts = {
-        "model": source.spec,
-        "weights": None if source.weights is None else file_facts(source.weights),
-        "dataset": name, "split": "test", "limit": limit, "seed": seed,
-        "calibration": {"split": "train", "images": len(training), "seed": seed},
-        "normalisation": test.normalisation.to_json(),
-        "command": command_line(ctx), "versions": versions(),
-    }  # fmt: skip
-    if json_path is not None:
-        write_json(json_path, {**found.to_json(), **facts})
-        say_wrote(json_path)
-    if table is not None:
-        write(report.document(found, command_line(ctx)), standard(table), usual=".md")
-        say_wrote(table)
-    charts = report.charts(found, f"{source.spec}, {name}, n = {found.images:,}")
-    if plot is not None and charts:
-        write(charts, plot)
-        say_wrote(plot)
+    with keeping(ctx, resume) as kept, partly:
+        with shown(True, "looking through the images", unit="") as bar:
+            loader = test.loader(usual_batch(test) if batch_size is None else batch_size)
+            subject = prepared(source.model, training.loader(BATCH), loader)
+            right = round(subject.ann_accuracy * subject.images)
+            warn_of_guesses(right, subject.images, test.classes, "test", source.accuracy)
+            fitted = [fitting(recipe, training.classes) for recipe in recipes]
+            if methods == "all":
+                fitted = [each for each in fitted if suits(each, subject.ann)]
+            found = compared(subject, fitted, wanted, engine, bar, kept)
+        found = replace(found, command=_winners(found, model, images, len(training), limit, seed))
+        show(report.blocks(found, title))
+        facts = {
+            "model": source.spec,
+            "weights": None if source.weights is None else file_facts(source.weights),
+            "dataset": name, "split": "test", "limit": limit, "seed": seed,
+            "calibration": {"split": "train", "images": len(training), "seed": seed},
+            "normalisation": test.normalisation.to_json(),
+            "command": command_line(ctx), "versions": versions(),
+        }  # fmt: skip
+        if json_path is not None:
+            write_json(json_path, {**found.to_json(), **facts})
+            say_wrote(json_path)
+        if table is not None:
+            write(report.document(found, command_line(ctx)), standard(table), usual=".md")
+            say_wrote(table)
+        charts = report.charts(found, f"{source.spec}, {name}, n = {found.images:,}")
+        if plot is not None and charts:
+            write(charts, plot)
+            say_wrote(plot)
+        refuse_failed(sum(bool(row.problem) for row in found.rows), len(found.rows))
 
 
 def _winners(

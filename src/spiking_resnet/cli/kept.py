@@ -15,6 +15,7 @@ from spiking_resnet.cli.context import arguments
 from spiking_resnet.cli.terminal import show, warn
 from spiking_resnet.evaluation.progress_file import own_folder
 from spiking_resnet.processes import started
+from spiking_resnet.records import InputError
 from spiking_resnet.report.block import Report
 
 OLD = 30 * 24 * 3600  # seconds after which what was kept and never gone on with is removed
@@ -69,6 +70,15 @@ def so_far(blocks: Callable[[Any], Report]) -> Iterator[None]:
         if found is not None:
             show(blocks(found))
         raise
+
+
+def refuse_failed(failed: int, rows: int) -> None:
+    """Raise InputError, which ends a command, where methods failed; their reasons were shown."""
+    if failed:
+        raise InputError(
+            f"{failed} of {rows} methods failed, see the warnings above: the same command tries "
+            "them again"
+        )
 
 
 def _own_file(ctx: typer.Context) -> Path | None:

@@ -14,7 +14,7 @@ from spiking_resnet.cli.conversion import BATCH, framed
 from spiking_resnet.cli.evaluate import usual_batch
 from spiking_resnet.cli.groups import Group
 from spiking_resnet.cli.images import check_classes
-from spiking_resnet.cli.kept import going_on
+from spiking_resnet.cli.kept import going_on, refuse_failed
 from spiking_resnet.cli.networks import PUBLISHED, Network, network
 from spiking_resnet.cli.options import (
     PATH_OF_SET,
@@ -145,12 +145,8 @@ def study(
                 _write(findings, command, table)
             raise
     _write(findings, command, table)
-    if failed := sum(len(each.failed) for each in findings):
-        rows = sum(len(each.comparison.rows) for each in findings)
-        raise InputError(
-            f"{failed} of {rows} conversions failed, see the warnings above: the same command "
-            "tries them again"
-        )
+    failed = sum(len(each.failed) for each in findings)
+    refuse_failed(failed, sum(len(each.comparison.rows) for each in findings))
 
 
 def _write(findings: Sequence[Finding], command: str, table: Path) -> None:
