@@ -120,6 +120,7 @@ def records(kind: Any) -> st.SearchStrategy[Any]:
 
 PARTS = st.fixed_dictionaries({name: records(Part) for name in CONTRIBUTIONS})
 FORMS[LayerError, "parts"] = PARTS
+FORMS[Comparison, "steps"] = st.lists(st.integers(1, 999), min_size=1, max_size=2).map(tuple)
 FORMS[Diagnosis, "layers"] = st.lists(records(LayerError), min_size=1, max_size=2).map(tuple)
 
 

@@ -101,7 +101,7 @@ def test_what_cannot_be_written_is_refused(tmp_path):
     for method, steps, what in (
         (hu2021(input_coding="poisson"), 2, "draws random spikes"),
         (differential(steps=4, images=4), None, "say how many steps"),
-        (calibrated(steps=4, compensation="none"), None, "leaves out the first"),
+        (calibrated(steps=4, compensation="none", delay=1), None, "leaves out the first"),
     ):
         graph = convert(network("one_relu"), batch, method)
         with pytest.raises(ExportError, match=what):

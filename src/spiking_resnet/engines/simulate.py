@@ -219,7 +219,7 @@ def _check_length(graph: Graph, plan: Plan) -> None:
         )
     if graph.longest is not None and steps > graph.longest:
         raise InputError(
-            f"steps is {steps}, and differential neurons have heights for {graph.longest} steps: "
+            f"steps is {steps}, and differential neurons have amplitudes for {graph.longest}: "
             "convert with more steps"
         )
 

@@ -12,7 +12,7 @@ from zoo import NAMES, ann, images, same_tensors, spiking, traced
 
 def normalised(name, factor, threshold=2.0):
     thresholds = {n.name: torch.tensor(threshold + i) for i, n in enumerate(ann(name).of(ReLU))}
-    return normalise(compensate(fire(ann(name), thresholds, Kind()), factor))
+    return normalise(compensate(fire(ann(name), thresholds, Kind()), factor), logits_unit=1.0)
 
 
 def test_weights_and_identity_gains_grow_but_not_biases():

@@ -328,17 +328,13 @@ class _Work(LayerByLayer):
         needs = [self._need(node, None, part, index) for index, part in enumerate(self.portions)]
         wanted = [need.wanted - need.beside for need in needs]
         for first in range(0, self.steps, max(1, self.steps // DELAYS)):
-            found, unit = Regression(node), torch.ones(0)
-            heard: list[Tensor] = []
-            for index, part in enumerate(self.portions):
-                received, unit = self._heard(node, part, index, first)
-                found.add(received, wanted[index])
-                heard.append(received)
+            heard = [self._heard(node, part, i, first) for i, part in enumerate(self.portions)]
+            found, unit = Regression(node), heard[0][1]
+            pairs = [(received, z) for (received, _), z in zip(heard, wanted, strict=True)]
+            for received, z in pairs:
+                found.add(received, z)
             found.solved(unit, ridge)
-            errors[first] = sum(
-                found.left_out(received, outputs, unit, ridge)
-                for received, outputs in zip(heard, wanted, strict=True)
-            )
+            errors[first] = sum(found.left_out(*pair, unit, ridge) for pair in pairs)
         return min(errors, key=errors.__getitem__)
 
     def _fed(self, node: Weighted) -> Fire | None:
