@@ -207,3 +207,11 @@ def test_a_missing_or_unknown_argument_is_said_with_the_functions_name():
         sr.simulate(graph)
     with pytest.raises(TypeError, match=r"evaluate\(\) .*'stepz'"):
         sr.evaluate(graph, [], stepz=3)
+
+
+def test_arrays_in_the_place_of_tensors_are_told_what_makes_them_one():
+    batches = [images("identity", 4).numpy()]
+    with pytest.raises(sr.InputError, match=r"a batch is a ndarray.*torch.from_numpy"):
+        sr.convert(network("identity"), batches)
+    with pytest.raises(sr.InputError, match=r"keep_state is 'yes' .str.: give True or False"):
+        sr.simulate(spiking("identity"), images("identity", 4), keep_state="yes")

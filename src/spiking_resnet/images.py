@@ -112,7 +112,8 @@ def given_images(batch: Any) -> Tensor:
     elif isinstance(batch, tuple | list) and batch:
         batch = batch[0]
     if not isinstance(batch, Tensor):
-        raise InputError(f"a batch is a {type(batch).__name__}, not a tensor of images")
+        array = ": torch.from_numpy makes one of an array" if hasattr(batch, "__array__") else ""
+        raise InputError(f"a batch is a {type(batch).__name__}, not a tensor of images{array}")
     return as_images(batch).cpu()
 
 

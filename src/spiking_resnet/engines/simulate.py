@@ -44,6 +44,7 @@ ENGINES: dict[str, Engine] = {  # the fastest first: "auto" takes the first that
     window=arguments.whole,
     neurons=arguments.names,
     state=arguments.state,
+    keep_state=arguments.truth,
     progress=arguments.progress,
 )
 def simulate(

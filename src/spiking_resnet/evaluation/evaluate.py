@@ -16,7 +16,7 @@ from spiking_resnet.capture.calls import TraceError
 from spiking_resnet.capture.heads import with_heads
 from spiking_resnet.capture.logits import own_logits
 from spiking_resnet.capture.module import trace
-from spiking_resnet.capture.sources import module_of
+from spiking_resnet.capture.sources import ALONE, module_of
 from spiking_resnet.decided import per_class as by_class
 from spiking_resnet.engines.simulate import simulate
 from spiking_resnet.environment import hardware
@@ -327,7 +327,10 @@ def _identity(graph: Graph, ann: nn.Module | Graph | None) -> str:
     """The identity of the ANN to agree with, for the progress file."""
     if ann is None or ann is graph.ann:
         return "graph"
-    return digest(ann) if isinstance(ann, Graph) else module_digest(module_of(ann))
+    if isinstance(ann, Graph):
+        return digest(ann)
+    with ALONE:
+        return module_digest(module_of(ann))
 
 
 class _Reference:
