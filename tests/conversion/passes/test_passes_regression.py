@@ -134,8 +134,6 @@ def test_what_is_left_out_is_predicted_by_a_fit_without_it(groups):
             cross = table[others].T @ wanted[others] + hold @ before.T
             missed = wanted[row] - table[row] @ torch.linalg.solve(square, cross)
             total += float(missed.square().sum())
-    found = sum(
-        fitted.left_out(inputs[part], outputs[part], unit, RIDGE)
-        for part in (slice(0, 5), slice(5, 12))
-    )
+    parts = [(inputs[part], outputs[part]) for part in (slice(0, 5), slice(5, 12))]
+    found = fitted.left_out(parts, unit, RIDGE)
     assert found == pytest.approx(total, rel=1e-6)

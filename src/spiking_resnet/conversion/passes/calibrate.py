@@ -334,7 +334,7 @@ class _Work(LayerByLayer):
             for received, z in pairs:
                 found.add(received, z)
             found.solved(unit, ridge)
-            errors[first] = sum(found.left_out(*pair, unit, ridge) for pair in pairs)
+            errors[first] = found.left_out(pairs, unit, ridge)
         return min(errors, key=errors.__getitem__)
 
     def _fed(self, node: Weighted) -> Fire | None:

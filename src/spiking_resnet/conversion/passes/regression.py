@@ -7,7 +7,7 @@ Inputs that are whole numbers of spikes are multiplied in float32, as far as its
 products are exact, in any order.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import replace
 from math import floor, log2
@@ -21,6 +21,7 @@ from spiking_resnet.graph import Conv2d
 from spiking_resnet.graph.grids import MANTISSA
 
 ROWS = 2**21  # numbers in the table of a layer's inputs that is computed at once
+LEAST = 1e-9  # of a row's share in its own fit, what others leave
 STRIPES = 4  # of products of two columns, of which only one triangle is computed
 
 
@@ -85,18 +86,24 @@ class Regression:
             bias=found[..., -1].flatten().contiguous(),
         )
 
-    def left_out(self, inputs: Tensor, outputs: Tensor, unit: Tensor, ridge: float) -> float:
-        """Return the squared error on some inputs, after `solved`, each fitted without itself.
+    def left_out(self, pairs: Iterable[tuple[Tensor, Tensor]], unit: Tensor, ridge: float) -> float:
+        """Return the squared error on inputs and outputs, after `solved`, each without
+        its own part in the fit.
 
         A fit without a row x misses z by (z - W x) / (1 - h), h = x^T (X^T X + hold)^-1 x (Allen's
         PRESS; Allen, Technometrics 16, 1974), so that nothing need be fitted again.
         """
         scale, square, hold = self._system(unit, ridge)
-        x = self._columns(inputs.double())  # [groups, K + 1, M]
-        missed = _by_group(outputs, self._groups) - self._solution @ x
-        x = x * scale[:, :, None]
-        leverage = (x * torch.linalg.solve(square + hold, x)).sum(1, keepdim=True)
-        return float((missed / (1 - leverage)).square().sum())
+        factor, total = torch.linalg.cholesky(square + hold), 0.0
+        for inputs, outputs in pairs:
+            size, _, _ = self._at_once(inputs)
+            for some in portions(len(inputs), size):
+                x = self._columns(inputs[some].double())  # [groups, K + 1, M]
+                missed = _by_group(outputs[some], self._groups) - self._solution @ x
+                x = x * scale[:, :, None]
+                leverage = (x * torch.cholesky_solve(x, factor)).sum(1, keepdim=True)
+                total += float((missed / (1 - leverage).clamp(min=LEAST)).square().sum())
+        return total
 
     def _system(self, unit: Tensor, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
         """Return the units of columns [groups, K + 1]; in them, [groups, K + 1, K + 1] each, the
