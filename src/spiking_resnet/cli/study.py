@@ -41,7 +41,7 @@ from spiking_resnet.report.write import write
 
 USUAL = {
     "cifar10": (
-        *("cifar10_resnet20", "cifar10_resnet44"),
+        *("cifar10_resnet20", "cifar10_resnet44", "cifar10_resnet56"),
         *("resnet20", "resnet44", "resnet56", "resnet110"),
     ),
     "cifar100": ("cifar100_resnet32",),
