@@ -1,6 +1,8 @@
 """Studies that tests have the time for: chapters of few recipes and few time steps."""
 
-from spiking_resnet.evaluation import chapters
+from contextlib import contextmanager
+
+from spiking_resnet.evaluation import chapters, compare
 
 
 def shorten(monkeypatch):
@@ -15,3 +17,18 @@ def shorten(monkeypatch):
         }
 
     monkeypatch.setattr(chapters, "chapters", short)
+
+
+@contextmanager
+def four_levels_fail(monkeypatch):
+    """Methods of four levels cannot be converted while it is open."""
+    make = compare.make
+
+    def failing(subject, method):
+        if method.levels == 4:
+            raise ValueError("it ran away")
+        return make(subject, method)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(compare, "make", failing)
+        yield

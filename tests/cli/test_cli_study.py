@@ -11,11 +11,10 @@ import torch
 from torchvision import models
 from typer.testing import CliRunner
 
-from short_study import shorten
+from short_study import four_levels_fail, shorten
 from spiking_resnet import ann
 from spiking_resnet.cli import app
 from spiking_resnet.cli import study as cli_study
-from spiking_resnet.evaluation import compare
 
 NETWORK = """
 from spiking_resnet import ann
@@ -139,15 +138,7 @@ def test_images_of_fewer_classes_than_logits_are_told(tmp_path, monkeypatch):
 
 def test_failed_methods_end_a_study_with_an_error(tmp_path, monkeypatch):
     shorten(monkeypatch)
-    make = compare.make
-
-    def failing(subject, method):
-        if method.levels == 4:
-            raise ValueError("it ran away")
-        return make(subject, method)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(compare, "make", failing)
+    with four_levels_fail(monkeypatch):
         found = mine(tmp_path)
     assert found.exit_code == 2
     assert "1 of 3 methods failed" in said(found)

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from short_study import shorten
+from short_study import four_levels_fail, shorten
 from spiking_resnet import ann, trace
 from spiking_resnet.conversion.methods import calibrated, hu2021
 from spiking_resnet.conversion.presets import RECIPES, fitting
-from spiking_resnet.evaluation import chapters, compare, study
+from spiking_resnet.evaluation import chapters, study
 from spiking_resnet.graph.structure import layers_deep
 from spiking_resnet.records import InputError
 from spiking_resnet.report import markdown, terminal
@@ -111,15 +111,7 @@ def test_unknown_chapters_and_engines_are_refused_before_any_work(tmp_path, shor
 
 
 def test_what_failed_is_tried_again(short, tmp_path, monkeypatch):
-    make = compare.make
-
-    def failing(subject, method):
-        if method.levels == 4:
-            raise ValueError("it ran away")
-        return make(subject, method)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(compare, "make", failing)
+    with four_levels_fail(monkeypatch):
         found = next(study.run([studied()], tmp_path, ("few",)))
     assert found.failed == ["differential-4"]
     told = []
