@@ -1,5 +1,6 @@
 """What becomes of the files a command writes, and of standard output, whatever is done to them."""
 
+import errno
 import io
 import json
 import os
@@ -16,7 +17,7 @@ from PIL import Image
 from test_cli import convert_digits, ok, refused, run
 
 import spiking_resnet as sr
-from spiking_resnet.cli import stream
+from spiking_resnet.cli import app, stream
 from spiking_resnet.cli.outputs import check_data, write_json
 from spiking_resnet.cli.signals import Stopped
 from spiking_resnet.evaluation.progress_file import own, own_folder
@@ -81,6 +82,36 @@ def test_what_cannot_be_shown_is_written(tmp_path, monkeypatch, snn, shows, show
     assert json.loads(results.read_text())["images"] == 30
     assert done.exit_code == (0 if shown else 1)
     assert shown or "error: the results could not be shown: No space left" in done.stderr
+
+
+class Leaving(io.StringIO):
+    """A pipe whose reader leaves after so many writes."""
+
+    def __init__(self, writes, nowhere):
+        super().__init__()
+        self.writes, self.nowhere = writes, nowhere
+
+    def write(self, text):
+        self.writes -= 1
+        if self.writes < 0:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+        return len(text)
+
+    def fileno(self):
+        return self.nowhere.fileno()
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("evaluate", "--help")])
+def test_help_whose_reader_is_gone_ends_without_a_word(tmp_path, monkeypatch, capsys, arguments):
+    ends = set()
+    with (tmp_path / "nowhere").open("w") as nowhere:
+        for writes in range(40):
+            with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
+                patch.setattr(sys, "stdout", Leaving(writes, nowhere))
+                app(arguments)
+            ends.add(end.value.code or 0)
+    assert ends == {0, 1}
+    assert capsys.readouterr().err == ""
 
 
 def test_closed_streams_leave_their_numbers_taken(tmp_path):

@@ -1,5 +1,6 @@
 """What commands print: results, warnings, and expected errors in one message."""
 
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,6 +67,8 @@ def _carry_out(ctx: typer.Context, run: Callable[[], Any], team: Team) -> Any:
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
+        if _unread(error):
+            raise  # typer ends the command without a word
         user = isinstance(error, ValueError | FileNotFoundError | TrainError)
         code = EXIT_USER if user else getattr(error, "exit_code", EXIT_SYSTEM)
         if not team.speaks(error):
@@ -80,6 +83,11 @@ def _carry_out(ctx: typer.Context, run: Callable[[], Any], team: Team) -> Any:
         say_error(f"the results could not be shown: {_shown.problem.strerror}")
         raise typer.Exit(EXIT_SYSTEM)
     return result
+
+
+def _unread(error: BaseException) -> bool:
+    """Whether the reader of what was printed is gone (`--help | head`); files say their own name."""
+    return isinstance(error, BrokenPipeError) and error.strerror == os.strerror(error.errno)
 
 
 def _no_memory(error: BaseException) -> bool:
