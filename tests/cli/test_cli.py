@@ -654,11 +654,16 @@ def test_every_command_says_what_images_are_normalised_by_and_who_says_so(tmp_pa
     common = ("--steps", 4, "--limit", 20)
     for command in ("evaluate", "diagnose"):
         text = ok(command, tmp_path / "own.safetensors", *common)
+        assert "on digits (test): 20 of 497 images, by --seed 0" in text
         assert "normalisation: 0.5/0.25, as in conversion, said by --normalisation" in text
         text = ok(command, snn, *common, "--normalisation", "none")
         assert "normalisation: none (0/1), said by --normalisation" in text
     few = ("--steps", 4, "--limit", 20, "--calibration-images", 20, "--methods", "hu2021")
-    assert ok("compare", "digits_resnet8", *few).count("normalisation: digits") == 1
+    text = ok("compare", "digits_resnet8", *few)
+    assert text.count("normalisation: digits") == 1
+    assert "on digits (test): 20 of 497 images, by --seed 0" in text
+    whole = ok("evaluate", tmp_path / "own.safetensors", "--steps", 4, "--limit", 497)
+    assert "images, by" not in whole
 
 
 def test_weights_of_others_get_the_data_sets_normalisation_with_a_hint(tmp_path, model_file):

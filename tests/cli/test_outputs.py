@@ -106,9 +106,10 @@ def test_help_whose_reader_is_gone_ends_without_a_word(tmp_path, monkeypatch, ca
     ends = set()
     with (tmp_path / "nowhere").open("w") as nowhere:
         for writes in range(40):
-            with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
-                patch.setattr(sys, "stdout", Leaving(writes, nowhere))
+            monkeypatch.setattr(sys, "stdout", Leaving(writes, nowhere))
+            with pytest.raises(SystemExit) as end:
                 app(arguments)
+            monkeypatch.undo()
             ends.add(end.value.code or 0)
     assert ends == {0, 1}
     assert capsys.readouterr().err == ""

@@ -15,6 +15,7 @@ from spiking_resnet.cli.conversion import (
 )
 from spiking_resnet.cli.evaluate import set_threads, usual_batch
 from spiking_resnet.cli.groups import grouped
+from spiking_resnet.cli.images import sampled
 from spiking_resnet.cli.kept import keeping, refuse_failed, so_far
 from spiking_resnet.cli.outputs import say_wrote, standard, write_json
 from spiking_resnet.cli.provenance import command_line, file_facts, versions
@@ -87,8 +88,8 @@ def compare(
     source, name, (training, test) = source_and_images(
         model, images, seed, outputs, "train", "test"
     )
-    training, test = training.subset(calibration_images, seed), test.subset(limit, seed)
-    title = f"{source.spec} on {name} (test), calibrated on {len(training):,} training images"
+    training, (test, some) = training.subset(calibration_images, seed), sampled(test, limit, seed)
+    title = f"{source.spec}, calibrated on {len(training):,} images, on {name} (test){some}"
     partly = so_far(lambda found: report.blocks(found, f"{title}: the methods that are done"))
     with keeping(ctx, resume) as kept, partly:
         with shown(True, "looking through the images", unit="") as bar:

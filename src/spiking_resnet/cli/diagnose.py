@@ -9,6 +9,7 @@ import spiking_resnet as sr
 from spiking_resnet.cli import options
 from spiking_resnet.cli.evaluate import test_images, usual_batch, warn_of_guesses_on
 from spiking_resnet.cli.groups import grouped
+from spiking_resnet.cli.images import sampled
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
 from spiking_resnet.cli.provenance import command_line, file_facts, versions
 from spiking_resnet.cli.stored import stored
@@ -67,10 +68,11 @@ def diagnose(
     choose(graph, engine)
     name, images = test_images(graph, snn, split, asked)
     check_data(outputs, name, asked.data)
-    images = images.subset(limit, seed)
+    images, some = sampled(images, limit, seed)
     loader = images.loader(usual_batch(images) if batch_size is None else batch_size)
     found = sr.diagnose(graph, loader, steps, engine)
-    title = f"{snn.name} on {name} ({split}), T = {steps}, n = {found.images:,}"
+    count = some or f", n = {found.images:,}"
+    title = f"{snn.name}, T = {steps}, on {name} ({split}){count}"
     show(report.blocks(found, title))
     warn_of_guesses_on(graph, images, round(found.ann_accuracy * found.images), found.images)
     if json_path is not None:

@@ -9,6 +9,7 @@ import spiking_resnet as sr
 from spiking_resnet.cli import options
 from spiking_resnet.cli.evaluate import set_threads, test_images, usual_batch
 from spiking_resnet.cli.groups import grouped
+from spiking_resnet.cli.images import sampled
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
 from spiking_resnet.cli.provenance import command_line, file_facts, versions
 from spiking_resnet.cli.stored import stored
@@ -83,11 +84,11 @@ def energy(
     choose(graph, engine)
     name, images = test_images(graph, snn, split, asked)
     check_data(outputs, name, asked.data)
-    images = images.subset(limit, seed)
+    images, some = sampled(images, limit, seed)
     loader = images.loader(usual_batch(images) if batch_size is None else batch_size)
     events = sr.count_events(graph, loader, steps, engine)
     found = sr.energy(graph, events, wanted)
-    show(report.blocks(found, f"{snn.name} on {name} ({split}), T = {steps}"))
+    show(report.blocks(found, f"{snn.name}, T = {steps}, on {name} ({split}){some}"))
     if sources:
         show([report.sources(wanted)])
     if json_path is not None:

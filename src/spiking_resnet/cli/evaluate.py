@@ -15,7 +15,7 @@ from spiking_resnet.cli import options
 from spiking_resnet.cli.conversion import tell_normalisation, warn_of_guesses
 from spiking_resnet.cli.decided import DecidedFlags, told_of
 from spiking_resnet.cli.groups import grouped
-from spiking_resnet.cli.images import check_classes, fitted, loaded, said_by
+from spiking_resnet.cli.images import check_classes, fitted, loaded, said_by, sampled
 from spiking_resnet.cli.kept import keeping, so_far
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, write_json
 from spiking_resnet.cli.provenance import (
@@ -127,15 +127,15 @@ def evaluate(
     check_data(outputs, name, asked.data)
     training = stopping.images(graph, name, asked, images, seed)
     indices = images.chosen(limit, seed).tolist()
-    images = images.subset(limit, seed)
+    images, some = sampled(images, limit, seed)
     size = usual_batch(images) if batch_size is None else batch_size
     if graph.made_for is not None and set(wanted or ()) - {graph.made_for}:
         warn(
             f"{snn} is made for T = {graph.made_for}, and what it reaches at others says little of "
             "its method: convert again for each"
         )
-    told = f"{snn.name} on {name} ({split})"
-    partly = so_far(lambda found: report.blocks(found, f"{told}: {found.images:,} images so far"))
+    told = f"{snn.name} on {name} ({split}){some}"
+    partly = so_far(lambda found: report.blocks(found, f"{told}; {found.images:,} images so far"))
     with keeping(ctx, resume) as kept, partly:
         test = Test(
             images, wanted or usual_steps(graph), size, engine, device, kept,

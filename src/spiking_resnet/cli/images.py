@@ -28,6 +28,14 @@ def fitted(graph: Graph, data: ImageData, chosen: Normalisation | None) -> Image
     return data if chosen is None else replace(data, normalisation=chosen)
 
 
+def sampled(images: ImageData, limit: int | None, seed: int) -> tuple[ImageData, str]:
+    """(`images.subset(limit, seed)`, what a title says of it: nothing where it is all of them)."""
+    some = images.subset(limit, seed)
+    if len(some) == len(images):
+        return images, ""
+    return some, f": {len(some):,} of {len(images):,} images, by --seed {seed}"
+
+
 def check_classes(network: str, logits: int, data: ImageData) -> None:
     """Raise InputError for images of more classes than a network has logits; warn of fewer.
 

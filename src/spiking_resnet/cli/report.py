@@ -21,6 +21,7 @@ from spiking_resnet.cli.evaluate import (
     warn_of_guesses_on,
 )
 from spiking_resnet.cli.groups import grouped
+from spiking_resnet.cli.images import sampled
 from spiking_resnet.cli.kept import keeping
 from spiking_resnet.cli.outputs import check_data, check_outputs, say_wrote, standard, write_json
 from spiking_resnet.cli.provenance import (
@@ -134,12 +135,12 @@ def report(
     drawn = None if rasters is None else known(graph, map(str.strip, rasters.split(",")))
     name, images = test_images(graph, snn, split, asked)
     check_data(outputs, name, asked.data)
-    images = images.subset(limit, seed)
+    images, some = sampled(images, limit, seed)
     size = usual_batch(images) if batch_size is None else batch_size
     with keeping(ctx, resume) as kept:
         test = Test(images, wanted or usual_steps(graph), size, engine, device, kept)
         curve = measured(graph, test)
-    show(curve_report.blocks(curve, f"{snn.name} on {name} ({split})"))
+    show(curve_report.blocks(curve, f"{snn.name} on {name} ({split}){some}"))
     if curve.ann_accuracy is not None:
         warn_of_guesses_on(graph, images, round(curve.ann_accuracy * curve.images), curve.images)
     taken = _energy(graph, test, energy, wanted_models)

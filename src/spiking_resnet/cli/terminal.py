@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from errno import EPIPE
 from typing import IO, Any, TextIO, cast
 
 import torch
@@ -86,8 +87,8 @@ def _carry_out(ctx: typer.Context, run: Callable[[], Any], team: Team) -> Any:
 
 
 def _unread(error: BaseException) -> bool:
-    """Whether the reader of what was printed is gone (`--help | head`); files say their own name."""
-    return isinstance(error, BrokenPipeError) and error.strerror == os.strerror(error.errno)
+    """Whether the reader of what was printed is gone (`--help | head`); a file's error names it."""
+    return isinstance(error, BrokenPipeError) and error.strerror == os.strerror(EPIPE)
 
 
 def _no_memory(error: BaseException) -> bool:

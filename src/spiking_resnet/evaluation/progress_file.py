@@ -28,7 +28,7 @@ from spiking_resnet.processes.team import current
 __all__ = ["ResumeError"]  # where others have it from
 
 VERSION = 2
-_UNTOLD = re.compile(r"[0-9a-f]{32}|.{61}")  # of a fact as JSON: a hash, or a long one
+_UNTOLD = re.compile(r"[0-9a-f]{32}|.{101}")  # of a fact as JSON: a hash, or a long one
 
 
 @dataclass(frozen=True)
