@@ -52,7 +52,7 @@ def test_what_cannot_be_verified_is_refused(snn, tmp_path):
     out = tmp_path / "snn.nir"
     out.write_bytes(b"nothing")
     assert "not a complete NIR file" in refused("verify", out)
-    assert "--images is 0" in refused("verify", out, "--images", 0)
+    assert "--limit is 0" in refused("verify", out, "--limit", 0)
     ok("export", snn, "--to", "nir", "--out", out)
     assert "names no data set" in refused("verify", out)
     told = refused("verify", out, "--client-python", tmp_path / "no-python", "--dataset", "x.npz")

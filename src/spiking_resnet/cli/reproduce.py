@@ -26,13 +26,13 @@ from spiking_resnet.report.write import write
 EPILOG = """
 Examples:
 
-  spiking-resnet reproduce shortcuts --data DIR --images 500 --out results
+  spiking-resnet reproduce shortcuts --data DIR --limit 500 --out results
 
   spiking-resnet reproduce choices --data DIR --networks resnet20
 
   spiking-resnet reproduce depths --data DIR
 
-  spiking-resnet reproduce study cifar10 --data DIR --images 1000 \\
+  spiking-resnet reproduce study cifar10 --data DIR --limit 1000 \\
       --chapters paper,few
 
   spiking-resnet reproduce study cifar10 --data DIR \\
@@ -73,7 +73,10 @@ def reproduce(
         typer.Option(help=f"Any of {', '.join(NETWORKS)}, by commas.", show_default="the study's"),
     ] = None,
     images: Annotated[
-        int | None, typer.Option(help="Test images: a fixed random choice.", show_default="all")
+        int | None,
+        typer.Option(
+            "--limit", "--images", help="Test images: a fixed random choice.", show_default="all"
+        ),
     ] = None,
     out_path: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path(
         "results"

@@ -23,7 +23,7 @@ Examples:
   spiking-resnet export snn.safetensors --to nir --profile sinabs \\
       --steps 64 --out snn.nir
 
-  spiking-resnet verify snn.nir --data DIR --images 20 \\
+  spiking-resnet verify snn.nir --data DIR --limit 20 \\
       --client-python interop/bin/python
 
 The exit code is 1 where the file does not say what this package fires.
@@ -38,6 +38,7 @@ def verify(
     number: Annotated[
         int | None,
         typer.Option(
+            "--limit",
             "--images",
             help="Test images, chosen by --seed.",
             show_default="those of the file's golden spikes, or 10",
@@ -62,7 +63,7 @@ def verify(
     A reader that fires other spikes is shown with the step and the layer where
     that begins, and how it steps neurons otherwise than the file says.
     """
-    for option, value in {"--images": number, "--steps": steps}.items():
+    for option, value in {"--limit": number, "--steps": steps}.items():
         if value is not None and value < 1:
             raise InputError(f"{option} is {value}: at least 1")
     check_outputs({"--json": json_path}, {"the network": file})
