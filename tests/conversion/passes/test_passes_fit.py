@@ -1,7 +1,10 @@
 """Weights fitted to what their population needs: minima of what the ReLU can tell apart."""
 
+from itertools import product
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from spiking_resnet.capture.module import trace
@@ -9,6 +12,7 @@ from spiking_resnet.conversion.passes import calibrate as passes
 from spiking_resnet.conversion.passes.calibrate import Correction, calibrate
 from spiking_resnet.conversion.passes.fire import Kind, fire
 from spiking_resnet.conversion.passes.fold_bn import fold_bn
+from spiking_resnet.conversion.passes.regression import Regression
 from spiking_resnet.conversion.passes.shift import shift_currents
 from spiking_resnet.graph import Conv2d, Fire, Linear, ReLU, interpret
 from spiking_resnet.graph.structure import fed_by
@@ -81,7 +85,7 @@ def gradient(graph, spiking, fitted, frames, ceiling=float("inf")):
 
 
 def fitted(graph, spiking, frames, **options):
-    correction = Correction(steps=STEPS, compensation="none", ridge=RIDGE, **options)
+    correction = Correction(steps=STEPS, compensation="none", **{"ridge": RIDGE, **options})
     return calibrate(graph, spiking, frames, correction)
 
 
@@ -143,11 +147,55 @@ def test_a_layer_feeds_the_population_that_alone_reads_its_sum():
     assert any(fed_by(stream, node) is None for node in stream.of(Conv2d))
 
 
+def ridges_used(monkeypatch):
+    """The ridge of each layer's last fit, by its name, from now on."""
+    used, solved = {}, Regression.solved
+
+    def watched(self, unit, ridge):
+        used[self._node.name] = ridge
+        return solved(self, unit, ridge)
+
+    monkeypatch.setattr(Regression, "solved", watched)
+    return used
+
+
+def missed(conv, x, wanted, beside, ridge):
+    """The squared error on the last 6 of 24 images of a fit to the others, by hand."""
+    table = F.pad(F.unfold(x, 3, padding=1).transpose(1, 2), (0, 1), value=1.0)
+    target, beside = (each.flatten(2).transpose(1, 2) for each in (wanted, beside))
+    known = table[:18].flatten(0, 1)
+    before = torch.cat([conv.weight.flatten(1), conv.bias[:, None]], 1).double()
+    hold = ridge * known.square().sum(0).mean() * torch.eye(table.shape[2]).double()
+    cross = known.T @ (target - beside)[:18].flatten(0, 1) + hold @ before.T
+    found = beside[18:] + table[18:] @ torch.linalg.solve(known.T @ known + hold, cross)
+    near = torch.where(target[18:] > 0, target[18:], found.clamp(max=0))
+    return float((near - found).square().sum())
+
+
+def test_a_layer_has_the_ridge_that_errs_least_on_images_it_was_not_fitted_to(monkeypatch):
+    graph, spiking, frames = case()
+    used = ridges_used(monkeypatch)
+    found = fitted(graph, spiking, frames, ridge=None)
+    _, conv = graph.of(Conv2d)
+    sent, wanted = seen(graph, found, frames)
+    errors = [missed(conv, sent, wanted, sent, ridge) for ridge in passes.RIDGES]
+    assert used[conv.name] == passes.RIDGES[errors.index(min(errors))]
+    monkeypatch.setattr(passes, "RIDGES", (0.5, 0.5))
+    assert same_tensors(
+        fitted(graph, spiking, frames, ridge=None), fitted(graph, spiking, frames, ridge=0.5)
+    )
+    assert not same_tensors(found, fitted(graph, spiking, frames, ridge=0.5))
+    one_image = fitted(graph, spiking, frames[:1], ridge=None)
+    assert all(torch.isfinite(node.weight).all() for node in one_image.of(Conv2d))
+
+
 @pytest.mark.parametrize("threshold", [0.5, 2.0])
-def test_the_read_out_leaves_out_the_steps_without_which_unseen_images_are_read_best(threshold):
+def test_the_read_out_has_the_delay_and_ridge_that_read_unseen_images_best(threshold, monkeypatch):
     """Against fits without one image each, by hand."""
     graph, spiking, frames = case(threshold)
-    found = fitted(graph, spiking, frames, delay=None)
+    used = ridges_used(monkeypatch)
+    found = fitted(graph, spiking, frames, delay=None, ridge=None)
+    ridge = used[graph.of(Linear)[0].name]
     last, head = graph.of(ReLU)[1].name, graph.of(Linear)[0]
     memory, sent = {}, []
     for time in range(STEPS):
@@ -156,11 +204,11 @@ def test_the_read_out_leaves_out_the_steps_without_which_unseen_images_are_read_
                 sent.append(value.double().flatten(1))
     wanted = interpret.values(graph, frames, [head.name])[head.name].double()
     before = torch.cat([head.weight, head.bias[:, None]], 1).double()
-    errors = []
-    for first in range(STEPS):
+    errors = {}
+    for first, each in product(range(STEPS), passes.RIDGES):
         x = torch.stack(sent[first:]).mean(0)
         table = torch.cat([x, torch.ones(len(x), 1, dtype=torch.float64)], 1)
-        hold = RIDGE * table.square().sum(0).mean() * torch.eye(table.shape[1]).double()
+        hold = each * table.square().sum(0).mean() * torch.eye(table.shape[1]).double()
         error = 0.0
         for image in range(len(table)):
             others = torch.arange(len(table)) != image
@@ -168,7 +216,8 @@ def test_the_read_out_leaves_out_the_steps_without_which_unseen_images_are_read_
             cross = table[others].T @ wanted[others] + hold @ before.T
             missed = wanted[image] - table[image] @ torch.linalg.solve(square, cross)
             error += float(missed.square().sum())
-        errors.append(error)
-    assert found.output.delay == errors.index(min(errors))
-    fixed = fitted(graph, spiking, frames, delay=found.output.delay)
-    assert same_tensors(found, fixed)
+        errors[first, each] = error
+    assert (found.output.delay, ridge) == min(errors, key=errors.get)
+    plain = fitted(graph, spiking, frames, delay=None)
+    fixed = fitted(graph, spiking, frames, delay=plain.output.delay)
+    assert same_tensors(plain, fixed)

@@ -95,6 +95,22 @@ def test_known_inputs_with_other_outputs_are_as_good_as_new(groups, whole):
     assert torch.equal(known.solved(unit, RIDGE).weight, first.weight)
 
 
+@pytest.mark.parametrize("groups", [0, *GROUPS])
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_fits_miss_on_other_images_is_what_their_layers_miss(groups, whole):
+    node, inputs, outputs, unit = case(groups)
+    if not whole:
+        inputs, unit = scaled(inputs, unit), torch.ones(6, dtype=torch.float64)
+    fitted, ridges = Regression(node), (1e-3, 1.0, 50.0)
+    fitted.add(inputs[:24], outputs[:24])
+    parts = [slice(24, 29), slice(29, 40)]
+    pairs = [(inputs[part], lambda some, _, part=part: outputs[part][some]) for part in parts]
+    found = fitted.missed(pairs, unit, ridges)
+    for ridge, error in zip(ridges, found, strict=True):
+        given = fitted.solved(unit, ridge).summed(1).value(scaled(inputs[24:], unit))
+        assert error == pytest.approx(float((given - outputs[24:]).square().sum()), rel=1e-4)
+
+
 def test_threads_do_not_change_what_a_layer_gives_on_whole_numbers():
     node, inputs, outputs, unit = case(1)
     fitted, seen = Regression(node), []

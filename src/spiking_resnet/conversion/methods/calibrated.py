@@ -72,7 +72,9 @@ class calibrated(Method):
     fit_to: Literal["layer", "population"] = option(
         "population", "what weights are refitted to: the layer in the ANN, or its population's need"
     )
-    ridge: float = option(1e-2, "how strongly refitted weights are held", above=0)
+    ridge: float | None = option(
+        None, "how strongly refitted weights are held", above=0, unset="every layer's own"
+    )
     initial_potential: float = shared.initial_potential(0.5)
     bias_shift: bool = option(
         False, "the initial potential enters as a current, a T-th part at every step"

@@ -55,6 +55,8 @@ LOWEST_AMPLITUDE = 1e-3  # of a spike that offsets make lower, in its own
 SPIKES = 2**28  # neurons times steps, of one layer, that are run at once: 2^25 bytes of bits
 MOST = 64  # images that are run at once
 DELAYS = 16  # of the read-out, that are tried
+RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # that are tried; the second for one image
+HELD_OUT = 4  # of so many images one tells how good a fit to the others is
 REFITS = 1  # of a layer, after a fit to what its population receives in the ANN
 
 
@@ -68,7 +70,8 @@ class Correction:
     its neurons (of one step, T levels). rounds: how often bias or potential are measured and
     corrected. weights: whether they are fitted, and fit_to: to what, the "layer" in the ANN or the
     need of its "population". ridge: how strongly they are held to what they were, as a share of
-    their inputs' mean square. grid, sum_bits: of the network while it is corrected, as for `snap`.
+    their inputs' mean square; None: of some ridges a layer has the one that errs least on images
+    it was not fitted to. grid, sum_bits: of the network while it is corrected, as for `snap`.
     """
 
     steps: int
@@ -77,7 +80,7 @@ class Correction:
     rounds: int = 3
     weights: bool = True
     fit_to: Literal["layer", "population"] = "population"
-    ridge: float = 1e-2
+    ridge: float | None = None
     grid: int = 14
     sum_bits: int = 16
 
@@ -111,7 +114,9 @@ class _Work(LayerByLayer):
         self.grid = Grid(steps=correction.steps, bits=correction.grid, sum_bits=correction.sum_bits)
         self.populations = {node.name for node in graph.of(Fire)}
         widest = max((numbers(node) for node in graph.of(Fire)), default=1)
-        self.portions = portions(len(images), min(MOST, SPIKES // (widest * self.steps)))
+        most = min(MOST, SPIKES // (widest * self.steps), -(-len(images) // HELD_OUT))
+        self.portions = portions(len(images), most)
+        self.ridges: dict[str, float] = {}
         self.spikes_behind = behind(graph, self.populations)
         self.last_heard = last_reached(graph, self.spikes_behind)
         *_, output = (node for node in graph.nodes if node.integrates)
@@ -124,8 +129,9 @@ class _Work(LayerByLayer):
         """Fit the layer's weights, if that is asked for."""
         if not self.correction.weights:
             return
-        if self.delay is None and node.name in self.read_out:
-            self.delay = self._best_delay(node)
+        unknown = self.delay is None or self.correction.ridge is None
+        if unknown and node.name in self.read_out:
+            self.delay, self.ridges[node.name] = self._best_read_out(node)
         self.nodes[node.name] = self._fitted(node)
 
     def forget(self, node: Node) -> None:
@@ -308,33 +314,55 @@ class _Work(LayerByLayer):
         """Return the node with weights and bias of the ridge regression."""
         fed, found, layer = self._fed(node), Regression(node), node
         first = (self.delay or 0) if node.name in self.read_out else 0
+        ridge = self.correction.ridge or self.ridges.get(node.name)
+        held_out = len(self.portions) - len(self.portions) // HELD_OUT
         for fit in range(1 if fed is None else 1 + REFITS):
             found = found.again() if fit else found
             for index, part in enumerate(self.portions):
+                if ridge is None and index == held_out:
+                    ridge = self._best_ridge(node, fed, found, index)
                 received, unit = self._heard(node, part, index, first)
                 need = self._need(node, fed, part, index)
                 if fit:
                     found.once_more(received, need.near)
                 else:
                     found.add(received, need.wanted - need.beside)
-            layer = found.solved(unit, self.correction.ridge)
+            layer = found.solved(unit, RIDGES[1] if ridge is None else ridge)
         return layer
 
-    def _best_delay(self, node: Weighted) -> int:
-        """Return how many first steps are best left out of what a layer that is read out hears: its
-        fit to the others has the least error on images that it was not fitted to, one at a time.
+    def _best_ridge(self, node: Weighted, fed: Fire | None, found: Regression, start: int) -> float:
+        """Return the ridge with which a layer that knows the portions before `start` errs least on
+        the others.
         """
-        ridge, errors = self.correction.ridge, dict[int, float]()
+        later = list(enumerate(self.portions))[start:]
+        unit = self._heard(node, later[0][1], start, 0)[1]
+        pairs = (
+            (self._heard(node, part, i, 0)[0], self._need(node, fed, part, i).near)
+            for i, part in later
+        )
+        errors = found.missed(pairs, unit, RIDGES)
+        return RIDGES[errors.index(min(errors))]
+
+    def _best_read_out(self, node: Weighted) -> tuple[int, float]:
+        """Return how many first steps are best left out of what a layer that is read out hears, and
+        with which ridge: those with which its fit to the others has the least error on images that
+        it was not fitted to, one at a time.
+        """
+        known, delay = self.correction.ridge, self.delay
+        every = max(1, self.steps // DELAYS)
+        delays = range(0, self.steps, every) if delay is None else (delay,)
+        errors = dict[tuple[int, float], float]()
         needs = [self._need(node, None, part, index) for index, part in enumerate(self.portions)]
         wanted = [need.wanted - need.beside for need in needs]
-        for first in range(0, self.steps, max(1, self.steps // DELAYS)):
+        for first in delays:
             heard = [self._heard(node, part, i, first) for i, part in enumerate(self.portions)]
             found, unit = Regression(node), heard[0][1]
             pairs = [(received, z) for (received, _), z in zip(heard, wanted, strict=True)]
             for received, z in pairs:
                 found.add(received, z)
-            found.solved(unit, ridge)
-            errors[first] = found.left_out(pairs, unit, ridge)
+            for ridge in RIDGES if known is None else (known,):
+                found.solved(unit, ridge)
+                errors[first, ridge] = found.left_out(pairs, unit, ridge)
         return min(errors, key=errors.__getitem__)
 
     def _fed(self, node: Weighted) -> Fire | None:
@@ -362,7 +390,7 @@ class _Work(LayerByLayer):
         beside = -per_channel(shift.double(), wanted)
         if fed.inputs[0] != node.name:
             beside = beside + self._received(fed, part, index, but=node.name)
-        return Need(wanted, beside.float(), relu.ceiling)
+        return Need(wanted, beside.float(), relu=True, ceiling=relu.ceiling)
 
 
 def _instant(node: Node) -> bool:

@@ -26,11 +26,12 @@ class Need:
 
     wanted: what its population's ReLU receives in the ANN, [n, ...]. beside: what the population
     receives without the layer, [n, ...], or the same for all images and places of a channel.
-    ceiling: of the ReLU.
+    relu: whether there is a ReLU, and ceiling: of it.
     """
 
     wanted: Tensor
     beside: Tensor
+    relu: bool = False
     ceiling: float | None = None
 
     def near(self, some: slice, given: Tensor) -> Tensor:
@@ -38,6 +39,8 @@ class Need:
         all below 0 for the same, and all above its ceiling.
         """
         wanted, beside = self.wanted[some], self.beside.expand_as(self.wanted)[some]
+        if not self.relu:
+            return wanted - beside
         found = beside + given
         near = torch.where(wanted > 0, wanted, found.clamp(max=0))
         if self.ceiling is not None:

@@ -22,6 +22,8 @@ from spiking_resnet.graph.grids import MANTISSA
 
 ROWS = 2**21  # numbers in the table of a layer's inputs that is computed at once
 LEAST = 1e-9  # of a row's share in its own fit, what others leave
+Outputs = Callable[[slice, Tensor], Tensor]
+Pair = tuple[Tensor, Outputs]
 STRIPES = 4  # of products of two columns, of which only one triangle is computed
 
 
@@ -59,7 +61,7 @@ class Regression:
             self._cross_multiply(x, outputs[some])
             self._rows += x.shape[2]
 
-    def once_more(self, inputs: Tensor, outputs: Callable[[slice, Tensor], Tensor]) -> None:
+    def once_more(self, inputs: Tensor, outputs: Outputs) -> None:
         """Add inputs that are known, with other outputs.
 
         outputs: makes of a slice of the inputs, and what the layer of `solved` gives on it, float64
@@ -68,7 +70,7 @@ class Regression:
         size, dtype, largest = self._at_once(inputs)
         for some in portions(len(inputs), size):
             x = self._columns(inputs[some].to(dtype))
-            self._cross_multiply(x, outputs(some, self._given(x, largest)))
+            self._cross_multiply(x, outputs(some, self._given(self._solution, x, largest)))
 
     def solved(self, unit: Tensor, ridge: float) -> Weighted:
         """Return the layer with the weights that fit best.
@@ -77,14 +79,31 @@ class Regression:
         weights are held to what they were, as a share of their inputs' mean square.
         """
         scale, square, hold = self._system(unit, ridge)
-        wanted = self._cross * scale[:, :, None] + hold @ self._full.transpose(1, 2)
-        found = torch.linalg.solve(square + hold, wanted).transpose(1, 2)
+        found = self._solve(scale, square, hold)
         self._solution, found = found * scale[:, None], found.float()
         return replace(
             self._node,
             weight=found[..., :-1].reshape(self._node.weight.shape).contiguous(),
             bias=found[..., -1].flatten().contiguous(),
         )
+
+    def missed(self, pairs: Iterable[Pair], unit: Tensor, ridges: Iterable[float]) -> list[float]:
+        """Return the squared error of a fit by each ridge on inputs that were not added, and what
+        the layer is to give on them, as in `once_more`.
+        """
+        solutions = []
+        for ridge in ridges:
+            scale, square, hold = self._system(unit, ridge)
+            solutions.append(self._solve(scale, square, hold) * scale[:, None])
+        errors = [0.0] * len(solutions)
+        for inputs, outputs in pairs:
+            size, dtype, largest = self._at_once(inputs)
+            for some in portions(len(inputs), size):
+                x = self._columns(inputs[some].to(dtype))
+                for index, solution in enumerate(solutions):
+                    given = self._given(solution, x, largest)
+                    errors[index] += float((outputs(some, given) - given).square().sum())
+        return errors
 
     def left_out(self, pairs: Iterable[tuple[Tensor, Tensor]], unit: Tensor, ridge: float) -> float:
         """Return the squared error on inputs and outputs, after `solved`, each without
@@ -104,6 +123,11 @@ class Regression:
                 leverage = (x * torch.cholesky_solve(x, factor)).sum(1, keepdim=True)
                 total += float((missed / (1 - leverage).clamp(min=LEAST)).square().sum())
         return total
+
+    def _solve(self, scale: Tensor, square: Tensor, hold: Tensor) -> Tensor:
+        """Return weights and bias [groups, out, K + 1], in units of columns, of a `_system`."""
+        wanted = self._cross * scale[:, :, None] + hold @ self._full.transpose(1, 2)
+        return torch.linalg.solve(square + hold, wanted).transpose(1, 2)
 
     def _system(self, unit: Tensor, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
         """Return the units of columns [groups, K + 1]; in them, [groups, K + 1, K + 1] each, the
@@ -142,11 +166,11 @@ class Regression:
         found[:, :-1] = table
         return found.flatten(2)
 
-    def _given(self, x: Tensor, largest: int) -> Tensor:
-        """Return what the layer gives on columns x of whole numbers up to `largest`, or of float64:
-        its weights are rounded so far that sums in float32 are exact, in any order.
+    def _given(self, weights: Tensor, x: Tensor, largest: int) -> Tensor:
+        """Return what a layer of such weights gives on columns x of whole numbers up to `largest`,
+        or of float64: they are rounded so far that sums in float32 are exact, in any order.
         """
-        weights, grid = self._solution, 1.0
+        grid = 1.0
         if x.dtype == torch.float32:
             room = max(2**MANTISSA / largest - weights.shape[2], 1)  # less what rounding may add
             most = float(weights.abs().sum(2).max())
