@@ -76,7 +76,7 @@ def test_engines_and_threads_change_no_calibration(name, monkeypatch):
 def test_portions_of_the_images_change_no_calibration(monkeypatch):
     method = calibrated(steps=6, images=12)
     expected = convert(network("identity"), images("identity", 12), method)
-    monkeypatch.setattr("spiking_resnet.conversion.passes.calibrate.MOST", 5)
+    monkeypatch.setattr("spiking_resnet.conversion.passes.received.MOST", 5)
     found = convert(network("identity"), images("identity", 12), method)
     probe = images("identity", 4)
     logits = [simulate(graph, probe, 6).logits[-1] for graph in (expected, found)]

@@ -27,33 +27,24 @@ every layer, bias included (`regression.py`), with x the mean input the layer re
 input, or better what the layer's population needs (`need.py`).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from spiking_resnet.conversion.layer_by_layer import (
-    LayerByLayer,
-    Weighted,
-    behind,
-    between,
-    last_reached,
-    numbers,
-    portions,
-)
+from spiking_resnet.conversion.layer_by_layer import Weighted, between
 from spiking_resnet.conversion.parts import Grid, part_of
 from spiking_resnet.conversion.passes.need import Need, put_there
+from spiking_resnet.conversion.passes.received import Receiving
 from spiking_resnet.conversion.passes.regression import Regression
 from spiking_resnet.engines.parts import Spikes, counted
-from spiking_resnet.graph import Affine, Fire, Graph, Input, MaxPool, Node, ReLU
+from spiking_resnet.graph import Affine, Fire, Graph, Input, Node, ReLU
 from spiking_resnet.graph.structure import bias_before, bias_carrier, bias_name, fed_by, with_bias
 from spiking_resnet.neurons import Neuron, per_channel
 
 LOWEST_AMPLITUDE = 1e-3  # of a spike that offsets make lower, in its own
-SPIKES = 2**28  # neurons times steps, of one layer, that are run at once: 2^25 bytes of bits
-MOST = 64  # images that are run at once
 DELAYS = 16  # of the read-out, that are tried
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # that are tried; the second for one image
 HELD_OUT = 4  # of so many images one tells how good a fit to the others is
@@ -101,24 +92,15 @@ def calibrate(ann: Graph, graph: Graph, images: Tensor, correction: Correction) 
     return graph.with_nodes([*nodes[:-1], replace(graph.output, delay=work.delay or 0)])
 
 
-class _Work(LayerByLayer):
-    """One calibration under way. before: what to put before populations, by their names. sent: the
-    spikes of settled populations, one of each portion of the images.
-    """
+class _Work(Receiving):
+    """One calibration under way. before: what to put before populations, by their names."""
 
     def __init__(self, ann: Graph, graph: Graph, images: Tensor, correction: Correction) -> None:
-        super().__init__(ann, graph, images, correction.steps)
+        super().__init__(ann, graph, images, correction.steps, HELD_OUT)
         self.correction, self.delay = correction, correction.delay
         self.before: dict[str, Affine] = {}
-        self.sent: dict[str, list[Spikes]] = {}
         self.grid = Grid(steps=correction.steps, bits=correction.grid, sum_bits=correction.sum_bits)
-        self.populations = {node.name for node in graph.of(Fire)}
-        widest = max((numbers(node) for node in graph.of(Fire)), default=1)
-        most = min(MOST, SPIKES // (widest * self.steps), -(-len(images) // HELD_OUT))
-        self.portions = portions(len(images), most)
         self.ridges: dict[str, float] = {}
-        self.spikes_behind = behind(graph, self.populations)
-        self.last_heard = last_reached(graph, self.spikes_behind)
         *_, output = (node for node in graph.nodes if node.integrates)
         settled = {
             name for node in graph.of(Fire) for name in between(graph, node, self.populations)
@@ -133,12 +115,6 @@ class _Work(LayerByLayer):
         if unknown and node.name in self.read_out:
             self.delay, self.ridges[node.name] = self._best_read_out(node)
         self.nodes[node.name] = self._fitted(node)
-
-    def forget(self, node: Node) -> None:
-        """Give back the spikes that nobody needs after `node`."""
-        for name in self.spikes_behind[node.name]:
-            if self.last_heard[name] == node.name:
-                self.sent.pop(name, None)
 
     def activation(self, node: Node, part: slice) -> Tensor:
         """Return the value [n, ...] of the ANN's node; with offsets, ReLUs are clipped."""
@@ -205,7 +181,7 @@ class _Work(LayerByLayer):
         """Return the population with spikes of amplitude (theta + phi) / levels, and psi [C]."""
         neuron = node.neuron
         before = self._over_places(
-            self.wanted(node, part) - self._received(node, part, index)
+            self.wanted(node, part) - self.received(node, part, index)
             for index, part in enumerate(self.portions)
         )
         after = self._over_places(
@@ -224,64 +200,6 @@ class _Work(LayerByLayer):
             total, count = total + table.double().sum(1), count + table.shape[1]
         return (total / count).float()
 
-    def _received(
-        self, node: Node, part: slice, index: int, first: int = 0, but: str = ""
-    ) -> Tensor:
-        """Return the mean input [n, ...] of a node over the steps from `first` on, float64; without
-        what the node of the name `but` brings.
-        """
-        total = self._summed(node, part, index, self.steps, but)
-        if first:
-            total = total - self._summed(node, part, index, first, but)
-        return total / (self.steps - first)
-
-    def _summed(self, node: Node, part: slice, index: int, steps: int, but: str) -> Tensor:
-        """Return the sum [n, ...] of what a node receives in the first steps, float64.
-
-        All that lies between is linear over time, or a pool of sums; a pool of instants is not.
-        """
-        names = between(self.graph, node, {*self.populations, but})
-        if not any(_instant(self.graph[name]) for name in names):
-            sent = {
-                name: counted(self.sent[name][index], 0, steps) for name in self._sending(names)
-            }
-            return self._value(names, node, self.images[part], sent, steps, but)
-        total = torch.zeros((), dtype=torch.float64)
-        for now in range(steps):
-            sent = {
-                name: counted(self.sent[name][index], now, now + 1) for name in self._sending(names)
-            }
-            total = total + self._value(names, node, self.images[part], sent, 1, but)
-        return total
-
-    def _sending(self, names: Sequence[str]) -> list[str]:
-        return [name for name in names if name in self.populations]
-
-    def _value(
-        self,
-        names: Sequence[str],
-        node: Node,
-        images: Tensor,
-        sent: Mapping[str, Tensor],
-        steps: int,
-        but: str,
-    ) -> Tensor:
-        """Return what a node receives in `steps` steps, computed through `names` from images and
-        the number of spikes [n, ...] of populations; the node `but` counts for nothing.
-        """
-        values: dict[str, Tensor] = {}
-        for name in names:
-            own = self.nodes[name]
-            if name == but:
-                values[name] = torch.zeros((len(images), *own.shape), dtype=torch.float64)
-            elif isinstance(own, Fire):
-                values[name] = sent[name] * per_channel(own.neuron.amplitude.double(), sent[name])
-            elif isinstance(own, Input):
-                values[name] = images.double() * steps
-            else:
-                values[name] = own.summed(steps).value(*(values[each] for each in own.inputs))
-        return values[node.inputs[0]]
-
     def _shifted(self, node: Fire, shift: Tensor) -> tuple[dict[str, Node], Affine | None]:
         """Return what changes where a bias [C] is added to what a population receives: the layer
         that only it reads, or a node of its own before it.
@@ -297,19 +215,6 @@ class _Work(LayerByLayer):
         assert isinstance(layer, Weighted)
         return {name: with_bias(layer, shift)}, None
 
-    def _heard(self, node: Weighted, part: slice, index: int, first: int) -> tuple[Tensor, Tensor]:
-        """Return the mean input of a layer over the steps from `first` on, as numbers [n, C, ...]
-        and what 1 of each channel stands for, float64 [C]: numbers of spikes, where it hears those
-        of one population alone.
-        """
-        own = self.nodes[node.inputs[0]]
-        if isinstance(own, Fire):
-            counts = counted(self.sent[own.name][index], first, self.steps)
-            unit = own.neuron.amplitude.double().expand(own.shape[0]) / (self.steps - first)
-            return counts, unit
-        received = self._received(node, part, index, first)
-        return received, torch.ones(received.shape[1], dtype=torch.float64)
-
     def _fitted(self, node: Weighted) -> Weighted:
         """Return the node with weights and bias of the ridge regression."""
         fed, found, layer = self._fed(node), Regression(node), node
@@ -321,7 +226,7 @@ class _Work(LayerByLayer):
             for index, part in enumerate(self.portions):
                 if ridge is None and index == held_out:
                     ridge = self._best_ridge(node, fed, found, index)
-                received, unit = self._heard(node, part, index, first)
+                received, unit = self.heard(node, part, index, first)
                 need = self._need(node, fed, part, index)
                 if fit:
                     found.once_more(received, need.near)
@@ -335,9 +240,9 @@ class _Work(LayerByLayer):
         the others.
         """
         later = list(enumerate(self.portions))[start:]
-        unit = self._heard(node, later[0][1], start, 0)[1]
+        unit = self.heard(node, later[0][1], start, 0)[1]
         pairs = (
-            (self._heard(node, part, i, 0)[0], self._need(node, fed, part, i).near)
+            (self.heard(node, part, i, 0)[0], self._need(node, fed, part, i).near)
             for i, part in later
         )
         errors = found.missed(pairs, unit, RIDGES)
@@ -355,7 +260,7 @@ class _Work(LayerByLayer):
         needs = [self._need(node, None, part, index) for index, part in enumerate(self.portions)]
         wanted = [need.wanted - need.beside for need in needs]
         for first in delays:
-            heard = [self._heard(node, part, i, first) for i, part in enumerate(self.portions)]
+            heard = [self.heard(node, part, i, first) for i, part in enumerate(self.portions)]
             found, unit = Regression(node), heard[0][1]
             pairs = [(received, z) for (received, _), z in zip(heard, wanted, strict=True)]
             for received, z in pairs:
@@ -389,10 +294,5 @@ class _Work(LayerByLayer):
         assert isinstance(relu, ReLU)
         beside = -per_channel(shift.double(), wanted)
         if fed.inputs[0] != node.name:
-            beside = beside + self._received(fed, part, index, but=node.name)
+            beside = beside + self.received(fed, part, index, but=node.name)
         return Need(wanted, beside.float(), relu=True, ceiling=relu.ceiling)
-
-
-def _instant(node: Node) -> bool:
-    """Return whether the node is a pool of what its inputs are at an instant."""
-    return isinstance(node, MaxPool) and not node.integrates
