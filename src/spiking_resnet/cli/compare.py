@@ -89,7 +89,9 @@ def compare(
         model, images, seed, outputs, "train", "test"
     )
     training, (test, some) = training.subset(calibration_images, seed), sampled(test, limit, seed)
-    title = f"{source.spec}, calibrated on {len(training):,} images, on {name} (test){some}"
+    title = (
+        f"{source.spec}, calibrated on {len(training):,} training images, on {name} (test){some}"
+    )
     partly = so_far(lambda found: report.blocks(found, f"{title}: the methods that are done"))
     with keeping(ctx, resume) as kept, partly:
         with shown(True, "looking through the images", unit="") as bar:
