@@ -430,7 +430,7 @@ def test_nothing_is_read_twice_where_the_loader_knows_its_batches(graph, tmp_pat
 
 
 def test_what_differs_is_told_in_words_counts_first():
-    before = {"data": f"all 600 images: {'a' * 64}", "images": 600, "steps": [2], "kind": "x" * 70}
+    before = {"data": f"all 600 images: {'a' * 64}", "images": 600, "steps": [2], "kind": "x" * 110}
     now = {"data": f"all 500 images: {'b' * 64}", "images": 500, "steps": [4], "device": "cpu"}
     assert differing(before, now) == (
         'images was 600, now 500; device was null, now "cpu"; steps was [2], now [4]; '
