@@ -24,7 +24,10 @@ such averages settle, whatever the order of images and batches.
 The weights, which "advanced" fits by gradients, have a closed form here, a ridge regression for
 every layer, bias included (`regression.py`), with x the mean input the layer receives over T steps
 (the classifier: over the steps that are read out), z what the ANN's own layer gives on its own
-input, or better what the layer's population needs (`need.py`).
+input, or better what the layer's population needs (`need.py`). How strongly weights are held to the
+ANN's is found for every layer on images that it was not fitted to (a quarter of them, held out), for
+the classifier one at a time (`Regression.left_out`): wide last layers have more weights than the
+images tell, and learn these by heart otherwise.
 """
 
 from collections.abc import Iterable, Iterator
@@ -46,7 +49,7 @@ from spiking_resnet.neurons import Neuron, per_channel
 
 LOWEST_AMPLITUDE = 1e-3  # of a spike that offsets make lower, in its own
 DELAYS = 16  # of the read-out, that are tried
-RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # that are tried; the second for one image
+RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # that are tried; the second for few images
 HELD_OUT = 4  # of so many images one tells how good a fit to the others is
 REFITS = 1  # of a layer, after a fit to what its population receives in the ANN
 

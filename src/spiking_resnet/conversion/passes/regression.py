@@ -22,9 +22,9 @@ from spiking_resnet.graph.grids import MANTISSA
 
 ROWS = 2**21  # numbers in the table of a layer's inputs that is computed at once
 LEAST = 1e-9  # of a row's share in its own fit, what others leave
-Outputs = Callable[[slice, Tensor], Tensor]
-Pair = tuple[Tensor, Outputs]
 STRIPES = 4  # of products of two columns, of which only one triangle is computed
+
+Outputs = Callable[[slice, Tensor], Tensor]
 
 
 class Regression:
@@ -87,9 +87,12 @@ class Regression:
             bias=found[..., -1].flatten().contiguous(),
         )
 
-    def missed(self, pairs: Iterable[Pair], unit: Tensor, ridges: Iterable[float]) -> list[float]:
-        """Return the squared error of a fit by each ridge on inputs that were not added, and what
-        the layer is to give on them, as in `once_more`.
+    def missed(
+        self, pairs: Iterable[tuple[Tensor, Outputs]], unit: Tensor, ridges: Iterable[float]
+    ) -> list[float]:
+        """Return the sums of squared errors of fits by each ridge, on inputs that were not added.
+
+        pairs: inputs [n, ...] and their outputs, both as for `once_more`. unit: as for `solved`.
         """
         solutions = []
         for ridge in ridges:
