@@ -24,10 +24,10 @@ such averages settle, whatever the order of images and batches.
 The weights, which "advanced" fits by gradients, have a closed form here, a ridge regression for
 every layer, bias included (`regression.py`), with x the mean input the layer receives over T steps
 (the classifier: over the steps that are read out), z what the ANN's own layer gives on its own
-input, or better what the layer's population needs (`need.py`). How strongly weights are held to the
-ANN's is found for every layer on images that it was not fitted to (a quarter of them, held out), for
-the classifier one at a time (`Regression.left_out`): wide last layers have more weights than the
-images tell, and learn these by heart otherwise.
+input, or better what the layer's population needs (`need.py`). How strongly weights are held to
+the ANN's is found for every layer on images that it was not fitted to, a quarter of them that is
+held out, for the classifier one at a time (`Regression.left_out`): wide last layers have more
+weights than the images tell, and learn these by heart otherwise.
 """
 
 from collections.abc import Iterable, Iterator
