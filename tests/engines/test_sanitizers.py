@@ -26,10 +26,11 @@ def folder(tmp_path_factory):
     "chosen",
     [
         ("test_kernel_steps.py",),
+        ("test_tiles.py", "-m", "not sweep", "-k", "not instructions"),
         ("test_engines_native.py", "-k", CHOSEN),
         ("test_fuzz.py", "-k", "not worth"),
     ],
-    ids=["single populations", "by hand", "random graphs"],
+    ids=["single populations", "tiles", "by hand", "random graphs"],
 )
 def test_the_kernels_run_clean_under_sanitizers(folder, chosen):
     preload = [

@@ -30,6 +30,7 @@ from spiking_resnet.engines.cpu.bit_code import Code
 pytestmark = pytest.mark.skipif(library.library() is None, reason="the kernels are not compiled")
 
 LARGEST = Code(127, True)  # spikes that fill a byte
+AVX512 = library.INSTRUCTION_SETS.index("avx512")
 
 
 def convolution(draw, shape, inner, code, weights, kernel=(3, 3), stride=1, factors=None):
@@ -72,6 +73,34 @@ def test_edges_of_tiles(inner, shape, kernel, weights):
         source = convolution(Draw(inner), shape, inner, Code(), weights, kernel, stride)
         source.weights[0, 0, 0, 0] = weights[0]
         assert "amx-twin" in check(case(inner, shape, [source], Code()))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 8, 16, 32, 48, 64, 96])
+@pytest.mark.parametrize("shape", [(5, 6, 16), (33, 5, 32), (17, 3, 48)])
+@pytest.mark.parametrize("code", [Code(), Code(4, True)], ids=["binary", "signed"])
+def test_rows_of_whole_tiles_overlap(channels, shape, code):
+    """The bytes of a row are shared by the outputs that see them, in steps of any stride."""
+    sources = [
+        convolution(Draw(channels), shape, channels, code, (-200, 200), kernel, stride)
+        for kernel, stride in [((3, 3), 1), ((1, 5), 2), ((5, 1), 2)]
+    ]
+    for source in sources:
+        assert "amx-twin" in check(case(channels, shape, [source], code))
+    assert "amx-twin" in check(case(channels, shape, sources, code), 3)
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 16), (48, 3, 7), (17, 2, 3), (33, 1, 1)])
+@pytest.mark.parametrize("weights", [(-40, 40), (-300, 300)], ids=["one plane", "two planes"])
+def test_neurons_that_fire_once_are_advanced_at_once(shape, weights):
+    """Behind convolutions that are summed up together, with an identity and without."""
+    draw = Draw(11)
+    numbers = draw.numbers(Code(), 2 * STEPS, IMAGES, *shape)
+    both = [convolution(draw, shape, inner, Code(), weights) for inner in (6, 20)]
+    identity = Input(numbers, draw.whole(-90, 90, shape[0]), {}, True, False, None)
+    for sources in (both[:1], both, [both[0], identity], [identity, *both]):
+        plain = case(11, shape, sources, Code(), levels=1, signed=False, reset_to_zero=False)
+        assert "amx-twin" in check(plain)
+        assert "amx-twin" in check(replace(plain, reset_to_zero=True))
 
 
 @pytest.mark.parametrize("code", [Code(), Code(127), LARGEST], ids=["binary", "127", "signed 127"])
@@ -174,8 +203,10 @@ def test_the_instructions_do_what_their_twins_do(tmp_path, optimised):
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="tiles are Intel's")
 def test_the_kernel_of_tiles_runs_by_its_instructions(tmp_path):
-    """All tests of the twin, of a kernel in its place that is but for AVX-512 the real one."""
-    folder = compiled(tmp_path, "-O1", source=Path(__file__).with_name("tiles_kernel.cpp"))
+    """All tests of the twin, of the real one in its place; without AVX-512, but for that."""
+    vectors = ["-DWITH_AVX512"] * (library.kernels().machine_level() >= AVX512)
+    source = Path(__file__).with_name("tiles_kernel.cpp")
+    folder = compiled(tmp_path, "-O1", *vectors, source=source)
     files = ("test_tiles.py", "test_kernel_steps.py")
     said = passed(folder, *files, "-k", "not instructions")
     carried_out = int(said.rpartition("instructions: ")[2])

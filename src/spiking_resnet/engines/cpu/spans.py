@@ -43,7 +43,8 @@ class Spans:
                 self._numbers = max(self._numbers, sums[node.name].bytes)
             elif node.name not in schedule.given and node.name not in codes:
                 self._numbers = max(self._numbers, 8 * torch.Size(node.shape).numel())
-        self._joins = schedule.once and not sums and self._alone(nodes, schedule.given)
+        alone = self._alone(nodes, sums, schedule.given)
+        self._joins = schedule.once and alone and all(each.holds_once for each in sums.values())
         self._silences = any(node.neuron.silences for node in graph.of(Fire))
 
     def of(self, plan: Plan, joined: bool = True) -> list[tuple[int, int]]:
@@ -63,12 +64,14 @@ class Spans:
         fitting = min(WINDOW_BYTES // spikes, NUMBER_BYTES // numbers)
         return max(1, min(fitting, *(each.longest for each in self._populations)))
 
-    def _alone(self, nodes: Sequence[Node], given: Collection[str]) -> bool:
+    def _alone(
+        self, nodes: Sequence[Node], sums: Mapping[str, Sums], given: Collection[str]
+    ) -> bool:
         """Whether only populations read what enters: it is part of their first potentials."""
         read = {
             name
             for node in nodes
             if not isinstance(node, Fire) and node.name not in given
-            for name in node.inputs
+            for name in (sums[node.name].fused.reads if node.name in sums else node.inputs)
         }
         return read.isdisjoint(given) and not any(p.rounded_once for p in self._populations)

@@ -27,6 +27,12 @@ class Sums:
         each = 4 * self.fused.kept + 2 * (self.fused.numbers is not None)
         return each * torch.Size(self.node.shape).numel()
 
+    @property
+    def holds_once(self) -> bool:
+        """Whether what enters once can be added to the sums of the first step: none are rounded."""
+        rounded = self.fused.shift > 0 or self.fused.numbers is not None
+        return not (rounded and self.fused.first.any())
+
     def run(
         self,
         kernel: Kernel | None,
@@ -44,7 +50,9 @@ class Sums:
         (images, steps), shape, fused = extent, self.node.shape, self.fused
         added = [values[name] for name in fused.currents if name in values]
         currents = Currents.of(self.node.name, fused.grid, added)
-        sources, bias = Sources.of(fused, values, time, extent, memory), fused.bias_at(time)
+        joined = time == 0 and steps > 1  # the first step is in one window with others
+        bias = fused.bias if joined else fused.bias_at(time)
+        sources = Sources.of(fused, values, time, extent, memory)
         places = images * library.positions(shape) * shape[0]
         found, pointers = dict[str, Integers](), dict[str, int]()
         if fused.kept:
@@ -76,4 +84,6 @@ class Sums:
         tables = self.fitting.tables(kernel, call)
         population.tables = pointer(tables, torch.uint8, len(tables))
         call.run(kernel, threads)
+        if joined and fused.first.any():
+            found[self.node.name].units[:, 0] += fused.first
         return found, kernel

@@ -94,16 +94,16 @@ struct Differential {
     using Ints = typename V::Ints;
     static constexpr int64_t PLANES = SIZES + 1;  // or more than there are, too
     static constexpr bool REMEMBERS = true;
-    Ints below[SIZES], less[SIZES];  // the size that is too small; what is too little to be taken back
     Ints ceiling;
+    int32_t below[SIZES], less[SIZES];  // what is too small for a size; too little to be taken back
     int32_t amplitude;
     bool clipped;
 
     INLINE void set(Differential& to, const Population& p, const int32_t* ceilings, int64_t t) {
         const differential::Rule rule(p, t);
         for (int j = 0; j < SIZES; ++j) {  // nothing is fired where ahead is 0
-            to.below[j] = Ints{} + (j < rule.sizes ? std::max(rule.edges[j], 1) - 1 : INT32_MAX);
-            to.less[j] = Ints{} + (j < rule.sizes ? (rule.amplitude << j) - 1 : INT32_MAX);
+            to.below[j] = j < rule.sizes ? std::max(rule.edges[j], 1) - 1 : INT32_MAX;
+            to.less[j] = j < rule.sizes ? (rule.amplitude << j) - 1 : INT32_MAX;
         }
         to.ceiling = MADD_AT(V, ceilings), to.clipped = p.ceiling, to.amplitude = rule.amplitude;
     }
@@ -116,7 +116,7 @@ struct Differential {
         for (int j = 0; j < SIZES; ++j) {
             Ints found = (Ints)(size > n.below[j]);
             if (BOUNDED) found &= ~sign | (Ints)(sent > n.less[j]);
-            at_least<V>(fired, found & (1 << j));
+            fired = found != 0 ? Ints{} + (1 << j) : fired;  // the largest size is the last
         }
         fired = (fired ^ sign) - sign;
         const Ints change = fired * n.amplitude;
@@ -132,50 +132,49 @@ INLINE void round_to_even(typename V::Ints& numbers, int shift) {
     numbers = floor - (Ints)(rest + (floor & 1) > 1 << (shift - 1));
 }
 
-// One vector of a block's neurons, that begins at `lane`, at a step. sums: what they receive, [32, WIDTH],
-// if ROUNDS before it is divided by 2^shift.
+// One vector of a block's neurons, that begins at `lane`, at a step: what they receive, their potentials and
+// what was sent, each [32, WIDTH]. If ROUNDS, what is received is divided by 2^shift before.
 template <typename V, typename Rule, bool ROUNDS>
 struct Step {
     using Ints = typename V::Ints;
     using Words = typename V::Words;
-    const Neurons& n;
-    const int32_t* sums;
-    int64_t lane;
+    const int32_t* received;
+    int32_t *v, *sent;
     int shift;
     bool remembers;
     Rule rule;
 
     // Advances those at a position.
     INLINE void advance(const Step& s, int64_t position, Ints& fired) {
-        const int64_t own = position * V::WIDTH + s.lane;
-        Ints received = MADD_AT(V, s.sums + own), v = MADD_AT(V, s.n.v + own), sent{};
+        const int64_t own = position * V::WIDTH;
+        Ints received = MADD_AT(V, s.received + own), v = MADD_AT(V, s.v + own), sent{};
         if (ROUNDS) round_to_even<V>(received, s.shift);
-        if (s.remembers) sent = MADD_AT(V, s.n.sent + own);
+        if (Rule::REMEMBERS && s.remembers) sent = MADD_AT(V, s.sent + own);
         v += received;
         Rule::fire(s.rule, v, sent, fired);
-        MADD_AT(V, s.n.v + own) = v;
-        if (s.remembers) MADD_AT(V, s.n.sent + own) = sent;
+        MADD_AT(V, s.v + own) = v;
+        if (Rule::REMEMBERS && s.remembers) MADD_AT(V, s.sent + own) = sent;
     }
 
     // Advances all, and writes the words of their spikes, [planes, WIDTH].
-    INLINE void run(const Step& s, uint32_t* words) {
+    INLINE void run(const Step& given, int64_t positions, uint32_t* words) {
+        const Step s = given;  // no address of it is known: it stays in registers
         Words found[Rule::PLANES] = {};
         Ints fired;
         if constexpr (Rule::PLANES == 1) {
             Words bit = Words{} + 1u;
-            for (int64_t i = 0; i < s.n.positions; ++i, bit += bit)
+            for (int64_t i = 0; i < positions; ++i, bit += bit)
                 advance(s, i, fired), found[0] |= (Words)fired & bit;
         } else {
-            for (int64_t j = std::min<int64_t>(s.n.positions, 8) - 1; j >= 0; --j) {
+            for (int64_t j = std::min<int64_t>(positions, 8) - 1; j >= 0; --j) {
                 Words bytes{};  // the spikes at positions j, j + 8, j + 16, j + 24
-                for (int i = 0; i < BLOCK && j + i < s.n.positions; i += 8)
+                for (int i = 0; i < BLOCK && j + i < positions; i += 8)
                     advance(s, j + i, fired), bytes |= ((Words)fired & 255u) << i;
                 for (int k = 0; k < Rule::PLANES; ++k)
                     found[k] = found[k] << 1 | (bytes >> k & 0x01010101u);
             }
         }
-        for (int64_t k = 0; k < Rule::PLANES; ++k)
-            *(Words*)(words + k * V::WIDTH + s.lane) = found[k];
+        for (int64_t k = 0; k < Rule::PLANES; ++k) *(Words*)(words + k * V::WIDTH) = found[k];
     }
 };
 
@@ -198,9 +197,9 @@ INLINE void fire_all(const Population& p, const Neurons& n, const int32_t* lanes
     uint32_t words[MOST_BITS * V::WIDTH];
     for (int64_t lane = 0; lane < n.outputs->vectors * V::LANES; lane += V::LANES) {
         using Own = Step<V, Rule, ROUNDS>;
-        Own step{n, sums, lane, int(p.shift), Rule::REMEMBERS && p.is_signed, {}};
+        Own step{sums + lane, n.v + lane, n.sent + lane, int(p.shift), bool(p.is_signed), {}};
         Rule::set(step.rule, p, lanes + lane, t);
-        Own::run(step, words);
+        Own::run(step, n.positions, words + lane);
     }
     const int64_t block = n.image * blocks(p.height * p.width) + n.block;
     uint32_t* to = p.spikes + (block * p.steps + t) * planes * p.channels + n.outputs->channel;
