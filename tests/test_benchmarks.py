@@ -11,9 +11,11 @@ import pytest
 
 import spiking_resnet as sr
 from spiking_resnet import ann
+from spiking_resnet.engines.cpu import library
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 PHOTOGRAPHS = Path(os.environ.get("SPIKING_RESNET_DATA", "")) / "imagenet"
+CIFAR = PHOTOGRAPHS.parent / "cifar10"
 real = pytest.mark.skipif(
     not (PHOTOGRAPHS.is_absolute() and PHOTOGRAPHS.is_dir()),
     reason="SPIKING_RESNET_DATA has no folder imagenet",
@@ -79,3 +81,20 @@ def test_integer_bits(tmp_path):
     assert "| 6 bits, per channel |" in text
     assert "20 of 20 images decided as by simulate" in text
     assert "| layer1.0.relu | 8 |" in text
+
+
+@pytest.mark.sweep
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+@pytest.mark.skipif(not CIFAR.is_dir(), reason="SPIKING_RESNET_DATA has no folder cifar10")
+def test_tile_costs():
+    """No layer needs fewer products of tiles than the matrix unit's limit, nor many more."""
+    if library.INSTRUCTION_SETS[library.kernels().machine_level()] not in ("avx512", "amx"):
+        pytest.skip("this processor lacks AVX-512")
+    options = ["--batch", 4, "--steps", 16, "--repeats", 1]
+    command = [sys.executable, FOLDER / "tile_costs.py", "--data", CIFAR.parent, *options]
+    done = subprocess.run([*map(str, command)], check=True, capture_output=True, text=True)
+    rows = [line.split(" | ") for line in done.stdout.splitlines()[3:-2]]  # without the classifier
+    assert len(rows) == 10
+    for row in rows:
+        limit, products = (int(each.split()[0].replace(",", "")) for each in row[2:4])
+        assert limit <= products <= 1.5 * limit

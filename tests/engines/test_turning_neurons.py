@@ -140,7 +140,7 @@ def spans(monkeypatch):
     ("name", "expected_spans"),
     [
         ("option_a", [(0, 5)]),
-        ("one_pixel", [(0, 5)]),  # a read-out of sums, with biases that enter once
+        ("mlp", [(0, 5)]),  # a read-out of sums, with biases that enter once
         ("average_of_currents", [(0, 5)]),  # a stream of them
         ("signed_stream", [(0, 1), (1, 5)]),  # others than neurons read what enters
         (
