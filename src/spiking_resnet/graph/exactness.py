@@ -8,6 +8,7 @@ the number of steps for which no sum can leave the exact range follows.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 from spiking_resnet.graph import Graph, Node
 from spiking_resnet.graph.nodes import Bounds
@@ -16,12 +17,16 @@ from spiking_resnet.graph.structure import shapes_read
 
 LONGEST = 2**31  # time steps: for ever
 
+_certain: WeakKeyDictionary[Graph, int] = WeakKeyDictionary()  # `exact_steps`, which every run asks
+
 
 def exact_steps(graph: Graph) -> int:
     """Return for how many steps every sum of a snapped graph is surely exact; 0 off the grid."""
-    certain = min(exact_steps_of(node) for node in graph.integrators)
-    arriving = graph.arriving_steps
-    return certain if arriving is None or certain < arriving else LONGEST
+    if graph not in _certain:
+        certain = min(exact_steps_of(node) for node in graph.integrators)
+        arriving = graph.arriving_steps
+        _certain[graph] = certain if arriving is None or certain < arriving else LONGEST
+    return _certain[graph]
 
 
 def exact_steps_of(node: Summing) -> int:

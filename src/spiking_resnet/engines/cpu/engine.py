@@ -6,6 +6,8 @@ or decided by the image alone, is computed as in `layerwise`. The spikes are the
 for bit.
 """
 
+from weakref import WeakKeyDictionary
+
 import torch
 
 from spiking_resnet.engines.base import Engine, Prepared
@@ -22,6 +24,10 @@ class NativeCpu(Engine):
     name = "cpu"
     integers = (Fire,)
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._refusals: WeakKeyDictionary[Graph, str] = WeakKeyDictionary()
+
     def missing(self, device: torch.device | str = "cpu") -> str:
         """How to compile the kernels, where there are none for a device that they are for."""
         there = torch.device(device).type != "cpu" or library.library() is not None
@@ -36,28 +42,23 @@ class NativeCpu(Engine):
         reasons = [] if library.library() is not None else [library.INSTALL]
         if torch.device(device).type != "cpu":
             reasons.append(f"the images are on {device}, and it runs on the CPU")
-        for node in graph.of(Fire):
-            neuron = node.neuron
-            if not bool((neuron.amplitude == 1).all()):
-                reasons.append(
-                    f"{node.name!r} does not fire unit spikes: normalise the network first"
-                )
-                break
-            if node.grid is None:
-                reasons.append(f"{node.name!r} is on no grid: convert with a grid (snap it)")
-                break
-            if reason := firing.unsupported(node):
-                reasons.append(reason)
-                break
-            if reason := _too_large(node):
-                reasons.append(reason)
-                break
-            if neuron.threshold.dtype != torch.float32:
-                reasons.append(
-                    f"{node.name!r} computes in {neuron.threshold.dtype}, not in float32"
-                )
-                break
-        return reasons
+        if graph not in self._refusals:  # asked for every run, and the same for all
+            self._refusals[graph] = next(filter(None, map(_refusal, graph.of(Fire))), "")
+        return [*reasons, *filter(None, [self._refusals[graph]])]
+
+
+def _refusal(node: Fire) -> str:
+    """Why the kernels do not take a population, or nothing."""
+    neuron = node.neuron
+    if not bool((neuron.amplitude == 1).all()):
+        return f"{node.name!r} does not fire unit spikes: normalise the network first"
+    if node.grid is None:
+        return f"{node.name!r} is on no grid: convert with a grid (snap it)"
+    if reason := firing.unsupported(node) or _too_large(node):
+        return reason
+    if neuron.threshold.dtype != torch.float32:
+        return f"{node.name!r} computes in {neuron.threshold.dtype}, not in float32"
+    return ""
 
 
 def _too_large(node: Fire) -> str:

@@ -6,16 +6,19 @@ signed stream is one call too: a sum and what leads to it, without neurons.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from spiking_resnet.engines.cpu import library
 from spiking_resnet.engines.cpu.as_convolution import (
     pool_as_convolution,
     without_moves,
     without_zeros,
 )
 from spiking_resnet.engines.cpu.bit_code import BINARY, Code, codes, joined
+from spiking_resnet.engines.cpu.memory import pointer
 from spiking_resnet.engines.cpu.streams import MOST, Streams, Weighing
 from spiking_resnet.engines.plan import OutOfRange
 from spiking_resnet.graph import Add, Affine, Conv2d, Fire, Graph, Linear, Node, Pad, Round, Slice
@@ -41,6 +44,15 @@ class Synapses:
     identity: bool
     factors: Tensor | None = None
     numbers: int | None = None
+
+    @cached_property
+    def source(self) -> library.Source:
+        """What kernels are told of them, but for what arrives and the steps; not to be changed."""
+        weights = pointer(self.weights, torch.int32, self.number(len(self.weights)))
+        factors = None
+        if self.factors is not None:
+            factors = pointer(self.factors, torch.int32, len(self.factors))
+        return library.Source(None, weights, *self.geometry, factors=factors)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -62,6 +62,8 @@ class Currents:
     @classmethod
     def of(cls, name: str, grid: int, values: Sequence[Value]) -> "Currents":
         """The sums of values that reach `name`. Raises OutOfRange."""
+        if not values:
+            return cls()
         streams = [value for value in values if isinstance(value, Integers)]
         numbers = [numbers_of(value) for value in values if not isinstance(value, Integers)]
         constant = [value[0] for value in numbers if len(value) == 1]
@@ -103,10 +105,7 @@ class Sources:
         given = []
         for synapses in fused.synapses:
             value = _read(fused, synapses, values, extent, memory)
-            factors = synapses.factors
-            if factors is not None:
-                factors = factors[time : time + extent[1]]
-            given.append(_source(fused, synapses, value, factors, extent))
+            given.append(_source(fused, synapses, value, time, extent))
             held.append(value)
         return cls(given, held)
 
@@ -127,7 +126,8 @@ def _read(
     if synapses.numbers is None:
         value = Planes.silent(memory, *extent, synapses.shape) if value is None else value
         assert isinstance(value, Planes)
-        return value.coded(fused.code)
+        same = value.code.planes == fused.code.planes
+        return value if same else value.coded(fused.code)
     if value is None:
         channels, *size = synapses.shape
         places = torch.Size((*extent, torch.Size(size).numel(), channels))
@@ -141,20 +141,19 @@ def _source(
     fused: Fused,
     synapses: Synapses,
     value: Planes | Tensor,
-    factors: Tensor | None,
+    time: int,
     extent: tuple[int, int],
 ) -> library.Source:
     (images, steps), (height, width, channels) = extent, synapses.geometry[:3]
-    spikes = numbers = None
+    made = library.Source.from_buffer_copy(synapses.source)
     if isinstance(value, Planes):
         words = images * library.blocks(height * width) * steps * fused.code.planes * channels
-        spikes = pointer(value.words, torch.int32, words)
+        made.spikes = pointer(value.words, torch.int32, words)
     else:
-        numbers = pointer(value, torch.int16, images * steps * height * width * channels)
-    weights = pointer(synapses.weights, torch.int32, synapses.number(len(fused.bias)))
-    return library.Source(
-        *(spikes, weights, *synapses.geometry), numbers=numbers, factors=ints(factors, steps)
-    )
+        made.numbers = pointer(value, torch.int16, images * steps * height * width * channels)
+    if synapses.factors is not None:
+        made.factors = ints(synapses.factors[time : time + steps], steps)
+    return made
 
 
 def _on(value: Integers, grid: int) -> Tensor:

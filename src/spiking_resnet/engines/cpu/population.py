@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,20 @@ from spiking_resnet.neurons import per_channel
 
 BY_POSITION, _, EVEN_FIRST = kernels.LAYOUTS
 
+MOST_WINDOWS = 256  # that are remembered
 HELD = 2**30  # a threshold that no potential reaches; and by so much silent neurons lie lower
+
+
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """What so many steps from some step on mean for a population, whatever arrives.
+
+    code: of its spikes. fields: of `library.Population`. spent: `Firing.spent`.
+    """
+
+    code: Code
+    fields: dict[str, Any]
+    spent: int
 
 
 @dataclass(eq=False)
@@ -73,6 +87,7 @@ class Population:
         self._start, self._highest_start = self._first_potentials()
         self.fitting = {False: Fitting(), True: Fitting()}  # by whether no spikes arrive
         self._starts: dict[Kernel, Tensor] = {}
+        self._windows: dict[tuple[int, int], _Window] = {}
 
     def _longest(self) -> int:
         """The most steps of a window that 32 bits surely hold, but for what currents bring."""
@@ -185,16 +200,18 @@ class Population:
         given = [values[name] for name in self.fused.currents if name in values]
         currents = Currents.of(self.node.name, fused.grid, given)
         entering = None
-        further = fused.reached(time, steps) + self.firing.spent(time, steps)
+        window = self._window(time, steps)
+        further = fused.reached(time, steps) + window.spent
         further += currents.highest + steps * currents.varying
-        if self.once and time == 0:  # part of the first potentials, as the bias is
+        if currents.constant is None:
+            pass
+        elif self.once and time == 0:  # part of the first potentials, as the bias is
             entering, currents = currents.constant, replace(currents, constant=None)
         else:
             further += (steps - 1) * currents.highest
         self._stay_in_range(state, time, further)
         keep = keep or (watched and state.silent is not None)
-        code = self.code.within(time, steps)
-        spikes = Planes.empty(state.memory, images, steps, shape, code)
+        spikes = Planes.empty(state.memory, images, steps, shape, window.code)
         counts, bits, peaks = torch.zeros(3, images, dtype=torch.int64, device="cpu")
         places = library.positions(shape)
         threshold = fused.threshold if neuron.may_fire(time) else self.held
@@ -213,7 +230,7 @@ class Population:
             bits=pointer(bits, torch.int64, images),
             planes=fused.code.planes,
             minus=fused.code.signed,
-            **self.firing.fields(time, steps),
+            **window.fields,
             shift=fused.shift,
             stream=ints(currents.stream, images * steps * shape[0] * places),
         )
@@ -234,7 +251,22 @@ class Population:
         highest = int(peaks.max()) if watched else 0
         if watched and state.silent is not None:  # kernels saw silent neurons lower than they are
             highest = int(self._potentials(state).abs().max())
-        return replace(spikes, count=total), counts, highest * self.unit
+        counted = Planes(spikes.words, shape, total, window.code, spikes.buffer)
+        return counted, counts, highest * self.unit
+
+    def _window(self, time: int, steps: int) -> "_Window":
+        """The same for all runs; several threads find the same."""
+        found = self._windows.get((time, steps))
+        if found is None:
+            if len(self._windows) >= MOST_WINDOWS:
+                self._windows.clear()
+            found = _Window(
+                self.code.within(time, steps),
+                self.firing.fields(time, steps),
+                self.firing.spent(time, steps),
+            )
+            self._windows[time, steps] = found
+        return found
 
     def begin(self, state: State, time: int) -> None:
         """Lets neurons start again where they do at step `time`, the first of a window."""
