@@ -146,6 +146,19 @@ def test_what_was_never_measured_is_used_last(monkeypatch):
     assert kernel_costs.quickest(kernels.table(), call, [0.5]) is kernels.table()[0]
 
 
+def test_a_processor_decides_where_it_was_measured_as_it_is_used(monkeypatch):
+    """Among kernels of an instruction set that it was measured with, and others; else that set."""
+    call, (quick, *_, slow) = Layer().call, kernels.table()
+    costs = {"avx2": {quick.name: 2.0}, "me": {slow.name: 1.0}}
+    monkeypatch.setattr(kernel_costs, "measured", lambda: costs)
+    monkeypatch.setattr(kernel_costs, "processor", lambda: "me")
+    monkeypatch.setattr(kernel_costs, "price", lambda found, each, *_: found[each.name])
+    monkeypatch.setattr(library, "level", lambda: library.INSTRUCTION_SETS.index("avx2"))
+    assert kernel_costs.quickest([quick, slow], call, [0.5]) is quick  # not measured with AVX2
+    costs["me"][quick.name] = 3.0
+    assert kernel_costs.quickest([quick, slow], call, [0.5]) is slow
+
+
 @pytest.mark.parametrize("name", KERNELS)
 def test_tables_that_find_no_memory_say_how_much_they_asked_for(name):
     layer, own = Layer(), kernels.named(name)

@@ -49,11 +49,15 @@ def price(costs: Costs, kernel: Kernel, call: Call, rates: Sequence[float]) -> f
 def quickest(kernels: Sequence[Kernel], call: Call, rates: Sequence[float]) -> Kernel:
     """The one of these kernels that takes the least time.
 
-    rates: of every source, the share of bits that are set. Where the processor was not measured the
-    best instruction set decides among its own kernels; what was never measured is used last.
+    rates: of every source, the share of bits that are set. Where the processor was not measured,
+    or not with the instruction set that is in use, the best instruction set decides among its own
+    kernels; what was never measured is used last.
     """
-    levels = library.INSTRUCTION_SETS[: library.level() + 1]
-    for name in (processor(), *reversed(levels)):
+    tables = [library.INSTRUCTION_SETS[level] for level in reversed(range(library.level() + 1))]
+    own = measured().get(processor(), {})
+    if all(name in own for name in measured().get(tables[0], {})):
+        tables.insert(0, processor())
+    for name in tables:
         costs = measured().get(name, {})
         priced = [kernel for kernel in kernels if kernel.name in costs]
         if priced:

@@ -114,9 +114,13 @@ struct Differential {
         const Ints sign = ahead >> 31, size = (ahead ^ sign) - sign;
         fired = Ints{};
         for (int j = 0; j < SIZES; ++j) {
-            Ints found = (Ints)(size > n.below[j]);
-            if (BOUNDED) found &= ~sign | (Ints)(sent > n.less[j]);
-            fired = found != 0 ? Ints{} + (1 << j) : fired;  // the largest size is the last
+            const Ints own = Ints{} + (1 << j);  // the largest size is the last
+            if (BOUNDED) {
+                const Ints some = (Ints)(size > n.below[j]) & (~sign | (Ints)(sent > n.less[j]));
+                fired = some < 0 ? own : fired;
+            } else {
+                fired = size > n.below[j] ? own : fired;
+            }
         }
         fired = (fired ^ sign) - sign;
         const Ints change = fired * n.amplitude;
