@@ -18,6 +18,7 @@ network amplifies every small error from block to block, as trained ones do not.
 import argparse
 import copy
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -187,7 +188,8 @@ def measured(network: str, data: Path | None) -> dict[str, object]:
         model, traced, calibration, test = prepared(network, data)
     except TraceError as error:
         lines = str(error).splitlines()
-        return {**row, "refused": [line.split(". ", 1)[1] for line in lines[1:]] or lines}
+        causes = [found[1] for line in lines if (found := re.match(r" *\d+\. (.+)", line))]
+        return {**row, "refused": causes or lines}
     with torch.inference_mode():
         expected = model(test)
         found = interpret.logits(fold_bn(traced), test)

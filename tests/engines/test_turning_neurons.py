@@ -9,6 +9,7 @@ from test_engines import assert_same
 
 from fuzz import LIMIT, drawn
 from spiking_resnet import convert, simulate
+from spiking_resnet.ann import load_dataset, pretrained
 from spiking_resnet.conversion.methods import calibrated, differential, qcfs
 from spiking_resnet.engines import plan
 from spiking_resnet.engines.cpu import kernels, library, population, simulation
@@ -170,6 +171,19 @@ def test_what_enters_once_may_share_a_window_with_later_steps(
     done.clear()
     simulate(graph, batch, steps, engine="cpu")
     assert done == expected_spans
+
+
+@compiled
+def test_few_steps_of_the_shipped_network_are_one_window(monkeypatch):
+    """No potential is written to memory between them."""
+    calibration, test = (load_dataset("photographs", split) for split in ("train", "test"))
+    images, _ = next(iter(test.loader(2)))
+    model = pretrained("cifar10_resnet20").model
+    graph = convert(model, calibration.loader(48), differential(levels=4, steps=4))
+    done = spans(monkeypatch)
+    found = simulate(graph, images, 4, engine="cpu")
+    assert done == [(0, 4)]
+    assert_same(found, simulate(graph, images, 4, engine="interpreter"))
 
 
 @compiled

@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from spiking_resnet.engines.base import Engine, Prepared
-from spiking_resnet.engines.plan import Plan, Result, ends_of, peak, pool_window, windows
+from spiking_resnet.engines.plan import (
+    Plan,
+    Result,
+    ends_of,
+    highest_sum,
+    peak,
+    pool_window,
+    windows,
+)
 from spiking_resnet.engines.schedule import Presented, Schedule
 from spiking_resnet.graph import Fire, Graph, Input, MaxPool, Node, Output, interpret
 
@@ -140,7 +148,8 @@ class _Work:
 
     def _sum_up(self, node: Output, value: Tensor, steps: int, stop: int) -> None:
         value = node.received(value)
+        if node.name in self.plan.watch:
+            highest = highest_sum(self.memory.get(node.name), value.expand(steps, -1, -1))
+            self.result.note_peak(node.name, highest)
         total = value.sum(0) if len(value) > 1 else value[0] * steps
         node.sum_up(self.memory, total, stop)
-        if node.name in self.plan.watch:
-            self.result.note_peak(node.name, peak(node, self.memory[node.name]))

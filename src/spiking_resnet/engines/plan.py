@@ -146,6 +146,12 @@ def peak(node: Node, memory: Tensor) -> float:
     return largest + max(node.neuron.most_spent, node.step_bound)
 
 
+def highest_sum(memory: Tensor | None, numbers: Tensor) -> float:
+    """The largest |sum| of a read-out while numbers [steps, N, K] are added to `memory` in turn."""
+    sums = numbers.double().cumsum(0)
+    return float((sums if memory is None else sums + memory).abs().max())
+
+
 def windows(
     record: tuple[int, ...], length: int, ends: Collection[int] = (), begin: int = 0
 ) -> list[tuple[int, int]]:

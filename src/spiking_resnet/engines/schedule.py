@@ -58,7 +58,7 @@ class Presented:
 
     def given(self, start: int, stop: int) -> dict[str, Tensor]:
         """The given values over the steps start ... stop - 1: [steps, N, ...], or [1, N, ...] where
-        they do not change. Where constants enter once, the first step is in no window with others.
+        they do not change. Where constants enter once, they are those of the first step alone.
         """
         if self._schedule.over(start):
             return {name: _zeros(value)[None] for name, value in self._constant.items()}

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from spiking_resnet.engines.cpu import library
 from spiking_resnet.engines.cpu.fuse import Fused, Synapses
-from spiking_resnet.engines.cpu.integers import Integers
+from spiking_resnet.engines.cpu.integers import Integers, fits_numbers
 from spiking_resnet.engines.cpu.library import Planes
 from spiking_resnet.engines.cpu.memory import Memory, pointer
 from spiking_resnet.engines.cpu.streams import MOST
@@ -133,7 +133,11 @@ def _read(
         places = torch.Size((*extent, torch.Size(size).numel(), channels))
         return torch.zeros(places, dtype=torch.int16, device="cpu")
     if not isinstance(value, Integers):
-        value = Integers.of(numbers_of(value), synapses.numbers, torch.int16)
+        numbers = numbers_of(value)  # of one step, where they are the same at all
+        numbers = numbers.expand(extent[1], *numbers.shape[1:])
+        value = Integers.of(numbers, synapses.numbers, torch.int32)
+    if value.units.dtype != torch.int16:
+        fits_numbers(synapses.spikes, value.units)
     return value.units.to(torch.int16)
 
 

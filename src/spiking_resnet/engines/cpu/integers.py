@@ -6,8 +6,17 @@ import torch
 from torch import Tensor
 
 from spiking_resnet.engines.cpu.memory import Buffer, Memory
+from spiking_resnet.engines.cpu.streams import FACTOR
+from spiking_resnet.engines.plan import OutOfRange
 from spiking_resnet.graph import Shape
 from spiking_resnet.graph.grids import MANTISSA
+
+
+def fits_numbers(name: str, units: Tensor, shift: int = 0) -> None:
+    """Raises OutOfRange unless integers divided by 2^shift are numbers of 16 bits. name: whose."""
+    low, high = (int(end) for end in torch.aminmax(units))
+    if max(-low, high) > FACTOR << shift:
+        raise OutOfRange(f"the numbers of {name!r}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """A population of neurons with all its synapses, computed by one call of a compiled kernel."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -186,12 +187,14 @@ class Population:
         steps: int,
         watched: bool,
         keep: bool,
+        brightness: float = 1.0,
     ) -> tuple[Planes, Tensor, float]:
         """(spikes, their number by image, largest |potential| if watched) of `steps` steps from
         `time` on.
 
         values: what arrives; those that are missing are 0. keep: whether the potentials are needed
-        afterwards. Raises OutOfRange.
+        afterwards. brightness: how many times as large numbers may be as bounds say. Raises
+        OutOfRange.
         """
         neuron, shape, images = self.node.neuron, self.node.shape, state.images
         alone = not any(synapses.spikes in values for synapses in self.fused.synapses)
@@ -202,6 +205,8 @@ class Population:
         entering = None
         window = self._window(time, steps)
         further = fused.reached(time, steps) + window.spent
+        if brightness > 1.0 and any(each.numbers is not None for each in fused.synapses):
+            further += math.ceil(fused.reached(time, steps) * (brightness - 1.0))
         further += currents.highest + steps * currents.varying
         if currents.constant is None:
             pass

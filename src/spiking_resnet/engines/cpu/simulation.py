@@ -9,6 +9,7 @@ from torch import Tensor
 from spiking_resnet.engines.base import Prepared
 from spiking_resnet.engines.cpu import library
 from spiking_resnet.engines.cpu.bit_code import codes
+from spiking_resnet.engines.cpu.brightness import Brightness
 from spiking_resnet.engines.cpu.fuse import fuse
 from spiking_resnet.engines.cpu.inputs import Value, numbers_of
 from spiking_resnet.engines.cpu.integers import Integers
@@ -24,6 +25,7 @@ from spiking_resnet.engines.plan import (
     OutOfRange,
     Plan,
     Result,
+    highest_sum,
     peak,
     pool_window,
 )
@@ -65,6 +67,7 @@ class Network(Prepared):
             for node in graph.of(Fire)
             if node.name not in known
         }
+        self.brightness = Brightness(graph, self.fused, sums)
         self.free = Memory()
         own = self.nodes, self.populations, self.sums, self.codes
         self.spans = Spans(graph, self.schedule, *own)
@@ -128,6 +131,7 @@ class _Work:
         self.memory = plan.memory()  # read-outs, sums and what was before the run: interpret.State
         self.free, self.pools = network.free, Pools(plan, network.free)
         self.last_window, self.time = False, 0  # time: the first step of the window
+        self.brightness = network.brightness.of(plan.images) if plan.watch else 1.0
         self.result = Result.empty(network.graph, plan)
 
     def readable(self) -> Mapping[str, Tensor]:
@@ -237,7 +241,9 @@ class _Work:
             if population.idle(arriving, start) and not watched:
                 self._keep_silence(node, steps)
                 return None
-            spikes, counts, highest = population.run(state, arriving, start, steps, watched, keep)
+            spikes, counts, highest = population.run(
+                state, arriving, start, steps, watched, keep, self.brightness
+            )
         self.result.add(node.name, counts)
         if node.name in self.plan.trains:
             self.result.keep(node, spikes.unpacked())
@@ -270,7 +276,8 @@ class _Work:
         kernel = self.kernels.get(node.name)
         with library.alone():
             found, self.kernels[node.name] = sums.run(
-                kernel, arriving, start, (self.plan.batch, steps), self.threads, self.free
+                *(kernel, arriving, start, (self.plan.batch, steps), self.threads, self.free),
+                watched=self.brightness > 1.0,
             )
         return found
 
@@ -281,6 +288,10 @@ class _Work:
 
     def _read_out(self, node: Output, value: Value, steps: int, stop: int) -> None:
         """Adds what the window brings to the read-out."""
+        if node.name in self.plan.watch:
+            numbers = node.received(numbers_of(value)).expand(steps, -1, -1)
+            highest = highest_sum(self.memory.get(node.name), numbers)
+            self.result.note_peak(node.name, highest)
         if isinstance(value, Planes) and value.code.units is None:
             size = (self.plan.batch, *value.shape)
             counts = torch.zeros(size, dtype=torch.int64, device="cpu")
@@ -290,8 +301,6 @@ class _Work:
             numbers = node.received(numbers_of(value))
             total = numbers.sum(0) if len(numbers) > 1 else numbers[0] * steps
         node.sum_up(self.memory, total, stop)
-        if node.name in self.plan.watch:
-            self.result.note_peak(node.name, peak(node, self.memory[node.name]))
 
     def _pool(self, node: MaxPool, value: Value, steps: int) -> Value:
         """A max pool of the window."""

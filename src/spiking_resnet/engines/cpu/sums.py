@@ -8,7 +8,7 @@ from spiking_resnet.engines.cpu import library
 from spiking_resnet.engines.cpu.fitting import Fitting
 from spiking_resnet.engines.cpu.fuse import Fused
 from spiking_resnet.engines.cpu.inputs import Currents, Sources, Value, ints
-from spiking_resnet.engines.cpu.integers import Integers
+from spiking_resnet.engines.cpu.integers import Integers, fits_numbers
 from spiking_resnet.engines.cpu.kernels import Call, Kernel
 from spiking_resnet.engines.cpu.memory import Memory, pointer
 from spiking_resnet.graph import Node
@@ -41,11 +41,13 @@ class Sums:
         extent: tuple[int, int],
         threads: int,
         memory: Memory,
+        watched: bool = False,
     ) -> tuple[dict[str, Integers], Kernel]:
         """(the sums and the numbers they are rounded to, by name; the kernel that computed them).
 
         kernel: None in the first window. values: what arrives; those that are missing are 0. time:
-        the window's first step. extent: images and steps.
+        the window's first step. extent: images and steps. watched: whether values may be larger
+        than their bounds say. Raises OutOfRange where numbers of 16 bits do not hold the sums.
         """
         (images, steps), shape, fused = extent, self.node.shape, self.fused
         added = [values[name] for name in fused.currents if name in values]
@@ -55,10 +57,12 @@ class Sums:
         sources = Sources.of(fused, values, time, extent, memory)
         places = images * library.positions(shape) * shape[0]
         found, pointers = dict[str, Integers](), dict[str, int]()
-        if fused.kept:
+        sums = None
+        if fused.kept or watched:
             sums = Integers.empty(memory, images, steps, shape, fused.grid, torch.int32)
-            found[self.node.name] = sums
             pointers["sums"] = pointer(sums.units, torch.int32, steps * places)
+            if fused.kept:
+                found[self.node.name] = sums
         if fused.numbers is not None:
             name, grid = fused.numbers
             numbers = Integers.empty(memory, images, steps, shape, grid, torch.int16)
@@ -84,6 +88,8 @@ class Sums:
         tables = self.fitting.tables(kernel, call)
         population.tables = pointer(tables, torch.uint8, len(tables))
         call.run(kernel, threads)
+        if watched and sums is not None and fused.numbers is not None:
+            fits_numbers(self.node.name, sums.units, fused.grid - fused.numbers[1])
         if joined and fused.first.any():
             found[self.node.name].units[:, 0] += fused.first
         return found, kernel
