@@ -208,12 +208,10 @@ class Population:
         if brightness > 1.0 and any(each.numbers is not None for each in fused.synapses):
             further += math.ceil(fused.reached(time, steps) * (brightness - 1.0))
         further += currents.highest + steps * currents.varying
-        if currents.constant is None:
-            pass
-        elif self.once and time == 0:  # part of the first potentials, as the bias is
-            entering, currents = currents.constant, replace(currents, constant=None)
-        else:
+        if not (self.once and time == 0):
             further += (steps - 1) * currents.highest
+        elif currents.constant is not None:  # part of the first potentials, as the bias is
+            entering, currents = currents.constant, replace(currents, constant=None)
         self._stay_in_range(state, time, further)
         keep = keep or (watched and state.silent is not None)
         spikes = Planes.empty(state.memory, images, steps, shape, window.code)
