@@ -35,6 +35,7 @@ from spiking_resnet.evaluation.reproduce import NETWORKS, materials
 NATIVE = Path(library.__file__).parent / "native"
 PRODUCT, LOAD, STORE = 16, 8, 16  # cycles of a tile's
 MULTIPLY_ADDS = 1024  # a cycle
+FLAGS = ["-O3", "-std=c++17", "-pthread", "-fvisibility=hidden", "-shared", "-fPIC", "-w"]
 
 
 @dataclass
@@ -152,6 +153,7 @@ def measure(options: argparse.Namespace) -> list[Layer]:
 
 
 def in_a_process(options: argparse.Namespace, folder: Path | None) -> list[Layer]:
+    """What `measure` finds in a process of its own, with the library in that folder, if any."""
     command = [sys.executable, __file__, "--only"]
     for name in ("data", "network", "steps", "batch", "levels", "repeats"):
         command += [f"--{name}", str(getattr(options, name))]
@@ -162,23 +164,15 @@ def in_a_process(options: argparse.Namespace, folder: Path | None) -> list[Layer
 
 
 def compiled(folder: Path) -> Path:
-    flags = [
-        "-O3",
-        "-g0",
-        "-std=c++17",
-        "-pthread",
-        "-fvisibility=hidden",
-        "-shared",
-        "-fPIC",
-        "-w",
-    ]
+    """The folder, with the kernels in it."""
     source = Path(__file__).with_name("tile_costs.cpp")
     made = str(folder / "_kernels.so")
-    subprocess.run(["g++", *flags, f"-I{NATIVE}", str(source), "-o", made], check=True)
+    subprocess.run(["g++", *FLAGS, f"-I{NATIVE}", str(source), "-o", made], check=True)
     return folder
 
 
 def report(layers: list[Layer]) -> None:
+    """Print a table of them, and of all together."""
     total = Layer("all")
     for each in layers:
         for name in ("number", "limit", "products", "loads", "stores", "rest", "own"):

@@ -57,6 +57,15 @@ def test_one_point_or_no_ann_are_enough(tmp_path, fewer):
     assert (tmp_path / "curve.png").stat().st_size > 1000
 
 
+def test_an_only_point_has_its_interval():
+    first = CURVE.points[0]
+    axes = replace(CURVE, points=(first,)).plot()
+    (bar,) = axes.collections
+    (ends,) = bar.get_segments()
+    assert ends.tolist() == [[8, pytest.approx(100 * end)] for end in first.interval]
+    assert "95 % interval" in [text.get_text() for text in axes.get_legend().get_texts()]
+
+
 def test_bad_requests_name_the_remedy(tmp_path):
     with pytest.raises(InputError, match=r"curve.txt.*\.png, \.svg, \.pdf"):
         plot({"SNN": CURVE}, tmp_path / "curve.txt")

@@ -147,7 +147,9 @@ def peak(node: Node, memory: Tensor) -> float:
 
 
 def highest_sum(memory: Tensor | None, numbers: Tensor) -> float:
-    """The largest |sum| of a read-out while numbers [steps, N, K] are added to `memory` in turn."""
+    """The largest |sum| of a read-out while numbers [steps, N, K] are added in turn to `memory`,
+    [N, K], or None where there is nothing yet.
+    """
     sums = numbers.double().cumsum(0)
     return float((sums if memory is None else sums + memory).abs().max())
 

@@ -238,8 +238,8 @@ def _to_watch(graph: Graph, plan: Plan) -> tuple[str, ...]:
 
 def _out_of_range(engine: str, beyond: OutOfRange) -> str:
     return (
-        f"engine {engine!r} computes in 32 bits, which do not hold {beyond}: scale the images as "
-        "those of the calibration were, run fewer steps, or take engine 'auto'"
+        f"engine {engine!r} computes in integers of 16 and 32 bits, which do not hold {beyond}: "
+        "scale the images as those of the calibration were, run fewer steps, or take engine 'auto'"
     )
 
 

@@ -177,13 +177,15 @@ def _called(others: Sequence[Series]) -> str:
 
 
 def _line(axes: "Axes", series: Series, index: int, inks: Inks) -> None:
-    """One series and the band of its intervals."""
+    """One series and the band of its intervals, or the bar of an only one."""
     colour = inks.tone(series.tone, inks.strong)
     known = zip(series.at, series.intervals, strict=False)
     bands = [(place, *ends) for place, ends in known if ends is not None]
     if len(bands) > 1:
         places, low, high = zip(*bands, strict=True)
         axes.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
+    elif bands:
+        axes.vlines(*bands[0], color=colour, alpha=0.5, linewidth=1.4)
     axes.plot(
         series.at,
         series.values,
@@ -220,7 +222,7 @@ def _dress_lines(axes: "Axes", chart: Chart, inks: Inks) -> None:
     axes.set_axisbelow(True)
     if chart.title:
         axes.set_title(safe(chart.title), loc="left", fontsize=9, color=inks.text)
-    _explain(axes, chart.intervals if len(places) > 1 else "", inks)
+    _explain(axes, chart.intervals, inks)
 
 
 def _explain(axes: "Axes", intervals: str, inks: Inks) -> None:

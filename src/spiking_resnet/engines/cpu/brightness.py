@@ -39,7 +39,9 @@ class Brightness:
 
     def of(self, images: Tensor) -> float:
         """How many times as large values may be as the bounds say: 1 within the limit, or where
-        there are no streams. Raises OutOfRange where 32 bits may not hold a stream.
+        there are no streams.
+
+        images: [N, C, H, W], or frames. Raises OutOfRange where 32 bits may not hold a stream.
         """
         limit = self._graph.input.limit
         brightest = float(images.abs().max())

@@ -13,7 +13,9 @@ from spiking_resnet.graph.grids import MANTISSA
 
 
 def fits_numbers(name: str, units: Tensor, shift: int = 0) -> None:
-    """Raises OutOfRange unless integers divided by 2^shift are numbers of 16 bits. name: whose."""
+    """Raises OutOfRange unless integers, of any shape, divided by 2^shift fit 16 bits. name: of the
+    node whose values they are.
+    """
     low, high = (int(end) for end in torch.aminmax(units))
     if max(-low, high) > FACTOR << shift:
         raise OutOfRange(f"the numbers of {name!r}")

@@ -24,7 +24,7 @@ INLINE void copy_all(uint8_t* to, int64_t pitch, const uint8_t* from, int64_t st
 
 INLINE void copy_any(uint8_t* to, int64_t pitch, const uint8_t* from, int64_t stride, int64_t bytes,
                      int64_t number) {
-    if (bytes == 64)
+    if (bytes == 64)  // the usual case, without an inner loop
         copy_all<64>(to, pitch, from, stride, 64, number);
     else if (bytes % 64 == 0)
         copy_all<64>(to, pitch, from, stride, bytes, number);
@@ -91,9 +91,10 @@ constexpr Places PLACES;
 template <typename V>
 constexpr int64_t BYTES = V::LANES * int64_t(sizeof(int32_t));
 
-// The bytes of a block's words in one plane that `unpack` needs memory for, and the planes.
-INLINE int64_t plane_bytes(int64_t channels) { return 4 * filled_up(channels); }
+// What `unpack` needs memory for: so many times the bytes of a block's words in one plane, those of all
+// planes, and of each of 8 positions.
 constexpr int64_t UNPACKED = madd::MOST_BITS + 8;
+INLINE int64_t plane_bytes(int64_t channels) { return 4 * filled_up(channels); }
 
 // Whether a vector holds all channels of some positions, or some channels of one.
 template <typename V>
